@@ -1,0 +1,1 @@
+//! The load harness: isthmus side by side with its peers.

@@ -1,0 +1,13 @@
+//! What control and gateway share: the names of things and the endpoint table. No I/O.
+//!
+//! ```text
+//! registry ──▶ control ──▶ Arc<Table> ──▶ gateway
+//! ```
+//!
+//! Start at [`Table`]. How tables are made is control's business, how they are used the gateway's.
+
+pub mod names;
+pub mod table;
+
+pub use names::{ClusterName, ClustersetName, InvalidName, ServiceName, ServicePort};
+pub use table::{Affinity, Endpoint, Export, Import, Link, PeerAddress, Table, TransportChoice};

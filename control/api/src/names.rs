@@ -1,0 +1,177 @@
+//! Names: clusterset, cluster, service. Each is checked once, where it enters.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// A name that does not fit the rules of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is not {expected}")]
+pub struct InvalidName {
+    /// What was found.
+    pub found: String,
+    /// What was expected, as a noun phrase.
+    pub expected: &'static str,
+}
+
+/// A cluster's id within its clusterset: a DNS label (RFC 1123), 1 to 63 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClusterName(Arc<str>);
+
+/// A clusterset's name: one or more DNS labels joined by dots, at most 189 bytes, so that
+/// `<cluster>.<clusterset>` stays within a trust domain's 255 (SPIFFE-ID section 2.1).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClustersetName(Arc<str>);
+
+/// `namespace/name` of a service, each a DNS label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServiceName {
+    text: Arc<str>,
+    slash: u8,
+}
+
+/// A service and one of its ports: what a stream asks for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// The service.
+    pub service: ServiceName,
+    /// The service's port (not the endpoint's), 1 to 65535.
+    pub port: u16,
+}
+
+impl ClusterName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ClustersetName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ServiceName {
+    /// `namespace/name`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The namespace's part.
+    pub fn namespace(&self) -> &str {
+        &self.text[..usize::from(self.slash)]
+    }
+
+    /// The service's own part.
+    pub fn name(&self) -> &str {
+        &self.text[usize::from(self.slash) + 1..]
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = InvalidName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidName> {
+        check(
+            s,
+            is_label(s),
+            "a cluster name: 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit",
+        )?;
+        Ok(Self(s.into()))
+    }
+}
+
+impl FromStr for ClustersetName {
+    type Err = InvalidName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidName> {
+        let fits = s.len() <= 189 && s.split('.').all(is_label);
+        check(s, fits, "a clusterset name: DNS labels joined by dots, at most 189 bytes")?;
+        Ok(Self(s.into()))
+    }
+}
+
+impl FromStr for ServiceName {
+    type Err = InvalidName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidName> {
+        let parts = s.split_once('/').filter(|(namespace, name)| is_label(namespace) && is_label(name));
+        check(s, parts.is_some(), "a service: namespace/name, each a DNS label")?;
+        let slash = parts.map_or(0, |(namespace, _)| namespace.len());
+        // A label has at most 63 bytes.
+        Ok(Self { text: s.into(), slash: u8::try_from(slash).unwrap_or(u8::MAX) })
+    }
+}
+
+macro_rules! text_form {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(s: String) -> Result<Self, InvalidName> {
+                s.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.as_str().into()
+            }
+        }
+    )*};
+}
+text_form!(ClusterName, ClustersetName, ServiceName);
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service, self.port)
+    }
+}
+
+fn check(found: &str, fits: bool, expected: &'static str) -> Result<(), InvalidName> {
+    if fits { Ok(()) } else { Err(InvalidName { found: found.chars().take(80).collect(), expected }) }
+}
+
+/// A DNS label as RFC 1123 section 2.1 allows it, lower case only, as Kubernetes has it.
+fn is_label(s: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&s.len()) && s.bytes().all(inner) && !s.starts_with('-') && !s.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_service_name_is_its_two_parts(ns in "[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", name in "[a-z0-9]{1,63}") {
+            let service: ServiceName = format!("{ns}/{name}").parse().unwrap();
+            prop_assert_eq!(service.namespace(), ns);
+            prop_assert_eq!(service.name(), name);
+        }
+
+        #[test]
+        fn no_text_panics(s in ".{0,300}") {
+            let _ = s.parse::<ServiceName>();
+            let _ = s.parse::<ClusterName>();
+            let _ = s.parse::<ClustersetName>();
+        }
+    }
+
+    #[test]
+    fn bad_names_are_refused_with_what_was_expected() {
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", &"a".repeat(64)] {
+            assert!(bad.parse::<ClusterName>().is_err(), "{bad:?}");
+        }
+        let refused = "shop".parse::<ServiceName>().unwrap_err().to_string();
+        assert_eq!(refused, "\"shop\" is not a service: namespace/name, each a DNS label");
+    }
+}

@@ -1,0 +1,176 @@
+//! The endpoint table: everything that a gateway needs to know to serve, as one immutable value.
+
+use crate::names::{ClusterName, ServicePort};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
+
+/// One whole endpoint table. Control publishes a new one on every change; nobody ever changes one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Grows with every change; 0 is the empty table before the first.
+    pub version: u64,
+    /// What local clients can use, by the address that they use it on.
+    pub imports: BTreeMap<SocketAddr, Import>,
+    /// What this cluster serves to its peers and to its own imports.
+    #[serde(with = "pairs")]
+    pub exports: BTreeMap<ServicePort, Export>,
+    /// The clusters that this one is linked with.
+    pub links: BTreeMap<ClusterName, Link>,
+}
+
+/// A service that local clients use through a listener of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// What the listener leads to.
+    pub service: ServicePort,
+    /// Which clusters to prefer.
+    pub affinity: Affinity,
+    /// The linked clusters that export the service and have ready endpoints, with how many.
+    pub clusters: BTreeMap<ClusterName, u32>,
+}
+
+/// Where to take endpoints from, when both this cluster and others have them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// This cluster's own endpoints as long as there are any.
+    Local,
+    /// Other clusters' endpoints as long as there are any.
+    Remote,
+    /// All alike, in proportion to their number.
+    #[default]
+    None,
+}
+
+/// A service port that this cluster serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The port's name, if it has one.
+    pub port_name: Option<String>,
+    /// Its ready endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One address that can serve a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// The configured relation with another cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Where the peer's gateways can be dialled; empty: the peer dials us.
+    pub endpoints: Vec<PeerAddress>,
+    /// Which transport to use for what we dial.
+    pub transport: TransportChoice,
+}
+
+/// A peer's dialable address: `host:port`, the host an IP address or a DNS name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PeerAddress {
+    /// An IP address without brackets, or a DNS name.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+/// Which tunnel transport a link is dialled with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportChoice {
+    /// The best that both sides speak.
+    #[default]
+    Auto,
+    /// Our multiplexer over TLS.
+    Tls,
+    /// HTTP/2 CONNECT, as HBONE has it.
+    H2,
+}
+
+impl FromStr for PeerAddress {
+    type Err = crate::InvalidName;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let invalid =
+            || crate::InvalidName { found: s.chars().take(80).collect(), expected: "host:port, port 1 to 65535" };
+        let (host, port) = s.rsplit_once(':').ok_or_else(invalid)?;
+        let port = port.parse().ok().filter(|&port| port != 0).ok_or_else(invalid)?;
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let fits = match bare {
+            Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => is_host(host),
+        };
+        if !fits {
+            return Err(invalid());
+        }
+        Ok(Self { host: bare.unwrap_or(host).into(), port })
+    }
+}
+
+fn is_host(s: &str) -> bool {
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    s.len() <= 253 && s.strip_suffix('.').unwrap_or(s).split('.').all(fits)
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl TryFrom<String> for PeerAddress {
+    type Error = crate::InvalidName;
+
+    fn try_from(s: String) -> Result<Self, Self::Error> {
+        s.parse()
+    }
+}
+
+impl From<PeerAddress> for String {
+    fn from(address: PeerAddress) -> String {
+        address.to_string()
+    }
+}
+
+/// Maps whose keys are structures, as lists of pairs: JSON has only text for keys.
+mod pairs {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::BTreeMap;
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_addresses_keep_their_form() {
+        for good in ["203.0.113.7:15008", "[2001:db8::1]:15008", "gw.east.example.:1"] {
+            assert_eq!(good.parse::<PeerAddress>().unwrap().to_string(), good);
+        }
+        for bad in ["", ":1", "h", "h:0", "h:70000", "2001:db8::1:15008", "[x]:1", "a b:1"] {
+            assert!(bad.parse::<PeerAddress>().is_err(), "{bad:?}");
+        }
+    }
+}

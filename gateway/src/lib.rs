@@ -1,0 +1,4 @@
+//! The data plane: takes bytes from local clients, carries them through tunnels, hands them to local endpoints.
+
+pub mod socket;
+pub mod tunnel;

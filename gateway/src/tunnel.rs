@@ -1,0 +1,211 @@
+//! Tunnels: live mTLS connections to peers, and the streams inside them.
+//!
+//! Every transport implements [`Tunnel`] and [`TunnelStream`]; nothing outside `tunnel/` knows which one it has. A tunnel and its
+//! streams live on one core: nothing here is `Send`, and nothing locks.
+
+use crate::socket::Socket;
+use isthmus_certs::SpiffeId;
+use isthmus_control_api::ServicePort;
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// A live mTLS connection to a peer.
+pub trait Tunnel {
+    /// Starts a stream and returns it at once: bytes may be written before the peer has accepted it.
+    ///
+    /// # Errors
+    /// The tunnel takes no new streams (draining, at its limit, or gone); another tunnel may.
+    fn open(&self, request: &OpenRequest) -> Result<Box<dyn TunnelStream>, Refusal>;
+
+    /// What it is and how it fares.
+    fn status(&self) -> TunnelStatus;
+
+    /// Says goodbye (GOAWAY): no new streams either way; it ends by itself when the last one has.
+    fn drain(&self);
+
+    /// Ends it now; its streams end as reset.
+    fn close(&self);
+}
+
+/// What a tunnel tells of itself.
+#[derive(Debug, Clone)]
+pub struct TunnelStatus {
+    /// Which transport it is.
+    pub transport: Transport,
+    /// Which side dialled it.
+    pub direction: Direction,
+    /// Whether it takes new streams.
+    pub health: TunnelHealth,
+    /// The smoothed round trip, once measured.
+    pub rtt: Option<Duration>,
+    /// Live streams that this side opened.
+    pub streams_out: usize,
+    /// Live streams that the peer opened.
+    pub streams_in: usize,
+}
+
+/// A tunnel's transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Our multiplexer over TLS.
+    Tls,
+    /// HTTP/2 CONNECT.
+    H2,
+}
+
+/// Which side dialled a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// This gateway.
+    Dialled,
+    /// The peer.
+    Accepted,
+}
+
+/// Whether a tunnel takes new streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TunnelHealth {
+    /// Yes.
+    Live,
+    /// The peer has not answered for a second: not while others do.
+    Unresponsive,
+    /// One side said goodbye: no.
+    Draining,
+    /// It has ended: no.
+    Closed,
+}
+
+/// What a stream asks for, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRequest {
+    /// The service and its port.
+    pub service: ServicePort,
+    /// On whose behalf.
+    pub source: Source,
+    /// W3C trace context, where the client sent one.
+    pub traceparent: Option<String>,
+}
+
+/// On whose behalf a stream is opened: asserted by the egress gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The workload, or the gateway itself where nothing better is known.
+    pub id: SpiffeId,
+    /// The client's address as the egress gateway saw it.
+    pub address: Option<SocketAddr>,
+}
+
+/// Why a stream was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Refusal {
+    /// The kind.
+    pub reason: RefusalReason,
+    /// One line for people, at most 200 bytes.
+    pub message: String,
+    /// Whether another attempt elsewhere (another tunnel, another cluster) may succeed.
+    pub retry: bool,
+}
+
+/// The kinds of [`Refusal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// Policy forbids it.
+    Denied,
+    /// The cluster does not export the service.
+    NoSuchExport,
+    /// No endpoint could be reached.
+    NoEndpoint,
+    /// No endpoint answered in time.
+    Timeout,
+    /// A bound was reached.
+    Limit,
+    /// The gateway or tunnel is draining.
+    Draining,
+    /// The tunnel ended first.
+    TunnelLost,
+}
+
+impl RefusalReason {
+    /// A word for metrics and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::NoSuchExport => "no_such_export",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Timeout => "timeout",
+            Self::Limit => "limit",
+            Self::Draining => "draining",
+            Self::TunnelLost => "tunnel_lost",
+        }
+    }
+}
+
+impl std::fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One proxied TCP connection inside a tunnel. Dropping one that has not ended both ways resets it.
+///
+/// Every `poll_` method keeps the waker of its last caller only; one task owns a stream.
+pub trait TunnelStream {
+    /// Opener: waits for the peer's answer.
+    fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>>;
+
+    /// Acceptor: says that the endpoint is there.
+    fn accept(&mut self);
+
+    /// Acceptor: says that there will be no endpoint. The stream is over then.
+    fn refuse(&mut self, refusal: &Refusal);
+
+    /// Takes some of `bytes` towards the peer; how many.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamError>>;
+
+    /// Moves bytes from `socket` towards the peer; how many, 0 once `socket` has ended (the caller then calls [`Self::finish`]).
+    fn poll_send(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>>;
+
+    /// Moves bytes from the peer into `socket`; how many since the last call, 0 once the peer has finished and all was delivered.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>>;
+
+    /// No more bytes will follow from this side (FIN).
+    fn finish(&mut self);
+
+    /// Ends it now, so that the other end sees an error and not an end (RST).
+    fn reset(&mut self);
+}
+
+/// How a stream failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The local socket: the peer has to be told with [`TunnelStream::reset`].
+    #[error("local socket: {0}")]
+    Socket(#[from] io::Error),
+    /// The peer reset it: the local socket has to be reset.
+    #[error("reset by the peer")]
+    Reset,
+    /// Its tunnel ended: the local socket has to be reset.
+    #[error("the tunnel ended")]
+    TunnelLost,
+}
+
+/// Where a tunnel hands the streams that its peer opens.
+pub trait Ingress {
+    /// Takes a stream that `peer` opened. It must be accepted, refused or dropped in bounded time.
+    fn incoming(&self, peer: &Rc<PeerIdentity>, request: OpenRequest, stream: Box<dyn TunnelStream>);
+}
+
+/// Who is at the other end of a tunnel, as its certificate proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The linked cluster.
+    pub cluster: isthmus_control_api::ClusterName,
+    /// The gateway's SPIFFE id.
+    pub id: SpiffeId,
+}

@@ -1,0 +1,3 @@
+//! The command `isthmus`.
+
+fn main() {}
