@@ -1,3 +1,16 @@
-//! The command `isthmus`.
+//! The command `isthmus`: parse, dispatch, say what went wrong.
 
-fn main() {}
+mod args;
+mod cmd;
+mod log;
+mod output;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = args::parse().and_then(|args| cmd::dispatch(args.command));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

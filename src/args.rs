@@ -1,0 +1,42 @@
+//! The command line. A subcommand is one variant here and one file in `cmd/`, which has its arguments and its `run`.
+
+use crate::cmd::{self, Failure};
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "isthmus", version, about, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make, show and exchange the identities by which clusters know each other
+    Identity(cmd::identity::Args),
+}
+
+/// Parses the process's arguments. Help and version are printed here, and end the process.
+pub(crate) fn parse() -> Result<Args, Failure> {
+    Args::try_parse().map_err(|e| {
+        let asks_for_help = e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        if asks_for_help || !e.use_stderr() {
+            e.exit();
+        }
+        Failure::usage(e.render().to_string().trim_start_matches("error: ").trim_end())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

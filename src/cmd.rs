@@ -1,0 +1,45 @@
+//! The subcommands, and how any of them fails.
+
+pub(crate) mod identity;
+
+use crate::args::Command;
+use std::{error::Error, io::Write, process::ExitCode};
+
+/// Runs one subcommand to its end.
+pub(crate) fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Identity(args) => identity::run(&args),
+    }
+}
+
+/// Why a command did not succeed. Any error becomes one with `?`, as exit code 1; its `Display` has to say everything.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// It was tried and failed: exit code 1.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into() }
+    }
+
+    /// The command line is wrong: exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, message: message.into() }
+    }
+
+    /// Tells people on stderr and scripts by the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        // With stderr gone nobody is left to be told.
+        let _ = writeln!(std::io::stderr(), "isthmus: error: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::failed(error.to_string())
+    }
+}
