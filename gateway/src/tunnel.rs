@@ -3,6 +3,8 @@
 //! Every transport implements [`Tunnel`] and [`TunnelStream`]; nothing outside `tunnel/` knows which one it has. A tunnel and its
 //! streams live on one core: nothing here is `Send`, and nothing locks.
 
+pub mod link;
+
 use crate::socket::Socket;
 use isthmus_certs::SpiffeId;
 use isthmus_control_api::ServicePort;
