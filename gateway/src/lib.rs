@@ -1,4 +1,5 @@
 //! The data plane: takes bytes from local clients, carries them through tunnels, hands them to local endpoints.
 
+pub mod balance;
 pub mod socket;
 pub mod tunnel;

@@ -1,0 +1,173 @@
+//! ● Which cluster serves an import's next stream: this one or a linked one.
+//!
+//! The preferred side takes all while it has a ready endpoint that was not tried; then the other. Among the rest the choice is
+//! at random in proportion to ready endpoints, so that every endpoint gets its share wherever it runs.
+
+use isthmus_control_api::{Affinity, ClusterName};
+use std::collections::BTreeMap;
+
+/// How many clusters one stream may try.
+pub const MAX_TRIED: usize = 4;
+
+/// Where a stream goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// To an endpoint of this cluster.
+    Local,
+    /// Through a tunnel to a linked cluster.
+    Cluster(&'a ClusterName),
+}
+
+/// What there is to choose from.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidates<'a> {
+    /// The import's preference.
+    pub affinity: Affinity,
+    /// How many ready endpoints this cluster has itself.
+    pub local: u32,
+    /// How many ready endpoints each linked cluster says it has.
+    pub clusters: &'a BTreeMap<ClusterName, u32>,
+}
+
+/// Where one stream has been tried already.
+#[derive(Debug, Clone, Default)]
+pub struct Tried {
+    local: bool,
+    clusters: [Option<ClusterName>; MAX_TRIED],
+}
+
+impl Tried {
+    /// Notes an attempt.
+    pub fn insert(&mut self, choice: &Choice<'_>) {
+        match choice {
+            Choice::Local => self.local = true,
+            Choice::Cluster(name) => {
+                if let Some(free) = self.clusters.iter_mut().find(|tried| tried.is_none()) {
+                    *free = Some((*name).clone());
+                }
+            }
+        }
+    }
+
+    /// Whether the stream has had all its attempts at other clusters.
+    fn is_full(&self) -> bool {
+        self.clusters.iter().all(Option::is_some)
+    }
+
+    fn contains(&self, name: &ClusterName) -> bool {
+        self.clusters.iter().flatten().any(|tried| tried == name)
+    }
+}
+
+/// Chooses among what is ready, reachable (`is_live` says which links are) and not in `tried`; `None` if nothing is left.
+pub fn choose<'a>(
+    candidates: &Candidates<'a>,
+    is_live: impl Fn(&ClusterName) -> bool,
+    tried: &Tried,
+    random: u64,
+) -> Option<Choice<'a>> {
+    let local = if tried.local { 0 } else { u64::from(candidates.local) };
+    let fits = |name: &ClusterName| !tried.is_full() && !tried.contains(name) && is_live(name);
+    let ready = || candidates.clusters.iter().filter(|&(name, &ready)| ready > 0 && fits(name));
+    // Each is asked once only: a link may come or go between two questions, a core's own view of it cannot.
+    let remote: u64 = ready().map(|(_, &ready)| u64::from(ready)).sum();
+    let local = match candidates.affinity {
+        Affinity::Local if local > 0 => return Some(Choice::Local),
+        Affinity::Remote if remote > 0 => 0,
+        Affinity::Local | Affinity::Remote | Affinity::None => local,
+    };
+    let total = local + remote;
+    if total == 0 {
+        return None;
+    }
+    // The high half of the product: below `total`.
+    let mut at = ((u128::from(random) * u128::from(total)) >> 64) as u64;
+    for (name, &ready) in ready() {
+        match at.checked_sub(u64::from(ready)) {
+            Some(rest) => at = rest,
+            None => return Some(Choice::Cluster(name)),
+        }
+    }
+    Some(Choice::Local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn clusters(ready: &[u32]) -> BTreeMap<ClusterName, u32> {
+        ready.iter().enumerate().map(|(i, &n)| (format!("c{i}").parse().unwrap(), n)).collect()
+    }
+
+    fn affinities() -> impl Strategy<Value = Affinity> {
+        prop_oneof![Just(Affinity::Local), Just(Affinity::Remote), Just(Affinity::None)]
+    }
+
+    proptest! {
+        /// A stream that is tried until nothing is left meets every candidate once, the preferred side first.
+        #[test]
+        fn every_candidate_is_tried_once_in_the_order_of_affinity(
+            affinity in affinities(),
+            local in 0_u32..3,
+            ready in proptest::collection::vec(0_u32..4, 0..MAX_TRIED),
+            live: [bool; MAX_TRIED],
+            randoms: [u64; 8],
+        ) {
+            let clusters = clusters(&ready);
+            let candidates = Candidates { affinity, local, clusters: &clusters };
+            let index = |name: &ClusterName| name.as_str()[1..].parse::<usize>().unwrap();
+            let mut tried = Tried::default();
+            let mut order = vec![];
+            for random in randoms {
+                let Some(choice) = choose(&candidates, |name| live[index(name)], &tried, random) else { break };
+                tried.insert(&choice);
+                order.push(match choice { Choice::Local => None, Choice::Cluster(name) => Some(index(name)) });
+            }
+            let mut expected: Vec<_> = (0..ready.len()).filter(|&i| ready[i] > 0 && live[i]).map(Some).collect();
+            let remote = expected.len();
+            expected.extend((local > 0).then_some(None));
+            let mut met = order.clone();
+            met.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(met, expected);
+            if let Some(place) = order.iter().position(Option::is_none) {
+                match affinity {
+                    Affinity::Local => prop_assert_eq!(place, 0),
+                    Affinity::Remote => prop_assert_eq!(place, remote),
+                    Affinity::None => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shares_follow_ready_endpoints() {
+        let clusters = clusters(&[1, 2]);
+        let candidates = Candidates { affinity: Affinity::None, local: 3, clusters: &clusters };
+        let mut counts = [0; 3];
+        for step in 0..600_u64 {
+            let random = step * (u64::MAX / 600);
+            counts[match choose(&candidates, |_| true, &Tried::default(), random) {
+                Some(Choice::Cluster(name)) => usize::from(name.as_str() == "c1"),
+                _ => 2,
+            }] += 1;
+        }
+        for (count, expected) in counts.into_iter().zip([100_i32, 200, 300]) {
+            assert!((count - expected).abs() <= 2, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn after_the_last_attempt_only_local_is_left() {
+        let clusters = clusters(&[1; 9]);
+        let candidates = Candidates { affinity: Affinity::Remote, local: 1, clusters: &clusters };
+        let mut tried = Tried::default();
+        for _ in 0..MAX_TRIED {
+            let choice = choose(&candidates, |_| true, &tried, 7).unwrap();
+            assert!(matches!(choice, Choice::Cluster(_)));
+            tried.insert(&choice);
+        }
+        assert_eq!(choose(&candidates, |_| true, &tried, 7), Some(Choice::Local));
+    }
+}

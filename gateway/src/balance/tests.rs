@@ -1,0 +1,235 @@
+use super::{health::FAILURES, *};
+use proptest::prelude::*;
+
+fn endpoints(ports: impl IntoIterator<Item = u16>) -> Vec<Endpoint> {
+    ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 2], port).into() }).collect()
+}
+
+/// Numbers that look random and are the same in every run.
+fn randoms() -> impl Iterator<Item = u64> {
+    (1_u64..).map(|i| i.wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(17))
+}
+
+fn none() -> Tried {
+    Tried::default()
+}
+
+fn health(balancer: &Balancer, now: Instant, port: u16) -> HealthStatus {
+    balancer.snapshot(now).into_iter().find(|status| status.address.port() == port).unwrap().health
+}
+
+#[test]
+fn the_loaded_one_of_two_is_left_alone() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    for random in randoms().take(100) {
+        let _ = balancer.pick(now, random, &none()).unwrap();
+    }
+    let in_flight: Vec<_> = balancer.snapshot(now).iter().map(|status| status.in_flight).collect();
+    assert_eq!(in_flight, [50, 50]);
+}
+
+#[test]
+fn a_slow_endpoint_gets_fewer_streams() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    let mut counts = [0; 2];
+    for random in randoms().take(1000) {
+        let pick = balancer.pick(now, random, &none()).unwrap();
+        let slow = pick.address.port() == 2;
+        counts[usize::from(slow)] += 1;
+        balancer.connected(&pick, Duration::from_millis(if slow { 200 } else { 1 }), now);
+        balancer.released(pick);
+    }
+    assert!(counts[0] > 900 && counts[1] > 0, "{counts:?}");
+}
+
+#[test]
+fn a_dead_endpoint_costs_three_attempts_then_one_for_each_probe() {
+    let (start, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3, 4])));
+    let mut failures = 0;
+    // Ten streams each millisecond for 120 seconds would be many; one each 10 ms tells the same.
+    for (i, random) in (0_u64..12_000).zip(randoms()) {
+        let now = start + Duration::from_millis(10 * i);
+        let mut tried = none();
+        while let Some(pick) = balancer.pick(now, random, &tried) {
+            tried.insert(&pick);
+            if pick.address.port() == 2 {
+                failures += 1;
+                balancer.failed(pick, now);
+            } else {
+                balancer.connected(&pick, Duration::from_millis(1), now);
+                balancer.released(pick);
+                break;
+            }
+        }
+    }
+    // Ejected for 1, 2, 4 … 60 seconds: seven probes within two minutes.
+    assert!((FAILURES + 5..=FAILURES + 7).contains(&failures), "{failures}");
+}
+
+#[test]
+fn a_retry_takes_another_endpoint_and_ends() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints(1..=10)));
+    let mut tried = none();
+    let mut ports = HashSet::new();
+    while let Some(pick) = balancer.pick(now, 99, &tried) {
+        tried.insert(&pick);
+        assert!(ports.insert(pick.address.port()));
+        balancer.failed(pick, now);
+    }
+    assert_eq!(ports.len(), MAX_TRIED);
+}
+
+#[test]
+fn while_all_are_failing_all_are_candidates() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3])));
+    for random in randoms().take(200) {
+        let pick = balancer.pick(now, random, &none()).unwrap();
+        balancer.failed(pick, now);
+    }
+    let mut met = HashSet::new();
+    for random in randoms().take(200) {
+        let pick = balancer.pick(now, random, &none()).unwrap();
+        met.insert(pick.address.port());
+        balancer.released(pick);
+    }
+    assert_eq!(met.len(), 3);
+    // One is back: the others are left out again, those that may be.
+    let pick = balancer.pick(now, 1, &none()).unwrap();
+    let back = pick.address.port();
+    balancer.connected(&pick, Duration::ZERO, now);
+    balancer.released(pick);
+    assert_eq!(health(&balancer, now, back), HealthStatus::Healthy);
+    for random in randoms().take(200) {
+        let pick = balancer.pick(now, random, &none()).unwrap();
+        let port = pick.address.port();
+        assert!(port == back || health(&balancer, now, port) == HealthStatus::Failing);
+        balancer.released(pick);
+    }
+}
+
+/// One stream to each endpoint in turn, of which `dead` refuses, until `dead` is ejected.
+fn eject(balancer: &mut Balancer, now: Instant, dead: u16) {
+    let mut randoms = randoms();
+    while !matches!(health(balancer, now, dead), HealthStatus::Ejected(_)) {
+        let pick = balancer.pick(now, randoms.next().unwrap(), &none()).unwrap();
+        if pick.address.port() == dead {
+            balancer.failed(pick, now);
+        } else {
+            // Streams that stay, so that the loaded one looks worse than the dead one now and then.
+            balancer.connected(&pick, Duration::ZERO, now);
+        }
+    }
+}
+
+#[test]
+fn a_retry_rather_takes_an_ejected_endpoint_than_none() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    eject(&mut balancer, now, 1);
+    let pick = balancer.pick(now, 7, &none()).unwrap();
+    assert_eq!(pick.address.port(), 2);
+    let mut tried = none();
+    tried.insert(&pick);
+    balancer.failed(pick, now);
+    let pick = balancer.pick(now, 7, &tried).unwrap();
+    assert_eq!(pick.address.port(), 1);
+    balancer.released(pick);
+}
+
+#[test]
+fn an_idle_gateway_comes_back_to_an_endpoint_that_failed_once() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    let pick = balancer.pick(now, 1, &none()).unwrap();
+    let failed = pick.address.port();
+    balancer.failed(pick, now);
+    let tried_again = |balancer: &mut Balancer, now: Instant| {
+        randoms().take(100).any(|random| {
+            let pick = balancer.pick(now, random, &none()).unwrap();
+            let port = pick.address.port();
+            balancer.released(pick);
+            port == failed
+        })
+    };
+    assert!(!tried_again(&mut balancer, now));
+    assert!(tried_again(&mut balancer, now + health::SHORTEST));
+}
+
+#[test]
+fn an_update_keeps_the_state_of_those_that_stay() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3])));
+    let mut picks: Vec<Pick> = randoms().take(30).map(|random| balancer.pick(now, random, &none()).unwrap()).collect();
+    balancer.update(&endpoints([4, 3, 1, 3]));
+    assert_eq!(balancer.len(), 3);
+    let in_flight: HashMap<u16, u32> =
+        balancer.snapshot(now).iter().map(|status| (status.address.port(), status.in_flight)).collect();
+    let of = |port| picks.iter().filter(|pick| pick.address.port() == port).count() as u32;
+    assert_eq!(in_flight, HashMap::from([(4, 0), (3, of(3)), (1, of(1))]));
+    // An endpoint that left and came back is a new one: what its old streams do is not its fault.
+    balancer.update(&endpoints([1, 2, 3]));
+    picks.drain(..).for_each(|pick| balancer.released(pick));
+    assert!(balancer.snapshot(now).iter().all(|status| status.in_flight == 0));
+}
+
+/// What a caller can do, as numbers that the test turns into calls.
+#[derive(Debug, Clone)]
+enum Step {
+    Pick(u64),
+    Connected(usize, u64),
+    Failed(usize),
+    Released(usize),
+    Update(Vec<u16>),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => any::<u64>().prop_map(Step::Pick),
+        2 => (any::<usize>(), 0_u64..100_000).prop_map(|(i, micros)| Step::Connected(i, micros)),
+        4 => any::<usize>().prop_map(Step::Failed),
+        2 => any::<usize>().prop_map(Step::Released),
+        1 => proptest::collection::vec(1_u16..12, 0..12).prop_map(Step::Update),
+        1 => (0_u64..100_000).prop_map(Step::Wait),
+    ];
+    proptest::collection::vec(step, 0..200)
+}
+
+proptest! {
+    /// Against a model that only counts: whatever happens in whatever order, streams in flight are those picked and not over,
+    /// never too many are ejected, and a stream finds an endpoint whenever there is one.
+    #[test]
+    fn counts_and_bounds_hold_in_any_order(steps in steps()) {
+        let mut now = Instant::now();
+        let mut balancer = Balancer::new(&endpoints([1, 2, 3]));
+        let mut picks: Vec<Pick> = vec![];
+        let mut last_ejected = 0;
+        for step in steps {
+            let mut updated = false;
+            match step {
+                Step::Pick(random) => match balancer.pick(now, random, &none()) {
+                    Some(pick) => picks.push(pick),
+                    None => prop_assert!(balancer.is_empty()),
+                },
+                Step::Connected(i, micros) if !picks.is_empty() => {
+                    balancer.connected(&picks[i % picks.len()], Duration::from_micros(micros), now);
+                }
+                Step::Failed(i) if !picks.is_empty() => balancer.failed(picks.swap_remove(i % picks.len()), now),
+                Step::Released(i) if !picks.is_empty() => balancer.released(picks.swap_remove(i % picks.len())),
+                Step::Update(ports) => {
+                    balancer.update(&endpoints(ports));
+                    updated = true;
+                }
+                Step::Wait(millis) => now += Duration::from_millis(millis),
+                Step::Connected(..) | Step::Failed(_) | Step::Released(_) => {}
+            }
+            let tally = balancer.nodes.iter().fold(Tally::default(), |tally, node| tally.with(&node.health));
+            prop_assert_eq!(balancer.tally, tally);
+            // An update may take the healthy ones away; nothing else may leave too few.
+            let bound = outlier::most_ejected(balancer.len()).max(last_ejected);
+            prop_assert!(updated || tally.ejected <= bound);
+            last_ejected = tally.ejected;
+            for node in &balancer.nodes {
+                let open = picks.iter().filter(|pick| pick.key == node.key).count();
+                prop_assert_eq!(node.load.in_flight() as usize, open);
+            }
+        }
+    }
+}
