@@ -18,11 +18,10 @@ impl Socket {
     ///
     /// # Errors
     /// The reactor cannot take it (out of memory or descriptors).
-    // An `OwnedFd` never changes its descriptor and keeps it open, which is all that the deprecation is about; the successor wants
-    // `unsafe` for it.
-    #[allow(deprecated)]
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        AsyncFd::with_interest(fd, Interest::READABLE | Interest::WRITABLE).map(Self)
+        // SAFETY: the AsyncFd owns the descriptor, so it stays open, and the same, as long as it is registered.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE) };
+        Ok(Self(fd?))
     }
 
     /// Reads once; 0 is the end.

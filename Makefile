@@ -1,0 +1,59 @@
+# The documented way in. Each target installs what it is missing first (scripts/setup.sh), and says so.
+#
+#   make demo ARGS="--seconds 5"      ARGS goes to the program
+#   make test ARGS=half_close         … or, for tests, picks by name
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
+
+ARGS ?=
+target := $(or $(CARGO_TARGET_DIR),target)
+# Namespaces need root, and nothing else does: cargo always runs as you.
+sudo := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install whatever is missing for all of the below
+	@scripts/setup.sh
+
+.PHONY: build
+build: ## The release binary, target/release/isthmus
+	@scripts/setup.sh build
+	cargo build --release --locked --package isthmus
+
+.PHONY: demo
+demo: ## Two clusters on this machine, one service, real traffic (ARGS="--loopback": without root)
+	@scripts/setup.sh demo
+	cargo build --release --locked --package isthmus
+	@$(if $(findstring --loopback,$(ARGS)),,$(sudo)) $(target)/release/isthmus demo $(ARGS)
+
+.PHONY: test
+test: ## All tests; those in network namespaces as root, by sudo (ARGS=name picks some)
+	@scripts/setup.sh test
+	@scripts/test.sh $(ARGS)
+
+.PHONY: lint
+lint: ## Format, clippy, rustdoc, licences and bans, shellcheck, documents
+	@scripts/setup.sh lint
+	@scripts/lint.sh
+
+.PHONY: fmt
+fmt: ## Format the code
+	@scripts/setup.sh build
+	cargo fmt --all
+
+.PHONY: bench
+bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes)
+	@scripts/setup.sh bench
+	cargo build --release --locked --package isthmus
+	cargo run --release --locked --package isthmus-benches -- $(ARGS)
+
+.PHONY: clean
+clean: ## Remove everything built, and the tools in target/tools
+	cargo clean

@@ -1,0 +1,31 @@
+# Sourced by the scripts beside it: where things are, and how to say what is going on.
+# shellcheck shell=bash disable=SC2034 # used by those who source this
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Programs that no package manager of the supported systems has, at the versions that were tried.
+CARGO_DENY_VERSION=0.20.2
+ENVOY_VERSION=1.40.0
+
+# They live under target/: `make clean` takes them away, nothing else on the machine sees them.
+tools="${CARGO_TARGET_DIR:-$PWD/target}/tools"
+export PATH="$tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/sbin:/sbin"
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+die() { printf '%s\n' "error: $*" >&2; exit 1; }
+
+# timed NAME COMMAND…: runs it, and remembers how it went for `report`.
+timings=()
+timed() {
+    local name=$1 start=$SECONDS code=0
+    shift
+    say "$name"
+    "$@" || code=$?
+    timings+=("$(printf '%-24s %4d s  %s' "$name" $((SECONDS - start)) "$([ "$code" = 0 ] && echo ok || echo "FAILED ($code)")")")
+    return "$code"
+}
+
+report() {
+    [ ${#timings[@]} = 0 ] || printf '    %s\n' "${timings[@]}" >&2
+}

