@@ -13,8 +13,13 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+pub mod driver;
+pub mod mux;
+pub mod open;
+pub mod tls;
 
 /// A live mTLS connection to a peer.
 pub trait Tunnel {
@@ -181,6 +186,11 @@ pub trait TunnelStream {
 
     /// Ends it now, so that the other end sees an error and not an end (RST).
     fn reset(&mut self);
+
+    /// When the peer's first byte came in, where the transport notes it.
+    fn first_byte(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// How a stream failed.
@@ -198,7 +208,7 @@ pub enum StreamError {
 }
 
 /// Where a tunnel hands the streams that its peer opens.
-pub trait Ingress {
+pub trait Ingress: std::fmt::Debug {
     /// Takes a stream that `peer` opened. It must be accepted, refused or dropped in bounded time.
     fn incoming(&self, peer: &Rc<PeerIdentity>, request: OpenRequest, stream: Box<dyn TunnelStream>);
 }

@@ -1,0 +1,177 @@
+//! A tunnel of our own transport: the multiplexer's state machine, its TLS connection, and the streams' handles.
+//!
+//! ```text
+//! stream tasks ──read sockets into──▶ Mux::out ──seal, write──▶ TLS socket       (pump_out)
+//! local sockets ◀──write at once── Mux::receive ◀──open in place── TLS socket    (pump_in)
+//! ```
+//!
+//! One task drives the connection. Bytes that come in are written to their local sockets by that task itself; a stream's own task
+//! wakes only for what the socket does not take, and for the end. All of it is on one core: `RefCell`s are held between awaits, never
+//! across one.
+
+use super::{
+    Direction, Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
+    TunnelStatus, TunnelStream,
+    mux::{Budget, Mux, OpenError, ProtocolError, Role, Settings},
+    open,
+    tls::{Handshaken, TlsError},
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io,
+    rc::Rc,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+
+mod pump;
+mod stream;
+
+pub use pump::Driver;
+use stream::{MuxStream, StreamState};
+
+/// How a tunnel of ours is run.
+#[derive(Debug, Clone)]
+pub struct MuxConfig {
+    /// What to tell the peer.
+    pub settings: Settings,
+    /// What bounds all credit.
+    pub budget: Arc<Budget>,
+}
+
+/// Why a tunnel ended.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelEnd {
+    /// Both sides had said goodbye.
+    #[error("drained")]
+    Drained,
+    /// This side closed it.
+    #[error("closed by this gateway")]
+    Closed,
+    /// The peer closed the connection without saying goodbye.
+    #[error("closed by the peer")]
+    PeerClosed,
+    /// The peer has not answered for too long.
+    #[error("the peer does not answer")]
+    Unresponsive,
+    /// The connection broke.
+    #[error("connection: {0}")]
+    Io(#[from] io::Error),
+    /// TLS failed.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// The peer broke the protocol.
+    #[error("protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+}
+
+/// A live tunnel of our own transport. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MuxTunnel(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    mux: RefCell<Mux<StreamState>>,
+    /// The driver's task, to be woken when there is something to send.
+    driver: RefCell<Option<Waker>>,
+    /// Streams that wait for room in the outgoing buffer, first come first served.
+    waiting_for_room: RefCell<VecDeque<Waker>>,
+    health: Cell<TunnelHealth>,
+    rtt: Cell<Option<Duration>>,
+    /// The driver's clock, read once each time it runs.
+    now: Cell<Instant>,
+    closing: Cell<bool>,
+    direction: Direction,
+    changed: Notify,
+}
+
+impl MuxTunnel {
+    /// Goes on where the handshake ended. The driver must be run; when it ends, the tunnel has.
+    ///
+    /// # Errors
+    /// The core's reactor cannot take the socket.
+    pub fn start(
+        handshaken: Handshaken,
+        direction: Direction,
+        peer: Rc<PeerIdentity>,
+        ingress: Rc<dyn Ingress>,
+        config: &MuxConfig,
+    ) -> io::Result<(Self, Driver)> {
+        let role = if direction == Direction::Dialled { Role::Dialler } else { Role::Acceptor };
+        let tunnel = Self(Rc::new(Shared {
+            mux: RefCell::new(Mux::new(role, config.settings, config.budget.clone())),
+            driver: RefCell::default(),
+            waiting_for_room: RefCell::default(),
+            health: Cell::new(TunnelHealth::Draining),
+            rtt: Cell::default(),
+            now: Cell::new(Instant::now()),
+            closing: Cell::default(),
+            direction,
+            changed: Notify::new(),
+        }));
+        let driver = Driver::new(tunnel.clone(), handshaken, peer, ingress)?;
+        Ok((tunnel, driver))
+    }
+
+    /// Waits for the tunnel's health to change.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    fn set_health(&self, health: TunnelHealth) {
+        if self.0.health.replace(health) != health {
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    fn wake_driver(&self) {
+        if let Some(waker) = self.0.driver.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Tunnel for MuxTunnel {
+    fn open(&self, request: &OpenRequest) -> Result<Box<dyn TunnelStream>, Refusal> {
+        let state = StreamState::default();
+        let opened = self.0.mux.borrow_mut().open(&open::encode(request), state);
+        let id = opened.map_err(|e| Refusal {
+            reason: match e {
+                OpenError::NotReady | OpenError::Draining => RefusalReason::Draining,
+                OpenError::TooMany(_) | OpenError::Memory | OpenError::TooLong => RefusalReason::Limit,
+            },
+            message: e.to_string(),
+            retry: e != OpenError::TooLong && e != OpenError::Memory,
+        })?;
+        self.wake_driver();
+        Ok(Box::new(MuxStream::new(self.clone(), id)))
+    }
+
+    fn status(&self) -> TunnelStatus {
+        let (streams_out, streams_in) = self.0.mux.borrow().live();
+        TunnelStatus {
+            transport: Transport::Tls,
+            direction: self.0.direction,
+            health: self.0.health.get(),
+            rtt: self.0.rtt.get(),
+            streams_out,
+            streams_in,
+        }
+    }
+
+    fn drain(&self) {
+        self.0.mux.borrow_mut().goaway();
+        if self.0.health.get() != TunnelHealth::Closed {
+            self.set_health(TunnelHealth::Draining);
+        }
+        self.wake_driver();
+    }
+
+    fn close(&self) {
+        self.0.closing.set(true);
+        self.wake_driver();
+    }
+}

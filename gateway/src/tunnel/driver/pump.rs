@@ -1,0 +1,359 @@
+//! The task that drives one TLS connection.
+
+use super::{MuxStream, MuxTunnel, StreamState, TunnelEnd};
+use crate::{
+    socket::Socket,
+    tunnel::{
+        Ingress, PeerIdentity, Refusal, RefusalReason, TunnelHealth, TunnelStream,
+        mux::{Event, liveness},
+        open,
+        tls::{Handshaken, Opened, RecordBuffer, TlsError, TrafficKeys, record},
+    },
+};
+use std::{
+    future::poll_fn,
+    io,
+    os::fd::OwnedFd,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Instant,
+};
+use tokio::time::Sleep;
+
+/// Bytes read from the connection at once.
+const READ: usize = 256 * 1024;
+/// Reads before the other tasks of the core have their turn.
+const READS: usize = 4;
+/// Bytes sealed before they are written, so that the peer works while we seal on.
+const SEAL: usize = 64 * 1024;
+/// Answers that wait to go out before nothing more is read from the peer: a peer that asks and never reads gets no further.
+const BACKLOG: usize = 1024 * 1024;
+/// DATA frames of one stream that are written to its socket together.
+pub(super) const RUN: usize = 16;
+
+/// Drives a tunnel's connection; see [`Self::run`].
+#[derive(Debug)]
+pub struct Driver {
+    tunnel: MuxTunnel,
+    socket: Socket,
+    keys: TrafficKeys,
+    peer: Rc<PeerIdentity>,
+    ingress: Rc<dyn Ingress>,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    liveness: liveness::Liveness,
+}
+
+/// Bytes of the peer: whole records are opened where they lie.
+#[derive(Debug)]
+struct Incoming {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// Records on their way out.
+#[derive(Debug, Default)]
+struct Outgoing {
+    records: RecordBuffer,
+    sealed: usize,
+    sent: usize,
+}
+
+/// Consecutive DATA frames of one stream, as ranges of the incoming bytes.
+#[derive(Default)]
+struct Run {
+    stream: u32,
+    ranges: [(usize, usize); RUN],
+    length: usize,
+}
+
+impl Driver {
+    pub(super) fn new(
+        tunnel: MuxTunnel,
+        handshaken: Handshaken,
+        peer: Rc<PeerIdentity>,
+        ingress: Rc<dyn Ingress>,
+    ) -> io::Result<Self> {
+        let Handshaken { socket, keys, received: bytes, .. } = handshaken;
+        let socket = Socket::new(OwnedFd::from(socket.into_std()?))?;
+        let incoming = Incoming { start: 0, end: bytes.len(), bytes };
+        let liveness = liveness::Liveness::new(Instant::now());
+        Ok(Self { tunnel, socket, keys, peer, ingress, incoming, outgoing: Outgoing::default(), liveness })
+    }
+
+    /// Runs the tunnel to its end.
+    pub async fn run(mut self) -> TunnelEnd {
+        let mut timer = Box::pin(tokio::time::sleep_until(self.liveness.next().into()));
+        let end = poll_fn(|cx| match self.poll(cx, timer.as_mut()) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        })
+        .await;
+        self.tunnel.set_health(TunnelHealth::Closed);
+        if matches!(end, TunnelEnd::Drained | TunnelEnd::Closed | TunnelEnd::Protocol(_)) {
+            self.say_close().await;
+        }
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        mux.abort();
+        mux.users().for_each(StreamState::wake);
+        self.tunnel.0.waiting_for_room.borrow_mut().drain(..).for_each(std::task::Waker::wake);
+        end
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Result<(), TunnelEnd> {
+        if self.tunnel.0.closing.get() {
+            return Err(TunnelEnd::Closed);
+        }
+        let now = Instant::now();
+        self.tunnel.0.now.set(now);
+        // Waking the driver while it runs would make it run twice: it sends below whatever was queued above.
+        *self.tunnel.0.driver.borrow_mut() = None;
+        self.pump_in(cx, now)?;
+        if self.tunnel.0.mux.borrow_mut().take_active() {
+            self.liveness.sent(now);
+        }
+        self.watch(cx, now, timer.as_mut())?;
+        self.pump_out(cx)?;
+        if self.tunnel.0.mux.borrow().is_done() && self.outgoing.records.is_empty() {
+            return Err(TunnelEnd::Drained);
+        }
+        *self.tunnel.0.driver.borrow_mut() = Some(cx.waker().clone());
+        Ok(())
+    }
+
+    /// Asks, doubts and gives up as [`liveness`] says.
+    fn watch(&mut self, cx: &mut Context<'_>, now: Instant, mut timer: Pin<&mut Sleep>) -> Result<(), TunnelEnd> {
+        loop {
+            match self.liveness.verdict(now) {
+                liveness::Verdict::Live => {}
+                liveness::Verdict::Ask(token) => {
+                    self.tunnel.0.mux.borrow_mut().ping(token);
+                    self.incoming.release_if_empty();
+                }
+                liveness::Verdict::Doubt => {
+                    if self.tunnel.0.health.get() == TunnelHealth::Live {
+                        self.tunnel.set_health(TunnelHealth::Unresponsive);
+                    }
+                }
+                liveness::Verdict::GiveUp => return Err(TunnelEnd::Unresponsive),
+            }
+            let next = self.liveness.next().max(now + std::time::Duration::from_millis(1));
+            if next < timer.deadline().into_std() || timer.is_elapsed() {
+                timer.as_mut().reset(next.into());
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn pump_in(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), TunnelEnd> {
+        for _ in 0..READS {
+            self.open_records(now)?;
+            if self.tunnel.0.mux.borrow_mut().out().len() >= BACKLOG {
+                // Sending wakes this task when the connection takes more.
+                return Ok(());
+            }
+            let Poll::Ready(read) = self.incoming.poll_fill(cx, &self.socket) else { return Ok(()) };
+            if read? == 0 {
+                return Err(TunnelEnd::PeerClosed);
+            }
+        }
+        self.open_records(now)?;
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Opens every whole record and acts on its frames.
+    fn open_records(&mut self, now: Instant) -> Result<(), TunnelEnd> {
+        let mut run = Run::default();
+        loop {
+            let (start, end) = (self.incoming.start, self.incoming.end);
+            let whole = record::whole_record(&self.incoming.bytes[start..end]).map_err(TlsError::from)?;
+            let Some(length) = whole else { break };
+            self.incoming.start += length;
+            match self.keys.open(&mut self.incoming.bytes[start..start + length])? {
+                Opened::Data(payload) => {
+                    let payload = start + record::HEADER..start + record::HEADER + payload.len();
+                    self.act(payload, &mut run, now)?;
+                }
+                Opened::Handled => {}
+                Opened::Closed => return Err(TunnelEnd::PeerClosed),
+            }
+        }
+        self.deliver(&mut run, now);
+        Ok(())
+    }
+
+    /// Acts on the frames of one record's payload.
+    fn act(&mut self, payload: std::ops::Range<usize>, run: &mut Run, now: Instant) -> Result<(), TunnelEnd> {
+        let (mut at, mut active) = (payload.start, false);
+        loop {
+            let bytes = &self.incoming.bytes[at..payload.end];
+            let mut rest = bytes;
+            let mut mux = self.tunnel.0.mux.borrow_mut();
+            let Some(event) = mux.receive(&mut rest)? else { break };
+            active |= !matches!(event, Event::Pong(_) | Event::Nothing);
+            let next = payload.end - rest.len();
+            if let Event::Data(stream, data) = event {
+                let range = (next - data.len(), next);
+                drop(mux);
+                if run.length == RUN || (run.length > 0 && run.stream != stream) {
+                    self.deliver(run, now);
+                }
+                run.push(stream, range);
+                at = next;
+                continue;
+            }
+            // What came before must be delivered before: a FIN behind its bytes.
+            if run.length > 0 {
+                drop(mux);
+                self.deliver(run, now);
+                mux = self.tunnel.0.mux.borrow_mut();
+            }
+            match event {
+                Event::Ready(_) => {
+                    drop(mux);
+                    self.tunnel.set_health(TunnelHealth::Live);
+                }
+                Event::Open(id, request) => {
+                    drop(mux);
+                    self.incoming_stream(id, request);
+                }
+                Event::Opened(id, status, retry, message) => {
+                    if let Some(state) = mux.user(id) {
+                        state.answered(open::answer(status, retry, message));
+                    }
+                }
+                Event::Fin(id) | Event::Rst(id) | Event::Credit(id) => {
+                    if let Some(state) = mux.user(id) {
+                        state.wake();
+                    }
+                }
+                Event::Pong(token) => {
+                    self.liveness.answered(token, now);
+                    self.tunnel.0.rtt.set(self.liveness.rtt());
+                }
+                Event::Goaway => {
+                    drop(mux);
+                    self.tunnel.set_health(TunnelHealth::Draining);
+                }
+                Event::Data(..) | Event::Nothing => {}
+            }
+            at = next;
+        }
+        self.liveness.received(now, active);
+        if self.tunnel.0.health.get() == TunnelHealth::Unresponsive {
+            self.tunnel.set_health(TunnelHealth::Live);
+        }
+        Ok(())
+    }
+
+    fn incoming_stream(&self, id: u32, request: &[u8]) {
+        let mut stream = MuxStream::new(self.tunnel.clone(), id);
+        match open::decode(request) {
+            Ok(request) => self.ingress.incoming(&self.peer, request, Box::new(stream)),
+            Err(bad) => {
+                stream.refuse(&Refusal { reason: RefusalReason::Denied, message: bad.to_string(), retry: false });
+            }
+        }
+    }
+
+    /// Writes a run of DATA to its stream's socket, as far as that takes it.
+    fn deliver(&self, run: &mut Run, now: Instant) {
+        let length = std::mem::take(&mut run.length);
+        if length == 0 {
+            return;
+        }
+        let mut parts: [&[u8]; RUN] = [&[]; RUN];
+        for (part, &(start, end)) in parts.iter_mut().zip(&run.ranges[..length]) {
+            *part = &self.incoming.bytes[start..end];
+        }
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        let Some(state) = mux.user(run.stream) else { return };
+        let delivered = state.deliver(&parts[..length], now);
+        if delivered > 0 {
+            mux.consumed(run.stream, delivered, now, self.tunnel.0.rtt.get().unwrap_or_default());
+        }
+    }
+
+    fn pump_out(&mut self, cx: &mut Context<'_>) -> Result<(), TunnelEnd> {
+        loop {
+            if self.outgoing.sent == self.outgoing.records.len() && !self.next_batch() {
+                return Ok(());
+            }
+            if self.outgoing.sent == self.outgoing.sealed {
+                self.outgoing.sealed = self.keys.seal(&mut self.outgoing.records, self.outgoing.sealed, SEAL)?;
+            }
+            let bytes = self.outgoing.records.slice(self.outgoing.sent, self.outgoing.sealed);
+            match self.socket.poll_send(cx, bytes) {
+                Poll::Ready(sent) => self.outgoing.sent += sent?,
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes what streams have queued meanwhile, and makes room for more; false if there is nothing.
+    fn next_batch(&mut self) -> bool {
+        self.outgoing.records.clear();
+        (self.outgoing.sealed, self.outgoing.sent) = (0, 0);
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        let out = mux.out();
+        self.keys.queue_update(out);
+        if out.is_empty() {
+            return false;
+        }
+        out.close();
+        std::mem::swap(out, &mut self.outgoing.records);
+        self.tunnel.0.waiting_for_room.borrow_mut().drain(..).for_each(std::task::Waker::wake);
+        true
+    }
+
+    /// Sends what is queued and `close_notify`, if the connection takes it soon.
+    async fn say_close(&mut self) {
+        self.tunnel.0.mux.borrow_mut().out().push(record::ContentType::Alert, &[1, 0]);
+        let flush = poll_fn(|cx| match self.pump_out(cx) {
+            Ok(()) if self.outgoing.records.is_empty() => Poll::Ready(()),
+            Ok(()) => Poll::Pending,
+            Err(_) => Poll::Ready(()),
+        });
+        // Courtesy only: the peer may be gone.
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), flush).await;
+        self.socket.finish();
+    }
+}
+
+impl Incoming {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, socket: &Socket) -> Poll<io::Result<usize>> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.bytes.len() < READ {
+            self.bytes.resize(READ, 0);
+        }
+        let read = socket.poll_recv(cx, &mut self.bytes[self.end..]);
+        if let Poll::Ready(Ok(n)) = read {
+            self.end += n;
+        }
+        read
+    }
+
+    fn release_if_empty(&mut self) {
+        if self.start == self.end {
+            *self = Self { bytes: Vec::new(), start: 0, end: 0 };
+        }
+    }
+}
+
+impl Run {
+    fn push(&mut self, stream: u32, range: (usize, usize)) {
+        self.stream = stream;
+        self.ranges[self.length] = range;
+        self.length += 1;
+    }
+}

@@ -1,0 +1,229 @@
+//! One stream's handle, as its own task uses it.
+
+use super::MuxTunnel;
+use crate::{
+    socket::Socket,
+    tunnel::{Refusal, RefusalReason, StreamError, TunnelHealth, TunnelStream, open},
+};
+use std::{
+    io::IoSlice,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+/// Bytes that wait in the outgoing buffer before streams have to wait for room: about as much as goes out in one go.
+const OUT_LIMIT: usize = 128 * 1024;
+/// Bytes read from a local socket at once, at first and at the most.
+const READ_FIRST: usize = 16 * 1024;
+/// See [`READ_FIRST`].
+const READ_MOST: usize = 128 * 1024;
+
+/// What the tunnel keeps for a stream.
+#[derive(Debug, Default)]
+pub(super) struct StreamState {
+    /// Bytes that the local socket has not taken yet, from `at` on.
+    pending: Vec<u8>,
+    at: usize,
+    /// Where bytes go as they come in, once the stream's task has asked for them.
+    socket: Option<Rc<Socket>>,
+    /// Bytes that went there since the task last asked.
+    delivered: usize,
+    first_byte: Option<Instant>,
+    answer: Option<Result<(), Refusal>>,
+    waker: Option<Waker>,
+}
+
+impl StreamState {
+    /// Takes bytes that came in: how many of them the local socket took at once.
+    pub(super) fn deliver(&mut self, parts: &[&[u8]], now: Instant) -> usize {
+        self.first_byte.get_or_insert(now);
+        let mut sent = 0;
+        if let Some(socket) = self.socket.as_ref().filter(|_| self.pending.is_empty()) {
+            sent = match parts {
+                [one] => socket.try_send(one),
+                many => {
+                    let mut slices = [IoSlice::new(&[]); super::pump::RUN];
+                    for (slice, part) in slices.iter_mut().zip(many) {
+                        *slice = IoSlice::new(part);
+                    }
+                    socket.try_send_vectored(&slices[..many.len()])
+                }
+            };
+            self.delivered += sent;
+        }
+        let mut skip = sent;
+        for part in parts {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            self.pending.extend_from_slice(&part[skipped..]);
+        }
+        if !self.pending.is_empty() {
+            self.wake();
+        }
+        sent
+    }
+
+    pub(super) fn answered(&mut self, answer: Result<(), Refusal>) {
+        self.answer = Some(answer);
+        self.wake();
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+/// A stream of a [`MuxTunnel`].
+#[derive(Debug)]
+pub(super) struct MuxStream {
+    tunnel: MuxTunnel,
+    id: u32,
+    read: usize,
+}
+
+impl MuxStream {
+    pub(super) fn new(tunnel: MuxTunnel, id: u32) -> Self {
+        Self { tunnel, id, read: READ_FIRST }
+    }
+
+    /// Why the stream cannot go on.
+    fn ended(&self) -> StreamError {
+        if self.tunnel.0.health.get() == TunnelHealth::Closed { StreamError::TunnelLost } else { StreamError::Reset }
+    }
+
+    /// How many bytes may be sent now. Keeps the waker if none may.
+    fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<usize, StreamError>> {
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        let Some(credit) = mux.sendable(self.id) else { return Poll::Ready(Err(self.ended())) };
+        if let Some(state) = mux.user(self.id) {
+            state.wait(cx);
+        }
+        if credit == 0 {
+            return Poll::Pending;
+        }
+        if mux.out().len() >= OUT_LIMIT {
+            self.tunnel.0.waiting_for_room.borrow_mut().push_back(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(credit))
+    }
+}
+
+impl TunnelStream for MuxStream {
+    fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        let over = mux.sendable(self.id).is_none();
+        if let Some(state) = mux.user(self.id) {
+            if let Some(answer) = state.answer.clone() {
+                return Poll::Ready(answer);
+            }
+            if !over {
+                state.wait(cx);
+                return Poll::Pending;
+            }
+        }
+        let message = "the tunnel ended before the peer answered".into();
+        Poll::Ready(Err(Refusal { reason: RefusalReason::TunnelLost, message, retry: true }))
+    }
+
+    fn accept(&mut self) {
+        self.tunnel.0.mux.borrow_mut().answer(self.id, 0, false, "");
+        self.tunnel.wake_driver();
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        let status = open::status_of(refusal.reason);
+        self.tunnel.0.mux.borrow_mut().answer(self.id, status, refusal.retry, &refusal.message);
+        self.tunnel.wake_driver();
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamError>> {
+        std::task::ready!(self.poll_room(cx))?;
+        let sent = self.tunnel.0.mux.borrow_mut().send(self.id, bytes);
+        self.tunnel.wake_driver();
+        Poll::Ready(Ok(sent))
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {
+        let want = std::task::ready!(self.poll_room(cx))?.min(self.read);
+        let mux = &self.tunnel.0.mux;
+        let read = socket.poll_read_with(cx, want, |fd| {
+            mux.borrow_mut().send_from(self.id, want, |slices| match slices {
+                [one] => Ok(rustix::net::recv(fd, &mut **one, rustix::net::RecvFlags::empty())?.0),
+                many => rustix::io::readv(fd, many),
+            })
+        });
+        let read = std::task::ready!(read)?;
+        if read > 0 {
+            // Bulk is read in larger pieces, small messages in small ones.
+            self.read = if read == self.read { (self.read * 2).min(READ_MOST) } else { self.read.max(READ_FIRST) };
+            self.tunnel.wake_driver();
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        if mux.sendable(self.id).is_none() {
+            return Poll::Ready(Err(self.ended()));
+        }
+        let (finished, rtt) = (mux.is_finished(self.id), self.tunnel.0.rtt.get().unwrap_or_default());
+        let Some(state) = mux.user(self.id) else { return Poll::Ready(Err(self.ended())) };
+        state.socket.get_or_insert_with(|| socket.clone());
+        let (mut sent, mut blocked) = (0, false);
+        while state.at < state.pending.len() {
+            let Poll::Ready(n) = socket.poll_send(cx, &state.pending[state.at..]) else {
+                blocked = true;
+                break;
+            };
+            let n = n?;
+            state.at += n;
+            sent += n;
+        }
+        if !blocked {
+            state.at = 0;
+            state.pending = Vec::new();
+        }
+        let delivered = std::mem::take(&mut state.delivered) + sent;
+        state.wait(cx);
+        if sent > 0 {
+            mux.consumed(self.id, sent, self.tunnel.0.now.get(), rtt);
+            drop(mux);
+            self.tunnel.wake_driver();
+        }
+        match delivered {
+            0 if finished && !blocked => Poll::Ready(Ok(0)),
+            0 => Poll::Pending,
+            n => Poll::Ready(Ok(n)),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.tunnel.0.mux.borrow_mut().finish(self.id);
+        self.tunnel.wake_driver();
+    }
+
+    fn reset(&mut self) {
+        self.tunnel.0.mux.borrow_mut().forget(self.id);
+        self.tunnel.wake_driver();
+    }
+
+    fn first_byte(&self) -> Option<Instant> {
+        self.tunnel.0.mux.borrow_mut().user(self.id).and_then(|state| state.first_byte)
+    }
+}
+
+impl Drop for MuxStream {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}

@@ -1,0 +1,55 @@
+//! The memory budget: what bounds the sum of all credit that this process has granted.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Bytes of credit granted to peers by all streams of all cores, with a limit. Peers may send that much without asking again, so it
+/// bounds what can lie in our buffers.
+#[derive(Debug)]
+pub struct Budget {
+    granted: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { granted: AtomicUsize::new(0), limit }
+    }
+
+    /// Takes `bytes`, if that stays within the limit.
+    #[must_use]
+    pub fn take(&self, bytes: usize) -> bool {
+        self.take_within(bytes, self.limit)
+    }
+
+    /// Takes `bytes` for a window to grow: half of the budget is kept for new streams.
+    #[must_use]
+    pub fn take_for_growth(&self, bytes: usize) -> bool {
+        self.take_within(bytes, self.limit / 2)
+    }
+
+    /// Whether windows should shrink: over three quarters are granted.
+    pub fn is_tight(&self) -> bool {
+        self.granted() > self.limit / 4 * 3
+    }
+
+    /// Gives `bytes` back.
+    pub fn give_back(&self, bytes: usize) {
+        self.granted.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Bytes granted now.
+    pub fn granted(&self) -> usize {
+        self.granted.load(Relaxed)
+    }
+
+    /// The limit.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn take_within(&self, bytes: usize, limit: usize) -> bool {
+        let fits = |granted: usize| granted.checked_add(bytes).filter(|&sum| sum <= limit);
+        self.granted.fetch_update(Relaxed, Relaxed, fits).is_ok()
+    }
+}
