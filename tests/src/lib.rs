@@ -1,1 +1,37 @@
-//! End-to-end topologies on real kernels.
+//! End-to-end topologies on real kernels: whole clusters in network namespaces, real gateways, real programs.
+//!
+//! ```text
+//!  west: pods ── edge (gateway) ──┐                ┌── edge (gateway) ── pods :east
+//!  10.0.0.0/24           192.0.2.2│── wan ns ──────│198.51.100.2          10.0.0.0/24
+//!                                 └ routes neither ┘
+//! ```
+//!
+//! Start at [`Topology`], which makes the namespaces, and [`Gateway`], which runs `isthmus run` in one. [`Endpoint`] and [`Nginx`]
+//! serve, [`client`] and [`load`] use. Everything is removed when its owner is dropped, also while a test panics. Waiting is
+//! [`eventually`]: a condition with a bound. Without root or a program these tests fail; they never skip.
+
+pub mod admin;
+pub mod client;
+pub mod config;
+pub mod endpoint;
+pub mod gateway;
+pub mod identity;
+pub mod load;
+pub mod netns;
+pub mod nginx;
+pub mod pattern;
+pub mod process;
+pub mod topology;
+pub mod wait;
+
+pub use client::{End, Received};
+pub use config::{Config, Import, Link, Transport};
+pub use endpoint::Endpoint;
+pub use gateway::Gateway;
+pub use load::Load;
+pub use netns::Netns;
+pub use nginx::Nginx;
+pub use pattern::{Digest, Pattern};
+pub use process::Process;
+pub use topology::{Cluster, Topology};
+pub use wait::eventually;

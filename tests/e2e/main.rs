@@ -1,0 +1,3 @@
+//! Two clusters, end to end.
+
+fn main() {}

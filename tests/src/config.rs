@@ -1,0 +1,145 @@
+//! A gateway's configuration, written as its users write it.
+
+use crate::topology::Cluster;
+use std::{
+    fmt::{self, Write as _},
+    net::SocketAddr,
+};
+
+/// Which transport a link asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Our multiplexer over TLS.
+    Tls,
+    /// HTTP/2 CONNECT.
+    H2,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls => "tls",
+            Self::H2 => "h2",
+        })
+    }
+}
+
+/// A link of a configuration.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// The linked cluster.
+    pub cluster: String,
+    /// Where to dial it; none where it dials us.
+    pub endpoints: Vec<SocketAddr>,
+    /// The transport to dial with.
+    pub transport: Transport,
+}
+
+/// An import of a configuration.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// `namespace/name`.
+    pub service: String,
+    /// The service's port.
+    pub port: u16,
+    /// Where local clients find it.
+    pub listen: SocketAddr,
+}
+
+/// The configuration of one gateway.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its cluster.
+    pub cluster: String,
+    /// Its identity directory.
+    pub identity: String,
+    /// Where it takes tunnels.
+    pub tunnel: SocketAddr,
+    /// Its links.
+    pub links: Vec<Link>,
+    /// `namespace/name`, the service's port, the endpoints.
+    pub exports: Vec<(String, u16, Vec<SocketAddr>)>,
+    /// Its imports.
+    pub imports: Vec<Import>,
+    /// Further top-level lines, as they are.
+    pub more: String,
+}
+
+impl Config {
+    /// One without links, exports and imports.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self {
+            cluster: cluster.name().to_owned(),
+            identity: cluster.identity_dir().display().to_string(),
+            tunnel: cluster.tunnel_address(),
+            links: Vec::new(),
+            exports: Vec::new(),
+            imports: Vec::new(),
+            more: String::new(),
+        }
+    }
+
+    /// Links it with a cluster that this one dials.
+    #[must_use]
+    pub fn dials(mut self, peer: &Cluster, transport: Transport) -> Self {
+        self.links.push(Link { cluster: peer.name().to_owned(), endpoints: vec![peer.tunnel_address()], transport });
+        self
+    }
+
+    /// Links it with a cluster that dials this one.
+    #[must_use]
+    pub fn is_dialled_by(mut self, peer: &Cluster, transport: Transport) -> Self {
+        self.links.push(Link { cluster: peer.name().to_owned(), endpoints: Vec::new(), transport });
+        self
+    }
+
+    /// Exports port 80 of a service.
+    #[must_use]
+    pub fn exports(mut self, service: &str, endpoints: &[SocketAddr]) -> Self {
+        self.exports.push((service.to_owned(), 80, endpoints.to_vec()));
+        self
+    }
+
+    /// Imports port 80 of a service.
+    #[must_use]
+    pub fn imports(mut self, service: &str, listen: SocketAddr) -> Self {
+        self.imports.push(Import { service: service.to_owned(), port: 80, listen });
+        self
+    }
+
+    /// The file's text.
+    pub fn to_yaml(&self) -> String {
+        let mut yaml = String::new();
+        // Writing into a string cannot fail.
+        let _ = self.write_into(&mut yaml);
+        yaml
+    }
+
+    fn write_into(&self, yaml: &mut String) -> fmt::Result {
+        let Self { cluster, identity, tunnel, more, .. } = self;
+        writeln!(yaml, "clusterset: {}\ncluster: {cluster}\nidentity: {identity}", crate::topology::CLUSTERSET)?;
+        writeln!(yaml, "tunnel: {{listen: \"{tunnel}\"}}\nadmin: \"{}\"", crate::admin::ADDRESS)?;
+        writeln!(yaml, "links:{}", if self.links.is_empty() { " []" } else { "" })?;
+        for link in &self.links {
+            writeln!(yaml, "  - cluster: {}\n    transport: {}", link.cluster, link.transport)?;
+            if !link.endpoints.is_empty() {
+                writeln!(yaml, "    endpoints: {}", list(&link.endpoints))?;
+            }
+        }
+        writeln!(yaml, "exports:{}", if self.exports.is_empty() { " []" } else { "" })?;
+        for (service, port, endpoints) in &self.exports {
+            writeln!(yaml, "  - service: {service}\n    ports: [{{name: http, port: {port}, protocol: TCP}}]")?;
+            writeln!(yaml, "    endpoints: {}", list(endpoints))?;
+        }
+        writeln!(yaml, "imports:{}", if self.imports.is_empty() { " []" } else { "" })?;
+        for Import { service, port, listen } in &self.imports {
+            writeln!(yaml, "  - service: {service}\n    port: {port}\n    listen: \"{listen}\"")?;
+        }
+        yaml.write_str(more)
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    let quoted: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    format!("[{}]", quoted.join(", "))
+}

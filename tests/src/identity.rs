@@ -1,0 +1,57 @@
+//! Identities, made by the command as an operator would.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// The binary under test: `ISTHMUS_BIN`, or what cargo built beside this test.
+///
+/// # Panics
+/// If it is not there.
+pub fn isthmus() -> PathBuf {
+    let built = || {
+        let test = std::env::current_exe().unwrap_or_else(|e| panic!("this test's own path: {e}"));
+        // target/<profile>/deps/e2e-<hash> → target/<profile>/isthmus
+        test.ancestors().nth(2).map(|profile| profile.join("isthmus")).unwrap_or_default()
+    };
+    let path = std::env::var_os("ISTHMUS_BIN").map_or_else(built, PathBuf::from);
+    assert!(path.is_file(), "{} is not there: run `cargo build` first (`make test` does), or set ISTHMUS_BIN", path.display());
+    path
+}
+
+/// Runs `isthmus <args>` to its end and returns its standard output.
+///
+/// # Panics
+/// If it fails.
+pub fn command(args: &[&str]) -> String {
+    let output = Command::new(isthmus()).args(args).stdin(Stdio::null()).output();
+    let line = format!("isthmus {}", args.join(" "));
+    let output = output.unwrap_or_else(|e| panic!("`{line}`: {e}"));
+    assert!(output.status.success(), "`{line}`: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// `isthmus identity init`.
+///
+/// # Panics
+/// If it fails.
+pub fn init(clusterset: &str, cluster: &str, out: &Path) {
+    command(&["identity", "init", "--clusterset", clusterset, "--cluster", cluster, "--out", text(out)]);
+}
+
+/// `isthmus identity trust`.
+///
+/// # Panics
+/// If it fails.
+pub fn trust(identity: &Path, cluster: &str, bundle: &Path) {
+    command(&["identity", "trust", "--identity", text(identity), "--cluster", cluster, "--bundle", text(bundle)]);
+}
+
+/// A path as an argument.
+///
+/// # Panics
+/// If it is not UTF-8: the harness makes none such.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap_or_else(|| panic!("{} is not UTF-8", path.display()))
+}
