@@ -1,0 +1,161 @@
+//! The configuration file: read once, at the edge, into typed values.
+//!
+//! ```text
+//! text ──node──▶ tree with places ──fields, by the schema──▶ Config, or everything that is wrong with it
+//! ```
+
+mod error;
+mod fields;
+mod node;
+mod parse;
+pub mod schema;
+mod values;
+
+pub use error::{ConfigError, ConfigErrors, Position};
+
+use fields::{Fields, Problems};
+use isthmus_control_api::{Affinity, ClusterName, ClustersetName, Export, Link, PeerAddress, ServicePort};
+use node::{Node, SyntaxError};
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A larger file is refused unread.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// A whole configuration, all of it checked but for what only the file system knows (see [`Config::check_files`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file, as the caller named it.
+    pub path: PathBuf,
+    /// The set of clusters that share services.
+    pub clusterset: ClustersetName,
+    /// This cluster's id.
+    pub cluster: ClusterName,
+    /// The identity's directory.
+    pub identity: PathBuf,
+    /// How peers reach this gateway.
+    pub tunnel: Tunnel,
+    /// Where the admin endpoints are served.
+    pub admin: SocketAddr,
+    /// Where the last good table is kept.
+    pub state: PathBuf,
+    /// How long streams may go on after SIGTERM.
+    pub drain: Duration,
+    /// How many cores to serve on; `None`: all.
+    pub cores: Option<NonZeroUsize>,
+    /// Bounds on what the process takes.
+    pub limits: Limits,
+    /// The clusters to link with.
+    pub links: BTreeMap<ClusterName, Link>,
+    /// What this cluster serves.
+    pub exports: BTreeMap<ServicePort, Export>,
+    /// What local clients can use, and where.
+    pub imports: BTreeMap<SocketAddr, ConfigImport>,
+}
+
+/// The `tunnel` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Where peers' tunnels are accepted.
+    pub listen: SocketAddr,
+    /// Where peers can dial this gateway.
+    pub advertise: Vec<PeerAddress>,
+}
+
+/// The `limits` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes buffered for all streams together.
+    pub memory: u64,
+    /// Local connections at once.
+    pub connections: usize,
+    /// Streams at once that one peer cluster may have open to this one.
+    pub streams_per_peer: usize,
+    /// TLS handshakes under way at once.
+    pub handshakes: usize,
+    /// From a tunnel's first byte to its proven identity.
+    pub handshake_timeout: Duration,
+    /// For connecting to one endpoint.
+    pub connect_timeout: Duration,
+}
+
+/// An import as the file has it: without the clusters that peers will add.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigImport {
+    /// What the listener leads to.
+    pub service: ServicePort,
+    /// Which clusters to prefer.
+    pub affinity: Affinity,
+}
+
+impl Config {
+    /// Reads and parses the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than [`MAX_FILE`], or is wrong: everything that one pass finds.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::parse(&read(path)?, path)
+    }
+
+    /// Parses `text`. `path` names it in errors, and paths in it are relative to `path`'s directory.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, as far as one pass finds it.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        let root = match Node::parse(text) {
+            Ok(Some(root)) => root,
+            Ok(None) => return Err(ConfigErrors::whole(path, "nothing", "a configuration")),
+            Err(SyntaxError { at, found, expected }) => {
+                let error = ConfigError { at: Some(at), field: String::new(), found, expected: expected.into() };
+                return Err(ConfigErrors::new(path, vec![error]));
+            }
+        };
+        let problems = Problems::default();
+        let config = Fields::open(&root, "", String::new(), &problems).and_then(|top| parse::config(&top, path));
+        let errors = problems.into_list();
+        match config {
+            Some(config) if errors.is_empty() => Ok(config),
+            _ => Err(ConfigErrors::new(path, errors)),
+        }
+    }
+
+    /// Checks what only the file system knows: that the identity's directory is there. To be called before a start; a running
+    /// process watches its identity anyway.
+    ///
+    /// # Errors
+    /// It is missing, or no directory.
+    pub fn check_files(&self) -> Result<(), ConfigErrors> {
+        if self.identity.is_dir() {
+            return Ok(());
+        }
+        let found = format!("{:?}, which is no directory", self.identity.display().to_string());
+        let mut errors = ConfigErrors::whole(&self.path, found, "what `isthmus identity init` writes");
+        for error in &mut errors.errors {
+            error.field = "identity".into();
+        }
+        Err(errors)
+    }
+}
+
+/// The text at `path`, if it is a text of bounded length.
+pub(crate) fn read(path: &Path) -> Result<String, ConfigErrors> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    if let Err(error) = file {
+        return Err(ConfigErrors::whole(path, format!("a file that cannot be read ({error})"), "a configuration"));
+    }
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(ConfigErrors::whole(path, "more than 1 MiB", "a configuration of at most 1 MiB"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| ConfigErrors::whole(path, format!("no UTF-8 ({error})"), "a text in UTF-8"))
+}
+
+#[cfg(test)]
+mod tests;

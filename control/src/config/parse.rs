@@ -1,0 +1,232 @@
+//! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
+
+use super::{
+    Config, ConfigImport, Limits, Tunnel,
+    error::{At, Position},
+    fields::{Fields, Once, again, parsed},
+    values::{self, EndpointText},
+};
+use crate::MAX_SERVICE_PORTS;
+use isthmus_control_api::{ClusterName, Endpoint, Export, Link, PeerAddress, ServiceName, ServicePort};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::Path,
+};
+
+/// Reads the whole file; `None` if something that is needed is wrong, and so noted.
+pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut listeners = Listeners::default();
+    let cluster = top.value("cluster", parsed::<ClusterName>);
+    let clusterset = top.value("clusterset", parsed);
+    let identity = top.value("identity", directory_name);
+    let tunnel = tunnel(top, &mut listeners);
+    let admin = top.value("admin", values::listen);
+    if let Some(admin) = admin {
+        listeners.claim(admin, top, "admin");
+    }
+    let limits = limits(top);
+    let links = links(top, cluster.as_ref());
+    let exports = exports(top);
+    let imports = imports(top, &mut listeners);
+    let state = top.value("state", directory_name);
+    let drain = top.value("drain", values::duration);
+    let cores = top.value("cores", values::cores);
+    let cluster = cluster?;
+    let state = state.unwrap_or_else(|| format!("{cluster}-state"));
+    Some(Config {
+        path: path.into(),
+        clusterset: clusterset?,
+        identity: directory.join(identity?),
+        tunnel: tunnel?,
+        admin: admin?,
+        state: directory.join(state),
+        drain: drain?,
+        cores: cores?,
+        limits: limits?,
+        links,
+        exports,
+        imports,
+        cluster,
+    })
+}
+
+fn directory_name(text: &str) -> Result<String, super::fields::Refused> {
+    if text.is_empty() { Err(super::fields::Refused(None)) } else { Ok(text.into()) }
+}
+
+fn tunnel(top: &Fields<'_>, listeners: &mut Listeners) -> Option<Tunnel> {
+    let fields = top.mapping_or_empty("tunnel")?;
+    let listen = fields.value("listen", values::listen)?;
+    listeners.claim(listen, &fields, "listen");
+    let advertise = fields.scalars("advertise", 0..=16, "host:port", parsed);
+    Some(Tunnel { listen, advertise: advertise.into_iter().map(|address| address.value).collect() })
+}
+
+fn limits(top: &Fields<'_>) -> Option<Limits> {
+    let fields = top.mapping_or_empty("limits")?;
+    // Each is read before the first that is wrong ends this: all that is wrong is to be noted.
+    let (memory, connections) = (fields.value("memory", values::size), fields.value("connections", values::count));
+    let (streams, handshakes) =
+        (fields.value("streamsPerPeer", values::count), fields.value("handshakes", values::count));
+    let handshake_timeout = fields.value("handshakeTimeout", values::duration);
+    let connect_timeout = fields.value("connectTimeout", values::duration);
+    Some(Limits {
+        memory: memory?,
+        connections: connections?,
+        streams_per_peer: streams?,
+        handshakes: handshakes?,
+        handshake_timeout: handshake_timeout?,
+        connect_timeout: connect_timeout?,
+    })
+}
+
+fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, Link> {
+    let mut once = Once::new();
+    let mut links = BTreeMap::new();
+    for fields in top.mappings("links", "links[]", 0..=256) {
+        let cluster = fields.value("cluster", parsed::<ClusterName>);
+        let endpoints = fields.scalars("endpoints", 1..=16, "host:port, port 1 to 65535", parsed::<PeerAddress>);
+        let endpoints = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
+        let transport = fields.value("transport", values::transport);
+        let (Some(cluster), Some(transport)) = (cluster, transport) else { continue };
+        if Some(&cluster) == own {
+            fields.conflict("cluster", format!("\"{cluster}\", which is this cluster"), "another cluster's id");
+        } else if let Some(first) = once.seen_before(cluster.clone(), fields.at_of("cluster")) {
+            fields.conflict("cluster", again(&cluster, first), "one link a cluster");
+        } else {
+            links.insert(cluster, Link { endpoints, transport });
+        }
+    }
+    links
+}
+
+fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
+    let mut once = Once::new();
+    let mut exports = BTreeMap::new();
+    for fields in top.mappings("exports", "exports[]", 0..=MAX_SERVICE_PORTS) {
+        let service = fields.value("service", parsed::<ServiceName>);
+        let ports = ports(&fields);
+        let endpoints = endpoints(&fields, &ports);
+        let Some(service) = service else { continue };
+        if let Some(first) = once.seen_before(service.clone(), fields.at_of("service")) {
+            fields.conflict("service", again(&service, first), "one entry a service");
+        }
+        for port in ports {
+            let endpoints = endpoints.iter().map(|endpoint| port.endpoint(*endpoint)).collect();
+            let key = ServicePort { service: service.clone(), port: port.port };
+            exports.insert(key, Export { port_name: port.name, endpoints });
+        }
+    }
+    if exports.len() > MAX_SERVICE_PORTS {
+        let found = format!("{} service ports", exports.len());
+        top.conflict("exports", found, "at most 10000 ports of all services together");
+    }
+    exports
+}
+
+/// One port of an export.
+struct Port {
+    name: Option<String>,
+    port: u16,
+    target: Option<u16>,
+}
+
+impl Port {
+    fn endpoint(&self, text: EndpointText) -> Endpoint {
+        let address = match text {
+            EndpointText::Whole(address) => address,
+            EndpointText::Bare(ip) => SocketAddr::new(ip, self.target.unwrap_or(self.port)),
+        };
+        Endpoint { address }
+    }
+}
+
+fn ports(export: &Fields<'_>) -> Vec<Port> {
+    let (mut numbers, mut names) = (Once::new(), Once::new());
+    let mut ports = Vec::new();
+    for fields in export.mappings("ports", "exports[].ports[]", 1..=64) {
+        // A port's name has the form of a cluster's: a DNS label.
+        let name = fields.value("name", parsed::<ClusterName>).map(String::from);
+        let number = fields.value("port", values::port);
+        fields.value("protocol", values::protocol);
+        let target = fields.value("targetPort", values::port);
+        if let Some(first) = name.clone().and_then(|name| names.seen_before(name, fields.at_of("name"))) {
+            fields.conflict("name", again(name.as_deref().unwrap_or(""), first), "each name once in a service");
+        }
+        let Some(port) = number else { continue };
+        if let Some(first) = numbers.seen_before(port, fields.at_of("port")) {
+            fields.conflict("port", again(port, first), "each port once in a service");
+        }
+        ports.push(Port { name, port, target });
+    }
+    ports
+}
+
+fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<EndpointText> {
+    let mut once = Once::new();
+    let listed: Vec<At<EndpointText>> = export.scalars("endpoints", 1..=1000, "ip:port or ip", values::endpoint);
+    for (index, endpoint) in listed.iter().enumerate() {
+        let name = format!("endpoints[{index}]");
+        let note = |found: String, expected: &str| export.note(endpoint.at, &name, found, expected);
+        let text = match endpoint.value {
+            EndpointText::Whole(address) => address.to_string(),
+            EndpointText::Bare(ip) => ip.to_string(),
+        };
+        if let EndpointText::Whole(_) = endpoint.value {
+            match ports {
+                [Port { target: Some(_), .. }] => {
+                    note(format!("{text:?}"), "ip alone, since the port has a targetPort");
+                }
+                [_, _, ..] => {
+                    note(format!("{text:?}"), "ip alone, since the service has several ports (see targetPort)");
+                }
+                _ => {}
+            }
+        }
+        if let Some(first) = once.seen_before(endpoint.value, endpoint.at) {
+            note(again(text, first), "each endpoint once");
+        }
+    }
+    listed.into_iter().map(|endpoint| endpoint.value).collect()
+}
+
+fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<SocketAddr, ConfigImport> {
+    let mut imports = BTreeMap::new();
+    for fields in top.mappings("imports", "imports[]", 0..=10_000) {
+        let service = fields.value("service", parsed::<ServiceName>);
+        let port = fields.value("port", values::port);
+        let affinity = fields.value("affinity", values::affinity);
+        let listen = fields.value("listen", values::listen);
+        if let Some(listen) = listen {
+            listeners.claim(listen, &fields, "listen");
+        }
+        if let (Some(service), Some(port), Some(listen), Some(affinity)) = (service, port, listen, affinity) {
+            imports.insert(listen, ConfigImport { service: ServicePort { service, port }, affinity });
+        }
+    }
+    imports
+}
+
+/// Who listens where. An address and the wildcard on the same port are refused too: with SO_REUSEPORT both binds would succeed, and
+/// one would silently take the other's connections.
+#[derive(Default)]
+struct Listeners(HashMap<u16, Vec<(SocketAddr, String, Position)>>);
+
+impl Listeners {
+    fn claim(&mut self, address: SocketAddr, fields: &Fields<'_>, name: &str) {
+        let ip = address.ip();
+        let overlaps = |other: &SocketAddr| ip == other.ip() || ip.is_unspecified() || other.ip().is_unspecified();
+        let taken = self.0.entry(address.port()).or_default();
+        if let Some((other, by, at)) = taken.iter().find(|(other, ..)| overlaps(other)) {
+            let place = if fields.has(name) { format!("{by} on line {}", at.line) } else { by.clone() };
+            fields.conflict(
+                name,
+                format!("\"{address}\", which {place} has with \"{other}\""),
+                "an address of its own",
+            );
+        }
+        taken.push((address, fields.path_of(name), fields.at_of(name)));
+    }
+}

@@ -1,0 +1,258 @@
+//! Every key of the configuration, once: what parses it, what documents it and what hints at it all read this list.
+
+/// One key: where it stands, what it takes, and what it is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The mapping it belongs to, as `exports[].ports[]`; empty for the top.
+    pub section: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    /// What it takes, as a noun phrase: also what an error says was expected.
+    pub takes: &'static str,
+    /// What it is when left out; the text is parsed like any other.
+    pub left_out: LeftOut,
+    /// A value that is right.
+    pub example: &'static str,
+    /// What it is for, in a sentence or two.
+    pub about: &'static str,
+}
+
+/// What a key is when left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It must not be left out.
+    Required,
+    /// As if this were written.
+    Text(&'static str),
+    /// What this sentence says.
+    Rule(&'static str),
+}
+
+use self::LeftOut::{Required, Rule, Text};
+
+const fn key(
+    place: (&'static str, &'static str),
+    takes: &'static str,
+    left_out: LeftOut,
+    example: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { section: place.0, name: place.1, takes, left_out, example, about }
+}
+
+pub(super) const NAME: &str = "a DNS label: 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit";
+pub(super) const SERVICE: &str = "namespace/name, each a DNS label";
+pub(super) const PORT: &str = "a port number, 1 to 65535";
+pub(super) const LISTEN: &str = "ip:port to listen on, port 1 to 65535";
+pub(super) const DURATION: &str = "a duration from 100ms to 1h, as 500ms, 30s or 5m";
+pub(super) const COUNT: &str = "a number from 1 to 10000000";
+
+/// All keys, in the order of the reference.
+pub const KEYS: &[Key] = &[
+    key(
+        ("", "clusterset"),
+        "DNS labels joined by dots, at most 189 bytes",
+        Required,
+        "demo",
+        "The set of clusters that share services. The same on all of them.",
+    ),
+    key(
+        ("", "cluster"),
+        NAME,
+        Required,
+        "west",
+        "This cluster's id, unique in the clusterset. With the clusterset it names the trust domain, `west.demo`.",
+    ),
+    key(
+        ("", "identity"),
+        "a directory",
+        Required,
+        "west-identity/",
+        "Where `isthmus identity init` wrote key, certificate, CA and the peers' bundles. Relative to this file.",
+    ),
+    key(
+        ("", "tunnel"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{listen: \"0.0.0.0:15008\"}",
+        "How peers reach this gateway.",
+    ),
+    key(
+        ("", "admin"),
+        LISTEN,
+        Text("127.0.0.1:15020"),
+        "127.0.0.1:15020",
+        "Where /livez, /readyz, /metrics and /status are served. It has no authentication: keep it on loopback or behind a firewall.",
+    ),
+    key(
+        ("", "state"),
+        "a directory",
+        Rule("`<cluster>-state/` beside this file"),
+        "/var/lib/isthmus",
+        "Where the last good table is kept for the next start. Relative to this file; made if it does not exist.",
+    ),
+    key(("", "drain"), DURATION, Text("30s"), "30s", "How long streams may go on after SIGTERM."),
+    key(
+        ("", "cores"),
+        "all, or a number from 1 to 1024",
+        Text("all"),
+        "4",
+        "How many cores to serve on, a thread each.",
+    ),
+    key(
+        ("", "limits"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{memory: 2GiB}",
+        "Bounds on what the process takes. Beyond each, new work is refused and counted.",
+    ),
+    key(
+        ("", "links"),
+        "a list of at most 256 mappings",
+        Rule("no links"),
+        "[{cluster: east}]",
+        "The clusters to link with. Each side lists the other.",
+    ),
+    key(
+        ("", "exports"),
+        "a list of at most 10000 mappings",
+        Rule("no exports"),
+        "see above",
+        "What this cluster serves to the clusters that it is linked with.",
+    ),
+    key(
+        ("", "imports"),
+        "a list of at most 10000 mappings",
+        Rule("no imports"),
+        "see above",
+        "What local clients can use, and at which address.",
+    ),
+    key(("tunnel", "listen"), LISTEN, Text("0.0.0.0:15008"), "0.0.0.0:15008", "Where peers' tunnels are accepted."),
+    key(
+        ("tunnel", "advertise"),
+        "a list of at most 16 host:port",
+        Rule("nothing"),
+        "[\"gw.west.example:15008\"]",
+        "Where peers can dial this gateway, for `isthmus invite` to tell them.",
+    ),
+    key(
+        ("limits", "memory"),
+        "a size from 16MiB to 1TiB, as 512MiB or 2GiB",
+        Text("1GiB"),
+        "2GiB",
+        "Bytes buffered for all streams together. Near it, windows shrink.",
+    ),
+    key(
+        ("limits", "connections"),
+        COUNT,
+        Text("100000"),
+        "100000",
+        "Local connections at once, all listeners together.",
+    ),
+    key(
+        ("limits", "streamsPerPeer"),
+        COUNT,
+        Text("50000"),
+        "50000",
+        "Streams at once that one linked cluster may have open to this one.",
+    ),
+    key(
+        ("limits", "handshakes"),
+        COUNT,
+        Text("256"),
+        "256",
+        "TLS handshakes under way at once, so that strangers cost little.",
+    ),
+    key(
+        ("limits", "handshakeTimeout"),
+        DURATION,
+        Text("10s"),
+        "10s",
+        "From a tunnel's first byte to its proven identity.",
+    ),
+    key(
+        ("limits", "connectTimeout"),
+        DURATION,
+        Text("5s"),
+        "5s",
+        "For connecting to one endpoint, before the next is tried.",
+    ),
+    key(("links[]", "cluster"), NAME, Required, "east", "The peer cluster's id."),
+    key(
+        ("links[]", "endpoints"),
+        "a list of 1 to 16 host:port",
+        Rule("nothing: the peer dials us"),
+        "[\"203.0.113.7:15008\"]",
+        "Where the peer's gateways can be dialled.",
+    ),
+    key(
+        ("links[]", "transport"),
+        "auto, tls or h2",
+        Text("auto"),
+        "tls",
+        "What to dial with. `auto` takes the best that both speak.",
+    ),
+    key(
+        ("exports[]", "service"),
+        SERVICE,
+        Required,
+        "shop/api",
+        "The service's name, the same in every cluster that exports it.",
+    ),
+    key(("exports[]", "ports"), "a list of 1 to 64 mappings", Required, "[{port: 80}]", "The service's ports."),
+    key(
+        ("exports[]", "endpoints"),
+        "a list of 1 to 1000 of ip:port or ip",
+        Required,
+        "[\"10.0.0.2:8080\"]",
+        "Who serves it. `ip:port` if the service has one port; a bare `ip` takes each port's `targetPort`.",
+    ),
+    key(("exports[].ports[]", "name"), NAME, Rule("no name"), "http", "The port's name, unique within the service."),
+    key(("exports[].ports[]", "port"), PORT, Required, "80", "What clients ask for, unique within the service."),
+    key(("exports[].ports[]", "protocol"), "TCP", Text("TCP"), "TCP", "UDP is not supported yet."),
+    key(
+        ("exports[].ports[]", "targetPort"),
+        PORT,
+        Rule("the same as `port`"),
+        "8080",
+        "Which port of a bare `ip` endpoint serves it.",
+    ),
+    key(("imports[]", "service"), SERVICE, Required, "shop/api", "Which service to use."),
+    key(("imports[]", "port"), PORT, Required, "80", "Which of its ports."),
+    key(("imports[]", "listen"), LISTEN, Required, "127.0.0.1:18080", "Where local clients connect to."),
+    key(
+        ("imports[]", "affinity"),
+        "local, remote or none",
+        Text("none"),
+        "local",
+        "`local`: this cluster's own endpoints while there are any. `remote`: other clusters' while there are any. `none`: all alike, by their number.",
+    ),
+];
+
+/// The keys of one section.
+pub(super) fn section(section: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section == section)
+}
+
+/// The reference as Markdown tables, one a section: what docs/configuration.md holds between its markers.
+pub fn reference() -> String {
+    let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
+    sections.dedup();
+    sections.iter().map(|&name| table(name)).collect::<Vec<_>>().join("\n")
+}
+
+fn table(name: &str) -> String {
+    let title = if name.is_empty() { "Top level" } else { name };
+    let rows: String = section(name).map(row).collect();
+    format!("### {title}\n\n| key | takes | when left out | example | |\n|---|---|---|---|---|\n{rows}")
+}
+
+fn row(key: &Key) -> String {
+    let default = match key.left_out {
+        Required => "**must be there**".into(),
+        Text(text) => format!("`{text}`"),
+        Rule(rule) => rule.into(),
+    };
+    let example = if key.example == "see above" { key.example.into() } else { format!("`{}`", key.example) };
+    format!("| `{}` | {} | {default} | {example} | {} |\n", key.name, key.takes, key.about)
+}

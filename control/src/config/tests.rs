@@ -1,0 +1,218 @@
+use super::*;
+use proptest::prelude::*;
+
+const WEST: &str = r#"
+clusterset: demo
+cluster: west
+identity: west-identity/
+tunnel: {listen: "0.0.0.0:15008"}
+links:
+  - cluster: east
+    endpoints: ["203.0.113.7:15008"]
+exports:
+  - service: shop/api
+    ports: [{name: http, port: 80, protocol: TCP}]
+    endpoints: ["10.0.0.2:8080"]
+imports:
+  - service: shop/api
+    port: 80
+    listen: "127.0.0.1:18080"
+    affinity: local
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("etc/west.yaml")).map_err(|errors| errors.to_string())
+}
+
+/// `WEST` with one piece replaced, and what is said of it.
+fn refused(piece: &str, by: &str) -> String {
+    assert!(WEST.contains(piece), "{piece:?}");
+    parse(&WEST.replacen(piece, by, 1)).expect_err(by)
+}
+
+#[test]
+fn a_whole_file_becomes_typed_values() {
+    let config = parse(WEST).unwrap();
+    assert_eq!(config.cluster.as_str(), "west");
+    assert_eq!(config.identity, Path::new("etc/west-identity/"));
+    assert_eq!(config.state, Path::new("etc/west-state"));
+    assert_eq!(config.admin, "127.0.0.1:15020".parse().unwrap());
+    assert_eq!(config.drain, Duration::from_secs(30));
+    assert_eq!(config.cores, None);
+    assert_eq!(config.limits.memory, 1 << 30);
+    assert_eq!(config.links.len(), 1);
+    let (key, export) = config.exports.first_key_value().unwrap();
+    assert_eq!(key.to_string(), "shop/api:80");
+    assert_eq!(export.port_name.as_deref(), Some("http"));
+    assert_eq!(export.endpoints[0].address, "10.0.0.2:8080".parse().unwrap());
+    let (listen, import) = config.imports.first_key_value().unwrap();
+    assert_eq!((listen.port(), import.affinity), (18080, Affinity::Local));
+}
+
+#[test]
+fn a_bare_endpoint_takes_each_ports_target() {
+    let text = WEST
+        .replace("[{name: http, port: 80, protocol: TCP}]", "[{port: 80, targetPort: 8080}, {port: 443}]")
+        .replace("10.0.0.2:8080", "10.0.0.2");
+    let ports: Vec<u16> = parse(&text).unwrap().exports.values().map(|e| e.endpoints[0].address.port()).collect();
+    assert_eq!(ports, [8080, 443]);
+}
+
+#[test]
+fn each_mistake_is_named_with_its_place() {
+    let cases = [
+        ("protocol: TCP", "protocol: TPC", r#"11:46: exports[0].ports[0].protocol: found "TPC", expected TCP"#),
+        (
+            "protocol: TCP",
+            "protocol: UDP",
+            r#"11:46: exports[0].ports[0].protocol: found "UDP" (not supported yet), expected TCP"#,
+        ),
+        ("links:", "linkss:", r#"6:1: linkss: found an unknown key, expected "links""#),
+        ("    port: 80", "    prot: 80", r#"15:5: imports[0].prot: found an unknown key, expected "port""#),
+        ("port: 80,", "port: 0,", r#"11:32: exports[0].ports[0].port: found "0", expected a port number, 1 to 65535"#),
+        (
+            "- cluster: east",
+            "- cluster: west",
+            r#"7:14: links[0].cluster: found "west", which is this cluster, expected another cluster's id"#,
+        ),
+        (
+            r#"["10.0.0.2:8080"]"#,
+            "[]",
+            r#"12:16: exports[0].endpoints: found an empty list, expected a list of 1 to 1000 of ip:port or ip"#,
+        ),
+        (
+            "10.0.0.2:8080",
+            "api.local:8080",
+            r#"12:17: exports[0].endpoints[0]: found "api.local:8080", expected ip:port or ip"#,
+        ),
+        (
+            "shop/api\n    ports",
+            "shop\n    ports",
+            r#"10:14: exports[0].service: found "shop", expected namespace/name, each a DNS label"#,
+        ),
+        (
+            "clusterset: demo\n",
+            "",
+            r#"2:1: clusterset: found nothing, expected DNS labels joined by dots, at most 189 bytes"#,
+        ),
+        (
+            "affinity: local",
+            "affinity:",
+            r#"17:13: imports[0].affinity: found nothing, expected local, remote or none"#,
+        ),
+        (
+            "cluster: west\n",
+            "cluster: west\ncluster: west\n",
+            r#"4:1: cluster: found the key a second time (first on line 3), expected each key once"#,
+        ),
+        ("cluster: west\n", "cluster: &a west\n", r#"3:10: found an anchor, expected a value without one"#),
+    ];
+    for (piece, by, said) in cases {
+        assert_eq!(refused(piece, by), format!("etc/west.yaml:{said}"), "{by:?}");
+    }
+}
+
+#[test]
+fn listeners_do_not_take_each_others_connections() {
+    let said = refused("127.0.0.1:18080", "127.0.0.1:15008");
+    assert!(said.contains(r#"imports[0].listen: found "127.0.0.1:15008", which tunnel.listen on line 5"#), "{said}");
+    let said = refused("127.0.0.1:18080", "127.0.0.1:15020");
+    assert!(said.contains("admin"), "{said}");
+}
+
+#[test]
+fn repeated_services_links_and_endpoints_are_refused() {
+    let link = "  - cluster: east\n    endpoints: [\"203.0.113.7:15008\"]\n";
+    let said = refused(link, &format!("{link}{link}"));
+    assert!(
+        said.contains(r#"9:14: links[1].cluster: found "east" a second time (first on line 7), expected one link"#),
+        "{said}"
+    );
+    let said = refused("imports:", "  - {service: shop/api, ports: [{port: 1}], endpoints: [10.0.0.2]}\nimports:");
+    assert!(said.contains(r#"exports[1].service: found "shop/api" a second time"#), "{said}");
+    let said = refused(r#"["10.0.0.2:8080"]"#, r#"["10.0.0.2:8080", "10.0.0.2:8080"]"#);
+    assert!(said.contains("each endpoint once"), "{said}");
+}
+
+#[test]
+fn one_pass_finds_every_mistake_in_the_files_order() {
+    let text = WEST
+        .replace("cluster: east", "cluster: East")
+        .replace("port: 80,", "port: http,")
+        .replace("affinity: local", "affinity: near")
+        + "extra: 1\ndrain: 1y\n";
+    let said = parse(&text).unwrap_err();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 5, "{said}");
+    for (line, field) in
+        lines.iter().zip(["links[0].cluster", "exports[0].ports[0].port", "imports[0].affinity", "extra", "drain"])
+    {
+        assert!(line.contains(&format!(": {field}: found ")), "{line}");
+    }
+}
+
+#[test]
+fn what_is_no_configuration_is_refused() {
+    for (text, said) in [
+        ("", "found nothing"),
+        ("[]", "expected a mapping"),
+        ("a: [1, 2", "expected YAML"),
+        ("a: 1\n---\nb: 2\n", "a second document"),
+        ("a: *b", "expected YAML"),
+        ("? [a]\n: b", "a collection for a key"),
+        (&"[".repeat(40), "deeper nesting"),
+    ] {
+        let errors = parse(text).unwrap_err();
+        assert!(errors.contains(said), "{text:?}: {errors}");
+    }
+}
+
+#[test]
+fn a_missing_and_an_oversized_file_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("west.yaml");
+    assert!(Config::load(&path).unwrap_err().to_string().contains("cannot be read"));
+    std::fs::write(&path, vec![b'#'; (MAX_FILE + 1) as usize]).unwrap();
+    assert!(Config::load(&path).unwrap_err().to_string().contains("more than 1 MiB"));
+    std::fs::write(&path, WEST).unwrap();
+    let config = Config::load(&path).unwrap();
+    assert!(config.check_files().unwrap_err().to_string().contains("isthmus identity init"));
+}
+
+#[test]
+fn many_mistakes_are_counted_and_cut() {
+    let text: String = (0..150).map(|n| format!("unknown{n}: 1\n")).collect();
+    let errors = Config::parse(&text, Path::new("x")).unwrap_err();
+    assert_eq!((errors.errors.len(), errors.more), (100, 53), "three keys are missing besides");
+}
+
+/// The reference in docs/ is what the schema says: `UPDATE_DOCS=1 cargo test -p isthmus-control` rewrites it.
+#[test]
+fn the_reference_is_what_the_schema_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- keys -->\n", "<!-- /keys -->");
+    let (before, rest) = text.split_once(begin).expect("the opening marker");
+    let (keys, after) = rest.split_once(end).expect("the closing marker");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{before}{begin}{}{end}{after}", schema::reference())).unwrap();
+    } else {
+        assert_eq!(keys, schema::reference(), "run it again with UPDATE_DOCS=1");
+    }
+    let example = before.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    parse(example).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "[\\[\\]{}:,&*!|>'\"%@`#~ \\n\\t?a-z0-9-]{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_damage_panics(at in 0..WEST.len(), by in "\\PC{0,3}|\n *") {
+        let mut text = WEST.to_owned();
+        text.replace_range(at..at + 1, &by);
+        let _ = parse(&text);
+    }
+}

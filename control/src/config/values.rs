@@ -1,0 +1,135 @@
+//! Texts of the configuration as values: addresses, durations, sizes, words.
+
+use super::{fields::Refused, fields::parsed};
+use isthmus_control_api::{Affinity, TransportChoice};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+/// An endpoint as it is written: the port is the address's own, or the port's `targetPort`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum EndpointText {
+    Whole(SocketAddr),
+    Bare(IpAddr),
+}
+
+pub(super) fn port(text: &str) -> Result<u16, Refused> {
+    parsed(text).and_then(|port| if port == 0 { Err(Refused(None)) } else { Ok(port) })
+}
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, Refused> {
+    let address: SocketAddr = parsed(text)?;
+    if address.port() == 0 {
+        return Err(Refused(Some("port 0 would be another at every start")));
+    }
+    if address.ip().is_multicast() {
+        return Err(Refused(Some("a multicast address")));
+    }
+    Ok(address)
+}
+
+pub(super) fn endpoint(text: &str) -> Result<EndpointText, Refused> {
+    let endpoint = match text.parse() {
+        Ok(address) => EndpointText::Whole(address),
+        Err(_) => EndpointText::Bare(parsed(text)?),
+    };
+    let (ip, port) = match endpoint {
+        EndpointText::Whole(address) => (address.ip(), address.port()),
+        EndpointText::Bare(ip) => (ip, 1),
+    };
+    if port == 0 {
+        return Err(Refused(Some("port 0 is no port")));
+    }
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err(Refused(Some("not the address of one host")));
+    }
+    Ok(endpoint)
+}
+
+pub(super) fn protocol(text: &str) -> Result<(), Refused> {
+    match text {
+        "TCP" => Ok(()),
+        "UDP" => Err(Refused(Some("not supported yet"))),
+        _ => Err(Refused(None)),
+    }
+}
+
+pub(super) fn transport(text: &str) -> Result<TransportChoice, Refused> {
+    match text {
+        "auto" => Ok(TransportChoice::Auto),
+        "tls" => Ok(TransportChoice::Tls),
+        "h2" => Ok(TransportChoice::H2),
+        "quic" => Err(Refused(Some("not supported yet"))),
+        _ => Err(Refused(None)),
+    }
+}
+
+pub(super) fn affinity(text: &str) -> Result<Affinity, Refused> {
+    match text {
+        "local" => Ok(Affinity::Local),
+        "remote" => Ok(Affinity::Remote),
+        "none" => Ok(Affinity::None),
+        _ => Err(Refused(None)),
+    }
+}
+
+/// `None`: all of them.
+pub(super) fn cores(text: &str) -> Result<Option<NonZeroUsize>, Refused> {
+    if text == "all" {
+        return Ok(None);
+    }
+    let cores: NonZeroUsize = parsed(text)?;
+    if cores.get() > 1024 { Err(Refused(None)) } else { Ok(Some(cores)) }
+}
+
+pub(super) fn count(text: &str) -> Result<usize, Refused> {
+    parsed(text).and_then(|count| if (1..=10_000_000).contains(&count) { Ok(count) } else { Err(Refused(None)) })
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, Refused> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+    let millis = scaled(text, &units).filter(|millis| (100..=3_600_000).contains(millis));
+    millis.map(Duration::from_millis).ok_or(Refused(None))
+}
+
+pub(super) fn size(text: &str) -> Result<u64, Refused> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    scaled(text, &units).filter(|bytes| ((16 << 20)..=(1 << 40)).contains(bytes)).ok_or(Refused(None))
+}
+
+/// A whole number and its unit, with nothing between them but perhaps a space.
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let (_, scale) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_have_units_and_ranges() {
+        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
+        assert_eq!(size("2 GiB").unwrap(), 2 << 30);
+        for bad in ["", "5", "s", "-1s", "1.5s", "99ms", "2h", "18446744073709551615h", "5 s s"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "1", "1GB", "15MiB", "2TiB"] {
+            assert!(size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_addresses_of_one_host() {
+        assert_eq!(endpoint("10.0.0.2:80").unwrap(), EndpointText::Whole("10.0.0.2:80".parse().unwrap()));
+        assert_eq!(endpoint("::1").unwrap(), EndpointText::Bare("::1".parse().unwrap()));
+        for bad in ["", "host:80", "0.0.0.0:80", "10.0.0.2:0", "224.0.0.1:1", "10.0.0.2:99999", "10.0.0"] {
+            assert!(endpoint(bad).is_err(), "{bad:?}");
+        }
+    }
+}
