@@ -1,5 +1,6 @@
 //! The data plane: takes bytes from local clients, carries them through tunnels, hands them to local endpoints.
 
 pub mod balance;
+pub mod close;
 pub mod socket;
 pub mod tunnel;
