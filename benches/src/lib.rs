@@ -1,1 +1,33 @@
-//! The load harness: isthmus side by side with its peers.
+//! The load harness: isthmus side by side with its peers, in one run on one machine.
+//!
+//! ```text
+//!  wrk, bulk clients ──TCP──▶ egress proxy ══ mutual TLS 1.3 ══▶ ingress proxy ──TCP──▶ nginx, bulk sink and source
+//! ```
+//!
+//! Everything is on loopback and started here: a [`setup::Setup`] is a pair of proxies, a [`case::Case`] a load, and
+//! [`schedule::run`] interleaves them round by round, so that a machine that drifts drifts for all of them.
+//! [`report`] turns the [`samples::Samples`] into the table, `RESULTS.md`, `results.json` and `results.svg`.
+//!
+//! It depends on none of the isthmus crates: it drives programs, ours like everybody else's.
+
+pub mod args;
+pub mod bulk;
+pub mod case;
+pub mod certs;
+pub mod env;
+pub mod error;
+pub mod http;
+pub mod machine;
+pub mod measure;
+pub mod metric;
+pub mod origin;
+pub mod ports;
+pub mod process;
+pub mod procfs;
+pub mod report;
+pub mod samples;
+pub mod schedule;
+pub mod setup;
+pub mod stats;
+pub mod target;
+pub mod wrk;

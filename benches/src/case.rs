@@ -1,0 +1,62 @@
+//! The cases, and how long each takes.
+
+/// A load, as it can be chosen with `--cases`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Case {
+    /// One keep-alive connection: latency.
+    #[value(name = "c1")]
+    One,
+    /// 64 keep-alive connections: throughput, latency under load, CPU.
+    #[value(name = "c64")]
+    Many,
+    /// A connection for each request, 16 at a time.
+    Close,
+    /// 1 and 8 streams, each way.
+    Bulk,
+    /// Resident memory, idle and with 2,000 idle connections.
+    Memory,
+    /// 40 stalled readers beside 32 busy connections.
+    Stalled,
+}
+
+impl Case {
+    /// All of them, in the order that a round takes.
+    pub const ALL: [Self; 6] = [Self::One, Self::Many, Self::Close, Self::Bulk, Self::Memory, Self::Stalled];
+    /// Those of `--quick`.
+    pub const QUICK: [Self; 5] = [Self::One, Self::Many, Self::Close, Self::Bulk, Self::Memory];
+
+    /// As on the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::One => "c1",
+            Self::Many => "c64",
+            Self::Close => "close",
+            Self::Bulk => "bulk",
+            Self::Memory => "memory",
+            Self::Stalled => "stalled",
+        }
+    }
+
+    /// Whether it has a pair of proxies of its own, so that what it leaves behind in memory is nobody else's.
+    pub fn wants_fresh_pair(self) -> bool {
+        matches!(self, Self::Memory | Self::Stalled)
+    }
+}
+
+/// How much of each load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// Seconds of a load.
+    pub seconds: u32,
+    /// Idle connections of [`Case::Memory`].
+    pub idle: usize,
+    /// Whether [`Case::Bulk`] runs towards the service too.
+    pub bulk_up: bool,
+}
+
+impl Scale {
+    /// Of a whole run.
+    pub const FULL: Self = Self { seconds: 3, idle: 2000, bulk_up: true };
+    /// Of `--quick`.
+    pub const QUICK: Self = Self { seconds: 1, idle: 500, bulk_up: false };
+}

@@ -1,0 +1,196 @@
+//! Runs one case on one pair.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::bulk::{self, Direction};
+use crate::case::{Case, Scale};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::metric::Metric;
+use crate::origin::Origin;
+use crate::samples::Outcome;
+use crate::setup::{Pair, Setup};
+use crate::{http, procfs, wrk};
+
+const GIB: f64 = (1u64 << 30) as f64;
+const MIB: f64 = (1u64 << 20) as f64;
+/// Beside the busy ones of [`Case::Stalled`].
+const STALLED: usize = 40;
+/// What a stalled reader takes before it stops.
+const TASTE: usize = 64 * 1024;
+/// How long proxies have to come to rest before a block, and while their buffers fill behind stalled readers.
+const REST: Duration = Duration::from_secs(3);
+
+/// Runs `case` on `pair`.
+pub fn run(case: Case, scale: Scale, pair: &Pair, env: &Env, origin: &Origin) -> Result<Outcome> {
+    let block = Block { scale, pair, env, origin };
+    procfs::wait_idle(&pair.pids(), REST);
+    match case {
+        Case::One => block.one(),
+        Case::Many => block.many(),
+        Case::Close => block.close(),
+        Case::Bulk => block.bulk(),
+        Case::Memory => block.memory(),
+        Case::Stalled => block.stalled(),
+    }
+}
+
+/// A short load on a pair that has just been started, so that no first block pays for first uses.
+pub fn warm_up(pair: &Pair, env: &Env) -> Result<()> {
+    wrk::run(env, pair.web, wrk::Load { connections: 64, threads: 2, close: false, seconds: 1 }).map(drop)
+}
+
+struct Block<'a> {
+    scale: Scale,
+    pair: &'a Pair,
+    env: &'a Env,
+    origin: &'a Origin,
+}
+
+impl Block<'_> {
+    fn one(&self) -> Result<Outcome> {
+        let report = self.wrk(1, 1, false)?;
+        Ok(outcome(&report, vec![(Metric::OneP50, report.p50), (Metric::OneP99, report.p99)]))
+    }
+
+    fn many(&self) -> Result<Outcome> {
+        let before = self.cpu();
+        let report = self.wrk(64, 2, false)?;
+        let cpu = self.cpu() - before;
+        let mut values = vec![
+            (Metric::ManyRate, report.rate()),
+            (Metric::ManyP50, report.p50 / 1e3),
+            (Metric::ManyP99, report.p99 / 1e3),
+        ];
+        if self.has_proxies() {
+            values.push((Metric::CpuPerRequests, cpu / report.requests as f64 * 1e5));
+        }
+        Ok(outcome(&report, values))
+    }
+
+    fn close(&self) -> Result<Outcome> {
+        let report = self.wrk(16, 2, true)?;
+        Ok(outcome(&report, vec![(Metric::CloseRate, report.rate()), (Metric::CloseP99, report.p99 / 1e3)]))
+    }
+
+    fn bulk(&self) -> Result<Outcome> {
+        let mut sum = Outcome::default();
+        self.transfer(&mut sum, Metric::BulkDown1, Direction::Down, 1)?;
+        let cpu_per_gib = self.transfer(&mut sum, Metric::BulkDown8, Direction::Down, 8)?;
+        if self.has_proxies() {
+            sum.values.push((Metric::CpuPerGib, cpu_per_gib));
+        }
+        if self.scale.bulk_up {
+            self.transfer(&mut sum, Metric::BulkUp1, Direction::Up, 1)?;
+            self.transfer(&mut sum, Metric::BulkUp8, Direction::Up, 8)?;
+        }
+        Ok(sum)
+    }
+
+    /// Adds the throughput and returns the proxies' CPU seconds for each GiB.
+    fn transfer(&self, sum: &mut Outcome, metric: Metric, direction: Direction, streams: usize) -> Result<f64> {
+        let window = Duration::from_secs(self.scale.seconds.into());
+        let warm_up = Duration::from_millis(500);
+        let load = bulk::Load { port: self.pair.bulk, direction, streams, warm_up, window };
+        let mut cpu = Vec::new();
+        let moved = load.run(&self.origin.bulk, || self.env.interrupted(), || cpu.push(self.cpu()))?;
+        if moved.bytes == 0 {
+            return Err(self.problem("no byte arrived"));
+        }
+        sum.errors += moved.broken;
+        sum.values.push((metric, moved.bytes as f64 * 8.0 / moved.seconds / 1e9));
+        let spent = cpu.last().copied().unwrap_or(0.0) - cpu.first().copied().unwrap_or(0.0);
+        Ok(spent / (moved.bytes as f64 / GIB))
+    }
+
+    fn memory(&self) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        if !self.has_proxies() {
+            return Ok(outcome);
+        }
+        let before = self.memory_bytes();
+        let mut connections = Vec::with_capacity(self.scale.idle);
+        for _ in 0..self.scale.idle {
+            if self.env.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            connections.push(self.open("/")?);
+        }
+        procfs::wait_idle(&self.pair.pids(), REST);
+        let after = self.memory_bytes();
+        outcome.values.push((Metric::MemoryIdle, before / MIB));
+        outcome.values.push((Metric::MemoryConnection, (after - before) / connections.len() as f64 / 1024.0));
+        Ok(outcome)
+    }
+
+    fn stalled(&self) -> Result<Outcome> {
+        let alone = self.wrk(32, 2, false)?;
+        let readers = (0..STALLED).map(|_| self.stall()).collect::<Result<Vec<_>>>()?;
+        procfs::wait_idle(&self.pair.pids(), REST);
+        let beside = self.wrk(32, 2, false)?;
+        let memory = self.memory_bytes();
+        drop(readers);
+        // With no answer at all there is no percentile: the busy ones are locked out.
+        let p99 = if beside.requests == 0 { f64::INFINITY } else { beside.p99 };
+        let mut values = vec![
+            (Metric::BusyP99, alone.p99 / 1e3),
+            (Metric::StalledP99, p99 / 1e3),
+            (Metric::StalledRatio, p99 / alone.p99),
+        ];
+        if self.has_proxies() {
+            values.push((Metric::StalledMemory, memory / MIB));
+        }
+        Ok(Outcome { values, errors: alone.errors + beside.errors })
+    }
+
+    /// A reader that asks for the large body, takes a little of it and stops.
+    fn stall(&self) -> Result<TcpStream> {
+        let read = || {
+            let mut stream = http::connect(self.pair.web)?;
+            http::request(&mut stream, "/large")?;
+            std::io::Read::read_exact(&mut stream, &mut vec![0; TASTE])?;
+            Ok(stream)
+        };
+        read().map_err(Error::io(format!("{}: opening a stalled reader", self.pair.setup.key())))
+    }
+
+    /// An idle connection that has exchanged one request.
+    fn open(&self, path: &str) -> Result<TcpStream> {
+        let exchange = || {
+            let mut stream = http::connect(self.pair.web)?;
+            http::exchange(&mut stream, path)?;
+            Ok(stream)
+        };
+        exchange().map_err(Error::io(format!("{}: opening an idle connection", self.pair.setup.key())))
+    }
+
+    fn wrk(&self, connections: u32, threads: u32, close: bool) -> Result<wrk::Report> {
+        let seconds = self.scale.seconds;
+        wrk::run(self.env, self.pair.web, wrk::Load { connections, threads, close, seconds })
+    }
+
+    fn has_proxies(&self) -> bool {
+        self.pair.setup != Setup::Direct
+    }
+
+    fn cpu(&self) -> f64 {
+        procfs::cpu_of(&self.pair.pids())
+    }
+
+    fn memory_bytes(&self) -> f64 {
+        procfs::memory_of(&self.pair.pids())
+    }
+
+    fn problem(&self, what: &str) -> Error {
+        Error::Load(format!("{}: {what}", self.pair.setup.key()))
+    }
+}
+
+fn outcome(report: &wrk::Report, values: Vec<(Metric, f64)>) -> Outcome {
+    if report.requests == 0 {
+        // No latency either. The errors say that it was tried.
+        return Outcome { values: Vec::new(), errors: report.errors.max(1) };
+    }
+    Outcome { values, errors: report.errors }
+}

@@ -1,0 +1,76 @@
+//! What all setups lead to: nginx with a small body and a large file, and the bulk sink and source.
+
+use std::process::Command;
+
+use crate::bulk;
+use crate::env::Env;
+use crate::error::{Error, Result, write_file};
+use crate::process::Process;
+
+/// The small body: what `GET /` answers with.
+pub const BODY: usize = 128;
+/// What `GET /large` answers with: more than all buffers between it and a reader that stops.
+const LARGE: u64 = 1 << 30;
+
+/// The origin, running.
+#[derive(Debug)]
+pub struct Origin {
+    /// nginx's port.
+    pub web: u16,
+    /// Sink and source.
+    pub bulk: bulk::Server,
+    /// Ended when dropped.
+    pub nginx: Process,
+}
+
+impl Origin {
+    /// Starts both.
+    pub fn start(env: &Env) -> Result<Self> {
+        let web = env.ports.take()?;
+        let dir = env.dir();
+        let large = dir.join("large");
+        let file = std::fs::File::create(&large).map_err(Error::io("creating the large file"))?;
+        // Sparse: it takes no space, and reading it no disk.
+        file.set_len(LARGE).map_err(Error::io("growing the large file"))?;
+        let config = dir.join("origin.conf");
+        write_file(&config, &nginx_config(&dir.display().to_string(), web))?;
+        let mut command = Command::new(&env.tools.nginx);
+        command.arg("-c").arg(&config).arg("-p").arg(dir).arg("-e").arg(dir.join("origin-error.log"));
+        let nginx = Process::start("origin", command, dir)?;
+        Ok(Self { web, bulk: bulk::Server::start(env.ports.take()?)?, nginx })
+    }
+}
+
+fn nginx_config(dir: &str, port: u16) -> String {
+    let body = "x".repeat(BODY);
+    format!(
+        "daemon off;
+worker_processes 2;
+worker_rlimit_nofile 20000;
+user root;
+pid {dir}/origin.pid;
+error_log stderr warn;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    tcp_nodelay on;
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600s;
+    send_timeout 3600s;
+    client_body_temp_path {dir}/origin-body;
+    proxy_temp_path {dir}/origin-proxy;
+    fastcgi_temp_path {dir}/origin-fastcgi;
+    uwsgi_temp_path {dir}/origin-uwsgi;
+    scgi_temp_path {dir}/origin-scgi;
+    server {{
+        listen 127.0.0.1:{port} reuseport backlog=4096;
+        root {dir};
+        location = / {{ default_type text/plain; return 200 \"{body}\"; }}
+        location = /large {{ default_type application/octet-stream; }}
+    }}
+}}
+"
+    )
+}

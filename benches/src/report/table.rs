@@ -1,0 +1,149 @@
+//! The tables of the terminal.
+
+use crate::metric::{Better, Metric};
+use crate::samples::Samples;
+use crate::setup::Setup;
+use crate::target::{Limit, Verdict, judge};
+
+/// Metrics as rows, setups as columns: medians, with how far the range reaches from them.
+pub fn render(samples: &Samples) -> String {
+    let setups = samples.setups();
+    let mut rows = vec![vec![String::new()]];
+    rows[0].extend(setups.iter().map(|setup| setup.key().to_owned()));
+    rows[0].push("tls : best peer".into());
+    for metric in samples.metrics() {
+        let info = metric.info();
+        let mut row = vec![format!("{} [{}]", info.title, info.unit)];
+        row.extend(setups.iter().map(|&setup| cell(samples, metric, setup)));
+        row.push(ratio_to_best(samples, metric).map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}")));
+        rows.push(row);
+    }
+    let mut text = aligned(&rows) + "medians, ± how far the range of all rounds reaches from them\n";
+    for (setup, case, count) in samples.errors() {
+        text += &format!("FAILED requests or streams: {} {}: {count}\n", setup.key(), case.key());
+    }
+    for failure in samples.failures() {
+        text += &format!("NOT DONE: {failure}\n");
+    }
+    text
+}
+
+/// What must be reached, and whether it was.
+pub fn targets(samples: &Samples) -> String {
+    let mut rows = vec![["target", "of", "found", "must be", ""].map(str::to_owned).to_vec()];
+    for verdict in judge(samples) {
+        let Verdict { target, .. } = &verdict;
+        let name = format!("{} [{}]", target.metric.info().title, target.subject.key());
+        let mark = if verdict.pass { "PASS" } else { "short of target" };
+        rows.push(vec![name, compared(&verdict), found(&verdict), limit(&verdict), mark.into()]);
+    }
+    if rows.len() == 1 { String::new() } else { aligned(&rows) }
+}
+
+/// With what a verdict compares.
+pub fn compared(verdict: &Verdict) -> String {
+    match (verdict.target.limit, verdict.against) {
+        (Limit::OfBest(of, _), Some(best)) if of.len() > 1 => format!("{}, the best of {}", best.key(), of.len()),
+        (Limit::OfBest(..), Some(only)) => only.key().into(),
+        _ => "itself".into(),
+    }
+}
+
+/// What a verdict found.
+pub fn found(verdict: &Verdict) -> String {
+    match verdict.target.limit {
+        Limit::OfBest(..) => format!("{:.2} x", verdict.found),
+        Limit::Value(_) => {
+            format!("{} {}", verdict.target.metric.show(verdict.found), verdict.target.metric.info().unit)
+        }
+    }
+}
+
+/// What a verdict asks for.
+pub fn limit(verdict: &Verdict) -> String {
+    let sign = if verdict.target.direction() == Better::Lower { "≤" } else { "≥" };
+    match verdict.target.limit {
+        Limit::OfBest(_, limit) => format!("{sign} {limit} x"),
+        Limit::Value(limit) => format!("{sign} {limit} {}", verdict.target.metric.info().unit),
+    }
+}
+
+/// isthmus on its own transport over the best peer, where both were measured and a ratio says something.
+pub fn ratio_to_best(samples: &Samples, metric: Metric) -> Option<f64> {
+    if metric == Metric::StalledRatio {
+        return None;
+    }
+    let best = samples.best(metric, &Setup::PEERS)?.1;
+    samples.median(metric, Setup::IsthmusTls).map(|ours| ours / best)
+}
+
+fn cell(samples: &Samples, metric: Metric, setup: Setup) -> String {
+    match samples.spread(metric, setup) {
+        None => "-".into(),
+        Some(spread) if spread.count == 1 => metric.show(spread.median),
+        Some(spread) => format!("{} ±{:.0}%", metric.show(spread.median), spread.percent()),
+    }
+}
+
+/// Pads columns: the first to the left, the others to the right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            text += &if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Case;
+    use crate::samples::Outcome;
+
+    pub(super) fn filled() -> Samples {
+        let mut samples = Samples::default();
+        for (setup, value) in [(Setup::IsthmusTls, 4500.0), (Setup::EnvoyHbone, 3000.0)] {
+            for factor in [0.9, 1.0, 1.2] {
+                let values = vec![(Metric::ManyRate, value * factor)];
+                samples.add(setup, Case::Many, &Outcome { values, errors: 0 });
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn medians_spread_and_ratio_are_shown() {
+        let table = render(&filled());
+        assert!(table.contains("4,500 ±20%") && table.contains("3,000 ±20%") && table.contains("1.50"), "{table}");
+    }
+
+    #[test]
+    fn targets_carry_their_verdict() {
+        let text = targets(&filled());
+        assert!(text.contains("c=64 [isthmus-tls]") && text.contains("≥ 1.5 x") && text.contains("PASS"), "{text}");
+        assert_eq!(targets(&Samples::default()), "");
+    }
+
+    #[test]
+    fn failures_are_not_hidden() {
+        let mut samples = filled();
+        samples.add(Setup::Nginx, Case::Close, &Outcome { values: Vec::new(), errors: 7 });
+        samples.fail("nginx: it broke".into());
+        let table = render(&samples);
+        assert!(table.contains("nginx close: 7") && table.contains("NOT DONE: nginx: it broke"), "{table}");
+    }
+
+    #[test]
+    fn columns_line_up_whatever_the_characters() {
+        let rows = [vec!["µs".to_owned(), "1".into()], vec!["long".to_owned(), "1,000".into()]];
+        assert_eq!(aligned(&rows), "µs        1\nlong  1,000\n");
+    }
+}

@@ -1,0 +1,187 @@
+//! The order of a run: rounds, in each all cases, in each all setups, starting with another one each time.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::args::Args;
+use crate::case::{Case, Scale};
+use crate::certs::Certs;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::measure;
+use crate::origin::Origin;
+use crate::procfs;
+use crate::samples::{Outcome, Samples};
+use crate::setup::{Pair, Setup};
+
+/// What a run measured, and how fair it was.
+#[derive(Debug)]
+pub struct Run {
+    /// The samples.
+    pub samples: Samples,
+    /// CPU that all pairs together used while nothing was asked of them, in percent of one core. Pairs stay up for the
+    /// whole run; this says what those that are not being measured cost the one that is.
+    pub idle_percent: f64,
+    /// How long the run took.
+    pub took: Duration,
+}
+
+/// Runs what `args` ask for; progress goes to `out`, a line a block.
+pub fn run(args: &Args, env: &Env, out: &mut dyn Write) -> Result<Run> {
+    let started = Instant::now();
+    let certs = Certs::make(env)?;
+    let origin = Origin::start(env)?;
+    let bench = Bench { args, env, origin: &origin, certs: &certs };
+    let mut samples = Samples::default();
+    let mut pairs = bench.start_all(&mut samples, out)?;
+    let idle_percent = bench.idle_percent(&pairs)?;
+    say(out, &format!("all pairs idle: {idle_percent:.1}% of a core"));
+    bench.rounds(&mut pairs, &mut samples, out)?;
+    Ok(Run { samples, idle_percent, took: started.elapsed() })
+}
+
+struct Bench<'a> {
+    args: &'a Args,
+    env: &'a Env,
+    origin: &'a Origin,
+    certs: &'a Certs,
+}
+
+impl Bench<'_> {
+    fn start_all(&self, samples: &mut Samples, out: &mut dyn Write) -> Result<Vec<Pair>> {
+        let mut pairs = Vec::new();
+        for setup in self.args.setups() {
+            say(out, &format!("starting {}", setup.title()));
+            let started = setup.start(self.env, self.origin, self.certs, "main").and_then(|pair| {
+                measure::warm_up(&pair, self.env)?;
+                Ok(pair)
+            });
+            match self.or_note(started, setup.title(), samples, out)? {
+                Some(pair) => pairs.push(pair),
+                None => continue,
+            }
+        }
+        Ok(pairs)
+    }
+
+    fn idle_percent(&self, pairs: &[Pair]) -> Result<f64> {
+        let pids: Vec<u32> = pairs.iter().flat_map(Pair::pids).collect();
+        procfs::wait_idle(&pids, Duration::from_secs(3));
+        let (before, started) = (procfs::cpu_of(&pids), Instant::now());
+        crate::bulk::sleep(Duration::from_secs(1), &|| self.env.interrupted())?;
+        Ok((procfs::cpu_of(&pids) - before) / started.elapsed().as_secs_f64() * 100.0)
+    }
+
+    fn rounds(&self, pairs: &mut [Pair], samples: &mut Samples, out: &mut dyn Write) -> Result<()> {
+        let cases = self.args.cases();
+        let rounds = self.args.rounds();
+        let mut progress = Progress::new(rounds as usize * cases.len() * pairs.len());
+        for round in 1..=rounds {
+            for (index, &case) in cases.iter().enumerate() {
+                for pair in rotated(pairs.len(), round as usize + index) {
+                    let pair = &mut pairs[pair];
+                    let name = format!("round {round} of {rounds}  {:<7} {:<12}", case.key(), pair.setup.key());
+                    let outcome = self.block(case, pair);
+                    let outcome = self.or_note(outcome, name.trim(), samples, out)?.unwrap_or_default();
+                    samples.add(pair.setup, case, &outcome);
+                    say(out, &progress.line(&name, &outcome));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One case on one pair, or on a fresh pair of the same setup.
+    fn block(&self, case: Case, pair: &mut Pair) -> Result<Outcome> {
+        let scale: Scale = self.args.scale();
+        if !case.wants_fresh_pair() {
+            let outcome = measure::run(case, scale, pair, self.env, self.origin);
+            // What ended a proxy says more than what the load saw of it.
+            pair.check()?;
+            return outcome;
+        }
+        if pair.setup == Setup::Direct && case == Case::Memory {
+            return Ok(Outcome::default());
+        }
+        let mut fresh = pair.setup.start(self.env, self.origin, self.certs, case.key())?;
+        let outcome = measure::run(case, scale, &fresh, self.env, self.origin);
+        fresh.check()?;
+        outcome
+    }
+
+    /// With `--keep-going` a failure is noted and there is no value; without, and for an interruption, it stays one.
+    fn or_note<T>(&self, result: Result<T>, what: &str, to: &mut Samples, out: &mut dyn Write) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if self.env.interrupted() => Err(Error::Interrupted),
+            Err(error) if self.args.keep_going => {
+                say(out, &format!("{what}: FAILED: {error}"));
+                to.fail(format!("{what}: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `0..count`, starting at another place for each `turn`.
+fn rotated(count: usize, turn: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |index| (index + turn) % count)
+}
+
+/// Counts blocks and estimates what is left.
+struct Progress {
+    started: Instant,
+    done: usize,
+    total: usize,
+}
+
+impl Progress {
+    fn new(total: usize) -> Self {
+        Self { started: Instant::now(), done: 0, total }
+    }
+
+    fn line(&mut self, name: &str, outcome: &Outcome) -> String {
+        self.done += 1;
+        let left = self.started.elapsed().as_secs_f64() / self.done as f64 * (self.total - self.done) as f64;
+        let values: Vec<String> = outcome
+            .values
+            .iter()
+            .map(|&(metric, value)| {
+                let info = metric.info();
+                format!("{} {} {}", info.title, metric.show(value), info.unit)
+            })
+            .collect();
+        let errors = if outcome.errors > 0 { format!(", {} FAILED", outcome.errors) } else { String::new() };
+        format!("{:>3}/{} {name} {}{errors}  (left: {})", self.done, self.total, values.join(", "), minutes(left))
+    }
+}
+
+/// `2m05s`.
+pub fn minutes(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    format!("{}m{:02}s", seconds / 60, seconds % 60)
+}
+
+/// Progress that cannot be shown (a closed pipe) is no reason to end the measurement.
+fn say(out: &mut dyn Write, line: &str) {
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setup_has_every_place() {
+        let orders: Vec<Vec<usize>> = (0..3).map(|turn| rotated(3, turn).collect()).collect();
+        assert_eq!(orders, [[0, 1, 2], [1, 2, 0], [2, 0, 1]]);
+        assert_eq!(rotated(0, 5).count(), 0);
+    }
+
+    #[test]
+    fn time_left() {
+        assert_eq!([0.0, 59.6, 125.0].map(minutes), ["0m00s", "1m00s", "2m05s"]);
+    }
+}

@@ -1,0 +1,163 @@
+//! Envoy twice, with one TLS connection for each TCP connection or with HTTP/2 CONNECT (HBONE) between the two.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{Pair, Place, Setup};
+use crate::certs::{Certs, NAME};
+use crate::error::Result;
+
+const TYPE: &str = "type.googleapis.com/envoy.extensions";
+/// Far above what any case needs, because Envoy's circuit breakers refuse the 1025th connection by default.
+const MANY: u32 = 1_000_000;
+
+pub(super) fn start_tcp(place: &Place<'_>) -> Result<Pair> {
+    let ports = &place.env.ports;
+    let (web, bulk, tunnel_web, tunnel_bulk) = (ports.take()?, ports.take()?, ports.take()?, ports.take()?);
+    let mut egress = Bootstrap::default();
+    let mut ingress = Bootstrap::default();
+    let routes = [("web", web, tunnel_web, place.origin.web), ("bulk", bulk, tunnel_bulk, place.origin.bulk.port())];
+    for (name, local, tunnel, target) in routes {
+        egress.listener(local, &tcp_proxy(json!({"cluster": name})), None);
+        egress.cluster(name, tunnel, json!({"transport_socket": to_peer(place.certs, None)}));
+        ingress.listener(tunnel, &tcp_proxy(json!({"cluster": name})), Some(from_peer(place.certs, None)));
+        ingress.cluster(name, target, json!({}));
+    }
+    start(place, Setup::EnvoyTcp, (web, bulk), egress, ingress)
+}
+
+pub(super) fn start_hbone(place: &Place<'_>) -> Result<Pair> {
+    let ports = &place.env.ports;
+    let (web, bulk, tunnel) = (ports.take()?, ports.take()?, ports.take()?);
+    let mut egress = Bootstrap::default();
+    for (name, local) in [("web", web), ("bulk", bulk)] {
+        let tunneling = json!({"cluster": "peer", "tunneling_config": {"hostname": authority(name)}});
+        egress.listener(local, &tcp_proxy(tunneling), None);
+    }
+    let http2 = json!({
+        "transport_socket": to_peer(place.certs, Some("h2")),
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": format!("{TYPE}.upstreams.http.v3.HttpProtocolOptions"),
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }},
+    });
+    egress.cluster("peer", tunnel, http2);
+    let mut ingress = Bootstrap::default();
+    ingress.listener(tunnel, &connect_terminator(), Some(from_peer(place.certs, Some("h2"))));
+    ingress.cluster("web", place.origin.web, json!({}));
+    ingress.cluster("bulk", place.origin.bulk.port(), json!({}));
+    start(place, Setup::EnvoyHbone, (web, bulk), egress, ingress)
+}
+
+fn start(place: &Place<'_>, setup: Setup, ports: (u16, u16), egress: Bootstrap, ingress: Bootstrap) -> Result<Pair> {
+    let mut processes = Vec::new();
+    for (role, bootstrap) in [("egress", egress), ("ingress", ingress)] {
+        let mut command = Command::new(&place.env.tools.envoy);
+        command.arg("-c").arg(place.config(role, "json", &bootstrap.build().to_string())?);
+        command.args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"]);
+        processes.push(place.spawn(role, command)?);
+    }
+    Ok(Pair { setup, web: ports.0, bulk: ports.1, processes })
+}
+
+/// Envoy's configuration, as it grows.
+#[derive(Default)]
+struct Bootstrap {
+    listeners: Vec<Value>,
+    clusters: Vec<Value>,
+}
+
+impl Bootstrap {
+    fn listener(&mut self, port: u16, filter: &Value, tls: Option<Value>) {
+        let mut chain = json!({"filters": [filter]});
+        if let Some(tls) = tls {
+            chain["transport_socket"] = tls;
+        }
+        self.listeners.push(json!({
+            "name": port.to_string(), "address": address(port), "tcp_backlog_size": 4096, "filter_chains": [chain],
+        }));
+    }
+
+    fn cluster(&mut self, name: &str, port: u16, more: Value) {
+        let mut cluster = json!({
+            "name": name, "type": "STATIC", "connect_timeout": "5s",
+            "circuit_breakers": {"thresholds": [{
+                "max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY,
+            }]},
+            "load_assignment": {"cluster_name": name, "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": address(port)}}]},
+            ]},
+        });
+        if let (Some(cluster), Value::Object(more)) = (cluster.as_object_mut(), more) {
+            cluster.extend(more);
+        }
+        self.clusters.push(cluster);
+    }
+
+    fn build(self) -> Value {
+        json!({"static_resources": {"listeners": self.listeners, "clusters": self.clusters}})
+    }
+}
+
+fn address(port: u16) -> Value {
+    json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
+}
+
+fn tcp_proxy(mut config: Value) -> Value {
+    config["@type"] = json!(format!("{TYPE}.filters.network.tcp_proxy.v3.TcpProxy"));
+    config["stat_prefix"] = json!("tcp");
+    config["idle_timeout"] = json!("3600s");
+    json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": config})
+}
+
+fn authority(name: &str) -> String {
+    format!("{name}.bench.svc.clusterset.local:80")
+}
+
+/// Ends CONNECT and goes on over TCP, by authority.
+fn connect_terminator() -> Value {
+    let host = |name: &str| {
+        json!({
+            "name": name, "domains": [authority(name)],
+            "routes": [{"match": {"connect_matcher": {}}, "route": {
+                "cluster": name, "timeout": "0s", "idle_timeout": "3600s",
+                "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+            }}],
+        })
+    };
+    json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": {
+        "@type": format!("{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "hbone", "codec_type": "HTTP2", "stream_idle_timeout": "0s",
+        "http2_protocol_options": {"allow_connect": true},
+        "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+        "route_config": {"name": "hbone", "virtual_hosts": [host("web"), host("bulk")]},
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
+            "@type": format!("{TYPE}.filters.http.router.v3.Router"),
+        }}],
+    }})
+}
+
+fn tls_context(certs: &Certs, alpn: Option<&str>) -> Value {
+    let file = |path: &std::path::Path| json!({"filename": path.display().to_string()});
+    json!({
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+        "tls_certificates": [{"certificate_chain": file(&certs.cert), "private_key": file(&certs.key)}],
+        "validation_context": {"trusted_ca": file(&certs.ca)},
+        "alpn_protocols": alpn.into_iter().collect::<Vec<_>>(),
+    })
+}
+
+fn to_peer(certs: &Certs, alpn: Option<&str>) -> Value {
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": format!("{TYPE}.transport_sockets.tls.v3.UpstreamTlsContext"),
+        "sni": NAME, "common_tls_context": tls_context(certs, alpn),
+    }})
+}
+
+fn from_peer(certs: &Certs, alpn: Option<&str>) -> Value {
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": format!("{TYPE}.transport_sockets.tls.v3.DownstreamTlsContext"),
+        "require_client_certificate": true, "common_tls_context": tls_context(certs, alpn),
+    }})
+}

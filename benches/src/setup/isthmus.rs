@@ -1,0 +1,120 @@
+//! Two clusters, west and east, by the documented way in: `isthmus identity` and `isthmus run`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Pair, Place, Setup};
+use crate::error::Result;
+use crate::process;
+
+pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<Pair> {
+    let identities = Identities::make(place)?;
+    let ports = &place.env.ports;
+    let (tunnel, web, bulk) = (ports.take()?, ports.take()?, ports.take()?);
+    let east = config(&Side {
+        cluster: "east",
+        identity: &identities.east,
+        tunnel,
+        admin: ports.take()?,
+        link: "  - cluster: west\n".into(),
+        services: exports(place.origin.web, place.origin.bulk.port()),
+    });
+    let west = config(&Side {
+        cluster: "west",
+        identity: &identities.west,
+        tunnel: ports.take()?,
+        admin: ports.take()?,
+        link: format!("  - cluster: east\n    endpoints: [\"127.0.0.1:{tunnel}\"]\n    transport: {transport}\n"),
+        services: imports(web, bulk),
+    });
+    let ingress = place.spawn("ingress", command(place, &place.config("ingress", "yaml", &east)?))?;
+    let egress = place.spawn("egress", command(place, &place.config("egress", "yaml", &west)?))?;
+    Ok(Pair { setup, web, bulk, processes: vec![egress, ingress] })
+}
+
+fn command(place: &Place<'_>, config: &Path) -> Command {
+    let mut command = Command::new(&place.env.tools.isthmus);
+    command.arg("run").arg("--config").arg(config).current_dir(place.env.dir());
+    command
+}
+
+struct Side<'a> {
+    cluster: &'a str,
+    identity: &'a Path,
+    tunnel: u16,
+    admin: u16,
+    link: String,
+    services: String,
+}
+
+fn config(side: &Side<'_>) -> String {
+    let Side { cluster, identity, tunnel, admin, link, services } = side;
+    let identity = identity.display();
+    format!(
+        "clusterset: bench
+cluster: {cluster}
+identity: {identity}/
+tunnel: {{listen: \"127.0.0.1:{tunnel}\"}}
+admin: \"127.0.0.1:{admin}\"
+links:
+{link}{services}"
+    )
+}
+
+fn exports(web: u16, bulk: u16) -> String {
+    format!(
+        "exports:
+  - service: bench/web
+    ports: [{{name: http, port: 80, protocol: TCP}}]
+    endpoints: [\"127.0.0.1:{web}\"]
+  - service: bench/bulk
+    ports: [{{name: bulk, port: 81, protocol: TCP}}]
+    endpoints: [\"127.0.0.1:{bulk}\"]
+"
+    )
+}
+
+fn imports(web: u16, bulk: u16) -> String {
+    format!(
+        "imports:
+  - service: bench/web
+    port: 80
+    listen: \"127.0.0.1:{web}\"
+  - service: bench/bulk
+    port: 81
+    listen: \"127.0.0.1:{bulk}\"
+"
+    )
+}
+
+struct Identities {
+    west: PathBuf,
+    east: PathBuf,
+}
+
+impl Identities {
+    fn make(place: &Place<'_>) -> Result<Self> {
+        let dir = |cluster: &str| place.env.dir().join(format!("{}-{cluster}", place.name));
+        let made = Self { west: dir("west"), east: dir("east") };
+        for (cluster, out) in [("west", &made.west), ("east", &made.east)] {
+            identity(place, |command| {
+                command.args(["init", "--clusterset", "bench", "--cluster", cluster, "--out"]).arg(out);
+            })?;
+        }
+        for (own, peer, other) in [(&made.west, "east", &made.east), (&made.east, "west", &made.west)] {
+            identity(place, |command| {
+                command.args(["trust", "--cluster", peer, "--identity"]).arg(own);
+                command.arg("--bundle").arg(other.join("ca.pem"));
+            })?;
+        }
+        Ok(made)
+    }
+}
+
+fn identity(place: &Place<'_>, arguments: impl FnOnce(&mut Command)) -> Result<()> {
+    let mut command = Command::new(&place.env.tools.isthmus);
+    command.arg("identity");
+    arguments(&mut command);
+    process::run("isthmus identity", command, Duration::from_secs(30), || place.env.interrupted()).map(drop)
+}

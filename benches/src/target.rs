@@ -1,0 +1,151 @@
+//! What isthmus must reach, and whether it did.
+
+use crate::metric::{Better, Metric};
+use crate::samples::Samples;
+use crate::setup::Setup;
+
+/// One line of what must be reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// What is judged.
+    pub metric: Metric,
+    /// Whose value.
+    pub subject: Setup,
+    /// Against what, and where the limit is.
+    pub limit: Limit,
+}
+
+/// Where a limit is.
+#[derive(Debug, Clone, Copy)]
+pub enum Limit {
+    /// The subject's median over the best median of these.
+    OfBest(&'static [Setup], f64),
+    /// The median itself.
+    Value(f64),
+}
+
+/// A target, judged.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The target.
+    pub target: Target,
+    /// The ratio, or the value of an absolute limit.
+    pub found: f64,
+    /// The setup that was the best of those compared with.
+    pub against: Option<Setup>,
+    /// Whether it was reached.
+    pub pass: bool,
+}
+
+const ENVOYS: &[Setup] = &[Setup::EnvoyTcp, Setup::EnvoyHbone];
+const HBONE: &[Setup] = &[Setup::EnvoyHbone];
+const PEERS: &[Setup] = &Setup::PEERS;
+
+/// All targets of transport tls, and the one of h2.
+pub const TARGETS: [Target; 19] = [
+    tls(Metric::OneP50, Limit::OfBest(ENVOYS, 0.75)),
+    tls(Metric::OneP50, Limit::OfBest(PEERS, 1.0)),
+    tls(Metric::OneP99, Limit::OfBest(ENVOYS, 0.75)),
+    tls(Metric::OneP99, Limit::OfBest(PEERS, 1.0)),
+    tls(Metric::ManyRate, Limit::OfBest(PEERS, 1.5)),
+    tls(Metric::ManyP99, Limit::OfBest(PEERS, 0.6)),
+    tls(Metric::CloseRate, Limit::OfBest(PEERS, 2.2)),
+    tls(Metric::BulkDown1, Limit::OfBest(PEERS, 1.3)),
+    tls(Metric::BulkDown8, Limit::OfBest(PEERS, 1.3)),
+    tls(Metric::BulkUp1, Limit::OfBest(PEERS, 1.3)),
+    tls(Metric::BulkUp8, Limit::OfBest(PEERS, 1.3)),
+    tls(Metric::CpuPerRequests, Limit::OfBest(PEERS, 0.55)),
+    tls(Metric::CpuPerGib, Limit::OfBest(PEERS, 0.7)),
+    tls(Metric::MemoryConnection, Limit::Value(4.0)),
+    tls(Metric::MemoryIdle, Limit::Value(20.0)),
+    tls(Metric::StalledRatio, Limit::Value(1.1)),
+    h2(Metric::ManyRate, Limit::OfBest(HBONE, 1.25)),
+    h2(Metric::CloseRate, Limit::OfBest(HBONE, 1.25)),
+    h2(Metric::StalledRatio, Limit::Value(1.1)),
+];
+
+const fn tls(metric: Metric, limit: Limit) -> Target {
+    Target { metric, subject: Setup::IsthmusTls, limit }
+}
+
+const fn h2(metric: Metric, limit: Limit) -> Target {
+    Target { metric, subject: Setup::IsthmusH2, limit }
+}
+
+impl Target {
+    /// Judges it, if what it compares was measured.
+    pub fn judge(self, samples: &Samples) -> Option<Verdict> {
+        let value = samples.median(self.metric, self.subject)?;
+        let (found, against, limit) = match self.limit {
+            Limit::Value(limit) => (value, None, limit),
+            Limit::OfBest(setups, limit) => {
+                let (setup, best) = samples.best(self.metric, setups)?;
+                (value / best, Some(setup), limit)
+            }
+        };
+        let pass = match self.direction() {
+            Better::Lower => found <= limit,
+            Better::Higher => found >= limit,
+        };
+        Some(Verdict { target: self, found, against, pass })
+    }
+
+    /// Which way is better.
+    pub fn direction(self) -> Better {
+        self.metric.info().better
+    }
+}
+
+/// All targets that can be judged.
+pub fn judge(samples: &Samples) -> Vec<Verdict> {
+    TARGETS.iter().filter_map(|target| target.judge(samples)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Case;
+    use crate::samples::Outcome;
+
+    fn samples(values: &[(Setup, Metric, f64)]) -> Samples {
+        let mut samples = Samples::default();
+        for &(setup, metric, value) in values {
+            samples.add(setup, Case::Many, &Outcome { values: vec![(metric, value)], errors: 0 });
+        }
+        samples
+    }
+
+    #[test]
+    fn a_ratio_is_to_the_best_of_those_named() {
+        let rate = Metric::ManyRate;
+        let samples = samples(&[
+            (Setup::IsthmusTls, rate, 45.0),
+            (Setup::Direct, rate, 1000.0),
+            (Setup::Haproxy, rate, 20.0),
+            (Setup::EnvoyHbone, rate, 30.0),
+        ]);
+        let verdicts = judge(&samples);
+        assert_eq!(verdicts.len(), 1);
+        assert!(verdicts[0].pass && verdicts[0].found == 1.5 && verdicts[0].against == Some(Setup::EnvoyHbone));
+    }
+
+    #[test]
+    fn lower_is_better_where_it_is() {
+        let both = |ours| [(Setup::IsthmusTls, Metric::ManyP99, ours), (Setup::Nginx, Metric::ManyP99, 10.0)];
+        assert!(judge(&samples(&both(6.0)))[0].pass);
+        assert!(!judge(&samples(&both(6.1)))[0].pass);
+    }
+
+    #[test]
+    fn absolute_limits_need_no_peer_and_ratios_do() {
+        let alone =
+            samples(&[(Setup::IsthmusTls, Metric::MemoryIdle, 20.5), (Setup::IsthmusTls, Metric::ManyRate, 9.0)]);
+        let verdicts = judge(&alone);
+        assert!(verdicts.len() == 1 && !verdicts[0].pass && verdicts[0].against.is_none());
+    }
+
+    #[test]
+    fn a_lock_out_is_short_of_the_target() {
+        assert!(!judge(&samples(&[(Setup::IsthmusTls, Metric::StalledRatio, f64::INFINITY)]))[0].pass);
+    }
+}
