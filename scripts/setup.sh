@@ -92,14 +92,16 @@ rust() {
 }
 
 install_rustup() {
-    local init host
+    local dir host
     host=$(uname -m)-unknown-linux-gnu
-    init=$(mktemp)
+    dir=$(mktemp -d)
     say "installing rustup into ${CARGO_HOME:-$HOME/.cargo}"
-    curl --proto '=https' --tlsv1.2 -sSfL --retry 3 -o "$init" "https://static.rust-lang.org/rustup/dist/$host/rustup-init"
-    chmod 700 "$init"
-    "$init" -y --quiet --no-modify-path --profile minimal --default-toolchain none
-    rm -f "$init"
+    # The program goes by its name: called anything else, it takes itself for one of the compiler's tools.
+    curl --proto '=https' --tlsv1.2 -sSfL --retry 3 -o "$dir/rustup-init" \
+        "https://static.rust-lang.org/rustup/dist/$host/rustup-init"
+    chmod 700 "$dir/rustup-init"
+    "$dir/rustup-init" -y --quiet --no-modify-path --profile minimal --default-toolchain none
+    rm -r "$dir"
 }
 
 # The Envoy that tests and benchmarks set us against.
