@@ -1,7 +1,5 @@
 //! What a command prints: a text for people or JSON for scripts, from the same value.
 
-#![allow(dead_code, reason = "the subcommands that print are being added")]
-
 use serde::Serialize;
 use std::{
     fmt,

@@ -12,7 +12,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{
     fmt,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// How long a cluster's CA certificate lives: ten years.
@@ -115,7 +115,6 @@ impl Authority {
     }
 
     /// Its private key as PEM (PKCS #8), to be written to a file of mode 0600.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the directory, which is being added"))]
     pub(crate) fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
@@ -170,7 +169,9 @@ fn ca_domain(facts: &Facts) -> Result<TrustDomain, BadCertificate> {
 
 /// A validity that is `lifetime` long in all, and begins a little before `now`.
 fn validity(now: SystemTime, lifetime: Duration) -> Validity {
-    let not_before = now - CLOCK_SKEW.min(lifetime / 10);
+    // Certificates know whole seconds only.
+    let now = UNIX_EPOCH + Duration::from_secs(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    let not_before = now - Duration::from_secs(CLOCK_SKEW.min(lifetime / 10).as_secs());
     Validity { not_before, not_after: not_before + lifetime }
 }
 

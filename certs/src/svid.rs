@@ -2,7 +2,7 @@
 
 use crate::{
     SpiffeId, TrustDomain,
-    x509::{BadCertificate, Facts},
+    x509::{BadCertificate, Facts, Validity},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
@@ -13,6 +13,17 @@ pub struct Svid {
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's private key.
     pub key: PrivateKeyDer<'static>,
+}
+
+impl Svid {
+    /// When its leaf is valid.
+    ///
+    /// # Errors
+    /// The chain has no leaf, or it cannot be read.
+    pub fn validity(&self) -> Result<Validity, BadCertificate> {
+        let leaf = self.chain.first().ok_or_else(|| BadCertificate::new("no certificate", "a leaf"))?;
+        Facts::read(leaf).map(|facts| facts.validity)
+    }
 }
 
 impl fmt::Debug for Svid {

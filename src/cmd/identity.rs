@@ -1,5 +1,12 @@
 //! `isthmus identity`: the identities by which clusters know each other.
 
+mod init;
+mod issue;
+mod renew;
+mod show;
+mod trust;
+mod words;
+
 use super::Failure;
 use clap::Subcommand;
 
@@ -11,9 +18,26 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Make a cluster's CA and its gateway's SVID
+    Init(init::Args),
+    /// Trust another cluster: take its CA certificates as its bundle
+    Trust(trust::Args),
+    /// Show an identity: who it is, until when, and whom it trusts
+    Show(show::Args),
+    /// Sign an SVID for another workload of this cluster, such as an Envoy
+    Issue(issue::Args),
+    /// Replace the gateway's SVID now; a running gateway does it by itself
+    Renew(renew::Args),
+}
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    match args.command {}
+    match &args.command {
+        Command::Init(args) => init::run(args),
+        Command::Trust(args) => trust::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Issue(args) => issue::run(args),
+        Command::Renew(args) => renew::run(args),
+    }
 }

@@ -1,0 +1,202 @@
+//! The identity directory: where a gateway's identity lies as files.
+//!
+//! ```text
+//! ca.pem  ca.key          this cluster's CA; without the key someone else renews the SVID
+//! svid.pem  svid.key      the gateway's SVID: leaf first
+//! bundles/<cluster>.pem   CA certificates of each peer
+//! ```
+
+mod contents;
+mod write;
+
+use crate::{
+    Authority, Identity, TrustDomain, anchors::TrustAnchors, issue::IssueError, pem, svid::Svid, x509::BadCertificate,
+};
+use isthmus_control_api::ClusterName;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+pub(crate) use contents::Contents;
+
+const CA: &str = "ca.pem";
+const CA_KEY: &str = "ca.key";
+const SVID: &str = "svid.pem";
+const SVID_KEY: &str = "svid.key";
+const BUNDLES: &str = "bundles";
+
+/// An identity directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    path: PathBuf,
+}
+
+/// An identity directory's file cannot be used. Says which, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// The operating system refused.
+    #[error("cannot {verb} {}: {source}", path.display())]
+    Io {
+        /// What was tried: `read`, `write`.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file's content is not what it has to be.
+    #[error("{}: {source}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What was found and expected.
+        source: BadCertificate,
+    },
+    /// The file is there already, and overwriting it would destroy an identity.
+    #[error("{}: found an identity, expected none: choose another directory, or remove this one if nothing uses it", .0.display())]
+    Exists(PathBuf),
+    /// The CA cannot sign.
+    #[error("{}: {source}", path.display())]
+    Issue {
+        /// The CA's file.
+        path: PathBuf,
+        /// Why not.
+        source: IssueError,
+    },
+}
+
+impl Directory {
+    /// The directory at `path`; nothing is read yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads and checks the whole identity.
+    ///
+    /// # Errors
+    /// The first file that is missing or wrong.
+    pub fn load(&self) -> Result<Identity, DirectoryError> {
+        Contents::read(self)?.identity()
+    }
+
+    /// Reads and checks the gateway's SVID alone: an identity that trusts nobody.
+    ///
+    /// # Errors
+    /// The SVID or its key is missing or wrong.
+    pub fn load_own(&self) -> Result<Identity, DirectoryError> {
+        Contents::read_own(self)?.identity()
+    }
+
+    /// What is not wrong, but should not be, one line each: keys that others can read, an SVID that `ca.pem` did not issue.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn warnings(&self) -> Result<Vec<String>, DirectoryError> {
+        Ok(Contents::read(self)?.warnings())
+    }
+
+    /// This cluster's CA, if its key is here.
+    ///
+    /// # Errors
+    /// It is here, but cannot be used.
+    pub fn authority(&self) -> Result<Option<Authority>, DirectoryError> {
+        let key_path = self.path.join(CA_KEY);
+        let Some(key) = contents::read_if_there(&key_path)? else { return Ok(None) };
+        let path = self.path.join(CA);
+        let text = contents::read(&path)?;
+        let content = |path: &Path| {
+            let path = path.to_owned();
+            move |source| DirectoryError::Content { path, source }
+        };
+        let mut certificates = pem::certificates(&text.bytes).map_err(content(&path))?;
+        let key = pem::private_key(&key.bytes).map_err(content(&key_path))?;
+        Authority::load(certificates.swap_remove(0), &key)
+            .map(Some)
+            .map_err(|source| DirectoryError::Issue { path, source })
+    }
+
+    /// Whether this cluster's CA key is here, so that SVIDs can be renewed from it.
+    pub fn has_authority(&self) -> bool {
+        self.path.join(CA_KEY).exists()
+    }
+
+    /// Signs a new SVID for this cluster's gateway; it is not written yet. None if the CA's key is not here.
+    ///
+    /// # Errors
+    /// The CA cannot sign.
+    pub fn issue_own(&self, lifetime: Duration, now: SystemTime) -> Result<Option<Svid>, DirectoryError> {
+        let Some(authority) = self.authority()? else { return Ok(None) };
+        let svid = authority.issue(&authority.domain().gateway(), lifetime, now);
+        svid.map(Some).map_err(|source| DirectoryError::Issue { path: self.path.join(CA), source })
+    }
+
+    /// Puts `svid` in the place of the gateway's own.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn write_own(&self, svid: &Svid) -> Result<(), DirectoryError> {
+        write::svid(&self.path, svid)
+    }
+
+    /// Makes the directory with a new CA for `domain` and an SVID for its gateway.
+    ///
+    /// # Errors
+    /// There is an identity already, which is left alone, or the files cannot be written.
+    pub fn init(
+        path: impl Into<PathBuf>,
+        domain: TrustDomain,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<(Self, Authority), DirectoryError> {
+        let directory = Self::new(path);
+        let issue = |source| DirectoryError::Issue { path: directory.path.join(CA), source };
+        let gateway = domain.gateway();
+        let authority = Authority::create(domain, now).map_err(issue)?;
+        let svid = authority.issue(&gateway, lifetime, now).map_err(issue)?;
+        write::identity(&directory.path, &authority, &svid)?;
+        Ok((directory, authority))
+    }
+
+    /// Takes the CA certificates in the file `bundle` as those of `cluster`, instead of any before. Returns them.
+    ///
+    /// # Errors
+    /// They are not CA certificates of that cluster in this clusterset, or cannot be written; nothing has changed then.
+    pub fn trust(&self, cluster: &ClusterName, bundle: &Path) -> Result<TrustAnchors, DirectoryError> {
+        let own = self.load()?.domain().clone();
+        let content = |source| DirectoryError::Content { path: bundle.to_owned(), source };
+        if *cluster == own.cluster {
+            let found = format!("the cluster {cluster}, which this identity is of");
+            return Err(content(BadCertificate::new(found, "the name of another cluster")));
+        }
+        let certificates = pem::certificates(&contents::read(bundle)?.bytes).map_err(content)?;
+        let anchors = TrustAnchors::new(own.sibling(cluster), certificates).map_err(content)?;
+        write::bundle(&self.path, cluster, &anchors)?;
+        Ok(anchors)
+    }
+
+    /// Writes `svid` for another workload to `out`: `svid.pem`, `svid.key` and the CA as `ca.pem`.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn export(&self, svid: &Svid, out: &Path) -> Result<(), DirectoryError> {
+        let ca = contents::read(&self.path.join(CA))?;
+        write::workload(out, svid, &ca.bytes)
+    }
+
+    /// Where peers' bundles lie.
+    pub fn bundle_path(&self, cluster: &ClusterName) -> PathBuf {
+        self.path.join(BUNDLES).join(format!("{cluster}.pem"))
+    }
+
+    /// Where this cluster's own bundle lies, to be handed to its peers.
+    pub fn ca_path(&self) -> PathBuf {
+        self.path.join(CA)
+    }
+}

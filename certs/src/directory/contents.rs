@@ -1,0 +1,167 @@
+//! Reading an identity directory: all files at once, then as one identity.
+
+use super::{BUNDLES, CA, CA_KEY, Directory, DirectoryError, SVID, SVID_KEY};
+use crate::{Identity, TrustAnchors, TrustDomain, pem, svid, svid::Svid, x509::BadCertificate, x509::Facts};
+use aws_lc_rs::digest;
+use isthmus_control_api::ClusterName;
+use std::{
+    fs,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// More than any file here needs.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// More clusters than a clusterset has.
+const MOST_BUNDLES: usize = 1024;
+
+/// The files as they are, not yet understood.
+pub(crate) struct Contents {
+    svid: File,
+    key: File,
+    ca: Option<File>,
+    ca_key: Option<Mode>,
+    bundles: Vec<File>,
+}
+
+pub(super) struct File {
+    path: PathBuf,
+    mode: Mode,
+    pub(super) bytes: Vec<u8>,
+}
+
+type Mode = u32;
+
+impl Contents {
+    pub(crate) fn read(directory: &Directory) -> Result<Self, DirectoryError> {
+        let bundles = read_bundles(&directory.path.join(BUNDLES))?;
+        Ok(Self { bundles, ..Self::read_own(directory)? })
+    }
+
+    /// Without the bundles.
+    pub(crate) fn read_own(directory: &Directory) -> Result<Self, DirectoryError> {
+        let path = |name| directory.path.join(name);
+        Ok(Self {
+            svid: read(&path(SVID))?,
+            key: read(&path(SVID_KEY))?,
+            ca: read_if_there(&path(CA))?,
+            ca_key: fs::metadata(path(CA_KEY)).ok().map(|metadata| metadata.mode()),
+            bundles: Vec::new(),
+        })
+    }
+
+    /// The same for the same files, and another for others.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let files = [&self.svid, &self.key].into_iter().chain(&self.ca).chain(&self.bundles);
+        for File { path, bytes, mode } in files {
+            // Lengths keep the boundaries: no two sets of files look alike.
+            for part in [path.as_os_str().as_encoded_bytes(), bytes.as_slice(), &mode.to_be_bytes()] {
+                context.update(&(part.len() as u64).to_be_bytes());
+                context.update(part);
+            }
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        digest
+    }
+
+    /// The identity that the files are.
+    pub(crate) fn identity(&self) -> Result<Identity, DirectoryError> {
+        let chain = self.svid.parse(pem::certificates)?;
+        let key = self.key.parse(pem::private_key)?;
+        let (domain, _) = self.svid.parse(|_| svid::gateway_id(&Facts::read(&chain[0])?))?;
+        let bundles: Vec<_> =
+            self.bundles.iter().map(|file| file.parse(|text| bundle(file, text, &domain))).collect::<Result<_, _>>()?;
+        // The files are checked one by one above; what is left is about the pair of SVID and key.
+        self.key.parse(|_| Identity::new(Svid { chain, key }, bundles))
+    }
+
+    /// What is not wrong, but should not be.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let ca_key = self.key.path.with_file_name(CA_KEY);
+        let keys = [(&self.key.path, Some(self.key.mode)), (&ca_key, self.ca_key)];
+        let open = keys.into_iter().filter_map(|(path, mode)| open_to_others(path, mode?));
+        open.chain(self.issued_by_another()).collect()
+    }
+
+    fn issued_by_another(&self) -> Option<String> {
+        let ca = self.ca.as_ref()?;
+        let leaf = Facts::read(pem::certificates(&self.svid.bytes).ok()?.first()?).ok()?;
+        let issuers = pem::certificates(&ca.bytes).ok()?;
+        let known = issuers.iter().any(|cert| Facts::read(cert).is_ok_and(|facts| facts.subject == leaf.issuer));
+        let (svid, ca) = (self.svid.path.display(), ca.path.display());
+        (!known).then(|| format!("{svid}: found an SVID issued by {:?}, expected one by {ca}", leaf.issuer))
+    }
+}
+
+fn open_to_others(path: &Path, mode: Mode) -> Option<String> {
+    let mode = mode & 0o7777;
+    let open = mode & 0o007 != 0;
+    open.then(|| {
+        format!("{}: found mode {mode:04o}, expected 0600: every user of this machine can read it", path.display())
+    })
+}
+
+/// The bundle in `file`, which is named after the peer's cluster.
+fn bundle(file: &File, text: &[u8], own: &TrustDomain) -> Result<TrustAnchors, BadCertificate> {
+    let stem = file.path.file_stem().unwrap_or_default().to_string_lossy();
+    let cluster: ClusterName =
+        stem.parse().map_err(|e| BadCertificate::new(e, "a file named after the peer, <cluster>.pem"))?;
+    if cluster == own.cluster {
+        return Err(BadCertificate::new("a bundle of this cluster itself", "only bundles of others"));
+    }
+    TrustAnchors::new(own.sibling(&cluster), pem::certificates(text)?)
+}
+
+impl File {
+    fn parse<T>(&self, parse: impl FnOnce(&[u8]) -> Result<T, BadCertificate>) -> Result<T, DirectoryError> {
+        parse(&self.bytes).map_err(|source| DirectoryError::Content { path: self.path.clone(), source })
+    }
+}
+
+/// The bundles, ordered by name. Files that begin with a dot are someone's work in progress.
+fn read_bundles(directory: &Path) -> Result<Vec<File>, DirectoryError> {
+    let failed = |source| DirectoryError::Io { verb: "read", path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "pem") {
+            paths.push(path);
+        }
+        if paths.len() > MOST_BUNDLES {
+            return Err(failed(io::Error::other(format!("found more than {MOST_BUNDLES} bundles"))));
+        }
+    }
+    paths.sort();
+    paths.iter().map(|path| read(path)).collect()
+}
+
+pub(super) fn read_if_there(path: &Path) -> Result<Option<File>, DirectoryError> {
+    match read(path) {
+        Err(DirectoryError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<File, DirectoryError> {
+    let failed = |source| DirectoryError::Io { verb: "read", path: path.to_owned(), source };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    // Opening a pipe would wait for its writer.
+    if !metadata.is_file() || metadata.len() > LARGEST_FILE {
+        let found = if metadata.is_file() { "a larger file" } else { "something that is no file" };
+        let source = BadCertificate::new(found, format!("a file of at most {LARGEST_FILE} bytes"));
+        return Err(DirectoryError::Content { path: path.to_owned(), source });
+    }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(failed)?;
+    file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(File { path: path.to_owned(), mode: metadata.mode(), bytes })
+}

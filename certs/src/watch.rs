@@ -1,0 +1,85 @@
+//! Keeps a store's identity up to date: takes over what changes in its directory, and renews the SVID where the CA is.
+
+mod keeper;
+
+use crate::{Directory, DirectoryError, IdentityStore};
+use keeper::Keeper;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{sync::Notify, task::spawn_blocking, time};
+
+/// How often the files are read even if nobody says that they changed: notifications can be lost, and clocks can jump.
+const RECHECK: Duration = Duration::from_secs(10);
+
+/// How long files have to be left alone before they are read: who writes them writes several.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The upkeep of one store. Nothing happens unless [`Self::run`] is polled; dropping it ends the upkeep, not the store.
+pub struct IdentityWatch {
+    keeper: Keeper,
+    changed: Arc<Notify>,
+    /// Held for its notifications; none where the system has no watches left, and then the re-check alone has to do.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl IdentityStore {
+    /// Reads the identity in `directory`. Where its SVID is over or broken and the CA is there, a new one is made first.
+    ///
+    /// # Errors
+    /// The first file that is missing or wrong.
+    pub fn open(directory: Directory) -> Result<(Self, IdentityWatch), DirectoryError> {
+        let path = directory.path().to_owned();
+        let keeper = Keeper::open(directory, SystemTime::now(), random)?;
+        let changed = Arc::new(Notify::new());
+        let wake = changed.clone();
+        let watcher =
+            notify::recommended_watcher(move |event| wake_on_change(&event, &wake)).and_then(|mut watcher| {
+                watcher.watch(&path, RecursiveMode::Recursive)?;
+                Ok(watcher)
+            });
+        let watcher = watcher
+            .inspect_err(|e| tracing::warn!(path = %path.display(), "cannot watch the identity, reading it every {RECHECK:?}: {e}"))
+            .ok();
+        Ok((keeper.store().clone(), IdentityWatch { keeper, changed, _watcher: watcher }))
+    }
+}
+
+impl IdentityWatch {
+    /// Runs until it is dropped. Reads and writes files on tokio's blocking threads.
+    pub async fn run(mut self) {
+        loop {
+            let keeper = self.keeper;
+            let tick = spawn_blocking(move || {
+                let mut keeper = keeper;
+                let wait = keeper.tick(SystemTime::now(), random);
+                (keeper, wait)
+            });
+            let wait;
+            (self.keeper, wait) = match tick.await {
+                Ok(kept) => kept,
+                // The runtime is shutting down, or the keeper panicked, which the panic hook has told.
+                Err(e) => return tracing::error!("the upkeep of the identity has ended: {e}"),
+            };
+            // A file event inside SETTLE leaves a permit, so that none is lost.
+            let _ = time::timeout(wait.clamp(SETTLE, RECHECK), self.changed.notified()).await;
+            time::sleep(SETTLE).await;
+        }
+    }
+}
+
+/// Reading is no change: waking for our own would never end.
+fn wake_on_change(event: &notify::Result<notify::Event>, wake: &Notify) {
+    if !matches!(event, Ok(event) if event.kind.is_access()) {
+        wake.notify_one();
+    }
+}
+
+/// A random number in [0, 1), for jitter; the middle where the system has none to give.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_or(0.5, |()| f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0))
+}

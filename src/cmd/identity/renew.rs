@@ -1,0 +1,57 @@
+//! `isthmus identity renew`
+
+use super::words::{duration, moment};
+use crate::{cmd::Failure, output::Output};
+use isthmus_certs::{Directory, issue};
+use serde::Serialize;
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+/// Arguments of `isthmus identity renew`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The identity directory, with the CA's key
+    #[arg(value_name = "DIR")]
+    identity: PathBuf,
+    /// How long the new SVID lives, and those that a running gateway replaces it with [default: as long as the old one]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    ttl: Option<Duration>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    id: String,
+    serial: String,
+    directory: PathBuf,
+    not_after: String,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let directory = Directory::new(&args.identity);
+    let old = || directory.load_own().map_or(issue::SVID_LIFETIME, |identity| identity.validity().lifetime());
+    let svid = directory
+        .issue_own(args.ttl.unwrap_or_else(old), SystemTime::now())?
+        .ok_or_else(|| super::issue::no_authority(&args.identity))?;
+    directory.write_own(&svid)?;
+    let identity = directory.load_own()?;
+    let report = Report {
+        id: identity.id().to_string(),
+        serial: identity.serial().to_owned(),
+        directory: args.identity.clone(),
+        not_after: moment(identity.validity().not_after),
+    };
+    Ok(args.output.print(&report)?)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Wrote {}:", self.directory.display())?;
+        writeln!(f, "  svid.pem, svid.key  {}, until {}\n", self.id, self.not_after)?;
+        writeln!(f, "Next: nothing. A running gateway takes it over by itself, open tunnels stay.")
+    }
+}
