@@ -13,8 +13,9 @@ mod values;
 
 pub use error::{ConfigError, ConfigErrors, Position};
 
+use crate::registry::DesiredImport;
 use fields::{Fields, Problems};
-use isthmus_control_api::{Affinity, ClusterName, ClustersetName, Export, Link, PeerAddress, ServicePort};
+use isthmus_control_api::{ClusterName, ClustersetName, Export, Link, PeerAddress, ServicePort};
 use node::{Node, SyntaxError};
 use std::{
     collections::BTreeMap,
@@ -56,7 +57,7 @@ pub struct Config {
     /// What this cluster serves.
     pub exports: BTreeMap<ServicePort, Export>,
     /// What local clients can use, and where.
-    pub imports: BTreeMap<SocketAddr, ConfigImport>,
+    pub imports: BTreeMap<SocketAddr, DesiredImport>,
 }
 
 /// The `tunnel` section.
@@ -83,15 +84,6 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// For connecting to one endpoint.
     pub connect_timeout: Duration,
-}
-
-/// An import as the file has it: without the clusters that peers will add.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigImport {
-    /// What the listener leads to.
-    pub service: ServicePort,
-    /// Which clusters to prefer.
-    pub affinity: Affinity,
 }
 
 impl Config {

@@ -1,12 +1,12 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, ConfigImport, Limits, Tunnel,
+    Config, Limits, Tunnel,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
     values::{self, EndpointText},
 };
-use crate::MAX_SERVICE_PORTS;
+use crate::{MAX_SERVICE_PORTS, registry::DesiredImport};
 use isthmus_control_api::{ClusterName, Endpoint, Export, Link, PeerAddress, ServiceName, ServicePort};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -192,7 +192,7 @@ fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<EndpointText> {
     listed.into_iter().map(|endpoint| endpoint.value).collect()
 }
 
-fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<SocketAddr, ConfigImport> {
+fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<SocketAddr, DesiredImport> {
     let mut imports = BTreeMap::new();
     for fields in top.mappings("imports", "imports[]", 0..=10_000) {
         let service = fields.value("service", parsed::<ServiceName>);
@@ -203,7 +203,7 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<SocketAddr, 
             listeners.claim(listen, &fields, "listen");
         }
         if let (Some(service), Some(port), Some(listen), Some(affinity)) = (service, port, listen, affinity) {
-            imports.insert(listen, ConfigImport { service: ServicePort { service, port }, affinity });
+            imports.insert(listen, DesiredImport { service: ServicePort { service, port }, affinity });
         }
     }
     imports

@@ -1,4 +1,5 @@
 use super::*;
+use isthmus_control_api::Affinity;
 use proptest::prelude::*;
 
 const WEST: &str = r#"

@@ -1,0 +1,266 @@
+//! Control at work: registry and peers in, tables out.
+//!
+//! ```text
+//! registry ──▶ ┐                        ┌──▶ table  (watch)
+//! link events ▶ ├─ Control (one writer) ─┼──▶ status (watch)
+//! peers' views ▶┘                        ├──▶ own summaries ──▶ a sending task a peer
+//!                                        └──▶ the store, for the next start
+//! ```
+//!
+//! Everything that a peer does is confined to that peer's own tasks. What they learn is left in a cell that the writer looks into,
+//! never queued: a peer that floods fills nothing and delays nobody.
+
+mod keeper;
+mod peer;
+mod status;
+
+pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncState};
+
+use crate::{
+    exchange::{Hello, PROTOCOL, Summaries},
+    merge,
+    registry::{Desired, Registry, RegistryStatus},
+    store::{Kept, Store},
+};
+use isthmus_control_api::{ClusterName, Table};
+use keeper::Newest;
+use peer::Peer;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+    time::SystemTime,
+};
+use tokio::{
+    net::UnixStream,
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+/// For the last write of the store, at the end.
+const LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// What the gateway tells of its links.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// The first tunnel to the cluster is live.
+    Up {
+        /// Which cluster.
+        cluster: ClusterName,
+    },
+    /// The last tunnel to the cluster has ended.
+    Down {
+        /// Which cluster.
+        cluster: ClusterName,
+    },
+    /// The cluster's control opened a stream of the exchange.
+    Incoming {
+        /// Which cluster, as its certificate proved.
+        cluster: ClusterName,
+        /// The stream.
+        stream: UnixStream,
+    },
+}
+
+/// How control reaches the controls of linked clusters: through the gateway's tunnels.
+pub trait Peers: Send + Sync + 'static {
+    /// Opens a stream of the exchange to `cluster`.
+    fn open(&self, cluster: &ClusterName) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + '_>>;
+}
+
+/// What control publishes.
+#[derive(Debug, Clone)]
+pub struct Handles {
+    /// The endpoint table, and each that follows.
+    pub table: watch::Receiver<Arc<Table>>,
+    /// How control fares.
+    pub status: watch::Receiver<Arc<ControlStatus>>,
+}
+
+/// A cluster's control plane, ready to run.
+pub struct Control {
+    /// Until it runs.
+    registry: Option<Box<dyn Registry>>,
+    desired: watch::Receiver<Arc<Desired>>,
+    registry_status: watch::Receiver<Arc<RegistryStatus>>,
+    peers: BTreeMap<ClusterName, Peer>,
+    /// What the gateway says is up, linked or not: a link removed and made again before the gateway looked gives no new event.
+    up: BTreeSet<ClusterName>,
+    /// Once it runs.
+    reach: Option<Arc<dyn Peers>>,
+    hello: Hello,
+    /// What peers said before the last stop, until their links are made.
+    kept: BTreeMap<ClusterName, Summaries>,
+    store: Store,
+    newest: watch::Sender<Newest>,
+    exports: watch::Sender<Arc<Summaries>>,
+    table: watch::Sender<Arc<Table>>,
+    table_since: SystemTime,
+    status: watch::Sender<Arc<ControlStatus>>,
+    /// A peer's cell has changed.
+    changed: Arc<Notify>,
+    tasks: JoinSet<()>,
+}
+
+impl Control {
+    /// The control of `cluster`, with `registry` for its desired state, keeping its last good table in the directory `state`.
+    ///
+    /// The table is whole from the beginning: what the registry wants, what peers said before the last stop, all of them down.
+    pub fn new(cluster: ClusterName, state: PathBuf, registry: Box<dyn Registry>) -> (Self, Handles) {
+        let store = Store::new(state);
+        let kept = store.load().unwrap_or_else(|error| {
+            warn!(%error, "the last good table is not used; starting without it");
+            None
+        });
+        let Kept { table, peers: kept } = kept.unwrap_or_default();
+        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let mut control = Self {
+            desired: registry.desired(),
+            registry_status: registry.status(),
+            registry: Some(registry),
+            peers: BTreeMap::new(),
+            up: BTreeSet::new(),
+            reach: None,
+            hello: Hello { protocol: PROTOCOL, cluster, epoch: u64::try_from(epoch).unwrap_or(u64::MAX) },
+            kept,
+            store,
+            newest: watch::Sender::default(),
+            exports: watch::Sender::new(Arc::default()),
+            table: watch::Sender::new(Arc::new(table)),
+            table_since: SystemTime::now(),
+            status: watch::Sender::new(Arc::default()),
+            changed: Arc::new(Notify::new()),
+            tasks: JoinSet::new(),
+        };
+        control.publish();
+        let handles = Handles { table: control.table.subscribe(), status: control.status.subscribe() };
+        (control, handles)
+    }
+
+    /// Runs until `shutdown`: follows the registry, exchanges summaries with the peers that `events` tell of, publishes tables.
+    pub async fn run(
+        mut self,
+        peers: Arc<dyn Peers>,
+        mut events: mpsc::Receiver<LinkEvent>,
+        shutdown: CancellationToken,
+    ) {
+        self.reach = Some(peers);
+        if let Some(registry) = self.registry.take() {
+            self.tasks.spawn(registry.run(shutdown.clone()));
+        }
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keeper::keep(self.store.clone(), self.newest.subscribe(), shutdown.clone()));
+        let (mut events_open, mut registry_open) = (true, true);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                changed = self.desired.changed(), if registry_open => registry_open = changed.is_ok(),
+                changed = self.registry_status.changed(), if registry_open => registry_open = changed.is_ok(),
+                () = self.changed.notified() => {}
+                event = events.recv(), if events_open => match event {
+                    Some(event) => self.link_event(event),
+                    None => events_open = false,
+                },
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        warn!(%error, "a task of control ended badly");
+                    }
+                    continue;
+                }
+            }
+            self.publish();
+        }
+        self.tasks.shutdown().await;
+        drop(self.newest);
+        if timeout(LAST_WRITE, keeper.join_next()).await.is_err() {
+            warn!("the last table could not be written in time");
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { cluster } => {
+                info!(peer = %cluster, "link up");
+                self.start(&cluster);
+                self.up.insert(cluster);
+            }
+            LinkEvent::Down { cluster } => {
+                info!(peer = %cluster, "link down: its endpoints are withdrawn");
+                self.up.remove(&cluster);
+                if let Some(peer) = self.peers.get_mut(&cluster) {
+                    peer.down();
+                }
+            }
+            LinkEvent::Incoming { cluster, stream } => match self.peers.get_mut(&cluster) {
+                Some(peer) => peer.incoming(&mut self.tasks, stream),
+                None => debug!(%cluster, "a stream of a cluster that is not linked"),
+            },
+        }
+    }
+
+    /// Begins to send our exports to a peer that is up.
+    fn start(&mut self, cluster: &ClusterName) {
+        if let (Some(peer), Some(reach)) = (self.peers.get_mut(cluster), &self.reach) {
+            peer.up(&mut self.tasks, reach.clone(), self.hello.clone(), self.exports.subscribe());
+        }
+    }
+
+    /// Brings everything that others see up to what is known now. Idempotent, and called after every event: there is no other path
+    /// by which a table changes.
+    fn publish(&mut self) {
+        let desired = self.desired.borrow_and_update().clone();
+        self.reconcile_peers(&desired);
+        let views: BTreeMap<_, _> = self.peers.iter().map(|(name, peer)| (name.clone(), peer.exports())).collect();
+        let peer_views = self
+            .peers
+            .iter()
+            .zip(views.values())
+            .map(|((name, peer), exports)| (name.clone(), merge::PeerView { up: peer.is_up(), exports }));
+        let next = merge::next(&self.table.borrow(), &desired, &peer_views.collect());
+        if let Some(table) = next {
+            debug!(version = table.version, "table published");
+            self.table_since = SystemTime::now();
+            self.table.send_replace(Arc::new(table));
+        }
+        let exports = merge::summaries(&desired);
+        self.exports.send_if_modified(|told| {
+            let differs = **told != exports;
+            if differs {
+                *told = Arc::new(exports);
+            }
+            differs
+        });
+        keeper::note(&self.newest, self.table.borrow().clone(), views);
+        self.status.send_replace(Arc::new(self.report()));
+    }
+
+    /// Makes the peers those that the registry wants. One that leaves takes its tasks with it.
+    fn reconcile_peers(&mut self, desired: &Desired) {
+        self.peers.retain(|cluster, _| desired.links.contains_key(cluster));
+        for cluster in desired.links.keys() {
+            if !self.peers.contains_key(cluster) {
+                let kept = self.kept.remove(cluster).unwrap_or_default();
+                let peer = Peer::new(cluster.clone(), Arc::new(kept), self.changed.clone());
+                self.peers.insert(cluster.clone(), peer);
+                if self.up.contains(cluster) {
+                    self.start(cluster);
+                }
+            }
+        }
+    }
+
+    fn report(&self) -> ControlStatus {
+        let peers = self.peers.iter().map(|(cluster, peer)| (cluster.clone(), peer.report(&self.exports.borrow())));
+        status::report(&self.registry_status.borrow(), &self.table.borrow(), self.table_since, peers.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Keeps the newest table on disk, off the runtime's thread and never more than twice a second.
+
+use crate::{
+    exchange::Summaries,
+    store::{Kept, Store},
+};
+use isthmus_control_api::{ClusterName, Table};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// Between two writes.
+const PACE: Duration = Duration::from_millis(500);
+
+/// What is to be kept: shared with who published it until it is written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Newest {
+    table: Arc<Table>,
+    peers: BTreeMap<ClusterName, Arc<Summaries>>,
+}
+
+/// Says what is newest, if it is not what was said before.
+pub(super) fn note(to: &watch::Sender<Newest>, table: Arc<Table>, peers: BTreeMap<ClusterName, Arc<Summaries>>) {
+    to.send_if_modified(|newest| {
+        let differs = newest.table.version != table.version || newest.peers != peers;
+        *newest = Newest { table, peers };
+        differs
+    });
+}
+
+/// Writes what is newest whenever it changes, until its sender is gone and the last is written. Does not dawdle after `shutdown`.
+pub(super) async fn keep(store: Store, mut newest: watch::Receiver<Newest>, shutdown: CancellationToken) {
+    let mut failing = false;
+    newest.mark_changed();
+    while newest.changed().await.is_ok() {
+        let Newest { table, peers } = newest.borrow_and_update().clone();
+        let store = store.clone();
+        let write = move || {
+            let peers = peers.into_iter().map(|(cluster, summaries)| (cluster, (*summaries).clone())).collect();
+            store.save(&Kept { table: (*table).clone(), peers })
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => failing = false,
+            Ok(Err(error)) if !failing => {
+                warn!(%error, "the table cannot be kept for the next start");
+                failing = true;
+            }
+            _ => {}
+        }
+        tokio::select! {
+            () = sleep(PACE) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Signs that a file may have changed.
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::AccessKind, event::AccessMode};
+use std::path::Path;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+/// Signs of change in a file's directory. The directory, not the file: editors and Kubernetes put another file in its place. Which
+/// file changed is not looked at: a symbolic link's target has another name.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    /// Dropped with this: then it stops.
+    _watcher: Option<RecommendedWatcher>,
+    signs: mpsc::Receiver<()>,
+}
+
+impl Watcher {
+    pub(super) fn new(file: &Path) -> Self {
+        // One sign says as much as many.
+        let (sign, signs) = mpsc::channel(1);
+        let on_event = move |event: notify::Result<Event>| {
+            if event.is_ok_and(|event| !is_reading(event.kind)) {
+                let _ = sign.try_send(());
+            }
+        };
+        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let watcher = notify::recommended_watcher(on_event)
+            .and_then(|mut watcher| watcher.watch(directory, RecursiveMode::NonRecursive).map(|()| watcher));
+        if let Err(error) = &watcher {
+            warn!(directory = %directory.display(), %error, "cannot be watched: changes are seen within some seconds");
+        }
+        Self { _watcher: watcher.ok(), signs }
+    }
+
+    /// Waits for a sign; for ever, where the directory cannot be watched.
+    pub(super) async fn changed(&mut self) {
+        if self.signs.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Reading, ours too, is no change.
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}

@@ -1,0 +1,185 @@
+//! The last good table and the peers' summaries on disk, for a start at which no peer answers.
+//!
+//! Two lines of JSON: a head with format and checksum, then the content. Written to a temporary file, synced and renamed, so there
+//! is always a whole one.
+
+use crate::exchange::{Summaries, Summary};
+use isthmus_control_api::{ClusterName, ServicePort, Table};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+const FILE: &str = "last-good.json";
+const FORMAT: u32 = 1;
+/// Ten thousand services from each of 256 peers would fit; nothing that we write is longer.
+const MAX_FILE: u64 = 1 << 30;
+
+/// What is kept over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The last table.
+    pub table: Table,
+    /// What each linked cluster last said that it exports.
+    pub peers: BTreeMap<ClusterName, Summaries>,
+}
+
+/// Why what is on disk is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// Not what was written: damaged, or of another version.
+    #[error("{}: {why}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A directory for the last good table.
+#[derive(Debug, Clone)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    sha256: String,
+}
+
+/// [`Kept`] as JSON has it: its keys are text only, so maps by structures become lists.
+#[derive(Serialize, Deserialize)]
+struct Content {
+    table: Table,
+    peers: BTreeMap<ClusterName, Vec<(ServicePort, Summary)>>,
+}
+
+impl Store {
+    /// A store in `directory`, which is made when first written to.
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// What was kept; `None` if nothing ever was.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn load(&self) -> Result<Option<Kept>, StoreError> {
+        let path = self.directory.join(FILE);
+        let mut text = String::new();
+        match File::open(&path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::Io { path, error }),
+        }
+        parse(&text).map(Some).map_err(|why| StoreError::Damaged { path, why })
+    }
+
+    /// Keeps `kept` in place of what was.
+    ///
+    /// # Errors
+    /// It cannot be written. What was kept before still is.
+    pub fn save(&self, kept: &Kept) -> Result<(), StoreError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| StoreError::Io { path, error }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(at(&self.directory))?;
+        let (path, new) = (self.directory.join(FILE), self.directory.join("last-good.json.new"));
+        let text = render(kept).map_err(|error| at(&path)(error.into()))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let write = |mut file: File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        file.and_then(write).map_err(at(&new))?;
+        // The directory too, or the rename itself could be lost with the power.
+        let sync = || File::open(&self.directory).and_then(|directory| directory.sync_all());
+        fs::rename(&new, &path).and_then(|()| sync()).map_err(at(&path))
+    }
+}
+
+fn render(kept: &Kept) -> Result<String, serde_json::Error> {
+    let list = |summaries: &Summaries| summaries.iter().map(|(key, summary)| (key.clone(), summary.clone())).collect();
+    let peers = kept.peers.iter().map(|(cluster, summaries)| (cluster.clone(), list(summaries))).collect();
+    let content = serde_json::to_string(&Content { table: kept.table.clone(), peers })?;
+    let head = serde_json::to_string(&Head { format: FORMAT, sha256: checksum(&content) })?;
+    Ok(format!("{head}\n{content}\n"))
+}
+
+fn parse(text: &str) -> Result<Kept, String> {
+    let (head, content) = text.split_once('\n').ok_or("no head line")?;
+    let head: Head = serde_json::from_str(head).map_err(|error| format!("its head: {error}"))?;
+    if head.format != FORMAT {
+        return Err(format!("format {}, expected {FORMAT}", head.format));
+    }
+    let content = content.trim_end_matches('\n');
+    if checksum(content) != head.sha256 {
+        return Err("its checksum does not fit".into());
+    }
+    let content: Content = serde_json::from_str(content).map_err(|error| error.to_string())?;
+    let peers = content.peers.into_iter().map(|(cluster, listed)| (cluster, listed.into_iter().collect()));
+    Ok(Kept { table: content.table, peers: peers.collect() })
+}
+
+fn checksum(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> Kept {
+        let key = ServicePort { service: "shop/api".parse().unwrap(), port: 80 };
+        let summary = Summary { port_name: Some("http".into()), ready: 2, since: 5 };
+        let mut kept =
+            Kept { peers: [("east".parse().unwrap(), [(key.clone(), summary)].into())].into(), ..Kept::default() };
+        kept.table.version = 7;
+        kept.table.exports.insert(key, isthmus_control_api::Export::default());
+        kept
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path().join("state"));
+        assert_eq!(store.load().unwrap(), None);
+        store.save(&Kept::default()).unwrap();
+        store.save(&kept()).unwrap();
+        assert_eq!(store.load().unwrap(), Some(kept()));
+    }
+
+    #[test]
+    fn damage_is_noticed_wherever_it_is() {
+        let text = render(&kept()).unwrap();
+        for at in 0..text.trim_end().len() {
+            let mut damaged = text.clone().into_bytes();
+            damaged[at] ^= 1;
+            let damaged = String::from_utf8(damaged).unwrap();
+            assert!(parse(&damaged).is_err(), "byte {at}");
+            assert!(parse(&text[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_leftover_of_a_write_that_was_cut_is_no_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path().into());
+        fs::write(directory.path().join("last-good.json.new"), "{").unwrap();
+        store.save(&kept()).unwrap();
+        assert_eq!(store.load().unwrap(), Some(kept()));
+    }
+}
