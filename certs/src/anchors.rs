@@ -11,13 +11,13 @@ use std::time::SystemTime;
 const MOST_ANCHORS: usize = 16;
 
 /// The CA certificates that may sign for one trust domain, checked when the bundle was read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustAnchors {
     domain: TrustDomain,
     anchors: Vec<Anchor>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Anchor {
     certificate: CertificateDer<'static>,
     anchor: TrustAnchor<'static>,

@@ -114,6 +114,11 @@ impl Identity {
         &self.bundles
     }
 
+    /// Whether peers would see no difference: the same chain is shown and the same bundles are trusted.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.certified.cert == other.certified.cert && self.bundles == other.bundles
+    }
+
     /// The chain and the signing key, as rustls has them.
     pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified

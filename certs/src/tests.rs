@@ -1,5 +1,8 @@
 //! Behaviour of the crate as a whole: real handshakes in memory, and identities made for them.
 
+mod directory;
 mod forge;
 mod handshake;
+mod issue;
 mod pair;
+mod upkeep;

@@ -1,6 +1,6 @@
 //! Keeps a store's identity up to date: takes over what changes in its directory, and renews the SVID where the CA is.
 
-mod keeper;
+pub(crate) mod keeper;
 
 use crate::{Directory, DirectoryError, IdentityStore};
 use keeper::Keeper;

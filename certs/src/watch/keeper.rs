@@ -85,6 +85,10 @@ impl Keeper {
             self.refuse(&format!("found an SVID of {found}, expected one of {expected}: restart to change it"));
             return false;
         }
+        if identity.is_same(&old) {
+            self.store.update_status(|status| status.last_error = None);
+            return true;
+        }
         if identity.serial() != old.serial() {
             self.renewal = Renewal::plan(identity.validity(), random);
             self.warned = false;
