@@ -19,14 +19,16 @@ pub struct Env {
     pub ports: Ports,
     /// Programs that are driven.
     pub tools: Tools,
+    /// CPUs that everything shares, and so how many threads or workers each proxy is given.
+    pub cpus: usize,
 }
 
 impl Env {
-    /// A fresh directory for a run that uses `tools` and ends when `interrupted` is set.
-    pub fn new(tools: Tools, interrupted: Arc<AtomicBool>) -> Result<Self> {
+    /// A fresh directory for a run that uses `tools` on `cpus` and ends when `interrupted` is set.
+    pub fn new(tools: Tools, cpus: usize, interrupted: Arc<AtomicBool>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("isthmus-bench-").tempdir();
         let dir = dir.map_err(Error::io("creating a temporary directory"))?;
-        Ok(Self { dir, interrupted, ports: Ports::new(std::process::id()), tools })
+        Ok(Self { dir, interrupted, ports: Ports::new(std::process::id()), tools, cpus })
     }
 
     /// Where configurations, keys and logs are.

@@ -33,10 +33,10 @@ pub struct Machine {
 
 impl Machine {
     /// Looks around.
-    pub fn describe(env: &Env, cpus: usize) -> Self {
+    pub fn describe(env: &Env) -> Self {
         Self {
             cpu: cpu_model(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
-            cpus,
+            cpus: env.cpus,
             kernel: first_line("/proc/sys/kernel/osrelease"),
             congestion: first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
             date: time::OffsetDateTime::now_utc().date().to_string(),

@@ -37,9 +37,9 @@ fn bench(args: &Args) -> Result<bool> {
     machine::raise_file_limit()?;
     let cpus = machine::pin(args.cpus)?;
     let tools = Tools::find(&args.setups(), args.isthmus.clone(), args.envoy.clone())?;
-    let env = Env::new(tools, interrupted)?;
+    let env = Env::new(tools, cpus, interrupted)?;
     wrk::prepare(env.dir())?;
-    let machine = Machine::describe(&env, cpus);
+    let machine = Machine::describe(&env);
     println!("{}", report::heading(&machine));
     let run = schedule::run(args, &env, &mut std::io::stdout())?;
     println!("\n{}", report::table::render(&run.samples));

@@ -33,7 +33,7 @@ impl Origin {
         // Sparse: it takes no space, and reading it no disk.
         file.set_len(LARGE).map_err(Error::io("growing the large file"))?;
         let config = dir.join("origin.conf");
-        write_file(&config, &nginx_config(&dir.display().to_string(), web))?;
+        write_file(&config, &nginx_config(&dir.display().to_string(), web, env.cpus))?;
         let mut command = Command::new(&env.tools.nginx);
         command.arg("-c").arg(&config).arg("-p").arg(dir).arg("-e").arg(dir.join("origin-error.log"));
         let nginx = Process::start("origin", command, dir)?;
@@ -41,11 +41,11 @@ impl Origin {
     }
 }
 
-fn nginx_config(dir: &str, port: u16) -> String {
+fn nginx_config(dir: &str, port: u16, workers: usize) -> String {
     let body = "x".repeat(BODY);
     format!(
         "daemon off;
-worker_processes 2;
+worker_processes {workers};
 worker_rlimit_nofile 20000;
 user root;
 pid {dir}/origin.pid;

@@ -16,19 +16,19 @@ pub struct Outcome {
     pub errors: u64,
 }
 
-/// Everything measured, by metric and setup, in the order of the rounds.
+/// Everything measured, by metric, setup and round.
 #[derive(Debug, Default)]
 pub struct Samples {
-    values: BTreeMap<(Metric, Setup), Vec<f64>>,
+    values: BTreeMap<(Metric, Setup), BTreeMap<u32, f64>>,
     errors: BTreeMap<(Setup, Case), u64>,
     failures: Vec<String>,
 }
 
 impl Samples {
-    /// Adds a block's outcome.
-    pub fn add(&mut self, setup: Setup, case: Case, outcome: &Outcome) {
+    /// Adds the outcome of a block in `round`.
+    pub fn add(&mut self, round: u32, setup: Setup, case: Case, outcome: &Outcome) {
         for &(metric, value) in &outcome.values {
-            self.values.entry((metric, setup)).or_default().push(value);
+            self.values.entry((metric, setup)).or_default().insert(round, value);
         }
         if outcome.errors > 0 {
             *self.errors.entry((setup, case)).or_default() += outcome.errors;
@@ -40,14 +40,21 @@ impl Samples {
         self.failures.push(failure);
     }
 
-    /// The raw samples.
-    pub fn raw(&self, metric: Metric, setup: Setup) -> &[f64] {
-        self.values.get(&(metric, setup)).map_or(&[], Vec::as_slice)
+    /// The raw samples, in the order of the rounds.
+    pub fn raw(&self, metric: Metric, setup: Setup) -> Vec<f64> {
+        self.values.get(&(metric, setup)).map_or_else(Vec::new, |rounds| rounds.values().copied().collect())
+    }
+
+    /// The ratios of `one` to `other` within each round, where both were measured.
+    pub fn ratios(&self, metric: Metric, one: Setup, other: Setup) -> Option<Spread> {
+        let (one, other) = (self.values.get(&(metric, one))?, self.values.get(&(metric, other))?);
+        let ratios: Vec<f64> = one.iter().filter_map(|(round, value)| Some(value / other.get(round)?)).collect();
+        Spread::of(&ratios)
     }
 
     /// Their median and range.
     pub fn spread(&self, metric: Metric, setup: Setup) -> Option<Spread> {
-        Spread::of(self.raw(metric, setup))
+        Spread::of(&self.raw(metric, setup))
     }
 
     /// Their median.
@@ -95,8 +102,8 @@ mod tests {
     #[test]
     fn samples_gather_by_metric_and_setup() {
         let mut samples = Samples::default();
-        for value in [3.0, 1.0, 2.0] {
-            samples.add(Setup::Nginx, Case::Many, &outcome(Metric::ManyRate, value));
+        for (round, value) in [(1, 3.0), (2, 1.0), (3, 2.0)] {
+            samples.add(round, Setup::Nginx, Case::Many, &outcome(Metric::ManyRate, value));
         }
         assert_eq!(samples.raw(Metric::ManyRate, Setup::Nginx), [3.0, 1.0, 2.0]);
         assert_eq!(samples.median(Metric::ManyRate, Setup::Nginx), Some(2.0));
@@ -105,11 +112,25 @@ mod tests {
     }
 
     #[test]
+    fn ratios_pair_what_was_measured_in_the_same_round() {
+        let mut samples = Samples::default();
+        for (round, setup, value) in [(1, Setup::Nginx, 2.0), (2, Setup::Nginx, 9.0), (3, Setup::Nginx, 8.0)] {
+            samples.add(round, setup, Case::Many, &outcome(Metric::ManyRate, value));
+        }
+        for (round, value) in [(1, 1.0), (3, 2.0)] {
+            samples.add(round, Setup::Haproxy, Case::Many, &outcome(Metric::ManyRate, value));
+        }
+        let ratios = samples.ratios(Metric::ManyRate, Setup::Nginx, Setup::Haproxy).unwrap();
+        assert_eq!((ratios.min, ratios.max, ratios.count), (2.0, 4.0, 2));
+        assert_eq!(samples.ratios(Metric::ManyRate, Setup::Nginx, Setup::EnvoyTcp), None);
+    }
+
+    #[test]
     fn the_best_depends_on_the_metric() {
         let mut samples = Samples::default();
         for metric in [Metric::ManyRate, Metric::ManyP99] {
-            samples.add(Setup::Nginx, Case::Many, &outcome(metric, 1.0));
-            samples.add(Setup::Haproxy, Case::Many, &outcome(metric, 2.0));
+            samples.add(1, Setup::Nginx, Case::Many, &outcome(metric, 1.0));
+            samples.add(1, Setup::Haproxy, Case::Many, &outcome(metric, 2.0));
         }
         assert_eq!(samples.best(Metric::ManyRate, &Setup::PEERS), Some((Setup::Haproxy, 2.0)));
         assert_eq!(samples.best(Metric::ManyP99, &Setup::PEERS), Some((Setup::Nginx, 1.0)));

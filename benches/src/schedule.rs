@@ -83,7 +83,7 @@ impl Bench<'_> {
                     let name = format!("round {round} of {rounds}  {:<7} {:<12}", case.key(), pair.setup.key());
                     let outcome = self.block(case, pair);
                     let outcome = self.or_note(outcome, name.trim(), samples, out)?.unwrap_or_default();
-                    samples.add(pair.setup, case, &outcome);
+                    samples.add(round, pair.setup, case, &outcome);
                     say(out, &progress.line(&name, &outcome));
                 }
             }

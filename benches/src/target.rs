@@ -3,6 +3,7 @@
 use crate::metric::{Better, Metric};
 use crate::samples::Samples;
 use crate::setup::Setup;
+use crate::stats::Spread;
 
 /// One line of what must be reached.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +30,10 @@ pub enum Limit {
 pub struct Verdict {
     /// The target.
     pub target: Target,
-    /// The ratio, or the value of an absolute limit.
+    /// The ratio of the medians, or the median itself where the limit is a value.
     pub found: f64,
+    /// The same within each round: how far the verdict can be trusted.
+    pub range: Option<Spread>,
     /// The setup that was the best of those compared with.
     pub against: Option<Setup>,
     /// Whether it was reached.
@@ -42,7 +45,7 @@ const HBONE: &[Setup] = &[Setup::EnvoyHbone];
 const PEERS: &[Setup] = &Setup::PEERS;
 
 /// All targets of transport tls, and the one of h2.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 18] = [
     tls(Metric::OneP50, Limit::OfBest(ENVOYS, 0.75)),
     tls(Metric::OneP50, Limit::OfBest(PEERS, 1.0)),
     tls(Metric::OneP99, Limit::OfBest(ENVOYS, 0.75)),
@@ -60,7 +63,6 @@ pub const TARGETS: [Target; 19] = [
     tls(Metric::MemoryIdle, Limit::Value(20.0)),
     tls(Metric::StalledRatio, Limit::Value(1.1)),
     h2(Metric::ManyRate, Limit::OfBest(HBONE, 1.25)),
-    h2(Metric::CloseRate, Limit::OfBest(HBONE, 1.25)),
     h2(Metric::StalledRatio, Limit::Value(1.1)),
 ];
 
@@ -76,18 +78,18 @@ impl Target {
     /// Judges it, if what it compares was measured.
     pub fn judge(self, samples: &Samples) -> Option<Verdict> {
         let value = samples.median(self.metric, self.subject)?;
-        let (found, against, limit) = match self.limit {
-            Limit::Value(limit) => (value, None, limit),
+        let (found, range, against, limit) = match self.limit {
+            Limit::Value(limit) => (value, samples.spread(self.metric, self.subject), None, limit),
             Limit::OfBest(setups, limit) => {
                 let (setup, best) = samples.best(self.metric, setups)?;
-                (value / best, Some(setup), limit)
+                (value / best, samples.ratios(self.metric, self.subject, setup), Some(setup), limit)
             }
         };
         let pass = match self.direction() {
             Better::Lower => found <= limit,
             Better::Higher => found >= limit,
         };
-        Some(Verdict { target: self, found, against, pass })
+        Some(Verdict { target: self, found, range, against, pass })
     }
 
     /// Which way is better.
@@ -110,7 +112,7 @@ mod tests {
     fn samples(values: &[(Setup, Metric, f64)]) -> Samples {
         let mut samples = Samples::default();
         for &(setup, metric, value) in values {
-            samples.add(setup, Case::Many, &Outcome { values: vec![(metric, value)], errors: 0 });
+            samples.add(1, setup, Case::Many, &Outcome { values: vec![(metric, value)], errors: 0 });
         }
         samples
     }

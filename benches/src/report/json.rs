@@ -62,7 +62,8 @@ fn targets(samples: &Samples) -> Vec<Value> {
         json!({
             "metric": verdict.target.metric.info().key, "subject": verdict.target.subject.key(),
             "against": verdict.against.map(Setup::key), "ratio": ratio,
-            "found": verdict.found, "limit": limit, "pass": verdict.pass,
+            "found": verdict.found, "min": verdict.range.map(|range| range.min), "max": verdict.range.map(|range| range.max),
+            "limit": limit, "pass": verdict.pass,
         })
     });
     judged.collect()

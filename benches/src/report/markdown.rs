@@ -39,7 +39,7 @@ fn targets(samples: &Samples) -> String {
         let (compared, found, limit) = (table::compared(&verdict), table::found(&verdict), table::limit(&verdict));
         text += &format!("| {title} | {} | {compared} | {found} | {limit} | {mark} |\n", verdict.target.subject.key());
     }
-    text
+    text + "\nRatio of the medians (range of the ratios within each round).\n"
 }
 
 fn medians(samples: &Samples) -> String {
@@ -82,8 +82,8 @@ fn failures(samples: &Samples) -> String {
 fn method(source: &Source<'_>) -> String {
     format!(
         "client → egress proxy → mutual TLS 1.3 (ECDSA P-256, AES-128-GCM where it can be chosen) → ingress proxy → nginx \
-         with two workers and a body of 128 bytes, or a sink and source of the harness for bulk. Two threads or workers \
-         for every proxy, everything pinned to {cpus} CPUs, buffers as each has them by default, sessions resumed where \
+         with a body of 128 bytes, or a sink and source of the harness for bulk. {cpus} threads or \
+         workers for every proxy, everything pinned to {cpus} CPUs, buffers as each has them by default, sessions resumed where \
          a peer does so by default.\n\n\
          Each round runs every case, each case every setup, starting with another one each time. The pairs stay up for \
          the whole run: idle, all of them together used {idle:.1}% of one core. Memory and stalled readers are measured on \

@@ -134,7 +134,7 @@ mod tests {
     fn a_panel_for_what_was_measured_and_only_that() {
         let mut samples = Samples::default();
         for (setup, value) in [(Setup::IsthmusTls, 40_200.0), (Setup::Nginx, 21_800.0), (Setup::Direct, 102_000.0)] {
-            samples.add(setup, Case::Many, &Outcome { values: vec![(Metric::ManyRate, value)], errors: 0 });
+            samples.add(1, setup, Case::Many, &Outcome { values: vec![(Metric::ManyRate, value)], errors: 0 });
         }
         let svg = render(&samples);
         assert_eq!(svg.matches("<rect").count(), 2, "{svg}");
@@ -146,7 +146,7 @@ mod tests {
     fn a_lock_out_has_a_full_bar_and_says_so() {
         let mut samples = Samples::default();
         for (setup, value) in [(Setup::Nginx, f64::INFINITY), (Setup::Haproxy, 1.0)] {
-            samples.add(setup, Case::Stalled, &Outcome { values: vec![(Metric::StalledRatio, value)], errors: 0 });
+            samples.add(1, setup, Case::Stalled, &Outcome { values: vec![(Metric::StalledRatio, value)], errors: 0 });
         }
         let svg = render(&samples);
         assert!(svg.contains("locked out") && !svg.contains("inf") && !svg.contains("NaN"), "{svg}");

@@ -49,14 +49,17 @@ pub fn compared(verdict: &Verdict) -> String {
     }
 }
 
-/// What a verdict found.
+/// What a verdict found, and its range over the rounds where there are several.
 pub fn found(verdict: &Verdict) -> String {
-    match verdict.target.limit {
-        Limit::OfBest(..) => format!("{:.2} x", verdict.found),
-        Limit::Value(_) => {
-            format!("{} {}", verdict.target.metric.show(verdict.found), verdict.target.metric.info().unit)
-        }
-    }
+    let metric = verdict.target.metric;
+    let is_ratio = matches!(verdict.target.limit, Limit::OfBest(..));
+    let show = |value: f64| if is_ratio { format!("{value:.2}") } else { metric.show(value) };
+    let unit = if is_ratio { "x" } else { metric.info().unit };
+    let range = match verdict.range {
+        Some(range) if range.count > 1 => format!(" ({}–{})", show(range.min), show(range.max)),
+        _ => String::new(),
+    };
+    format!("{} {unit}{range}", show(verdict.found))
 }
 
 /// What a verdict asks for.
@@ -108,12 +111,12 @@ mod tests {
     use crate::case::Case;
     use crate::samples::Outcome;
 
-    pub(super) fn filled() -> Samples {
+    fn filled() -> Samples {
         let mut samples = Samples::default();
         for (setup, value) in [(Setup::IsthmusTls, 4500.0), (Setup::EnvoyHbone, 3000.0)] {
-            for factor in [0.9, 1.0, 1.2] {
+            for (round, factor) in [(1, 0.9), (2, 1.0), (3, 1.2)] {
                 let values = vec![(Metric::ManyRate, value * factor)];
-                samples.add(setup, Case::Many, &Outcome { values, errors: 0 });
+                samples.add(round, setup, Case::Many, &Outcome { values, errors: 0 });
             }
         }
         samples
@@ -129,13 +132,14 @@ mod tests {
     fn targets_carry_their_verdict() {
         let text = targets(&filled());
         assert!(text.contains("c=64 [isthmus-tls]") && text.contains("≥ 1.5 x") && text.contains("PASS"), "{text}");
+        assert!(text.contains("1.50 x (1.50–1.50)"), "{text}");
         assert_eq!(targets(&Samples::default()), "");
     }
 
     #[test]
     fn failures_are_not_hidden() {
         let mut samples = filled();
-        samples.add(Setup::Nginx, Case::Close, &Outcome { values: Vec::new(), errors: 7 });
+        samples.add(1, Setup::Nginx, Case::Close, &Outcome { values: Vec::new(), errors: 7 });
         samples.fail("nginx: it broke".into());
         let table = render(&samples);
         assert!(table.contains("nginx close: 7") && table.contains("NOT DONE: nginx: it broke"), "{table}");

@@ -55,7 +55,9 @@ fn start(place: &Place<'_>, setup: Setup, ports: (u16, u16), egress: Bootstrap, 
     for (role, bootstrap) in [("egress", egress), ("ingress", ingress)] {
         let mut command = Command::new(&place.env.tools.envoy);
         command.arg("-c").arg(place.config(role, "json", &bootstrap.build().to_string())?);
-        command.args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"]);
+        // Without hot restart no base id is needed to keep it apart from other Envoys of this machine.
+        command.args(["--disable-hot-restart", "--log-level", "warning", "--concurrency"]);
+        command.arg(place.env.cpus.to_string());
         processes.push(place.spawn(role, command)?);
     }
     Ok(Pair { setup, web: ports.0, bulk: ports.1, processes })

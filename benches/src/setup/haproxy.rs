@@ -13,9 +13,9 @@ pub(super) fn start(place: &Place<'_>) -> Result<Pair> {
     let (ca, both) = (ca.display(), both.display());
     let to_peer = format!("ssl crt {both} ca-file {ca} verify required verifyhost {NAME} sni str({NAME})");
     let from_peer = format!("ssl crt {both} ca-file {ca} verify required");
-    let egress = config(&[("web", web, tunnel_web), ("bulk", bulk, tunnel_bulk)], "", &to_peer);
+    let egress = config(place.env.cpus, &[("web", web, tunnel_web), ("bulk", bulk, tunnel_bulk)], "", &to_peer);
     let origins = [("web", tunnel_web, place.origin.web), ("bulk", tunnel_bulk, place.origin.bulk.port())];
-    let ingress = config(&origins, &from_peer, "");
+    let ingress = config(place.env.cpus, &origins, &from_peer, "");
     let mut processes = Vec::new();
     for (role, config) in [("egress", egress), ("ingress", ingress)] {
         let mut command = Command::new(&place.env.tools.haproxy);
@@ -27,10 +27,10 @@ pub(super) fn start(place: &Place<'_>) -> Result<Pair> {
 
 /// One process: for each (name, listen, connect) a listener, with TLS on the side where there is a tunnel. Sessions
 /// are resumed and buffers are 16 KiB, as is the default. Splicing is left out: it does nothing where there is TLS.
-fn config(routes: &[(&str, u16, u16)], bind: &str, server: &str) -> String {
-    let mut text = String::from(
+fn config(threads: usize, routes: &[(&str, u16, u16)], bind: &str, server: &str) -> String {
+    let mut text = format!(
         "global
-    nbthread 2
+    nbthread {threads}
     maxconn 9000
     ssl-default-bind-options ssl-min-ver TLSv1.3
     ssl-default-server-options ssl-min-ver TLSv1.3

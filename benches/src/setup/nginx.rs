@@ -31,7 +31,7 @@ pub(super) fn start(place: &Place<'_>) -> Result<Pair> {
 fn config(place: &Place<'_>, role: &str, tls: &str, listen: &str, routes: &[(u16, u16)]) -> String {
     let module = if Path::new(MODULE).exists() { format!("load_module {MODULE};\n") } else { String::new() };
     let pid = place.env.dir().join(format!("{}-{role}.pid", place.name));
-    let pid = pid.display();
+    let (pid, workers) = (pid.display(), place.env.cpus);
     let servers: String = routes
         .iter()
         .map(|(from, to)| {
@@ -43,7 +43,7 @@ fn config(place: &Place<'_>, role: &str, tls: &str, listen: &str, routes: &[(u16
     format!(
         "{module}daemon off;
 user root;
-worker_processes 2;
+worker_processes {workers};
 worker_rlimit_nofile 20000;
 pid {pid};
 error_log stderr error;
