@@ -62,6 +62,8 @@ pub struct EndpointStatus {
     pub in_flight: u32,
     /// The peak-sensitive average of what connecting took; `None` before the first.
     pub connect_time: Option<Duration>,
+    /// Failures to connect in a row.
+    pub failures: u32,
     /// Whether it is chosen.
     pub health: HealthStatus,
 }
@@ -190,6 +192,7 @@ impl Balancer {
             address: node.address,
             in_flight: node.load.in_flight(),
             connect_time: node.load.connect_time(),
+            failures: node.health.failures(),
             health: node.health.status(now),
         };
         self.nodes.iter().map(status).collect()

@@ -65,6 +65,16 @@ pub enum Transport {
     H2,
 }
 
+impl Transport {
+    /// A word for status and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::H2 => "h2",
+        }
+    }
+}
+
 /// Which side dialled a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -72,6 +82,16 @@ pub enum Direction {
     Dialled,
     /// The peer.
     Accepted,
+}
+
+impl Direction {
+    /// A word for status and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dialled => "dialled",
+            Self::Accepted => "accepted",
+        }
+    }
 }
 
 /// Whether a tunnel takes new streams.
@@ -85,6 +105,18 @@ pub enum TunnelHealth {
     Draining,
     /// It has ended: no.
     Closed,
+}
+
+impl TunnelHealth {
+    /// A word for status and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Unresponsive => "unresponsive",
+            Self::Draining => "draining",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// What a stream asks for, and for whom.

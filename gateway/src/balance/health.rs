@@ -64,6 +64,11 @@ impl Health {
         }
     }
 
+    /// How often in a row it has failed.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// It has failed [`FAILURES`] times or more since it last took a connection.
     pub fn is_failing(&self) -> bool {
         self.failures >= FAILURES

@@ -1,0 +1,256 @@
+//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, over plain HTTP/1.1.
+//!
+//! It runs on the control thread and asks the cores; nothing that happens here makes a stream wait. A connection serves one
+//! request within a fixed time, there are so many connections and no more, and a head has a size and a time limit.
+
+use crate::{
+    metrics::{Metrics, reasons::Bound, scrape},
+    status::{self, CoreQuery, CoreReport, ExtraStatus, Status},
+};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, oneshot, watch},
+    task::JoinSet,
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Where the answers come from.
+#[derive(Clone)]
+pub struct AdminSources {
+    /// All counters.
+    pub metrics: Arc<Metrics>,
+    /// How many cores there are.
+    pub cores: usize,
+    /// Hands a query to a core without waiting; dropping it (the core's mailbox is full) leaves the core out of the answer.
+    pub ask: Arc<dyn Fn(usize, CoreQuery) + Send + Sync>,
+    /// Whether the gateway is ready.
+    pub ready: watch::Receiver<Readiness>,
+    /// What is known outside the cores.
+    pub extra: Arc<dyn Fn() -> ExtraStatus + Send + Sync>,
+}
+
+/// What makes a gateway ready for traffic: both of the first two, and not the last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// The first table has been applied by every core.
+    pub table_applied: bool,
+    /// The tunnel port and every import's listener are bound.
+    pub listeners_bound: bool,
+    /// The gateway is shutting down.
+    pub draining: bool,
+}
+
+/// What bounds the admin address.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connections: usize,
+    /// For the whole head of a request.
+    head: Duration,
+    /// For the whole connection, from accept to the last byte of the answer.
+    connection: Duration,
+    /// For the cores' answers.
+    cores: Duration,
+}
+
+/// The longest head of a request, in bytes.
+const LONGEST_HEAD: usize = 16 * 1024;
+/// The most header fields of a request.
+const MOST_FIELDS: usize = 64;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            head: Duration::from_secs(5),
+            connection: Duration::from_secs(30),
+            cores: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Readiness {
+    /// Why the gateway is not ready; `None` if it is.
+    pub const fn problem(&self) -> Option<&'static str> {
+        match self {
+            Self { draining: true, .. } => Some("draining"),
+            Self { table_applied: false, .. } => Some("the first endpoint table has not been applied"),
+            Self { listeners_bound: false, .. } => Some("not all listeners are bound"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for AdminSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminSources").field("cores", &self.cores).finish_non_exhaustive()
+    }
+}
+
+/// Serves the admin address until `shutdown`, then lets the requests that are under way finish for a second.
+///
+/// # Errors
+/// The listener cannot be used.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    sources: AdminSources,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    serve_within(listener, sources, shutdown, Limits::default()).await
+}
+
+async fn serve_within(
+    listener: std::net::TcpListener,
+    sources: AdminSources,
+    shutdown: CancellationToken,
+    limits: Limits,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let metrics = sources.metrics.clone();
+    let router = router(Asked { sources: Arc::new(sources), patience: limits.cores });
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match (accepted, room.clone().try_acquire_owned()) {
+            (Ok((socket, _)), Ok(permit)) => {
+                let connection = serve_connection(socket, router.clone(), limits);
+                connections.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            (Ok((socket, _)), Err(_)) => {
+                metrics.control().refused(Bound::AdminConnections);
+                refuse(&socket);
+            }
+            (Err(error), _) => {
+                metrics.control().accept_errors.add(1);
+                tracing::warn!(%error, "cannot accept a connection to the admin address");
+                // Out of descriptors, mostly: those of others have to be closed first.
+                time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    let finished = async { while connections.join_next().await.is_some() {} };
+    // Whoever is slower is cut off when the set is dropped.
+    let _ = time::timeout(Duration::from_secs(1), finished).await;
+    Ok(())
+}
+
+/// Serves one request.
+async fn serve_connection(socket: TcpStream, router: Router, limits: Limits) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(LONGEST_HEAD)
+        .max_headers(MOST_FIELDS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    match time::timeout(limits.connection, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "admin request"),
+        Err(_) => tracing::debug!("an admin request was not over in time"),
+    }
+}
+
+/// Says that there are too many connections, if the socket takes it at once.
+fn refuse(socket: &TcpStream) {
+    let _ = socket.try_write(
+        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 21\r\n\r\ntoo many connections\n",
+    );
+}
+
+#[derive(Clone)]
+struct Asked {
+    sources: Arc<AdminSources>,
+    patience: Duration,
+}
+
+fn router(asked: Asked) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .fallback(async || (StatusCode::NOT_FOUND, "found: /livez /readyz /metrics /status\n"))
+        .with_state(asked)
+}
+
+async fn livez(State(asked): State<Asked>) -> (StatusCode, String) {
+    let stuck = asked.sources.metrics.stuck_cores(Instant::now());
+    if stuck.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let lines = stuck.iter().map(|(core, silence)| format!("core {core} is stuck for {} s\n", silence.as_secs()));
+    (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+}
+
+async fn readyz(State(asked): State<Asked>) -> (StatusCode, String) {
+    match asked.sources.ready.borrow().problem() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {problem}\n")),
+    }
+}
+
+async fn status(State(asked): State<Asked>) -> Json<Status> {
+    Json(asked.status().await.0)
+}
+
+async fn metrics(State(asked): State<Asked>) -> Response {
+    let (status, reports) = asked.status().await;
+    match scrape::text(&asked.sources.metrics, status, &reports) {
+        Ok(text) => ([(CONTENT_TYPE, scrape::CONTENT_TYPE)], text).into_response(),
+        Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+impl Asked {
+    /// The status, and the cores' reports that it was made of.
+    async fn status(&self) -> (Status, Vec<Option<CoreReport>>) {
+        let reports = self.reports().await;
+        let readiness = *self.sources.ready.borrow();
+        (status::merge(&(self.sources.extra)(), &readiness, &reports), reports)
+    }
+
+    /// Asks all cores at once, and waits until the one deadline for all.
+    async fn reports(&self) -> Vec<Option<CoreReport>> {
+        let deadline = time::Instant::now() + self.patience;
+        let ask = |core| {
+            let (to, answer) = oneshot::channel();
+            (self.sources.ask)(core, CoreQuery(to));
+            answer
+        };
+        let answers: Vec<_> = (0..self.sources.cores).map(ask).collect();
+        let mut reports = Vec::with_capacity(answers.len());
+        for answer in answers {
+            reports.push(time::timeout_at(deadline, answer).await.ok().and_then(Result::ok));
+        }
+        reports
+    }
+}
+
+#[cfg(test)]
+mod tests;

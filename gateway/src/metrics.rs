@@ -1,0 +1,200 @@
+//! What is counted: one row of counters a core, summed when somebody asks.
+//!
+//! ```text
+//! core 0 ─▶ CoreMetrics, StreamMetrics ─┐
+//! core 1 ─▶ CoreMetrics, StreamMetrics ─┼─ summed ─▶ GET /metrics
+//! control ▶ CoreMetrics ────────────────┘
+//! ```
+//!
+//! A core counts with relaxed additions on cache lines that no other core writes: no lock, no allocation, no hashing. What is
+//! counted by service and peer goes through a [`StreamMetrics`] that a core gets from [`Metrics::streams`] when its table
+//! changes, and then keeps. [`definitions`] has every metric's name and meaning; docs/metrics.md is made from it.
+
+pub mod counter;
+pub mod definitions;
+pub mod process;
+pub mod reasons;
+pub mod scrape;
+pub mod streams;
+
+use crate::tunnel::Direction;
+use counter::{Counter, Gauge};
+use isthmus_certs::HandshakeRefusal;
+use reasons::{Bound, DialFailure};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use streams::{Families, StreamKey, StreamMetrics};
+
+/// A core that has not stamped its heartbeat for so long is stuck.
+pub const STUCK: Duration = Duration::from_secs(10);
+/// How often a core stamps its heartbeat.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Every counter of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    cores: Vec<Arc<CoreMetrics>>,
+    /// The control thread's own row.
+    control: Arc<CoreMetrics>,
+    families: Families,
+    started: SystemTime,
+    /// The limit of the memory budget, in bytes.
+    pub memory_limit: Gauge,
+    /// Configurations or tables that were taken.
+    pub reloads_ok: Counter,
+    /// Configurations or tables that were refused, so that the last good one stays.
+    pub reloads_failed: Counter,
+}
+
+impl Metrics {
+    /// Counters of `cores` cores, all zero.
+    pub fn new(cores: usize) -> Arc<Self> {
+        let born = Instant::now();
+        Arc::new(Self {
+            cores: (0..cores).map(|_| Arc::new(CoreMetrics::new(born))).collect(),
+            control: Arc::new(CoreMetrics::new(born)),
+            families: Families::new(cores, streams::MOST_FAMILIES),
+            started: SystemTime::now(),
+            memory_limit: Gauge::default(),
+            reloads_ok: Counter::default(),
+            reloads_failed: Counter::default(),
+        })
+    }
+
+    /// The row of core `core`; of one that does not exist the control thread's.
+    pub fn core(&self, core: usize) -> &Arc<CoreMetrics> {
+        self.cores.get(core).unwrap_or(&self.control)
+    }
+
+    /// The control thread's row.
+    pub fn control(&self) -> &Arc<CoreMetrics> {
+        &self.control
+    }
+
+    /// What core `core` counts for `key`. It takes a lock and may allocate: call it when the table changes, or for the first
+    /// stream, and keep the result as long as there may be another stream.
+    pub fn streams(&self, core: usize, key: &StreamKey) -> Arc<StreamMetrics> {
+        self.families.get(core, key)
+    }
+
+    /// The cores that have not stamped their heartbeat for [`STUCK`], with how long.
+    pub fn stuck_cores(&self, now: Instant) -> Vec<(usize, Duration)> {
+        let ages = self.cores.iter().map(|core| core.silence(now)).enumerate();
+        ages.filter(|&(_, silence)| silence >= STUCK).collect()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &CoreMetrics> {
+        self.cores.iter().chain([&self.control]).map(AsRef::as_ref)
+    }
+}
+
+/// What one core counts. No other core writes to it, and it shares no cache line with another's.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct CoreMetrics {
+    born: Instant,
+    /// Milliseconds from `born` to the last heartbeat.
+    heartbeat: Gauge,
+    /// Tunnel handshakes that succeeded, by who dialled: this gateway, the peer.
+    handshakes: [Counter; 2],
+    handshakes_refused: [Counter; HandshakeRefusal::ALL.len()],
+    dial_failures: [Counter; DialFailure::ALL.len()],
+    refusals: [Counter; Bound::ALL.len()],
+    /// Endpoints left out after failures in a row.
+    pub endpoint_ejections: Counter,
+    /// Connections that accept(2) failed to hand over, for want of descriptors or memory.
+    pub accept_errors: Counter,
+    /// Access records that the writer was too slow for.
+    pub access_records_dropped: Counter,
+    /// Bytes of the memory budget that this core has granted as credit or holds in buffers.
+    pub memory_granted: Gauge,
+}
+
+impl CoreMetrics {
+    fn new(born: Instant) -> Self {
+        Self {
+            born,
+            heartbeat: Gauge::default(),
+            handshakes: Default::default(),
+            handshakes_refused: Default::default(),
+            dial_failures: Default::default(),
+            refusals: Default::default(),
+            endpoint_ejections: Counter::default(),
+            accept_errors: Counter::default(),
+            access_records_dropped: Counter::default(),
+            memory_granted: Gauge::default(),
+        }
+    }
+
+    /// A tunnel's handshake succeeded.
+    pub fn handshake(&self, direction: Direction) {
+        self.handshakes[direction_index(direction)].add(1);
+    }
+
+    /// A tunnel's handshake did not come about.
+    pub fn handshake_refused(&self, reason: HandshakeRefusal) {
+        self.handshakes_refused[reason as usize].add(1);
+    }
+
+    /// An attempt to dial a peer failed.
+    pub fn dial_failed(&self, reason: DialFailure) {
+        self.dial_failures[reason as usize].add(1);
+    }
+
+    /// Something was refused because a bound was reached.
+    pub fn refused(&self, bound: Bound) {
+        self.refusals[bound as usize].add(1);
+    }
+
+    /// Says that this core is alive.
+    pub fn beat(&self, now: Instant) {
+        let age = now.saturating_duration_since(self.born).as_millis();
+        self.heartbeat.set(u64::try_from(age).unwrap_or(u64::MAX));
+    }
+
+    /// Stamps the heartbeat once a second, for ever: one task a core.
+    pub async fn keep_beating(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(BEAT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.beat(Instant::now());
+        }
+    }
+
+    /// How long ago the last heartbeat was; before the first one, how long this row exists.
+    fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born).saturating_sub(Duration::from_millis(self.heartbeat.get()))
+    }
+}
+
+fn direction_index(direction: Direction) -> usize {
+    match direction {
+        Direction::Dialled => 0,
+        Direction::Accepted => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_stops_beating_is_stuck() {
+        let metrics = Metrics::new(2);
+        let now = Instant::now() + STUCK;
+        assert_eq!(metrics.stuck_cores(Instant::now()), []);
+        metrics.core(0).beat(now);
+        let stuck = metrics.stuck_cores(now);
+        assert_eq!(stuck.iter().map(|&(core, _)| core).collect::<Vec<_>>(), [1]);
+        assert!(metrics.stuck_cores(now + STUCK).len() == 2);
+    }
+
+    #[test]
+    fn rows_share_no_cache_line() {
+        assert_eq!(align_of::<CoreMetrics>(), 128);
+        assert_eq!(align_of::<StreamMetrics>(), 128);
+    }
+}

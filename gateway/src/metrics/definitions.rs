@@ -1,0 +1,339 @@
+//! Every metric: its name, its meaning, and where its value comes from. docs/metrics.md is made from this list.
+
+use super::{
+    reasons::{Bound, DialFailure},
+    scrape::{Samples, Scrape},
+    streams::StreamTotals,
+};
+use crate::{
+    close::Closed,
+    status::{LinkWord, ServiceKind},
+    tunnel::TunnelHealth,
+};
+use isthmus_certs::HandshakeRefusal;
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// One metric.
+#[derive(Debug)]
+pub struct Definition {
+    /// Its name; a counter's appears with `_total` behind it.
+    pub name: &'static str,
+    /// What it says, in a sentence.
+    pub help: &'static str,
+    /// What kind of value it has.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    pub(super) read: fn(&Scrape, &mut Samples),
+}
+
+/// The kinds of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations in buckets.
+    Histogram,
+}
+
+macro_rules! define {
+    ($($kind:ident $name:literal [$($label:literal),*] $help:literal => $read:expr;)+) => {
+        /// All metrics, in the order in which they are written.
+        pub static DEFINITIONS: &[Definition] =
+            &[$(Definition { name: $name, help: $help, kind: Kind::$kind, labels: &[$($label),*], read: $read },)+];
+    };
+}
+
+define! {
+    Counter "isthmus_streams_opened" ["service", "peer", "direction"]
+        "Streams that began, counted at the upstream that they ended up with."
+        => |s, to| s.streams.iter().for_each(|t| to.whole(stream_labels(t), t.opened));
+    Gauge "isthmus_streams_active" ["service", "peer", "direction"]
+        "Streams that have begun and not ended."
+        => |s, to| s.streams.iter().for_each(|t| to.whole(stream_labels(t), t.active()));
+    Counter "isthmus_streams_closed" ["service", "peer", "direction", "reason"]
+        "Streams that ended, by how."
+        => |s, to| for total in &s.streams {
+            for (closed, &count) in Closed::ALL.iter().zip(&total.closed) {
+                let [service, peer, direction] = stream_labels(total);
+                to.whole([service, peer, direction, closed.as_str().into()], count);
+            }
+        };
+    Counter "isthmus_stream_bytes" ["service", "peer", "direction", "flow"]
+        "Bytes moved: up from the client to the endpoint, down from the endpoint to the client."
+        => |s, to| for total in &s.streams {
+            for (flow, bytes) in [("up", total.up), ("down", total.down)] {
+                let [service, peer, direction] = stream_labels(total);
+                to.whole([service, peer, direction, flow.into()], bytes);
+            }
+        };
+    Counter "isthmus_stream_retries" ["service", "peer", "direction"]
+        "Attempts at an upstream that failed and were followed by another attempt."
+        => |s, to| s.streams.iter().for_each(|t| to.whole(stream_labels(t), t.retries));
+    Histogram "isthmus_stream_connect_seconds" ["service", "direction"]
+        "How long the upstream took to accept: at the egress gateway the peer, at the ingress gateway the endpoint."
+        => |s, to| histograms(s, to, |total| &total.connect);
+    Histogram "isthmus_stream_first_byte_seconds" ["service", "direction"]
+        "From a stream's beginning to the first byte from its endpoint."
+        => |s, to| histograms(s, to, |total| &total.first_byte);
+    Histogram "isthmus_stream_duration_seconds" ["service", "direction"]
+        "From a stream's beginning to its end."
+        => |s, to| histograms(s, to, |total| &total.lifetime);
+
+    Gauge "isthmus_link_up" ["peer"]
+        "1 while at least one tunnel of the link takes streams."
+        => |s, to| for link in &s.status.links {
+            to.whole([link.cluster.clone().into()], u64::from(link.state == LinkWord::Up));
+        };
+    Gauge "isthmus_link_sync_age_seconds" ["peer"]
+        "Since the last word of the peer's exports."
+        => |s, to| for link in &s.status.links {
+            if let Some(age) = link.sync_age_seconds {
+                to.number([link.cluster.clone().into()], age);
+            }
+        };
+    Gauge "isthmus_tunnels" ["peer", "transport", "direction", "health"]
+        "Live tunnels, by who dialled and how they fare."
+        => tunnels;
+    Gauge "isthmus_tunnel_rtt_seconds" ["peer", "transport", "direction"]
+        "The shortest smoothed round trip among the tunnels."
+        => tunnel_rtt;
+    Counter "isthmus_handshakes" ["direction"]
+        "Tunnel handshakes that succeeded, by who dialled."
+        => |s, to| for (i, direction) in ["dialled", "accepted"].into_iter().enumerate() {
+            to.whole([direction.into()], s.metrics.rows().map(|row| row.handshakes[i].get()).sum());
+        };
+    Counter "isthmus_handshakes_refused" ["reason"]
+        "Tunnel handshakes that did not come about, by why."
+        => |s, to| for reason in HandshakeRefusal::ALL {
+            let count = s.metrics.rows().map(|row| row.handshakes_refused[reason as usize].get()).sum();
+            to.whole([reason.as_str().into()], count);
+        };
+    Counter "isthmus_tunnel_dial_failures" ["reason"]
+        "Attempts to dial a peer that failed, by why."
+        => |s, to| for &reason in DialFailure::ALL {
+            let count = s.metrics.rows().map(|row| row.dial_failures[reason as usize].get()).sum();
+            to.whole([reason.as_str().into()], count);
+        };
+
+    Gauge "isthmus_endpoints" ["service", "health"]
+        "Endpoints of this cluster's exports, by the worst that a core thinks of them."
+        => endpoints;
+    Counter "isthmus_endpoint_ejections" []
+        "Endpoints left out for a while after failures in a row."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.endpoint_ejections.get()).sum());
+
+    Gauge "isthmus_ready" []
+        "1 while /readyz says yes."
+        => |s, to| to.whole([], u64::from(s.status.ready));
+    Gauge "isthmus_table_version" []
+        "The version of the endpoint table in use."
+        => |s, to| to.whole([], s.status.table.version);
+    Gauge "isthmus_table_age_seconds" []
+        "Since the endpoint table was applied."
+        => |s, to| s.status.table.age_seconds.into_iter().for_each(|age| to.number([], age));
+    Counter "isthmus_reloads" ["result"]
+        "Changes of the configuration: taken, or refused so that the last good one stays."
+        => |s, to| {
+            to.whole(["ok".into()], s.metrics.reloads_ok.get());
+            to.whole(["failed".into()], s.metrics.reloads_failed.get());
+        };
+    Gauge "isthmus_identity_expiry_timestamp_seconds" []
+        "When this gateway's SVID expires, in seconds since 1970."
+        => |s, to| if let Some(at) = s.status.identity.not_after {
+            to.whole([], u64::try_from(at.unix_seconds()).unwrap_or(0));
+        };
+
+    Counter "isthmus_refusals" ["bound"]
+        "What was refused because a bound was reached, by bound."
+        => |s, to| for &bound in Bound::ALL {
+            to.whole([bound.as_str().into()], s.metrics.rows().map(|row| row.refusals[bound as usize].get()).sum());
+        };
+    Counter "isthmus_accept_errors" []
+        "Connections that the kernel did not hand over, for want of descriptors or memory."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.accept_errors.get()).sum());
+    Gauge "isthmus_memory_granted_bytes" []
+        "Bytes of the memory budget that are granted as credit or held in buffers."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.memory_granted.get()).sum());
+    Gauge "isthmus_memory_limit_bytes" []
+        "The memory budget."
+        => |s, to| to.whole([], s.metrics.memory_limit.get());
+    Counter "isthmus_access_records_dropped" []
+        "Access records that were not written because the writer was too slow or failed."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.access_records_dropped.get()).sum());
+    Gauge "isthmus_core_silence_seconds" ["core"]
+        "Since a core last showed that it is alive."
+        => |s, to| for (core, silence) in s.silences.iter().enumerate() {
+            to.number([core.to_string().into()], silence.as_secs_f64());
+        };
+
+    Gauge "isthmus_build_info" ["version"]
+        "Always 1; the label says which version runs."
+        => |s, to| to.whole([s.status.version.clone().into()], 1);
+    Gauge "process_start_time_seconds" []
+        "When the process started, in seconds since 1970."
+        => |s, to| to.number([], since_epoch(s.metrics.started).as_secs_f64());
+    Gauge "process_resident_memory_bytes" []
+        "Resident memory."
+        => |s, to| s.process.resident_bytes.into_iter().for_each(|bytes| to.whole([], bytes));
+    Gauge "process_open_fds" []
+        "Open file descriptors."
+        => |s, to| s.process.open_fds.into_iter().for_each(|fds| to.whole([], fds));
+    Gauge "process_max_fds" []
+        "The most file descriptors that may be open."
+        => |s, to| s.process.most_fds.into_iter().for_each(|fds| to.whole([], fds));
+}
+
+type Label = std::borrow::Cow<'static, str>;
+
+fn stream_labels(total: &StreamTotals) -> [Label; 3] {
+    [total.service().into(), total.peer().into(), total.side.as_str().into()]
+}
+
+/// Summed over peers: a bucket is a series, and a service's latency is asked for far more often than a peer's.
+fn histograms(scrape: &Scrape, to: &mut Samples, of: fn(&StreamTotals) -> &super::counter::HistogramSum) {
+    let mut by_service = BTreeMap::new();
+    for total in &scrape.streams {
+        let sum = by_service.entry((total.service(), total.side));
+        sum.and_modify(|sum: &mut super::counter::HistogramSum| sum.merge(of(total)))
+            .or_insert_with(|| of(total).clone());
+    }
+    for ((service, side), sum) in by_service {
+        to.histogram([service.into(), side.as_str().into()], sum);
+    }
+}
+
+fn tunnels(scrape: &Scrape, to: &mut Samples) {
+    let mut counts = BTreeMap::new();
+    for tunnel in scrape.tunnels.iter().filter(|tunnel| tunnel.status.health != TunnelHealth::Closed) {
+        let status = &tunnel.status;
+        let words = (status.transport.as_str(), status.direction.as_str(), status.health.as_str());
+        *counts.entry((tunnel.cluster.clone(), words)).or_insert(0) += 1;
+    }
+    for ((peer, (transport, direction, health)), count) in counts {
+        to.whole([peer.to_string().into(), transport.into(), direction.into(), health.into()], count);
+    }
+}
+
+fn tunnel_rtt(scrape: &Scrape, to: &mut Samples) {
+    let mut shortest = BTreeMap::new();
+    for tunnel in &scrape.tunnels {
+        let status = &tunnel.status;
+        let Some(rtt) = status.rtt.filter(|_| status.health != TunnelHealth::Closed) else { continue };
+        let key = (tunnel.cluster.clone(), status.transport.as_str(), status.direction.as_str());
+        shortest.entry(key).and_modify(|least: &mut Duration| *least = rtt.min(*least)).or_insert(rtt);
+    }
+    for ((peer, transport, direction), rtt) in shortest {
+        to.number([peer.to_string().into(), transport.into(), direction.into()], rtt.as_secs_f64());
+    }
+}
+
+fn endpoints(scrape: &Scrape, to: &mut Samples) {
+    let mut counts = BTreeMap::new();
+    for service in scrape.status.services.iter().filter(|service| service.kind == ServiceKind::Export) {
+        for endpoint in &service.endpoints {
+            let name = format!("{}:{}", service.service, service.port);
+            *counts.entry((name, endpoint.health.clone())).or_insert(0) += 1;
+        }
+    }
+    for ((service, health), count) in counts {
+        to.whole([service.into(), health.into()], count);
+    }
+}
+
+fn since_epoch(at: SystemTime) -> Duration {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The text of docs/metrics.md.
+pub fn reference() -> String {
+    let mut text = HEADER.to_owned();
+    for definition in DEFINITIONS {
+        let suffix = if definition.kind == Kind::Counter { "_total" } else { "" };
+        let kind = match definition.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels = if definition.labels.is_empty() { "–".to_owned() } else { definition.labels.join(", ") };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "| `{}{suffix}` | {kind} | {labels} | {} |", definition.name, definition.help);
+    }
+    for (label, words) in label_words() {
+        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        let _ = write!(text, "\n**{label}**: {}\n", words.join(", "));
+    }
+    text
+}
+
+const HEADER: &str = "\
+# Metrics
+
+<!-- Made from gateway/src/metrics/definitions.rs: `ISTHMUS_WRITE_DOCS=1 cargo test -p isthmus-gateway metrics_reference`. -->
+
+`GET /metrics` on the admin address, in the OpenMetrics text format. Every core counts on its own; a scrape sums the cores.
+What says how things are at this moment (tunnels, endpoints) is asked of the cores when the scrape comes: a core that does not
+answer within a second is missing in it, and `isthmus_core_silence_seconds` tells.
+
+Labels are bounded. `service` is `namespace/name:port` of what the table has, `peer` a linked cluster, or `_local` for streams
+that stay in this cluster. At most 1,000 combinations of service, peer and direction are counted apart. When there is no room,
+those that are no longer in use are forgotten (their counters start at zero if they come back); if that makes none, further
+ones are counted together as service and peer `_other`. All other labels take the words listed below.
+
+| name | kind | labels | meaning |
+|---|---|---|---|
+";
+
+/// Labels whose values are words of ours.
+fn label_words() -> [(&'static str, Vec<&'static str>); 8] {
+    [
+        ("direction of a stream", vec!["egress", "ingress"]),
+        ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
+        ("transport", vec!["tls", "h2"]),
+        ("direction of a tunnel or handshake", vec!["dialled", "accepted"]),
+        ("health of a tunnel", vec!["live", "unresponsive", "draining"]),
+        ("reason of isthmus_handshakes_refused_total", HandshakeRefusal::ALL.map(HandshakeRefusal::as_str).to_vec()),
+        ("reason of isthmus_tunnel_dial_failures_total", DialFailure::ALL.iter().map(|word| word.as_str()).collect()),
+        ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_ours_and_unique() {
+        let names: BTreeSet<_> = DEFINITIONS.iter().map(|definition| definition.name).collect();
+        assert_eq!(names.len(), DEFINITIONS.len());
+        assert!(names.iter().all(|name| name.starts_with("isthmus_") || name.starts_with("process_")));
+        assert!(names.iter().all(|name| !name.ends_with("_total")));
+    }
+
+    #[test]
+    fn helps_are_sentences() {
+        for definition in DEFINITIONS {
+            assert!(definition.help.ends_with('.') && !definition.help.contains(['|', '\n']), "{}", definition.name);
+        }
+    }
+
+    #[test]
+    fn the_metrics_reference_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        if std::env::var_os("ISTHMUS_WRITE_DOCS").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap();
+        assert!(
+            found == reference(),
+            "docs/metrics.md is stale: run ISTHMUS_WRITE_DOCS=1 cargo test -p isthmus-gateway metrics_reference"
+        );
+    }
+}

@@ -1,0 +1,70 @@
+//! The words of labels: each an enum, so that nobody outside can add one.
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// All of them, in order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The word for metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+    };
+}
+
+words! {
+    /// The bounds that refuse when they are reached.
+    Bound {
+        /// Connections of local clients, all together.
+        Connections = "connections",
+        /// Streams that one peer may have open.
+        StreamsPerPeer = "streams_per_peer",
+        /// Streams that one tunnel may carry.
+        StreamsPerTunnel = "streams_per_tunnel",
+        /// Tunnels that one peer may have.
+        TunnelsPerPeer = "tunnels_per_peer",
+        /// Handshakes under way.
+        Handshakes = "handshakes",
+        /// The memory budget.
+        Memory = "memory",
+        /// The size of a stream's opening request.
+        OpenRequest = "open_request",
+        /// Connections to the admin address.
+        AdminConnections = "admin_connections",
+    }
+}
+
+words! {
+    /// Why dialling a peer failed.
+    DialFailure {
+        /// Its name could not be resolved.
+        Resolve = "resolve",
+        /// It refused the connection, or no route leads there.
+        Connect = "connect",
+        /// Nobody answered in time.
+        Timeout = "timeout",
+        /// The handshake failed: `isthmus_handshakes_refused_total` says why.
+        Handshake = "handshake",
+        /// The connection ended before the tunnel was there.
+        Closed = "closed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isthmus_certs::HandshakeRefusal;
+
+    #[test]
+    fn places_are_those_of_all() {
+        assert!(Bound::ALL.iter().enumerate().all(|(i, &bound)| bound as usize == i));
+        assert!(DialFailure::ALL.iter().enumerate().all(|(i, &failure)| failure as usize == i));
+        assert!(HandshakeRefusal::ALL.iter().enumerate().all(|(i, &refusal)| refusal as usize == i));
+    }
+}

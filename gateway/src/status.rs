@@ -1,0 +1,172 @@
+//! What `/status` says: the types, and how the cores' reports become one of them.
+//!
+//! ```text
+//! admin ──CoreQuery──▶ each core ──CoreReport──▶ merge(ExtraStatus, reports) ──▶ Status ──▶ JSON
+//! ```
+//!
+//! Every core is asked when somebody asks the gateway, so nothing is kept up to date in between.
+
+pub mod merge;
+pub mod report;
+pub mod timestamp;
+
+pub use merge::merge;
+pub use report::{
+    CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra, ListenerReport, TunnelReport,
+};
+pub use timestamp::Timestamp;
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The whole answer. Its JSON form is an interface: fields are added, never changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// This cluster.
+    pub cluster: String,
+    /// Its clusterset.
+    pub clusterset: String,
+    /// The version of isthmus.
+    pub version: String,
+    /// Whether `/readyz` says yes.
+    pub ready: bool,
+    /// Why it does not.
+    pub not_ready: Option<String>,
+    /// The endpoint table in use.
+    pub table: TableStatus,
+    /// Every link, by cluster.
+    pub links: Vec<LinkStatus>,
+    /// Every import and export.
+    pub services: Vec<ServiceStatus>,
+    /// This gateway's identity.
+    pub identity: IdentityReport,
+    /// Cores that did not answer in time: what they know is missing above.
+    pub silent_cores: Vec<usize>,
+    /// What control has to add.
+    pub control: serde_json::Value,
+}
+
+/// The endpoint table in use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Its version; 0 before the first.
+    pub version: u64,
+    /// How long ago it was applied.
+    pub age_seconds: Option<f64>,
+}
+
+/// One link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// The linked cluster.
+    pub cluster: String,
+    /// Whether streams get there.
+    pub state: LinkWord,
+    /// The transports of its tunnels, joined by `+`.
+    pub transport: Option<String>,
+    /// Who dialled them: `dialled`, `accepted` or both, joined by `+`.
+    pub direction: Option<String>,
+    /// The shortest smoothed round trip of its tunnels, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Live streams that the peer opened.
+    pub streams_in: usize,
+    /// Live streams that this gateway opened.
+    pub streams_out: usize,
+    /// Tunnels that have not ended.
+    pub tunnels: usize,
+    /// How long ago the last word of the peer's exports came.
+    pub sync_age_seconds: Option<f64>,
+    /// When the first of the peer's certificates in use expires.
+    pub cert_expiry: Option<Timestamp>,
+    /// What is wrong, in one line.
+    pub message: Option<String>,
+}
+
+/// A link's state in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkWord {
+    /// At least one tunnel takes streams.
+    Up,
+    /// There are tunnels, but the peer does not answer.
+    Unresponsive,
+    /// There are tunnels, but they take no new streams.
+    Draining,
+    /// The first attempt to dial is under way.
+    Dialling,
+    /// Attempts to dial have failed, or the tunnels ended.
+    Down,
+    /// No tunnel; the peer dials us.
+    Waiting,
+}
+
+impl LinkWord {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Unresponsive => "unresponsive",
+            Self::Draining => "draining",
+            Self::Dialling => "dialling",
+            Self::Down => "down",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// One import or export.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// `namespace/name`.
+    pub service: String,
+    /// The service's port.
+    pub port: u16,
+    /// Which of both it is.
+    pub kind: ServiceKind,
+    /// Import: where local clients connect.
+    pub listen: Option<String>,
+    /// Import: ready endpoints by cluster, this one's among them if it exports the service.
+    pub clusters: BTreeMap<String, u32>,
+    /// Export: its endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+    /// What is wrong, in one line.
+    pub message: Option<String>,
+}
+
+/// Import or export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceKind {
+    /// Local clients use it.
+    Import,
+    /// This cluster serves it.
+    Export,
+}
+
+/// One endpoint of an export, over all cores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Where it listens.
+    pub address: String,
+    /// The worst that a core thinks of it: `healthy`, `probing`, `failing`, `ejected`; `unused` before the first stream.
+    pub health: String,
+    /// Streams that it has.
+    pub inflight: u32,
+    /// The average time to connect, of the core where it is longest.
+    pub ewma_ms: Option<f64>,
+    /// Failures to connect in a row, of the core where they are most.
+    pub failures: u32,
+}
+
+/// This gateway's identity.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct IdentityReport {
+    /// Its SPIFFE id.
+    pub id: Option<String>,
+    /// When its SVID expires.
+    pub not_after: Option<Timestamp>,
+    /// When this process renews it, if it does.
+    pub renews_at: Option<Timestamp>,
+    /// Why the last renewal or reload failed; none once things are in order again.
+    pub last_error: Option<String>,
+}

@@ -1,0 +1,159 @@
+//! ● From the cores' reports to one [`Status`].
+
+use super::{
+    CoreReport, EndpointReport, EndpointStatus, ExtraStatus, LinkStatus, LinkWord, ServiceKind, ServiceStatus, Status,
+    TableStatus, Timestamp, TunnelReport,
+};
+use crate::{
+    admin::Readiness,
+    balance::health::HealthStatus,
+    tunnel::{TunnelHealth, link::LinkState},
+};
+use isthmus_control_api::{ClusterName, Export, Import, Link, ServicePort};
+use std::{net::SocketAddr, time::Duration};
+
+/// One status of what each core reported, in the order of the cores; `None` of one that did not answer.
+pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreReport>]) -> Status {
+    let all: Vec<&CoreReport> = reports.iter().flatten().collect();
+    let exports = extra.table.exports.iter().map(|(port, export)| export_status(port, export, &all));
+    let imports = extra.table.imports.iter().map(|(&listen, import)| import_status(listen, import, extra, &all));
+    Status {
+        cluster: extra.cluster.clone(),
+        clusterset: extra.clusterset.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: readiness.problem().is_none(),
+        not_ready: readiness.problem().map(str::to_owned),
+        table: TableStatus { version: extra.table.version, age_seconds: extra.table_age.map(|age| age.as_secs_f64()) },
+        links: extra.table.links.iter().map(|(cluster, link)| link_status(cluster, link, extra, &all)).collect(),
+        services: imports.chain(exports).collect(),
+        identity: extra.identity.clone(),
+        silent_cores: (0..reports.len()).filter(|&core| reports[core].is_none()).collect(),
+        control: extra.control.clone(),
+    }
+}
+
+fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports: &[&CoreReport]) -> LinkStatus {
+    let all = reports.iter().flat_map(|report| &report.tunnels).filter(|tunnel| tunnel.cluster == *cluster);
+    let tunnels: Vec<&TunnelReport> = all.filter(|tunnel| tunnel.status.health != TunnelHealth::Closed).collect();
+    let dials = reports.iter().flat_map(|report| &report.dials).filter(|dial| dial.cluster == *cluster);
+    let states: Vec<&LinkState> = dials.map(|dial| &dial.state).collect();
+    let state = link_word(link, &tunnels, &states);
+    let control = extra.links.get(cluster);
+    // A link that works needs no word of the attempts that failed before.
+    let failed = states.iter().find_map(|state| state.last_error()).filter(|_| state != LinkWord::Up);
+    LinkStatus {
+        cluster: cluster.to_string(),
+        state,
+        transport: joined(tunnels.iter().map(|tunnel| tunnel.status.transport.as_str())),
+        direction: joined(tunnels.iter().map(|tunnel| tunnel.status.direction.as_str())),
+        rtt_ms: tunnels.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
+        streams_in: tunnels.iter().map(|tunnel| tunnel.status.streams_in).sum(),
+        streams_out: tunnels.iter().map(|tunnel| tunnel.status.streams_out).sum(),
+        tunnels: tunnels.len(),
+        sync_age_seconds: control.and_then(|link| link.sync_age).map(|age| age.as_secs_f64()),
+        cert_expiry: tunnels.iter().filter_map(|tunnel| tunnel.cert_expiry).min().map(Timestamp::from),
+        message: failed.map(str::to_owned).or_else(|| control.and_then(|link| link.message.clone())),
+    }
+}
+
+/// The best that a tunnel says; without tunnels what dialling says.
+fn link_word(link: &Link, tunnels: &[&TunnelReport], states: &[&LinkState]) -> LinkWord {
+    let any = |health| tunnels.iter().any(|tunnel| tunnel.status.health == health);
+    if any(TunnelHealth::Live) {
+        LinkWord::Up
+    } else if any(TunnelHealth::Unresponsive) {
+        LinkWord::Unresponsive
+    } else if any(TunnelHealth::Draining) {
+        LinkWord::Draining
+    } else if link.endpoints.is_empty() {
+        LinkWord::Waiting
+    } else if states.iter().any(|state| state.last_error().is_some()) {
+        // Between attempts and during the next one alike, so that the word does not flicker.
+        LinkWord::Down
+    } else {
+        LinkWord::Dialling
+    }
+}
+
+fn import_status(listen: SocketAddr, import: &Import, extra: &ExtraStatus, reports: &[&CoreReport]) -> ServiceStatus {
+    let mut clusters: std::collections::BTreeMap<String, u32> =
+        import.clusters.iter().map(|(cluster, &ready)| (cluster.to_string(), ready)).collect();
+    if let Some(export) = extra.table.exports.get(&import.service) {
+        clusters.insert(extra.cluster.clone(), u32::try_from(export.endpoints.len()).unwrap_or(u32::MAX));
+    }
+    let mut listeners = reports.iter().flat_map(|report| &report.listeners).filter(|at| at.address == listen);
+    let message = listeners.find_map(|listener| listener.error.clone());
+    let nowhere = || clusters.values().all(|&ready| ready == 0).then(|| "no cluster has a ready endpoint".to_owned());
+    ServiceStatus {
+        service: import.service.service.to_string(),
+        port: import.service.port,
+        kind: ServiceKind::Import,
+        listen: Some(listen.to_string()),
+        message: message.or_else(nowhere),
+        clusters,
+        endpoints: Vec::new(),
+    }
+}
+
+fn export_status(port: &ServicePort, export: &Export, reports: &[&CoreReport]) -> ServiceStatus {
+    let endpoints = export.endpoints.iter().map(|endpoint| {
+        let of_service = reports.iter().flat_map(|report| &report.endpoints).filter(|known| known.service == *port);
+        endpoint_status(endpoint.address, of_service.filter(|known| known.status.address == endpoint.address))
+    });
+    ServiceStatus {
+        service: port.service.to_string(),
+        port: port.port,
+        kind: ServiceKind::Export,
+        listen: None,
+        clusters: Default::default(),
+        endpoints: endpoints.collect(),
+        message: export.endpoints.is_empty().then(|| "no endpoint is ready".to_owned()),
+    }
+}
+
+fn endpoint_status<'r>(address: SocketAddr, known: impl Iterator<Item = &'r EndpointReport>) -> EndpointStatus {
+    let unused = EndpointStatus {
+        address: address.to_string(),
+        health: "unused".to_owned(),
+        inflight: 0,
+        ewma_ms: None,
+        failures: 0,
+    };
+    let mut worst = None;
+    let mut merged = known.fold(unused, |merged, EndpointReport { status, .. }| {
+        worst = worst.max(Some(badness(status.health)));
+        EndpointStatus {
+            inflight: merged.inflight.saturating_add(status.in_flight),
+            ewma_ms: merged.ewma_ms.into_iter().chain(status.connect_time.map(millis)).reduce(f64::max),
+            failures: merged.failures.max(status.failures),
+            ..merged
+        }
+    });
+    if let Some((_, word)) = worst {
+        merged.health = word.to_owned();
+    }
+    merged
+}
+
+fn badness(health: HealthStatus) -> (u8, &'static str) {
+    match health {
+        HealthStatus::Healthy => (0, "healthy"),
+        HealthStatus::Probing => (1, "probing"),
+        HealthStatus::Failing => (2, "failing"),
+        HealthStatus::Ejected(_) => (3, "ejected"),
+    }
+}
+
+/// The different words, in order, joined by `+`.
+fn joined(words: impl Iterator<Item = &'static str>) -> Option<String> {
+    let words: std::collections::BTreeSet<_> = words.collect();
+    (!words.is_empty()).then(|| words.into_iter().collect::<Vec<_>>().join("+"))
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests;
