@@ -10,6 +10,8 @@
 //! trust domain that its id claims ([`verify`]). Start at [`IdentityStore`] to use identities, at [`Directory`] to make them.
 //! Sockets, and what to do with a refused peer, are left to the gateway.
 
+#![forbid(unsafe_code)]
+
 pub mod anchors;
 pub mod directory;
 pub mod domain;

@@ -9,6 +9,8 @@
 //! Start at [`Control`]; [`Config`] is what it is made from. The gateway carries the exchange's streams and uses the table: neither
 //! knows the other, [`Peers`] and [`LinkEvent`] are all that passes between them.
 
+#![forbid(unsafe_code)]
+
 pub mod app;
 pub mod config;
 pub mod exchange;

@@ -6,6 +6,8 @@
 //!
 //! Start at [`Table`]. How tables are made is control's business, how they are used the gateway's.
 
+#![forbid(unsafe_code)]
+
 pub mod names;
 pub mod table;
 
