@@ -25,6 +25,11 @@ pub fn request(stream: &mut TcpStream, path: &str) -> io::Result<()> {
 /// One exchange on a connection that stays open; the body's length.
 pub fn exchange(stream: &mut TcpStream, path: &str) -> io::Result<usize> {
     request(stream, path)?;
+    answer(stream)
+}
+
+/// Reads the answer to one request; the body's length.
+pub fn answer(stream: &mut TcpStream) -> io::Result<usize> {
     let mut read = Vec::with_capacity(1024);
     let mut chunk = [0; 1024];
     loop {

@@ -1,7 +1,7 @@
 //! Runs one case on one pair.
 
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bulk::{self, Direction};
 use crate::case::{Case, Scale};
@@ -17,6 +17,10 @@ const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 /// Beside the busy ones of [`Case::Stalled`].
 const STALLED: usize = 40;
+/// Busy connections of [`Case::Stalled`].
+const BUSY: u32 = 32;
+/// How long answers may take that come within milliseconds if they come.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// What a stalled reader takes before it stops.
 const TASTE: usize = 64 * 1024;
 /// How long proxies have to come to rest before a block, and while their buffers fill behind stalled readers.
@@ -125,11 +129,12 @@ impl Block<'_> {
     }
 
     fn stalled(&self) -> Result<Outcome> {
-        let alone = self.wrk(32, 2, false)?;
-        let readers = (0..STALLED).map(|_| self.stall()).collect::<Result<Vec<_>>>()?;
+        let alone = self.wrk(BUSY, 2, false)?;
+        let readers = self.stall()?;
         procfs::wait_idle(&self.pair.pids(), REST);
-        let beside = self.wrk(32, 2, false)?;
+        let beside = self.wrk(BUSY, 2, false)?;
         let memory = self.memory_bytes();
+        let locked_out = self.locked_out()?;
         drop(readers);
         // With no answer at all there is no percentile: the busy ones are locked out.
         let p99 = if beside.requests == 0 { f64::INFINITY } else { beside.p99 };
@@ -141,18 +146,34 @@ impl Block<'_> {
         if self.has_proxies() {
             values.push((Metric::StalledMemory, memory / MIB));
         }
-        Ok(Outcome { values, errors: alone.errors + beside.errors })
+        Ok(Outcome { values, errors: alone.errors + beside.errors + locked_out })
     }
 
-    /// A reader that asks for the large body, takes a little of it and stops.
-    fn stall(&self) -> Result<TcpStream> {
-        let read = || {
+    /// Readers that ask for the large body, take a little of it and stop. One that gets nothing, because those before
+    /// it fill a window that all share, is kept as well: what that does to others is what is measured.
+    fn stall(&self) -> Result<Vec<TcpStream>> {
+        let mut readers = self.ask(STALLED, "/large")?;
+        let mut taste = vec![0; TASTE];
+        answered(&mut readers, |stream| std::io::Read::read_exact(stream, &mut taste));
+        Ok(readers)
+    }
+
+    /// How many of 32 new connections get no answer. wrk does not count a connection that it waits on to the end.
+    fn locked_out(&self) -> Result<u64> {
+        let mut streams = self.ask(BUSY as usize, "/")?;
+        let all = streams.len();
+        Ok((all - answered(&mut streams, |stream| http::answer(stream).map(drop))) as u64)
+    }
+
+    /// New connections, with a request for `path` sent on each.
+    fn ask(&self, count: usize, path: &str) -> Result<Vec<TcpStream>> {
+        let ask = || {
             let mut stream = http::connect(self.pair.web)?;
-            http::request(&mut stream, "/large")?;
-            std::io::Read::read_exact(&mut stream, &mut vec![0; TASTE])?;
+            http::request(&mut stream, path)?;
             Ok(stream)
         };
-        read().map_err(Error::io(format!("{}: opening a stalled reader", self.pair.setup.key())))
+        let doing = || format!("{}: connecting beside stalled readers", self.pair.setup.key());
+        (0..count).map(|_| ask().map_err(Error::io(doing()))).collect()
     }
 
     /// An idle connection that has exchanged one request.
@@ -185,6 +206,17 @@ impl Block<'_> {
     fn problem(&self, what: &str) -> Error {
         Error::Load(format!("{}: {what}", self.pair.setup.key()))
     }
+}
+
+/// How many of `streams` could be read from, all of them together within [`PATIENCE`].
+fn answered(streams: &mut [TcpStream], mut read: impl FnMut(&mut TcpStream) -> std::io::Result<()>) -> usize {
+    let deadline = Instant::now() + PATIENCE;
+    let mut answer = |stream: &mut TcpStream| {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        stream.set_read_timeout(Some(left))?;
+        read(stream)
+    };
+    streams.iter_mut().filter_map(|stream| answer(stream).ok()).count()
 }
 
 fn outcome(report: &wrk::Report, values: Vec<(Metric, f64)>) -> Outcome {

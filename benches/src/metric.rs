@@ -127,6 +127,12 @@ impl Metric {
         }
     }
 
+    /// `value` with its unit.
+    pub fn show_with_unit(self, value: f64) -> String {
+        let unit = if value.is_finite() { self.info().unit } else { "" };
+        format!("{} {unit}", self.show(value)).trim_end().into()
+    }
+
     /// `value` as the tables show it, without the unit.
     pub fn show(self, value: f64) -> String {
         if value.is_infinite() { "locked out".into() } else { grouped(value, self.info().decimals) }
@@ -170,6 +176,7 @@ mod tests {
 
     #[test]
     fn nothing_answered_is_not_a_number() {
-        assert_eq!(Metric::StalledRatio.show(f64::INFINITY), "locked out");
+        assert_eq!(Metric::StalledRatio.show_with_unit(f64::INFINITY), "locked out");
+        assert_eq!(Metric::StalledRatio.show_with_unit(1.0), "1.00 x");
     }
 }

@@ -147,10 +147,7 @@ impl Progress {
         let values: Vec<String> = outcome
             .values
             .iter()
-            .map(|&(metric, value)| {
-                let info = metric.info();
-                format!("{} {} {}", info.title, metric.show(value), info.unit)
-            })
+            .map(|&(metric, value)| format!("{} {}", metric.info().title, metric.show_with_unit(value)))
             .collect();
         let errors = if outcome.errors > 0 { format!(", {} FAILED", outcome.errors) } else { String::new() };
         format!("{:>3}/{} {name} {}{errors}  (left: {})", self.done, self.total, values.join(", "), minutes(left))

@@ -83,7 +83,8 @@ fn method(source: &Source<'_>) -> String {
     format!(
         "client → egress proxy → mutual TLS 1.3 (ECDSA P-256, AES-128-GCM where it can be chosen) → ingress proxy → nginx \
          with a body of 128 bytes, or a sink and source of the harness for bulk. {cpus} threads or \
-         workers for every proxy, everything pinned to {cpus} CPUs, buffers as each has them by default, sessions resumed where \
+         workers for every proxy, everything pinned to {cpus} CPUs, buffers as each has them by default (but Envoy's HTTP/2 \
+         windows are 256 KiB a stream: with its default two stalled readers lock out all others), sessions resumed where \
          a peer does so by default.\n\n\
          Each round runs every case, each case every setup, starting with another one each time. The pairs stay up for \
          the whole run: idle, all of them together used {idle:.1}% of one core. Memory and stalled readers are measured on \

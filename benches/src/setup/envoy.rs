@@ -11,6 +11,9 @@ use crate::error::Result;
 const TYPE: &str = "type.googleapis.com/envoy.extensions";
 /// Far above what any case needs, because Envoy's circuit breakers refuse the 1025th connection by default.
 const MANY: u32 = 1_000_000;
+/// With its default (16 MiB, and 24 MiB for the connection that all share) two stalled readers lock out everybody, and
+/// bulk is slower than with this: the default would not be a fair peer.
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 pub(super) fn start_tcp(place: &Place<'_>) -> Result<Pair> {
     let ports = &place.env.ports;
@@ -39,7 +42,7 @@ pub(super) fn start_hbone(place: &Place<'_>) -> Result<Pair> {
         "transport_socket": to_peer(place.certs, Some("h2")),
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": format!("{TYPE}.upstreams.http.v3.HttpProtocolOptions"),
-            "explicit_http_config": {"http2_protocol_options": {}},
+            "explicit_http_config": {"http2_protocol_options": {"initial_stream_window_size": STREAM_WINDOW}},
         }},
     });
     egress.cluster("peer", tunnel, http2);
@@ -131,7 +134,7 @@ fn connect_terminator() -> Value {
     json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": {
         "@type": format!("{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "hbone", "codec_type": "HTTP2", "stream_idle_timeout": "0s",
-        "http2_protocol_options": {"allow_connect": true},
+        "http2_protocol_options": {"allow_connect": true, "initial_stream_window_size": STREAM_WINDOW},
         "upgrade_configs": [{"upgrade_type": "CONNECT"}],
         "route_config": {"name": "hbone", "virtual_hosts": [host("web"), host("bulk")]},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
