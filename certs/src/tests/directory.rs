@@ -1,7 +1,13 @@
 //! The identity directory: what is written, what is refused, and how it is said.
 
 use super::forge::Cluster;
-use crate::{Directory, DirectoryError, directory::Contents, issue::SVID_LIFETIME, pem};
+use crate::{
+    Directory, DirectoryError,
+    directory::Contents,
+    issue::SVID_LIFETIME,
+    pem,
+    verify::{Expected, check},
+};
 use isthmus_control_api::ClusterName;
 use std::{
     collections::BTreeMap,
@@ -220,4 +226,32 @@ fn the_digest_tells_changes_apart() {
     assert_ne!(digest(), second);
     fs::remove_file(directory.path().join("bundles/north.pem")).unwrap();
     assert_eq!(digest(), first);
+}
+
+#[test]
+fn a_ca_is_replaced_as_the_operations_manual_says() {
+    let (_west, west) = fresh("west.demo");
+    let (_new, new) = fresh("west.demo");
+    let (_east, east) = fresh("east.demo");
+    let name: ClusterName = "west".parse().unwrap();
+    let both = new.path().join("both.pem");
+    fs::write(&both, [fs::read(new.ca_path()).unwrap(), fs::read(west.ca_path()).unwrap()].concat()).unwrap();
+    let now = SystemTime::now();
+    let accepts = || {
+        let chain = pem::certificates(&fs::read(west.path().join("svid.pem")).unwrap()).unwrap();
+        check(&east.load().unwrap(), &Expected::Server(name.clone()), &chain, now).is_ok()
+    };
+    east.trust(&name, &west.ca_path()).unwrap();
+    assert!(accepts());
+    assert_eq!(east.trust(&name, &both).unwrap().certificates().count(), 2);
+    assert!(accepts());
+    for file in ["ca.pem", "ca.key"] {
+        fs::copy(new.path().join(file), west.path().join(file)).unwrap();
+    }
+    assert!(accepts());
+    west.write_own(&west.issue_own(SVID_LIFETIME, now).unwrap().unwrap()).unwrap();
+    assert!(accepts());
+    east.trust(&name, &new.ca_path()).unwrap();
+    assert!(accepts());
+    assert_eq!(west.warnings().unwrap(), Vec::<String>::new());
 }

@@ -383,3 +383,38 @@ fn a_chain_that_was_kept_can_be_asked_again() {
     assert_eq!(refused.reason, HandshakeRefusal::UnknownIssuer);
     assert_eq!(check(&west.identity(&[&east]), &link, &[], now).unwrap_err().reason, HandshakeRefusal::NoCertificate);
 }
+
+#[test]
+fn no_bit_of_a_leaf_can_be_changed() {
+    let (west, east) = clusters();
+    let (identity, link, now) = (west.identity(&[&east]), Expected::Server(east.name()), SystemTime::now());
+    let leaf = east.svid().chain.swap_remove(0);
+    check(&identity, &link, std::slice::from_ref(&leaf), now).unwrap();
+    for position in 0..leaf.len() * 8 {
+        let mut changed = leaf.to_vec();
+        changed[position / 8] ^= 1 << (position % 8);
+        let refused = check(&identity, &link, &[changed.into()], now);
+        assert!(refused.is_err(), "bit {position} of {}", leaf.len() * 8);
+    }
+}
+
+#[test]
+fn no_length_of_a_leaf_is_mistaken_for_the_whole() {
+    let (west, east) = clusters();
+    let (identity, link, now) = (west.identity(&[&east]), Expected::Server(east.name()), SystemTime::now());
+    let leaf = east.svid().chain.swap_remove(0).to_vec();
+    for length in 0..leaf.len() {
+        assert!(check(&identity, &link, &[leaf[..length].to_vec().into()], now).is_err(), "{length}");
+    }
+    let longer = [leaf.as_slice(), &[0]].concat();
+    let refused = check(&identity, &link, &[longer.into()], now).unwrap_err();
+    assert_eq!(refused.reason, HandshakeRefusal::Malformed);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        let chain = [bytes.into()];
+        assert!(peer_identity(Some(&chain)).is_err());
+    }
+}

@@ -111,7 +111,9 @@ impl Keeper {
                 }
                 self.store.update_status(|status| status.renewals += 1);
                 if let Err(e) = written {
-                    self.refuse(&format!("{e} (the renewed SVID, in use in memory only)"));
+                    let error = format!("the renewed SVID is in use in memory only: {e}");
+                    tracing::error!("{error}");
+                    self.note_failure(&error);
                 }
             }
             Ok(None) if !self.warned => {
@@ -147,6 +149,10 @@ impl Keeper {
 
     fn refuse(&self, error: &str) {
         tracing::error!("the identity stays as it is: {error}");
+        self.note_failure(error);
+    }
+
+    fn note_failure(&self, error: &str) {
         self.store.update_status(|status| {
             status.failures += 1;
             status.last_error = Some(error.to_owned());
