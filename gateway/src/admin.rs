@@ -68,6 +68,8 @@ struct Limits {
     connection: Duration,
     /// For the cores' answers.
     cores: Duration,
+    /// For the requests that are under way at the end.
+    goodbye: Duration,
 }
 
 /// The longest head of a request, in bytes.
@@ -82,6 +84,7 @@ impl Default for Limits {
             head: Duration::from_secs(5),
             connection: Duration::from_secs(30),
             cores: Duration::from_secs(1),
+            goodbye: Duration::from_secs(1),
         }
     }
 }
@@ -156,7 +159,7 @@ async fn serve_within(
     }
     let finished = async { while connections.join_next().await.is_some() {} };
     // Whoever is slower is cut off when the set is dropped.
-    let _ = time::timeout(Duration::from_secs(1), finished).await;
+    let _ = time::timeout(limits.goodbye, finished).await;
     Ok(())
 }
 

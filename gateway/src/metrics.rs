@@ -25,7 +25,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use streams::{Families, StreamKey, StreamMetrics};
+use streams::{Families, Side, StreamKey, StreamMetrics};
 
 /// A core that has not stamped its heartbeat for so long is stuck.
 pub const STUCK: Duration = Duration::from_secs(10);
@@ -77,6 +77,11 @@ impl Metrics {
     /// stream, and keep the result as long as there may be another stream.
     pub fn streams(&self, core: usize, key: &StreamKey) -> Arc<StreamMetrics> {
         self.families.get(core, key)
+    }
+
+    /// What core `core` counts for services that the table does not have: peers may ask for any name.
+    pub fn other_streams(&self, core: usize, side: Side) -> Arc<StreamMetrics> {
+        self.families.other(core, side)
     }
 
     /// The cores that have not stamped their heartbeat for [`STUCK`], with how long.

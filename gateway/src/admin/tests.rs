@@ -1,1 +1,210 @@
+use super::*;
+use std::{net::SocketAddr, sync::atomic::AtomicUsize, sync::atomic::Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// Long enough for a busy machine, where nothing is to be cut off.
+const AMPLE: Limits = Limits {
+    connections: 64,
+    head: Duration::from_secs(60),
+    connection: Duration::from_secs(120),
+    cores: Duration::from_secs(60),
+    goodbye: Duration::from_secs(60),
+};
+
+struct Admin {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    ready: watch::Sender<Readiness>,
+    shutdown: CancellationToken,
+    server: JoinSet<io::Result<()>>,
+}
+
+/// A gateway of two cores that both answer at once.
+fn start(limits: Limits) -> Admin {
+    start_with(limits, |_, CoreQuery(to)| drop(to.send(CoreReport::default())))
+}
+
+fn start_with(limits: Limits, ask: impl Fn(usize, CoreQuery) + Send + Sync + 'static) -> Admin {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (metrics, shutdown, ready) = (Metrics::new(2), CancellationToken::new(), watch::Sender::default());
+    let extra = || ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() };
+    let sources = AdminSources {
+        metrics: metrics.clone(),
+        cores: 2,
+        ask: Arc::new(ask),
+        ready: ready.subscribe(),
+        extra: Arc::new(extra),
+    };
+    let mut server = JoinSet::new();
+    server.spawn(serve_within(listener, sources, shutdown.clone(), limits));
+    Admin { address, metrics, ready, shutdown, server }
+}
+
+impl Admin {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// The whole answer to a request, until the server closes.
+    async fn get(&self, path: &str) -> String {
+        let mut socket = self.connect().await;
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n").as_bytes()).await.unwrap();
+        read_all(&mut socket).await
+    }
+}
+
+/// What comes until the end; a reset is an end.
+async fn read_all(socket: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = socket.read_to_end(&mut bytes).await;
+    String::from_utf8(bytes).unwrap()
+}
+
+fn code(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn ready_follows_the_gateway() {
+    let admin = start(AMPLE);
+    let steps = [
+        (Readiness::default(), "503", "not ready: the first endpoint table has not been applied"),
+        (Readiness { table_applied: true, ..Readiness::default() }, "503", "not ready: not all listeners are bound"),
+        (Readiness { table_applied: true, listeners_bound: true, draining: false }, "200", "ready"),
+        (Readiness { table_applied: true, listeners_bound: true, draining: true }, "503", "not ready: draining"),
+    ];
+    for (readiness, expected, body) in steps {
+        admin.ready.send_replace(readiness);
+        let answer = admin.get("/readyz").await;
+        assert_eq!(code(&answer), expected, "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}\n")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_live_process_says_so() {
+    let admin = start(AMPLE);
+    assert_eq!(code(&admin.get("/livez").await), "200");
+}
+
+#[tokio::test]
+async fn metrics_are_served_as_openmetrics() {
+    let admin = start(AMPLE);
+    admin.metrics.core(1).refused(Bound::Memory);
+    let answer = admin.get("/metrics").await;
+    assert!(answer.contains("content-type: application/openmetrics-text"), "{answer}");
+    assert!(answer.contains("isthmus_refusals_total{bound=\"memory\"} 1\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_core_that_does_not_answer_is_named() {
+    let limits = Limits { cores: Duration::from_millis(50), ..AMPLE };
+    let kept = std::sync::Mutex::new(Vec::new());
+    let admin = start_with(limits, move |core, query| match core {
+        0 => drop(query.0.send(CoreReport::default())),
+        _ => kept.lock().unwrap().push(query),
+    });
+    let answer = admin.get("/status").await;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status: Status = serde_json::from_str(body).unwrap();
+    assert_eq!((status.cluster.as_str(), status.silent_cores), ("west", vec![1]));
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused() {
+    let admin = start(AMPLE);
+    assert_eq!(code(&admin.get("/").await), "404");
+    let mut socket = admin.connect().await;
+    socket.write_all(b"POST /status HTTP/1.1\r\nhost: admin\r\ncontent-length: 1000000\r\n\r\n").await.unwrap();
+    assert_eq!(code(&read_all(&mut socket).await), "405");
+}
+
+#[tokio::test]
+async fn a_request_that_drips_is_cut_off() {
+    let admin = start(Limits { head: Duration::from_millis(100), ..AMPLE });
+    let mut socket = admin.connect().await;
+    socket.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+    // A byte at a time, without an end: only the server can end this.
+    while socket.write_all(b"x").await.is_ok() {
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(code(&admin.get("/livez").await), "200");
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_cut_off() {
+    let admin = start(Limits { head: Duration::from_millis(50), ..AMPLE });
+    assert_eq!(read_all(&mut admin.connect().await).await, "");
+}
+
+#[tokio::test]
+async fn a_connection_ends_in_time_and_leaves_its_place() {
+    let admin = start(Limits { connections: 1, connection: Duration::from_millis(100), ..AMPLE });
+    let mut stuck = admin.connect().await;
+    stuck.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n").await.unwrap();
+    read_all(&mut stuck).await;
+    // Its place is free again.
+    while code(&admin.get("/livez").await) != "200" {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let admin = start(AMPLE);
+    let mut socket = admin.connect().await;
+    let field = format!("x: {}\r\n", "y".repeat(LONGEST_HEAD));
+    // The server may close before it has read everything.
+    let _ = socket.write_all(format!("GET /livez HTTP/1.1\r\n{field}\r\n").as_bytes()).await;
+    let answer = read_all(&mut socket).await;
+    assert!(["431", ""].contains(&code(&answer)), "{answer}");
+    let mut socket = admin.connect().await;
+    let fields = "a: b\r\n".repeat(MOST_FIELDS + 1);
+    let _ = socket.write_all(format!("GET /livez HTTP/1.1\r\n{fields}\r\n").as_bytes()).await;
+    assert_eq!(code(&read_all(&mut socket).await), "431");
+}
+
+#[tokio::test]
+async fn too_many_connections_are_refused_and_counted() {
+    let admin = start(Limits { connections: 2, ..AMPLE });
+    let mut held = [admin.connect().await, admin.connect().await];
+    let mut third = admin.connect().await;
+    let answer = read_all(&mut third).await;
+    assert!(answer.is_empty() || code(&answer) == "503", "{answer}");
+    // Those that were there first are served.
+    held[0].write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    assert_eq!(code(&read_all(&mut held[0]).await), "200");
+    let metrics = loop {
+        // The place is free once the server's task has ended, a moment after its answer was read.
+        let answer = admin.get("/metrics").await;
+        if code(&answer) == "200" {
+            break answer;
+        }
+    };
+    assert!(!metrics.contains("isthmus_refusals_total{bound=\"admin_connections\"} 0\n"));
+}
+
+#[tokio::test]
+async fn shutdown_lets_the_request_under_way_finish() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let queries = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (counted, kept) = (asked.clone(), queries.clone());
+    let mut admin = start_with(AMPLE, move |_, query| {
+        kept.lock().unwrap().push(query);
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let request = admin.get("/status");
+    let shutdown = async {
+        while asked.load(Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+        admin.shutdown.cancel();
+        tokio::task::yield_now().await;
+        queries.lock().unwrap().drain(..).for_each(|CoreQuery(to)| drop(to.send(CoreReport::default())));
+    };
+    let (answer, ()) = tokio::join!(request, shutdown);
+    assert_eq!(code(&answer), "200");
+    admin.server.join_next().await.unwrap().unwrap().unwrap();
+    assert!(TcpStream::connect(admin.address).await.is_err());
+}

@@ -10,7 +10,7 @@ use super::{
 use crate::status::{CoreReport, Status, TunnelReport};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabel, LabelSetEncoder, NoLabelSet, text},
+    encoding::{DescriptorEncoder, EncodeLabel, LabelSetEncoder, MetricEncoder, NoLabelSet, text},
     metrics::{MetricType, exemplar::Exemplar},
     registry::Registry,
 };
@@ -102,18 +102,25 @@ fn write(definition: &Definition, scrape: &Scrape, encoder: &mut DescriptorEncod
     let mut metric = encoder.encode_descriptor(definition.name, definition.help, None, definition.kind.into())?;
     for sample in &samples.0 {
         debug_assert_eq!(sample.labels.len(), definition.labels.len(), "{}", definition.name);
-        let labels = Labels { names: definition.labels, values: &sample.labels };
-        let mut metric = metric.encode_family(&labels)?;
-        match (&sample.value, definition.kind) {
-            (Value::Whole(value), Kind::Counter) => metric.encode_counter(value, NO_EXEMPLAR)?,
-            (Value::Whole(value), _) => metric.encode_gauge(value)?,
-            (Value::Number(value), _) => metric.encode_gauge(value)?,
-            (Value::Histogram(sum), _) => {
-                metric.encode_histogram::<NoLabelSet>(sum.seconds(), sum.count(), &sum.buckets(), None)?;
-            }
+        if definition.labels.is_empty() {
+            write_value(&sample.value, definition.kind, &mut metric)?;
+        } else {
+            let labels = Labels { names: definition.labels, values: &sample.labels };
+            write_value(&sample.value, definition.kind, &mut metric.encode_family(&labels)?)?;
         }
     }
     Ok(())
+}
+
+fn write_value(value: &Value, kind: Kind, metric: &mut MetricEncoder) -> fmt::Result {
+    match (value, kind) {
+        (Value::Whole(value), Kind::Counter) => metric.encode_counter(value, NO_EXEMPLAR),
+        (Value::Whole(value), _) => metric.encode_gauge(value),
+        (Value::Number(value), _) => metric.encode_gauge(value),
+        (Value::Histogram(sum), _) => {
+            metric.encode_histogram::<NoLabelSet>(sum.seconds(), sum.count(), &sum.buckets(), None)
+        }
+    }
 }
 
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, u64>> = None;

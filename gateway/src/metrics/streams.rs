@@ -13,10 +13,13 @@ use std::{
 /// holds any more are forgotten; if that makes none, further ones are counted together as service and peer [`OTHER`].
 pub const MOST_FAMILIES: usize = 1_000;
 
-/// The label of what is beyond [`MOST_FAMILIES`]: no DNS label has an underscore.
+/// The label of what is beyond [`MOST_FAMILIES`], and of what was asked for and is not in the table: no DNS label has an
+/// underscore.
 pub const OTHER: &str = "_other";
-/// The label of a stream that stays in its own cluster.
+/// The label of streams that stay in their own cluster.
 pub const LOCAL: &str = "_local";
+/// The label of streams that found no upstream.
+pub const NONE: &str = "_none";
 
 /// Which side of a stream this gateway is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,13 +30,24 @@ pub enum Side {
     Ingress,
 }
 
+/// Where the other end of a stream is: the label `peer`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Far {
+    /// It found no upstream.
+    Nowhere,
+    /// In this cluster.
+    Local,
+    /// In a linked one.
+    Cluster(ClusterName),
+}
+
 /// What streams are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamKey {
     /// What the stream is for.
     pub service: ServicePort,
-    /// The cluster at the other end; `None` if it stays in this one.
-    pub peer: Option<ClusterName>,
+    /// Where its other end is.
+    pub far: Far,
     /// Which side this gateway is.
     pub side: Side,
 }
@@ -58,6 +72,16 @@ impl Side {
         match self {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
+        }
+    }
+}
+
+impl Far {
+    /// The linked cluster, if it is there.
+    pub fn cluster(&self) -> Option<&ClusterName> {
+        match self {
+            Self::Cluster(cluster) => Some(cluster),
+            Self::Nowhere | Self::Local => None,
         }
     }
 }
@@ -145,9 +169,14 @@ impl Families {
             by_key.retain(|_, family| family.is_held());
         }
         if by_key.len() >= self.most {
-            return self.other[key.side as usize].clone().core(core);
+            return self.other(core, key.side);
         }
         by_key.entry(key.clone()).or_insert_with(|| Family(vec![None; self.cores])).core(core)
+    }
+
+    /// What is counted for no service in particular.
+    pub(super) fn other(&self, core: usize, side: Side) -> Arc<StreamMetrics> {
+        self.other[side as usize].clone().core(core.min(self.cores.saturating_sub(1)))
     }
 
     /// What was counted so far, in a stable order.
@@ -231,10 +260,11 @@ impl StreamTotals {
 
     /// The label `peer`.
     pub(super) fn peer(&self) -> String {
-        match &self.key {
+        match self.key.as_ref().map(|key| &key.far) {
             None => OTHER.to_owned(),
-            Some(StreamKey { peer: None, .. }) => LOCAL.to_owned(),
-            Some(StreamKey { peer: Some(cluster), .. }) => cluster.to_string(),
+            Some(Far::Nowhere) => NONE.to_owned(),
+            Some(Far::Local) => LOCAL.to_owned(),
+            Some(Far::Cluster(cluster)) => cluster.to_string(),
         }
     }
 }
@@ -245,7 +275,7 @@ mod tests {
 
     fn key(service: &str) -> StreamKey {
         let service = ServicePort { service: service.parse().unwrap(), port: 80 };
-        StreamKey { service, peer: Some("east".parse().unwrap()), side: Side::Egress }
+        StreamKey { service, far: Far::Cluster("east".parse().unwrap()), side: Side::Egress }
     }
 
     #[test]

@@ -1,0 +1,79 @@
+use super::*;
+use crate::metrics::Metrics;
+
+fn record() -> Record {
+    Record {
+        time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_710_775_250),
+        service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+        side: Side::Ingress,
+        peer: Some("west".parse().unwrap()),
+        source: Some("spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap()),
+        client: Some("10.1.0.9:4000".parse().unwrap()),
+        endpoint: Some("10.0.0.2:8080".parse().unwrap()),
+        bytes_up: 10,
+        bytes_down: 20,
+        duration: Duration::from_micros(1_500),
+        connect: Some(Duration::from_micros(250)),
+        first_byte: None,
+        closed: Closed::ResetPeer,
+        retries: 1,
+        traceparent: None,
+    }
+}
+
+#[test]
+fn a_record_is_one_line_of_json() {
+    let mut text = Vec::new();
+    line::append(&record(), &mut text).unwrap();
+    let expected = concat!(
+        r#"{"time":"2025-11-21T07:39:35.25Z","service":"shop/api","port":80,"direction":"ingress","peer":"west","#,
+        r#""source":"spiffe://west.demo/ns/isthmus-system/sa/gateway","client":"10.1.0.9:4000","#,
+        r#""endpoint":"10.0.0.2:8080","bytes_up":10,"bytes_down":20,"duration_ms":1.5,"connect_ms":0.25,"#,
+        r#""first_byte_ms":null,"closed":"reset_peer","retries":1,"traceparent":null}"#,
+        "\n",
+    );
+    assert_eq!(String::from_utf8(text).unwrap(), expected);
+}
+
+#[test]
+fn everything_is_written_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let metrics = Metrics::new(1);
+    let (recorder, writer) = Recorder::start(&AccessLog::File(path.clone()), metrics.control().clone()).unwrap();
+    for _ in 0..100 {
+        recorder.record(record(), metrics.core(0));
+    }
+    drop(recorder);
+    writer.finish();
+    assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 100);
+    assert_eq!(metrics.core(0).access_records_dropped.get(), 0);
+}
+
+#[test]
+fn a_slow_writer_costs_records_and_nothing_else() {
+    let (to, _nobody_reads) = sync_channel(2);
+    let (recorder, metrics) = (Recorder(to), Metrics::new(1));
+    for _ in 0..5 {
+        recorder.record(record(), metrics.core(0));
+    }
+    assert_eq!(metrics.core(0).access_records_dropped.get(), 3);
+}
+
+#[test]
+fn what_cannot_be_written_is_counted() {
+    let metrics = Metrics::new(1);
+    let full = AccessLog::File("/dev/full".into());
+    let (recorder, writer) = Recorder::start(&full, metrics.control().clone()).unwrap();
+    recorder.record(record(), metrics.core(0));
+    drop(recorder);
+    writer.finish();
+    assert_eq!(metrics.control().access_records_dropped.get(), 1);
+}
+
+#[test]
+fn a_path_that_cannot_be_opened_is_an_error_at_the_start() {
+    let metrics = Metrics::new(1);
+    let nowhere = AccessLog::File("/nonexistent/access.log".into());
+    assert!(Recorder::start(&nowhere, metrics.control().clone()).is_err());
+}
