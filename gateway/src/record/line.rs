@@ -1,6 +1,7 @@
 //! ● A record as JSON.
 
 use super::Record;
+use isthmus_control_api::ClusterName;
 use serde::Serialize;
 use std::{
     net::SocketAddr,
@@ -36,7 +37,7 @@ pub(super) fn append(record: &Record, text: &mut Vec<u8>) -> serde_json::Result<
         service: record.service.service.as_str(),
         port: record.service.port,
         direction: record.side.as_str(),
-        peer: record.peer.as_ref().map(|peer| peer.as_str()),
+        peer: record.peer.as_ref().map(ClusterName::as_str),
         source: record.source.as_ref().map(ToString::to_string),
         client: record.client,
         endpoint: record.endpoint,
