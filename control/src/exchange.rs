@@ -73,3 +73,6 @@ pub enum ExchangeError {
     #[error("nothing heard for {} s", PATIENCE.as_secs())]
     Silent,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,268 @@
+//! Two clusters' controls, joined by streams that the test makes and breaks.
 
+use super::*;
+use crate::registry::{DesiredExport, DesiredImport};
+use isthmus_control_api::{Affinity, Endpoint, Export, Link, ServicePort};
+use tokio::io::AsyncWriteExt as _;
+
+const LISTEN: &str = "127.0.0.1:18080";
+
+/// A registry that the test writes.
+#[derive(Clone)]
+struct Written(watch::Sender<Arc<Desired>>, watch::Sender<Arc<RegistryStatus>>);
+
+impl Registry for Written {
+    fn desired(&self) -> watch::Receiver<Arc<Desired>> {
+        self.0.subscribe()
+    }
+
+    fn status(&self) -> watch::Receiver<Arc<RegistryStatus>> {
+        self.1.subscribe()
+    }
+
+    fn run(self: Box<Self>, shutdown: CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { shutdown.cancelled().await })
+    }
+}
+
+/// Streams straight into the other control's events, as the gateways' tunnels would carry them.
+struct Wire {
+    own: ClusterName,
+    to: BTreeMap<ClusterName, mpsc::Sender<LinkEvent>>,
+}
+
+impl Peers for Wire {
+    fn open(&self, cluster: &ClusterName) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + '_>> {
+        let to = self.to.get(cluster).cloned();
+        Box::pin(async move {
+            // A cluster that nobody plays never answers.
+            let Some(to) = to else { return std::future::pending().await };
+            let (ours, theirs) = UnixStream::pair()?;
+            let incoming = LinkEvent::Incoming { cluster: self.own.clone(), stream: theirs };
+            to.send(incoming).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            Ok(ours)
+        })
+    }
+}
+
+/// A running control.
+struct Cluster {
+    handles: Handles,
+    registry: Written,
+    events: mpsc::Sender<LinkEvent>,
+    shutdown: CancellationToken,
+    running: JoinSet<()>,
+}
+
+impl Cluster {
+    async fn table(&mut self, fits: impl FnMut(&Arc<Table>) -> bool) -> Arc<Table> {
+        self.handles.table.wait_for(fits).await.unwrap().clone()
+    }
+
+    async fn status(&mut self, fits: impl FnMut(&Arc<ControlStatus>) -> bool) -> Arc<ControlStatus> {
+        self.handles.status.wait_for(fits).await.unwrap().clone()
+    }
+
+    async fn tell(&self, event: LinkEvent) {
+        self.events.send(event).await.unwrap();
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.cancel();
+        self.running.join_next().await.unwrap().unwrap();
+    }
+}
+
+fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
+}
+
+fn up(cluster: &str) -> LinkEvent {
+    LinkEvent::Up { cluster: name(cluster) }
+}
+
+fn down(cluster: &str) -> LinkEvent {
+    LinkEvent::Down { cluster: name(cluster) }
+}
+
+fn api() -> ServicePort {
+    ServicePort { service: "shop/api".parse().unwrap(), port: 80 }
+}
+
+/// Links to all others, the import of shop/api, and its export with so many endpoints.
+fn desired(links: &[&str], endpoints: u16) -> Desired {
+    let endpoint = |port| Endpoint { address: ([10, 0, 0, 2], port).into() };
+    let export = Export { port_name: None, endpoints: (1..=endpoints).map(endpoint).collect() };
+    let export = DesiredExport { export, since: SystemTime::UNIX_EPOCH };
+    Desired {
+        exports: if endpoints == 0 { BTreeMap::new() } else { [(api(), export)].into() },
+        imports: [(LISTEN.parse().unwrap(), DesiredImport { service: api(), affinity: Affinity::None })].into(),
+        links: links.iter().map(|link| (name(link), Link::default())).collect(),
+    }
+}
+
+/// Who serves the import.
+fn serving(table: &Table) -> Vec<(&str, u32)> {
+    let import = &table.imports[&LISTEN.parse().unwrap()];
+    import.clusters.iter().map(|(cluster, ready)| (cluster.as_str(), *ready)).collect()
+}
+
+/// Starts a cluster whose streams reach `others`.
+fn start(
+    own: &str,
+    state: &std::path::Path,
+    desired: Desired,
+    channel: Channel,
+    others: &[(&str, &Channel)],
+) -> Cluster {
+    let registry = Written(watch::Sender::new(Arc::new(desired)), watch::Sender::default());
+    let (control, handles) = Control::new(name(own), state.join(own), Box::new(registry.clone()));
+    let to = others.iter().map(|(other, channel)| (name(other), channel.0.clone())).collect();
+    let wire = Arc::new(Wire { own: name(own), to });
+    let (shutdown, mut running) = (CancellationToken::new(), JoinSet::new());
+    running.spawn(control.run(wire, channel.1.unwrap(), shutdown.clone()));
+    Cluster { handles, registry, events: channel.0, shutdown, running }
+}
+
+/// A cluster's events, before the cluster is there.
+struct Channel(mpsc::Sender<LinkEvent>, Option<mpsc::Receiver<LinkEvent>>);
+
+impl Channel {
+    fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(8);
+        Self(sender, Some(receiver))
+    }
+
+    fn sender(&self) -> Self {
+        Self(self.0.clone(), None)
+    }
+}
+
+/// West imports what east exports with two endpoints.
+fn two_clusters(state: &std::path::Path) -> (Cluster, Cluster) {
+    let (west, east) = (Channel::new(), Channel::new());
+    let (to_west, to_east) = (west.sender(), east.sender());
+    let west = start("west", state, desired(&["east"], 0), west, &[("east", &to_east)]);
+    let east = start("east", state, desired(&["west"], 2), east, &[("west", &to_west)]);
+    (west, east)
+}
+
+async fn link(west: &Cluster, east: &Cluster) {
+    west.tell(up("east")).await;
+    east.tell(up("west")).await;
+}
+
+#[tokio::test]
+async fn two_clusters_one_service() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, mut east) = two_clusters(state.path());
+    assert!(serving(&west.handles.table.borrow()).is_empty());
+    link(&west, &east).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+
+    east.registry.0.send_replace(Arc::new(desired(&["west"], 5)));
+    west.table(|table| serving(table) == [("east", 5)]).await;
+    east.registry.0.send_replace(Arc::new(desired(&["west"], 0)));
+    west.table(|table| serving(table).is_empty()).await;
+    east.registry.0.send_replace(Arc::new(desired(&["west"], 1)));
+    west.table(|table| serving(table) == [("east", 1)]).await;
+
+    let synced = |state: &PeerStatus| (state.received, state.sent) == (SyncState::Synced, SyncState::Synced);
+    let status = west.status(|status| status.peers.values().all(synced)).await;
+    assert_eq!(status.peers[&name("east")].imported, 1);
+    assert_eq!(status.imports[0].clusters[&name("east")], 1);
+    let status = east.status(|status| status.peers.values().all(synced)).await;
+    assert_eq!((status.peers[&name("west")].exported, status.exports[0].endpoints), (1, 1));
+    let json = serde_json::to_value(&*status).unwrap();
+    assert_eq!(json["exports"][0]["service"], "shop/api");
+    assert_eq!(json["peers"]["west"]["sent"], "synced");
+}
+
+#[tokio::test]
+async fn a_dead_peer_is_withdrawn_at_once_and_returns_by_what_it_said_before() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, east) = two_clusters(state.path());
+    link(&west, &east).await;
+    let before = west.table(|table| serving(table) == [("east", 2)]).await;
+    east.stop().await;
+    west.tell(down("east")).await;
+    let dead = west.table(|table| serving(table).is_empty()).await;
+    assert_eq!(dead.links, before.links);
+    assert_eq!(west.status(|_| true).await.peers[&name("east")].imported, 1, "kept, not used");
+    // It is up again, but its control has not said a word yet.
+    west.tell(up("east")).await;
+    let back = west.table(|table| serving(table) == [("east", 2)]).await;
+    assert_eq!(back.version, dead.version + 1);
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_from_the_last_good_table() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, east) = two_clusters(state.path());
+    link(&west, &east).await;
+    let before = west.table(|table| serving(table) == [("east", 2)]).await;
+    west.stop().await;
+    east.stop().await;
+
+    let mut west = start("west", state.path(), desired(&["east"], 0), Channel::new(), &[]);
+    let first = west.handles.table.borrow_and_update().clone();
+    assert_eq!(first.version, before.version + 1, "versions grow over a restart");
+    assert!(serving(&first).is_empty(), "no tunnel yet");
+    west.tell(up("east")).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_no_obstacle() {
+    let state = tempfile::tempdir().unwrap();
+    std::fs::create_dir(state.path().join("west")).unwrap();
+    std::fs::write(state.path().join("west/last-good.json"), "{\"format\":1").unwrap();
+    let (mut west, east) = two_clusters(state.path());
+    link(&west, &east).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_bad_peer_delays_no_other() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, east) = two_clusters(state.path());
+    // South floods, and takes nothing of ours.
+    west.registry.0.send_replace(Arc::new(desired(&["east", "south"], 0)));
+    west.table(|table| table.links.len() == 2).await;
+    west.tell(up("south")).await;
+    let (theirs, mut flood) = UnixStream::pair().unwrap();
+    west.tell(LinkEvent::Incoming { cluster: name("south"), stream: theirs }).await;
+    let mut flooding = JoinSet::new();
+    flooding.spawn(async move { while flood.write_all(&[0xff; 4096]).await.is_ok() {} });
+    let status = west.status(|status| status.peers[&name("south")].error.is_some()).await;
+    assert_eq!(status.peers[&name("south")].received, SyncState::Syncing);
+
+    link(&west, &east).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_lost_stream_is_made_again() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, east) = two_clusters(state.path());
+    link(&west, &east).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+    // A stream that ends at once takes the place of east's.
+    let (theirs, _) = UnixStream::pair().unwrap();
+    west.tell(LinkEvent::Incoming { cluster: name("east"), stream: theirs }).await;
+    west.status(|status| status.peers[&name("east")].received == SyncState::Syncing).await;
+    east.registry.0.send_replace(Arc::new(desired(&["west"], 3)));
+    west.table(|table| serving(table) == [("east", 3)]).await;
+}
+
+#[tokio::test]
+async fn a_link_removed_and_made_again_needs_no_new_event() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, east) = two_clusters(state.path());
+    link(&west, &east).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+    west.registry.0.send_replace(Arc::new(desired(&[], 0)));
+    west.table(|table| table.links.is_empty() && serving(table).is_empty()).await;
+    west.registry.0.send_replace(Arc::new(desired(&["east"], 0)));
+    west.table(|table| serving(table) == [("east", 2)]).await;
+}

@@ -25,14 +25,14 @@ pub(crate) async fn send(
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read);
     let first = exports.borrow_and_update().clone();
-    let mut sender = Sender::new(hello, first, Instant::now());
+    let mut sender = Sender::new(hello, first, now());
     loop {
-        while let Some(message) = sender.poll(Instant::now()) {
+        while let Some(message) = sender.poll(now()) {
             put(&mut write, &message).await?;
         }
         tokio::select! {
             changed = exports.changed() => match changed {
-                Ok(()) => sender.update(exports.borrow_and_update().clone(), Instant::now()),
+                Ok(()) => sender.update(exports.borrow_and_update().clone(), now()),
                 Err(_) => return Ok(()),
             },
             answer = reader.next() => {
@@ -40,7 +40,7 @@ pub(crate) async fn send(
                 report(sender.is_synced());
             }
             () = sleep_until(sender.deadline().into()) => {
-                if sender.expired(Instant::now()) {
+                if sender.expired(now()) {
                     return Err(ExchangeError::Silent);
                 }
             }
@@ -85,6 +85,11 @@ async fn step(
 
 async fn put(stream: &mut OwnedWriteHalf, message: &Message) -> Result<(), ExchangeError> {
     Ok(timeout(PATIENCE, frame::write(stream, message)).await.map_err(|_| ExchangeError::Silent)??)
+}
+
+/// The runtime's clock, which is the one that its timers go by.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

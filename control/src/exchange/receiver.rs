@@ -47,6 +47,14 @@ impl Receiver {
         matches!(self.stage, Stage::Synced { .. })
     }
 
+    /// Loses track of the version, as only a faulty receiver does.
+    #[cfg(test)]
+    pub(super) fn forget(&mut self) {
+        if let Stage::Synced { version } = &mut self.stage {
+            *version += 1000;
+        }
+    }
+
     /// Takes the peer's next message.
     ///
     /// # Errors
