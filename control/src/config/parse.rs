@@ -7,7 +7,7 @@ use super::{
     values::{self, EndpointText},
 };
 use crate::{MAX_SERVICE_PORTS, registry::DesiredImport};
-use isthmus_control_api::{ClusterName, Endpoint, Export, Link, PeerAddress, ServiceName, ServicePort};
+use isthmus_control_api::{ClusterName, Endpoint, Export, Link, PeerAddress, ServicePort};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -106,7 +106,7 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
     let mut once = Once::new();
     let mut exports = BTreeMap::new();
     for fields in top.mappings("exports", "exports[]", 0..=MAX_SERVICE_PORTS) {
-        let service = fields.value("service", parsed::<ServiceName>);
+        let service = fields.value("service", values::service);
         let ports = ports(&fields);
         let endpoints = endpoints(&fields, &ports);
         let Some(service) = service else { continue };
@@ -195,7 +195,7 @@ fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<EndpointText> {
 fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<SocketAddr, DesiredImport> {
     let mut imports = BTreeMap::new();
     for fields in top.mappings("imports", "imports[]", 0..=10_000) {
-        let service = fields.value("service", parsed::<ServiceName>);
+        let service = fields.value("service", values::service);
         let port = fields.value("port", values::port);
         let affinity = fields.value("affinity", values::affinity);
         let listen = fields.value("listen", values::listen);

@@ -92,6 +92,11 @@ fn each_mistake_is_named_with_its_place() {
             r#"10:14: exports[0].service: found "shop", expected namespace/name, each a DNS label"#,
         ),
         (
+            "shop/api\n    ports",
+            "isthmus-system/exchange\n    ports",
+            r#"10:14: exports[0].service: found "isthmus-system/exchange" (a reserved namespace), expected namespace/name, each a DNS label"#,
+        ),
+        (
             "clusterset: demo\n",
             "",
             r#"2:1: clusterset: found nothing, expected DNS labels joined by dots, at most 189 bytes"#,

@@ -1,12 +1,15 @@
 //! Texts of the configuration as values: addresses, durations, sizes, words.
 
 use super::{fields::Refused, fields::parsed};
-use isthmus_control_api::{Affinity, TransportChoice};
+use isthmus_control_api::{Affinity, ServiceName, TransportChoice};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     time::Duration,
 };
+
+/// The namespace of what gateways say among themselves.
+const RESERVED: &str = "isthmus-system";
 
 /// An endpoint as it is written: the port is the address's own, or the port's `targetPort`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +20,15 @@ pub(super) enum EndpointText {
 
 pub(super) fn port(text: &str) -> Result<u16, Refused> {
     parsed(text).and_then(|port| if port == 0 { Err(Refused(None)) } else { Ok(port) })
+}
+
+/// A service that one may export and import: not one of our own, which tunnels carry by themselves.
+pub(super) fn service(text: &str) -> Result<ServiceName, Refused> {
+    let service: ServiceName = parsed(text)?;
+    if service.namespace() == RESERVED {
+        return Err(Refused(Some("a reserved namespace")));
+    }
+    Ok(service)
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Refused> {
