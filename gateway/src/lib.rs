@@ -3,7 +3,6 @@
 pub mod admin;
 pub mod balance;
 pub mod close;
-pub mod meter;
 pub mod metrics;
 pub mod record;
 pub mod socket;

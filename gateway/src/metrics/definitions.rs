@@ -281,8 +281,8 @@ const HEADER: &str = "\
 What says how things are at this moment (tunnels, endpoints) is asked of the cores when the scrape comes: a core that does not
 answer within a second is missing in it, and `isthmus_core_silence_seconds` tells.
 
-Labels are bounded. `service` is `namespace/name:port` of what the table has, `peer` a linked cluster, `_local` for streams that
-stay in this cluster, or `_none` for those that found no upstream. At most 1,000 combinations of service, peer and direction are counted apart. When there is no room,
+Labels are bounded. `service` is `namespace/name:port` of what the table has, `peer` a linked cluster, or `_local` for streams
+that stay in this cluster. At most 1,000 combinations of service, peer and direction are counted apart. When there is no room,
 those that are no longer in use are forgotten (their counters start at zero if they come back); if that makes none, further
 ones are counted together as service and peer `_other`, as is what peers ask for and the table does not have. All other labels
 take the words listed below.

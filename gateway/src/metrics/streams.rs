@@ -18,8 +18,6 @@ pub const MOST_FAMILIES: usize = 1_000;
 pub const OTHER: &str = "_other";
 /// The label of streams that stay in their own cluster.
 pub const LOCAL: &str = "_local";
-/// The label of streams that found no upstream.
-pub const NONE: &str = "_none";
 
 /// Which side of a stream this gateway is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,24 +28,13 @@ pub enum Side {
     Ingress,
 }
 
-/// Where the other end of a stream is: the label `peer`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Far {
-    /// It found no upstream.
-    Nowhere,
-    /// In this cluster.
-    Local,
-    /// In a linked one.
-    Cluster(ClusterName),
-}
-
 /// What streams are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamKey {
     /// What the stream is for.
     pub service: ServicePort,
-    /// Where its other end is.
-    pub far: Far,
+    /// The cluster at the other end; `None` if it stays in this one.
+    pub peer: Option<ClusterName>,
     /// Which side this gateway is.
     pub side: Side,
 }
@@ -72,16 +59,6 @@ impl Side {
         match self {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
-        }
-    }
-}
-
-impl Far {
-    /// The linked cluster, if it is there.
-    pub fn cluster(&self) -> Option<&ClusterName> {
-        match self {
-            Self::Cluster(cluster) => Some(cluster),
-            Self::Nowhere | Self::Local => None,
         }
     }
 }
@@ -260,11 +237,10 @@ impl StreamTotals {
 
     /// The label `peer`.
     pub(super) fn peer(&self) -> String {
-        match self.key.as_ref().map(|key| &key.far) {
+        match self.key.as_ref().map(|key| &key.peer) {
             None => OTHER.to_owned(),
-            Some(Far::Nowhere) => NONE.to_owned(),
-            Some(Far::Local) => LOCAL.to_owned(),
-            Some(Far::Cluster(cluster)) => cluster.to_string(),
+            Some(None) => LOCAL.to_owned(),
+            Some(Some(cluster)) => cluster.to_string(),
         }
     }
 }
@@ -275,7 +251,7 @@ mod tests {
 
     fn key(service: &str) -> StreamKey {
         let service = ServicePort { service: service.parse().unwrap(), port: 80 };
-        StreamKey { service, far: Far::Cluster("east".parse().unwrap()), side: Side::Egress }
+        StreamKey { service, peer: Some("east".parse().unwrap()), side: Side::Egress }
     }
 
     #[test]

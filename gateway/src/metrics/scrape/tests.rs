@@ -4,7 +4,7 @@ use crate::{
     close::Closed,
     metrics::{
         reasons::{Bound, DialFailure},
-        streams::{Far, Side, StreamKey},
+        streams::{Side, StreamKey},
     },
     status::{ExtraStatus, merge},
     tunnel::Direction,
@@ -45,7 +45,7 @@ fn latencies_of_a_service_are_summed_over_its_peers() {
     let metrics = Metrics::new(1);
     for peer in ["east", "north"] {
         let service = ServicePort { service: "shop/api".parse().unwrap(), port: 80 };
-        let key = StreamKey { service, far: Far::Cluster(peer.parse().unwrap()), side: Side::Egress };
+        let key = StreamKey { service, peer: Some(peer.parse().unwrap()), side: Side::Egress };
         let streams = metrics.streams(0, &key);
         streams.opened();
         streams.connected(Duration::from_millis(2));
