@@ -30,6 +30,18 @@ impl Failure {
         Self { code: 2, message: message.into() }
     }
 
+    /// What went wrong, for people.
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The process's exit code.
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
     /// Tells people on stderr and scripts by the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         // With stderr gone nobody is left to be told.

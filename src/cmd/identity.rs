@@ -34,10 +34,14 @@ enum Command {
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
-        Command::Init(args) => init::run(args),
-        Command::Trust(args) => trust::run(args),
-        Command::Show(args) => show::run(args),
-        Command::Issue(args) => issue::run(args),
-        Command::Renew(args) => renew::run(args),
-    }
+        Command::Init(args) => args.output.print(&init::report(args)?),
+        Command::Trust(args) => args.output.print(&trust::report(args)?),
+        Command::Show(args) => args.output.print(&show::report(args)?),
+        Command::Issue(args) => args.output.print(&issue::report(args)?),
+        Command::Renew(args) => args.output.print(&renew::report(args)?),
+    }?;
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,11 +23,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "24h")]
     ttl: Duration,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
+/// What `isthmus identity init` made.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     id: String,
     trust_domain: String,
     directory: PathBuf,
@@ -40,11 +41,12 @@ struct Report {
     ttl: Duration,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+/// Does it, and says what was done.
+pub(super) fn report(args: &Args) -> Result<Report, Failure> {
     let domain = TrustDomain::new(args.cluster.clone(), args.clusterset.clone());
     let (directory, authority) = Directory::init(&args.out, domain.clone(), args.ttl, SystemTime::now())?;
     let identity = directory.load()?;
-    let report = Report {
+    Ok(Report {
         id: identity.id().to_string(),
         trust_domain: domain.to_string(),
         bundle: directory.ca_path(),
@@ -53,8 +55,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         directory: args.out.clone(),
         cluster: args.cluster.clone(),
         ttl: args.ttl,
-    };
-    Ok(args.output.print(&report)?)
+    })
 }
 
 impl fmt::Display for Report {

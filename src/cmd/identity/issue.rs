@@ -32,17 +32,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "24h")]
     ttl: Duration,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
+/// The SVID that was written.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     id: String,
     directory: PathBuf,
     not_after: String,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+/// Does it, and says what was done.
+pub(super) fn report(args: &Args) -> Result<Report, Failure> {
     let directory = Directory::new(&args.identity);
     let authority = directory.authority()?.ok_or_else(|| no_authority(&args.identity))?;
     let id = args.id.clone().map_or_else(|| service_account(args, &authority), Ok)?;
@@ -50,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let svid = authority.issue(&id, args.ttl, now)?;
     directory.export(&svid, &args.out)?;
     let not_after = moment(svid.validity()?.not_after);
-    Ok(args.output.print(&Report { id: id.to_string(), directory: args.out.clone(), not_after })?)
+    Ok(Report { id: id.to_string(), directory: args.out.clone(), not_after })
 }
 
 fn service_account(args: &Args, authority: &Authority) -> Result<SpiffeId, Failure> {

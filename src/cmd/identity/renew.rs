@@ -20,18 +20,20 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     ttl: Option<Duration>,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
+/// The SVID that was written.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     id: String,
     serial: String,
     directory: PathBuf,
     not_after: String,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+/// Does it, and says what was done.
+pub(super) fn report(args: &Args) -> Result<Report, Failure> {
     let directory = Directory::new(&args.identity);
     let old = || directory.load_own().map_or(issue::SVID_LIFETIME, |identity| identity.validity().lifetime());
     let svid = directory
@@ -39,13 +41,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .ok_or_else(|| super::issue::no_authority(&args.identity))?;
     directory.write_own(&svid)?;
     let identity = directory.load_own()?;
-    let report = Report {
+    Ok(Report {
         id: identity.id().to_string(),
         serial: identity.serial().to_owned(),
         directory: args.identity.clone(),
         not_after: moment(identity.validity().not_after),
-    };
-    Ok(args.output.print(&report)?)
+    })
 }
 
 impl fmt::Display for Report {

@@ -23,11 +23,12 @@ pub(super) struct Args {
     #[arg(value_name = "DIR")]
     identity: PathBuf,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
+/// An identity, for people and scripts.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     id: String,
     cluster: String,
     clusterset: String,
@@ -52,11 +53,11 @@ struct Bundle {
     remaining_seconds: u64,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+/// Does it, and says what was done.
+pub(super) fn report(args: &Args) -> Result<Report, Failure> {
     let directory = Directory::new(&args.identity);
     let identity = directory.load()?;
-    let report = Report::new(&directory, &identity, directory.warnings()?, SystemTime::now());
-    Ok(args.output.print(&report)?)
+    Ok(Report::new(&directory, &identity, directory.warnings()?, SystemTime::now()))
 }
 
 impl Report {

@@ -20,11 +20,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
+/// The bundle that was taken.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     trust_domain: String,
     bundle: PathBuf,
     certificates: usize,
@@ -33,17 +34,17 @@ struct Report {
     cluster: ClusterName,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+/// Does it, and says what was done.
+pub(super) fn report(args: &Args) -> Result<Report, Failure> {
     let directory = Directory::new(&args.identity);
     let anchors = directory.trust(&args.cluster, &args.bundle)?;
-    let report = Report {
+    Ok(Report {
         trust_domain: anchors.domain().to_string(),
         bundle: directory.bundle_path(&args.cluster),
         certificates: anchors.certificates().count(),
         not_after: anchors.validities().map(|validity| validity.not_after).max().map(moment).unwrap_or_default(),
         cluster: args.cluster.clone(),
-    };
-    Ok(args.output.print(&report)?)
+    })
 }
 
 impl fmt::Display for Report {
