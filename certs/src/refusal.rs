@@ -110,7 +110,7 @@ impl From<&Error> for RefusedHandshake {
         let reason = kind(error);
         let detail = match (reason, error) {
             (HandshakeRefusal::TlsVersion, _) => format!("found {error}, expected TLS 1.3"),
-            (HandshakeRefusal::Alpn, _) => "found no common application protocol, expected isthmus/1 or h2".into(),
+            (HandshakeRefusal::Alpn, _) => "found no application protocol (ALPN) in common, expected one".into(),
             (_, Error::AlertReceived(alert)) => format!("the peer refused with the alert {alert:?}: see its log"),
             _ => error.to_string(),
         };

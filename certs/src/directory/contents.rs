@@ -24,6 +24,8 @@ pub(crate) struct Contents {
     ca: Option<File>,
     ca_key: Option<Mode>,
     bundles: Vec<File>,
+    /// The directories, with their modes.
+    directories: Vec<(PathBuf, Mode)>,
 }
 
 pub(super) struct File {
@@ -49,6 +51,10 @@ impl Contents {
             ca: read_if_there(&path(CA))?,
             ca_key: fs::metadata(path(CA_KEY)).ok().map(|metadata| metadata.mode()),
             bundles: Vec::new(),
+            directories: [directory.path.clone(), path(BUNDLES)]
+                .into_iter()
+                .filter_map(|path| Some((path.clone(), fs::metadata(path).ok()?.mode())))
+                .collect(),
         })
     }
 
@@ -83,8 +89,12 @@ impl Contents {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let ca_key = self.key.path.with_file_name(CA_KEY);
         let keys = [(&self.key.path, Some(self.key.mode)), (&ca_key, self.ca_key)];
-        let open = keys.into_iter().filter_map(|(path, mode)| open_to_others(path, mode?));
-        open.chain(self.issued_by_another()).collect()
+        let read = keys.into_iter().filter_map(|(path, mode)| open_to_others(path, mode?, 0o007, "0600", "read"));
+        let files = [&self.svid].into_iter().chain(&self.ca).chain(&self.bundles).map(|file| (&file.path, file.mode));
+        let places = self.directories.iter().map(|(path, mode)| (path, *mode)).chain(files);
+        let write =
+            places.filter_map(|(path, mode)| open_to_others(path, mode, 0o002, "no write for others", "change"));
+        read.chain(write).chain(self.issued_by_another()).collect()
     }
 
     fn issued_by_another(&self) -> Option<String> {
@@ -97,11 +107,12 @@ impl Contents {
     }
 }
 
-fn open_to_others(path: &Path, mode: Mode) -> Option<String> {
-    let mode = mode & 0o7777;
-    let open = mode & 0o007 != 0;
+/// A complaint if `mode` has any of `bits`, by which every user of this machine can `verb` what is at `path`.
+fn open_to_others(path: &Path, mode: Mode, bits: Mode, expected: &str, verb: &str) -> Option<String> {
+    let (path, mode) = (path.display(), mode & 0o7777);
+    let open = mode & bits != 0;
     open.then(|| {
-        format!("{}: found mode {mode:04o}, expected 0600: every user of this machine can read it", path.display())
+        format!("{path}: found mode {mode:04o}, expected {expected}: every user of this machine can {verb} it")
     })
 }
 

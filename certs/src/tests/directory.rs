@@ -71,6 +71,23 @@ fn keys_are_for_their_owner_alone() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let warnings = directory.warnings().unwrap();
     assert!(warnings[0].contains("svid.key: found mode 0644, expected 0600"), "{warnings:?}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(directory.warnings().unwrap().is_empty(), "its group may read it");
+}
+
+#[test]
+fn what_others_can_change_is_pointed_out() {
+    let (_parent, directory) = fresh("west.demo");
+    trust(&directory, &Cluster::new("east.demo"));
+    for name in ["", "bundles", "bundles/east.pem", "ca.pem"] {
+        let path = directory.path().join(name);
+        let before = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let warnings = directory.warnings().unwrap();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("can change it"), "{warnings:?}");
+        fs::set_permissions(&path, before).unwrap();
+    }
 }
 
 #[test]
