@@ -13,6 +13,7 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
     let ports = &place.env.ports;
     let (tunnel, web, bulk) = (ports.take()?, ports.take()?, ports.take()?);
     let east = config(&Side {
+        place,
         cluster: "east",
         identity: &identities.east,
         tunnel,
@@ -21,6 +22,7 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
         services: exports(place.origin.web, place.origin.bulk.port()),
     });
     let west = config(&Side {
+        place,
         cluster: "west",
         identity: &identities.west,
         tunnel: ports.take()?,
@@ -40,6 +42,7 @@ fn command(place: &Place<'_>, config: &Path) -> Command {
 }
 
 struct Side<'a> {
+    place: &'a Place<'a>,
     cluster: &'a str,
     identity: &'a Path,
     tunnel: u16,
@@ -49,12 +52,15 @@ struct Side<'a> {
 }
 
 fn config(side: &Side<'_>) -> String {
-    let Side { cluster, identity, tunnel, admin, link, services } = side;
-    let identity = identity.display();
+    let Side { place, cluster, identity, tunnel, admin, link, services } = side;
+    // The state's directory is this pair's own, so that it starts from nothing like the peers.
+    let (identity, state, cores) = (identity.display(), format!("{}-{cluster}-state", place.name), place.env.cpus);
     format!(
         "clusterset: bench
 cluster: {cluster}
 identity: {identity}/
+state: {state}/
+cores: {cores}
 tunnel: {{listen: \"127.0.0.1:{tunnel}\"}}
 admin: \"127.0.0.1:{admin}\"
 links:
