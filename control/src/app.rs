@@ -218,11 +218,9 @@ impl Control {
         let desired = self.desired.borrow_and_update().clone();
         self.reconcile_peers(&desired);
         let views: BTreeMap<_, _> = self.peers.iter().map(|(name, peer)| (name.clone(), peer.exports())).collect();
-        let peer_views = self
-            .peers
-            .iter()
-            .zip(views.values())
-            .map(|((name, peer), exports)| (name.clone(), merge::PeerView { up: peer.is_up(), exports }));
+        let peer_views = self.peers.iter().zip(views.values()).map(|((name, peer), exports)| {
+            (name.clone(), merge::PeerView { up: peer.is_up(), exports, stated: peer.stated() })
+        });
         let next = merge::next(&self.table.borrow(), &desired, &peer_views.collect());
         if let Some(table) = next {
             debug!(version = table.version, "table published");
@@ -243,11 +241,14 @@ impl Control {
 
     /// Makes the peers those that the registry wants. One that leaves takes its tasks with it.
     fn reconcile_peers(&mut self, desired: &Desired) {
-        self.peers.retain(|cluster, _| desired.links.contains_key(cluster));
-        for cluster in desired.links.keys() {
+        let stays = |cluster: &ClusterName, peer: &Peer| {
+            desired.links.get(cluster).is_some_and(|link| link.services == *peer.stated())
+        };
+        self.peers.retain(|cluster, peer| stays(cluster, peer));
+        for (cluster, link) in &desired.links {
             if !self.peers.contains_key(cluster) {
                 let kept = self.kept.remove(cluster).unwrap_or_default();
-                let peer = Peer::new(cluster.clone(), Arc::new(kept), self.changed.clone());
+                let peer = Peer::new(cluster.clone(), link.services.clone(), Arc::new(kept), self.changed.clone());
                 self.peers.insert(cluster.clone(), peer);
                 if self.up.contains(cluster) {
                     self.start(cluster);

@@ -13,9 +13,9 @@ mod values;
 
 pub use error::{ConfigError, ConfigErrors, Position};
 
-use crate::registry::DesiredImport;
+use crate::registry::{DesiredImport, DesiredLink};
 use fields::{Fields, Problems};
-use isthmus_control_api::{ClusterName, ClustersetName, Export, Link, PeerAddress, ServicePort};
+use isthmus_control_api::{ClusterName, ClustersetName, Export, PeerAddress, ServicePort};
 use node::{Node, SyntaxError};
 use std::{
     collections::BTreeMap,
@@ -53,7 +53,7 @@ pub struct Config {
     /// Bounds on what the process takes.
     pub limits: Limits,
     /// The clusters to link with.
-    pub links: BTreeMap<ClusterName, Link>,
+    pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What this cluster serves.
     pub exports: BTreeMap<ServicePort, Export>,
     /// What local clients can use, and where.

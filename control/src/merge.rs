@@ -5,7 +5,10 @@ use crate::{
     registry::Desired,
 };
 use isthmus_control_api::{ClusterName, Import, ServicePort, Table};
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 /// A linked cluster, as far as the table is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +17,8 @@ pub struct PeerView<'a> {
     pub up: bool,
     /// What it last said that it exports.
     pub exports: &'a Summaries,
+    /// What the configuration says that it serves: each counts for one endpoint.
+    pub stated: &'a BTreeSet<ServicePort>,
 }
 
 /// The table after `previous`, or `None` if it would say the same.
@@ -31,7 +36,7 @@ pub fn next(previous: &Table, desired: &Desired, peers: &BTreeMap<ClusterName, P
         version: previous.version,
         imports: imports.collect(),
         exports: exports.collect(),
-        links: desired.links.clone(),
+        links: desired.links.iter().map(|(cluster, desired)| (cluster.clone(), desired.link.clone())).collect(),
     };
     (table != *previous).then(|| Table { version: previous.version + 1, ..table })
 }
@@ -53,15 +58,19 @@ pub fn summaries(desired: &Desired) -> Summaries {
 /// The peers that can serve `service` now, with how many endpoints.
 fn ready(service: &ServicePort, peers: &BTreeMap<ClusterName, PeerView<'_>>) -> BTreeMap<ClusterName, u32> {
     let up = peers.iter().filter(|(_, peer)| peer.up);
-    let counts = up.filter_map(|(cluster, peer)| Some((cluster.clone(), peer.exports.get(service)?.ready)));
+    let count = |peer: &PeerView<'_>| match peer.exports.get(service) {
+        Some(summary) => summary.ready,
+        None => u32::from(peer.stated.contains(service)),
+    };
+    let counts = up.map(|(cluster, peer)| (cluster.clone(), count(peer)));
     counts.filter(|(_, ready)| *ready > 0).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::DesiredImport;
-    use isthmus_control_api::{Affinity, Export, Link};
+    use crate::registry::{DesiredImport, DesiredLink};
+    use isthmus_control_api::{Affinity, Export};
 
     fn service(name: &str) -> ServicePort {
         ServicePort { service: name.parse().unwrap(), port: 80 }
@@ -82,13 +91,21 @@ mod tests {
                 ("127.0.0.1:2".parse().unwrap(), import("shop/db")),
             ]
             .into(),
-            links: [("east".parse().unwrap(), Link::default()), ("south".parse().unwrap(), Link::default())].into(),
+            links: [
+                ("east".parse().unwrap(), DesiredLink::default()),
+                ("south".parse().unwrap(), DesiredLink::default()),
+            ]
+            .into(),
         }
     }
 
     fn peers<'a>(of: &[(&str, bool, &'a Summaries)]) -> BTreeMap<ClusterName, PeerView<'a>> {
-        of.iter().map(|(name, up, exports)| (name.parse().unwrap(), PeerView { up: *up, exports })).collect()
+        of.iter()
+            .map(|(name, up, exports)| (name.parse().unwrap(), PeerView { up: *up, exports, stated: &NOTHING }))
+            .collect()
     }
+
+    static NOTHING: BTreeSet<ServicePort> = BTreeSet::new();
 
     fn clusters(table: &Table, listen: &str) -> Vec<(String, u32)> {
         let import = &table.imports[&listen.parse().unwrap()];
@@ -109,6 +126,17 @@ mod tests {
 
         let back = next(&dead, &desired(), &peers(&[("east", true, &east), ("south", true, &south)])).unwrap();
         assert_eq!(back, Table { version: 3, ..first }, "by the summary kept from before");
+    }
+
+    #[test]
+    fn a_peer_that_cannot_tell_serves_what_is_stated() {
+        let (nothing, stated) = (Summaries::new(), [service("shop/api")].into());
+        let peer = |up| [("east".parse().unwrap(), PeerView { up, exports: &nothing, stated: &stated })].into();
+        let table = next(&Table::default(), &desired(), &peer(true)).unwrap();
+        assert_eq!(clusters(&table, "127.0.0.1:1"), [("east".into(), 1)]);
+        assert!(clusters(&table, "127.0.0.1:2").is_empty());
+        let down = next(&table, &desired(), &peer(false)).unwrap();
+        assert!(clusters(&down, "127.0.0.1:1").is_empty());
     }
 
     #[test]

@@ -5,7 +5,14 @@ pub mod file;
 pub use file::FileRegistry;
 
 use isthmus_control_api::{Affinity, ClusterName, Export, Link, ServicePort};
-use std::{collections::BTreeMap, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::SystemTime,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +24,16 @@ pub struct Desired {
     /// What local clients can use, and where.
     pub imports: BTreeMap<SocketAddr, DesiredImport>,
     /// The clusters it is linked with.
-    pub links: BTreeMap<ClusterName, Link>,
+    pub links: BTreeMap<ClusterName, DesiredLink>,
+}
+
+/// A cluster to be linked with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DesiredLink {
+    /// How to reach it.
+    pub link: Link,
+    /// What it serves, where it speaks no exchange to say so itself: then none is tried. Empty: it says so itself.
+    pub services: BTreeSet<ServicePort>,
 }
 
 /// A service port to serve.

@@ -5,8 +5,8 @@ use super::{
     status::{PeerStatus, SyncState, millis},
 };
 use crate::exchange::{ExchangeError, Hello, Receiver, Summaries, driver};
-use isthmus_control_api::ClusterName;
-use std::{io, sync::Arc, time::Duration, time::SystemTime};
+use isthmus_control_api::{ClusterName, ServicePort};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration, time::SystemTime};
 use tokio::{
     net::UnixStream,
     sync::{Notify, watch},
@@ -25,6 +25,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Peer {
     cluster: ClusterName,
+    /// What it serves, where the configuration says so: then nothing is exchanged.
+    stated: BTreeSet<ServicePort>,
     up: bool,
     cell: Arc<Cell>,
     sending: Option<Task>,
@@ -68,10 +70,15 @@ impl Drop for Task {
 
 impl Peer {
     /// A peer that is down, with what is known of it from before.
-    pub(super) fn new(cluster: ClusterName, exports: Arc<Summaries>, changed: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        cluster: ClusterName,
+        stated: BTreeSet<ServicePort>,
+        exports: Arc<Summaries>,
+        changed: Arc<Notify>,
+    ) -> Self {
         let inbound = watch::Sender::new(Inbound { exports, ..Inbound::default() });
         let cell = Arc::new(Cell { inbound, outbound: watch::Sender::default(), changed });
-        Self { cluster, up: false, cell, sending: None, receiving: None }
+        Self { cluster, stated, up: false, cell, sending: None, receiving: None }
     }
 
     /// A tunnel is live: our exports are sent from now on.
@@ -83,6 +90,9 @@ impl Peer {
         exports: watch::Receiver<Arc<Summaries>>,
     ) {
         self.up = true;
+        if !self.stated.is_empty() {
+            return;
+        }
         let sending = keep_sending(self.cluster.clone(), self.cell.clone(), peers, hello, exports);
         self.sending = Some(Task(tasks.spawn(sending)));
     }
@@ -102,6 +112,11 @@ impl Peer {
         self.receiving = Some(Task(tasks.spawn(receiving)));
     }
 
+    /// What the configuration says that it serves.
+    pub(super) fn stated(&self) -> &BTreeSet<ServicePort> {
+        &self.stated
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.up
     }
@@ -113,14 +128,18 @@ impl Peer {
 
     pub(super) fn report(&self, own: &Summaries) -> PeerStatus {
         let (inbound, outbound) = (self.cell.inbound.borrow(), self.cell.outbound.borrow());
+        let state = |synced| match (self.up, self.stated.is_empty()) {
+            (true, false) => SyncState::Stated,
+            (up, _) => SyncState::of(up, synced),
+        };
         PeerStatus {
             up: self.up,
-            received: SyncState::of(self.up, inbound.synced),
-            sent: SyncState::of(self.up, outbound.synced),
+            received: state(inbound.synced),
+            sent: state(outbound.synced),
             last_received_ms: inbound.heard.map(millis),
             last_sent_ms: outbound.answered.map(millis),
-            imported: inbound.exports.len(),
-            exported: own.len(),
+            imported: inbound.exports.len().max(self.stated.len()),
+            exported: if self.stated.is_empty() { own.len() } else { 0 },
             error: inbound.error.clone().or_else(|| outbound.error.clone()),
         }
     }

@@ -65,6 +65,8 @@ pub struct PeerStatus {
 pub enum SyncState {
     /// There is no tunnel.
     Down,
+    /// The peer takes no part: the configuration states what it serves.
+    Stated,
     /// Not all has arrived.
     Syncing,
     /// All has.

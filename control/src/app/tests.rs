@@ -1,8 +1,8 @@
 //! Two clusters' controls, joined by streams that the test makes and breaks.
 
 use super::*;
-use crate::registry::{DesiredExport, DesiredImport};
-use isthmus_control_api::{Affinity, Endpoint, Export, Link, ServicePort};
+use crate::registry::{DesiredExport, DesiredImport, DesiredLink};
+use isthmus_control_api::{Affinity, Endpoint, Export, ServicePort};
 use tokio::io::AsyncWriteExt as _;
 
 const LISTEN: &str = "127.0.0.1:18080";
@@ -97,7 +97,7 @@ fn desired(links: &[&str], endpoints: u16) -> Desired {
     Desired {
         exports: if endpoints == 0 { BTreeMap::new() } else { [(api(), export)].into() },
         imports: [(LISTEN.parse().unwrap(), DesiredImport { service: api(), affinity: Affinity::None })].into(),
-        links: links.iter().map(|link| (name(link), Link::default())).collect(),
+        links: links.iter().map(|link| (name(link), DesiredLink::default())).collect(),
     }
 }
 
@@ -253,6 +253,20 @@ async fn a_lost_stream_is_made_again() {
     west.status(|status| status.peers[&name("east")].received == SyncState::Syncing).await;
     east.registry.0.send_replace(Arc::new(desired(&["west"], 3)));
     west.table(|table| serving(table) == [("east", 3)]).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_no_exchange_serves_what_is_stated() {
+    let state = tempfile::tempdir().unwrap();
+    let mut wanted = desired(&["east"], 1);
+    wanted.links.insert(name("east"), DesiredLink { services: [api()].into(), ..DesiredLink::default() });
+    let mut west = start("west", state.path(), wanted, Channel::new(), &[]);
+    west.tell(up("east")).await;
+    west.table(|table| serving(table) == [("east", 1)]).await;
+    let status = west.status(|status| status.peers[&name("east")].up).await;
+    assert_eq!(status.peers[&name("east")].sent, SyncState::Stated);
+    west.tell(down("east")).await;
+    west.table(|table| serving(table).is_empty()).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use super::{
     fields::{Fields, Once, again, parsed},
     values::{self, EndpointText},
 };
-use crate::{MAX_SERVICE_PORTS, registry::DesiredImport};
+use crate::{
+    MAX_SERVICE_PORTS,
+    registry::{DesiredImport, DesiredLink},
+};
 use isthmus_control_api::{ClusterName, Endpoint, Export, Link, PeerAddress, ServicePort};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -82,7 +85,7 @@ fn limits(top: &Fields<'_>) -> Option<Limits> {
     })
 }
 
-fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, Link> {
+fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, DesiredLink> {
     let mut once = Once::new();
     let mut links = BTreeMap::new();
     for fields in top.mappings("links", "links[]", 0..=256) {
@@ -90,13 +93,15 @@ fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, L
         let endpoints = fields.scalars("endpoints", 1..=16, "host:port, port 1 to 65535", parsed::<PeerAddress>);
         let endpoints = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
         let transport = fields.value("transport", values::transport);
+        let services = fields.scalars("services", 1..=1000, "namespace/name:port", values::service_port);
+        let services = services.into_iter().map(|service| service.value).collect();
         let (Some(cluster), Some(transport)) = (cluster, transport) else { continue };
         if Some(&cluster) == own {
             fields.conflict("cluster", format!("\"{cluster}\", which is this cluster"), "another cluster's id");
         } else if let Some(first) = once.seen_before(cluster.clone(), fields.at_of("cluster")) {
             fields.conflict("cluster", again(&cluster, first), "one link a cluster");
         } else {
-            links.insert(cluster, Link { endpoints, transport });
+            links.insert(cluster, DesiredLink { link: Link { endpoints, transport }, services });
         }
     }
     links

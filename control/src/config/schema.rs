@@ -193,6 +193,13 @@ pub const KEYS: &[Key] = &[
         "What to dial with. `auto` takes the best that both speak.",
     ),
     key(
+        ("links[]", "services"),
+        "a list of 1 to 1000 namespace/name:port",
+        Rule("the peer says so itself"),
+        "[\"shop/api:80\"]",
+        "What the peer serves, if it is no isthmus (an Envoy, say) and cannot tell. Then nothing is exchanged with it.",
+    ),
+    key(
         ("exports[]", "service"),
         SERVICE,
         Required,

@@ -60,6 +60,16 @@ fn a_bare_endpoint_takes_each_ports_target() {
 }
 
 #[test]
+fn a_link_states_what_its_peer_cannot_tell() {
+    let text =
+        WEST.replace("  - cluster: east\n", "  - cluster: east\n    services: [\"shop/api:80\", \"shop/db:5432\"]\n");
+    let services = parse(&text).unwrap().links.into_values().next().unwrap().services;
+    assert_eq!(services.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop/api:80", "shop/db:5432"]);
+    let said = parse(&text.replace("shop/api:80", "shop/api")).unwrap_err();
+    assert!(said.contains(r#"links[0].services[0]: found "shop/api", expected namespace/name:port"#), "{said}");
+}
+
+#[test]
 fn each_mistake_is_named_with_its_place() {
     let cases = [
         ("protocol: TCP", "protocol: TPC", r#"11:46: exports[0].ports[0].protocol: found "TPC", expected TCP"#),

@@ -1,7 +1,7 @@
 //! Texts of the configuration as values: addresses, durations, sizes, words.
 
 use super::{fields::Refused, fields::parsed};
-use isthmus_control_api::{Affinity, ServiceName, TransportChoice};
+use isthmus_control_api::{Affinity, ServiceName, ServicePort, TransportChoice};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
@@ -29,6 +29,11 @@ pub(super) fn service(text: &str) -> Result<ServiceName, Refused> {
         return Err(Refused(Some("a reserved namespace")));
     }
     Ok(service)
+}
+
+pub(super) fn service_port(text: &str) -> Result<ServicePort, Refused> {
+    let (name, number) = text.rsplit_once(':').ok_or(Refused(None))?;
+    Ok(ServicePort { service: service(name)?, port: port(number)? })
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Refused> {

@@ -7,6 +7,8 @@ use prost::Message as _;
 
 /// Fields of a frame and of what it holds: a delta that replaces everything, and room for fields not yet known.
 const MAX_FIELDS: usize = 2 * MAX_SERVICE_PORTS + 64;
+/// The messages of a frame that hold lists: snapshot and delta.
+const LISTS: [u64; 2] = [2, 3];
 /// A port's name is a DNS label.
 const MAX_PORT_NAME: usize = 63;
 /// A refusal is one line.
@@ -141,14 +143,16 @@ impl Message {
 /// Counts the fields before prost makes structures of them: an empty one costs two bytes on the wire and a hundred in memory.
 fn check_fields(bytes: &[u8]) -> Result<(), DecodeError> {
     let mut left = MAX_FIELDS;
-    for body in fields(bytes, &mut left)? {
-        fields(body, &mut left)?;
+    for (number, body) in fields(bytes, &mut left)? {
+        if LISTS.contains(&number) {
+            fields(body, &mut left)?;
+        }
     }
     Ok(())
 }
 
-/// The contents of the length-delimited fields of a message; all its fields are taken off `left`.
-fn fields<'a>(mut bytes: &'a [u8], left: &mut usize) -> Result<Vec<&'a [u8]>, DecodeError> {
+/// The length-delimited fields of a message: numbers and contents. All its fields are taken off `left`.
+fn fields<'a>(mut bytes: &'a [u8], left: &mut usize) -> Result<Vec<(u64, &'a [u8])>, DecodeError> {
     let cut = |bytes: &'a [u8], at: usize| {
         bytes.split_at_checked(at).ok_or(DecodeError::Field("a field longer than its message"))
     };
@@ -169,7 +173,7 @@ fn fields<'a>(mut bytes: &'a [u8], left: &mut usize) -> Result<Vec<&'a [u8]>, De
         let (content, rest) = cut(bytes, length)?;
         bytes = rest;
         if key & 7 == 2 {
-            delimited.push(content);
+            delimited.push((key >> 3, content));
         }
     }
     Ok(delimited)
