@@ -15,6 +15,8 @@ pub(crate) struct Args {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Two clusters on this machine, one service, real traffic, and what happens when things break
+    Demo(cmd::demo::Args),
     /// Make, show and exchange the identities by which clusters know each other
     Identity(cmd::identity::Args),
 }

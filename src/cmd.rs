@@ -1,5 +1,6 @@
 //! The subcommands, and how any of them fails.
 
+pub(crate) mod demo;
 pub(crate) mod identity;
 
 use crate::args::Command;
@@ -8,6 +9,7 @@ use std::{error::Error, io::Write, process::ExitCode};
 /// Runs one subcommand to its end.
 pub(crate) fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Demo(args) => demo::run(&args),
         Command::Identity(args) => identity::run(&args),
     }
 }
@@ -40,6 +42,11 @@ impl Failure {
     #[cfg(test)]
     pub(crate) fn code(&self) -> u8 {
         self.code
+    }
+
+    /// It was ended by a signal: exit code 128 and the signal's number, as shells have it.
+    pub(crate) fn interrupted(message: impl Into<String>, signal: u8) -> Self {
+        Self { code: 128 + signal, message: message.into() }
     }
 
     /// Tells people on stderr and scripts by the exit code.

@@ -1,0 +1,124 @@
+//! wrk, which measures throughput and latency.
+
+use super::{
+    error::{Doing, Error},
+    place::Place,
+    process::Crew,
+};
+use serde::Deserialize;
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A request that takes longer counts as a timeout.
+const TIMEOUT: &str = "2s";
+/// How long wrk may take beyond the time of the measurement.
+const GRACE: Duration = Duration::from_secs(10);
+/// Prints exact figures instead of the rounded ones of wrk's own text.
+const SCRIPT: &str = r#"done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('{"requests":%d,"duration_us":%d,"p50_us":%d,"p90_us":%d,"p99_us":%d,"max_us":%d,' ..
+    '"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}\n', summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(90), latency:percentile(99), latency.max,
+    e.connect, e.read, e.write, e.status, e.timeout))
+end
+"#;
+
+/// The program and its script.
+#[derive(Debug)]
+pub(super) struct Wrk {
+    program: PathBuf,
+    script: PathBuf,
+}
+
+/// What one run of it found.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Figures {
+    /// Requests answered.
+    pub(super) requests: u64,
+    /// How long it really took.
+    pub(super) duration_us: u64,
+    /// Half of the requests took no longer.
+    pub(super) p50_us: u64,
+    /// 90% took no longer.
+    pub(super) p90_us: u64,
+    /// 99% took no longer.
+    pub(super) p99_us: u64,
+    /// None took longer.
+    pub(super) max_us: u64,
+    connect: u64,
+    read: u64,
+    write: u64,
+    status: u64,
+    timeout: u64,
+}
+
+impl Figures {
+    /// Requests that failed, and connections that could not be made.
+    pub(super) fn errors(&self) -> u64 {
+        self.connect + self.read + self.write + self.status + self.timeout
+    }
+
+    /// Requests a second.
+    pub(super) fn rate(&self) -> f64 {
+        if self.duration_us == 0 { 0.0 } else { self.requests as f64 * 1e6 / self.duration_us as f64 }
+    }
+}
+
+impl Wrk {
+    /// Writes the script.
+    pub(super) fn prepare(program: &Path, scratch: &Path) -> Result<Self, Error> {
+        let script = scratch.join("wrk.lua");
+        fs::write(&script, SCRIPT).doing(format!("write {}", script.display()))?;
+        Ok(Self { program: program.to_owned(), script })
+    }
+
+    /// Sends requests to `target` over keep-alive connections as fast as they are answered.
+    pub(super) async fn run(
+        &self,
+        crew: &mut Crew,
+        place: &Place,
+        target: SocketAddr,
+        connections: u32,
+        length: Duration,
+    ) -> Result<Figures, Error> {
+        let mut command = place.command(&self.program);
+        let seconds = length.as_secs().max(1);
+        let threads = connections.min(2);
+        command.arg(format!("-t{threads}")).arg(format!("-c{connections}")).arg(format!("-d{seconds}s"));
+        command.arg("--timeout").arg(TIMEOUT).arg("-s").arg(&self.script).arg(format!("http://{target}/"));
+        parse(&crew.run(command, length + GRACE).await?.ok()?)
+    }
+}
+
+/// Finds the script's line in what wrk printed.
+fn parse(stdout: &str) -> Result<Figures, Error> {
+    let line = stdout.lines().find(|line| line.starts_with('{'));
+    let figures = line.and_then(|line| serde_json::from_str(line).ok());
+    figures.ok_or_else(|| Error::Wrk { found: stdout.chars().take(200).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_the_script_is_read() {
+        let stdout = "Running 1s test @ http://10.0.0.1:80/\n  1 threads and 1 connections\n\
+            {\"requests\":2000,\"duration_us\":500000,\"p50_us\":1,\"p90_us\":2,\"p99_us\":3,\"max_us\":4,\
+            \"connect\":1,\"read\":2,\"write\":3,\"status\":4,\"timeout\":5}\n";
+        let figures = parse(stdout).unwrap();
+        assert_eq!((figures.errors(), figures.max_us), (15, 4));
+        assert!((figures.rate() - 4000.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn anything_else_is_an_error_that_shows_it() {
+        for bad in ["", "unable to connect", "{\"requests\":-1}"] {
+            assert!(parse(bad).unwrap_err().to_string().contains(&format!("{bad:?}")), "{bad}");
+        }
+    }
+}
