@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Demo(cmd::demo::Args),
     /// Make, show and exchange the identities by which clusters know each other
     Identity(cmd::identity::Args),
+    /// Show how a running gateway fares: its links, its services, their endpoints
+    Status(cmd::status::Args),
 }
 
 /// Parses the process's arguments. Help and version are printed here, and end the process.

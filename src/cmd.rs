@@ -2,6 +2,7 @@
 
 pub(crate) mod demo;
 pub(crate) mod identity;
+pub(crate) mod status;
 
 use crate::args::Command;
 use std::{error::Error, io::Write, process::ExitCode};
@@ -11,6 +12,7 @@ pub(crate) fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Identity(args) => identity::run(&args),
+        Command::Status(args) => status::run(&args),
     }
 }
 
@@ -47,6 +49,11 @@ impl Failure {
     /// It was ended by a signal: exit code 128 and the signal's number, as shells have it.
     pub(crate) fn interrupted(message: impl Into<String>, signal: u8) -> Self {
         Self { code: 128 + signal, message: message.into() }
+    }
+
+    /// It was done, and what it found is not well: exit code 3.
+    pub(crate) fn unwell(message: impl Into<String>) -> Self {
+        Self { code: 3, message: message.into() }
     }
 
     /// Tells people on stderr and scripts by the exit code.

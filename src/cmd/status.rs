@@ -1,0 +1,49 @@
+//! `isthmus status`: how a running gateway fares, as its admin address tells.
+
+mod fetch;
+mod render;
+
+use super::Failure;
+use crate::output::Output;
+use isthmus_gateway::status::{LinkWord, Status};
+use render::View;
+use std::time::SystemTime;
+
+/// Arguments of `isthmus status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes:
+  0  the gateway is ready and every link is up
+  1  the gateway could not be asked
+  2  the command line is wrong
+  3  the gateway is not ready, or a link is not up")]
+pub(crate) struct Args {
+    /// The gateway's admin address, as `admin:` of its configuration has it
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15020")]
+    admin: String,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Asks, prints, judges.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let json = runtime.block_on(fetch::get(&args.admin, "/status"))?;
+    let view = View::new(json, &args.admin, SystemTime::now())?;
+    args.output.print(&view)?;
+    problem(&view.status).map_or(Ok(()), |problem| Err(Failure::unwell(problem)))
+}
+
+/// What is not well, in one line.
+fn problem(status: &Status) -> Option<String> {
+    if let Some(reason) = &status.not_ready {
+        return Some(format!("the gateway is not ready: {reason}"));
+    }
+    let not_up = status.links.iter().filter(|link| link.state != LinkWord::Up);
+    let words: Vec<String> = not_up.map(|link| format!("{} is {}", link.cluster, link.state.as_str())).collect();
+    (!words.is_empty()).then(|| format!("not every link is up: {}", words.join(", ")))
+}
+
+#[cfg(test)]
+mod tests;
