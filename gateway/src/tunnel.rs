@@ -17,6 +17,7 @@ use std::{
 };
 
 pub mod driver;
+pub mod h2;
 pub mod mux;
 pub mod open;
 pub mod tls;

@@ -66,6 +66,9 @@ pub enum TunnelEnd {
     /// The peer broke the protocol.
     #[error("protocol: {0}")]
     Protocol(#[from] ProtocolError),
+    /// HTTP/2 failed, or the connection below it.
+    #[error("HTTP/2: {0}")]
+    Http2(#[from] ::h2::Error),
 }
 
 /// A live tunnel of our own transport. Cheap to clone.

@@ -1,0 +1,314 @@
+//! Tunnels over HTTP/2: one CONNECT per stream, as HBONE has it, so that Envoy and ztunnel can be at the other end (docs/hbone.md).
+//!
+//! ```text
+//! stream tasks ──read sockets into chunks──▶ h2 ──frames──▶ gather ──one flush──▶ TLS     (driver)
+//! local sockets ◀──written by stream tasks── h2 ◀──frames── TLS                           (driver)
+//! ```
+//!
+//! In HTTP/2 only the client opens streams, so only the side that dialled does: [`Tunnel::open`] on an accepted tunnel refuses. A
+//! link that carries streams both ways over h2 needs a tunnel dialled by each side.
+//!
+//! Flow control is per stream. The window that all streams of a connection share is set as large as HTTP/2 has it, above what all
+//! stream windows add up to: stalled streams cannot fill it and lock the others out.
+
+use super::{
+    Direction, Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
+    TunnelStatus, TunnelStream, driver::TunnelEnd,
+};
+use http::Uri;
+use isthmus_control_api::ServicePort;
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
+
+pub mod authority;
+mod chunk;
+mod driver;
+mod gather;
+pub mod refusal;
+pub mod request;
+pub mod source;
+mod stream;
+
+use chunk::{Chunk, Pool};
+use driver::Connection;
+pub use driver::Driver;
+use stream::H2Stream;
+
+/// What all streams of a connection may have under way together: the most that HTTP/2 has (RFC 9113 section 6.9.1).
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// What a stream may hold here on its way out. It fills only while the connection itself is slow.
+const SEND_BUFFER: usize = 128 * 1024;
+/// The longest request or answer head.
+const HEADERS: u32 = 16 * 1024;
+/// Streams that the peer opened and reset before they were looked at, and streams that we have reset: beyond so many the peer is
+/// misusing the connection, or is not told apart from one that does.
+const RESETS: usize = 1024;
+/// Services whose authority is kept for the next stream.
+const URIS: usize = 256;
+
+/// How an h2 tunnel is run.
+#[derive(Debug, Clone)]
+pub struct H2Config {
+    /// What a stream may have under way towards us: the most that it holds here when its reader stalls.
+    pub stream_window: u32,
+    /// Streams at the same time, each way. With the stream window it must stay below 2^31, see [`H2Config::checked`].
+    pub max_streams: u32,
+    /// The longest DATA frame that the peer may send, 16 KiB to 16 MiB.
+    pub max_frame: u32,
+}
+
+impl Default for H2Config {
+    /// 4096 streams of 256 KiB: half of what the connection's window allows.
+    fn default() -> Self {
+        Self { stream_window: 256 * 1024, max_streams: 4096, max_frame: 64 * 1024 }
+    }
+}
+
+impl H2Config {
+    /// The same within what HTTP/2 allows, and with so few streams that their windows together stay below the connection's.
+    pub fn checked(&self) -> Self {
+        let stream_window = self.stream_window.clamp(16 * 1024, CONNECTION_WINDOW / 2);
+        let max_streams = self.max_streams.clamp(1, CONNECTION_WINDOW / stream_window);
+        Self { stream_window, max_streams, max_frame: self.max_frame.clamp(16 * 1024, (1 << 24) - 1) }
+    }
+}
+
+/// A live h2 tunnel.
+#[derive(Debug)]
+pub struct H2Tunnel(Rc<Shared>);
+
+/// What the tunnel's handle, driver and streams share.
+#[derive(Debug)]
+struct Shared {
+    direction: Direction,
+    max_streams: usize,
+    /// Opens streams; `None` on an accepted tunnel and while draining.
+    sender: RefCell<Option<h2::client::SendRequest<Chunk>>>,
+    uris: RefCell<HashMap<ServicePort, Uri>>,
+    pool: Rc<Pool>,
+    health: Cell<TunnelHealth>,
+    changed: Notify,
+    rtt: Cell<Option<Duration>>,
+    streams_out: Cell<usize>,
+    streams_in: Cell<usize>,
+    /// Streams have sent, or been given, something since the driver last looked.
+    sent: Cell<bool>,
+    received: Cell<bool>,
+    order: Cell<Order>,
+    driver: RefCell<Option<Waker>>,
+}
+
+/// What the driver has been told to do.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    #[default]
+    Run,
+    Drain,
+    Close,
+}
+
+/// Sets up a tunnel on a connection that this side dialled and that speaks `h2`. It returns once the peer has shown that it does,
+/// however long that takes: the caller bounds it. The driver must be run; when it ends, the tunnel has.
+///
+/// # Errors
+/// The connection ended, or the peer does not speak HTTP/2.
+pub async fn connect<IO>(
+    io: IO,
+    peer: Rc<PeerIdentity>,
+    config: &H2Config,
+) -> Result<(Rc<H2Tunnel>, Driver<IO>), TunnelEnd>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let config = config.checked();
+    let (io, flusher) = gather::gather(io);
+    let (sender, mut connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(config.stream_window)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(config.max_frame)
+        .max_header_list_size(HEADERS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(RESETS)
+        .handshake::<_, Chunk>(io)
+        .await?;
+    let settled = |cx: &mut Context<'_>| {
+        if let Poll::Ready(end) = std::pin::Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(end.map_err(TunnelEnd::from).and(Err(TunnelEnd::PeerClosed)));
+        }
+        if let Poll::Ready(Err(e)) = flusher.poll_flush(cx) {
+            return Poll::Ready(Err(e.into()));
+        }
+        // The first that a server sends are its settings.
+        if flusher.take_read() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    };
+    poll_fn(settled).await?;
+    let shared = Rc::new(Shared::new(Direction::Dialled, &config, Some(sender)));
+    let driver = Driver::new(Connection::Dialled(connection), flusher, shared.clone(), peer, None);
+    Ok((Rc::new(H2Tunnel(shared)), driver))
+}
+
+/// Sets up a tunnel on a connection that the peer dialled and on which it wants to speak `h2`. It returns once the peer has begun to,
+/// however long that takes: the caller bounds it. The driver must be run; when it ends, the tunnel has.
+///
+/// # Errors
+/// The connection ended, or the peer does not speak HTTP/2.
+pub async fn accept<IO>(
+    io: IO,
+    peer: Rc<PeerIdentity>,
+    ingress: Rc<dyn Ingress>,
+    config: &H2Config,
+) -> Result<(Rc<H2Tunnel>, Driver<IO>), TunnelEnd>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let config = config.checked();
+    let (io, flusher) = gather::gather(io);
+    let connection = h2::server::Builder::new()
+        .initial_window_size(config.stream_window)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(config.max_streams)
+        .max_frame_size(config.max_frame)
+        .max_header_list_size(HEADERS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(RESETS)
+        .max_pending_accept_reset_streams(RESETS)
+        .handshake::<_, Chunk>(io)
+        .await?;
+    let shared = Rc::new(Shared::new(Direction::Accepted, &config, None));
+    let driver = Driver::new(Connection::Accepted(connection), flusher, shared.clone(), peer, Some(ingress));
+    Ok((Rc::new(H2Tunnel(shared)), driver))
+}
+
+impl H2Tunnel {
+    /// Waits for the tunnel's health to change.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+}
+
+impl Tunnel for H2Tunnel {
+    fn open(&self, request: &OpenRequest) -> Result<Box<dyn TunnelStream>, Refusal> {
+        let shared = &self.0;
+        shared.may_open()?;
+        let refuse = |reason, message: String| Refusal { reason, message, retry: true };
+        let connect = shared.connect_request(request).map_err(|e| Refusal {
+            retry: false,
+            ..refuse(RefusalReason::NoSuchExport, format!("the request cannot be written: {e}"))
+        })?;
+        let mut sender = shared.sender.borrow_mut();
+        let lost = || refuse(RefusalReason::Draining, "the tunnel takes no new streams".into());
+        let sender = sender.as_mut().ok_or_else(lost)?;
+        // The handle holds one stream that waits for the peer's limit; a second one is not taken.
+        match sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Err(lost()),
+            Poll::Pending => return Err(refuse(RefusalReason::Limit, "the peer takes no more streams".into())),
+        }
+        let (answer, send) = sender.send_request(connect, false).map_err(|_| lost())?;
+        Ok(Box::new(H2Stream::asked(shared.clone(), answer, send)))
+    }
+
+    fn status(&self) -> TunnelStatus {
+        TunnelStatus {
+            transport: Transport::H2,
+            direction: self.0.direction,
+            health: self.0.health.get(),
+            rtt: self.0.rtt.get(),
+            streams_out: self.0.streams_out.get(),
+            streams_in: self.0.streams_in.get(),
+        }
+    }
+
+    fn drain(&self) {
+        self.0.sender.take();
+        if self.0.health.get() != TunnelHealth::Closed {
+            self.0.set_health(TunnelHealth::Draining);
+        }
+        self.0.order(Order::Drain);
+    }
+
+    fn close(&self) {
+        self.0.order(Order::Close);
+    }
+}
+
+impl Shared {
+    fn new(direction: Direction, config: &H2Config, sender: Option<h2::client::SendRequest<Chunk>>) -> Self {
+        Self {
+            direction,
+            max_streams: config.max_streams as usize,
+            sender: RefCell::new(sender),
+            uris: RefCell::default(),
+            pool: Rc::default(),
+            health: Cell::new(TunnelHealth::Live),
+            changed: Notify::new(),
+            rtt: Cell::default(),
+            streams_out: Cell::default(),
+            streams_in: Cell::default(),
+            sent: Cell::default(),
+            received: Cell::default(),
+            order: Cell::default(),
+            driver: RefCell::default(),
+        }
+    }
+
+    fn may_open(&self) -> Result<(), Refusal> {
+        let refuse = |reason, message: &str| Err(Refusal { reason, message: message.into(), retry: true });
+        match self.health.get() {
+            TunnelHealth::Live | TunnelHealth::Unresponsive => {}
+            TunnelHealth::Draining => return refuse(RefusalReason::Draining, "the tunnel is draining"),
+            TunnelHealth::Closed => return refuse(RefusalReason::TunnelLost, "the tunnel has ended"),
+        }
+        if self.direction == Direction::Accepted {
+            return refuse(RefusalReason::Limit, "over HTTP/2 only the side that dialled the tunnel opens streams");
+        }
+        let peers = self.sender.borrow().as_ref().map_or(0, h2::client::SendRequest::current_max_send_streams);
+        if self.streams_out.get() >= self.max_streams.min(peers) {
+            return refuse(RefusalReason::Limit, "the tunnel has as many streams as it may have");
+        }
+        Ok(())
+    }
+
+    fn connect_request(&self, request: &OpenRequest) -> Result<http::Request<()>, http::Error> {
+        let mut uris = self.uris.borrow_mut();
+        let uri = match uris.get(&request.service) {
+            Some(uri) => uri.clone(),
+            None => {
+                let uri = request::uri(request)?;
+                if uris.len() == URIS {
+                    uris.clear();
+                }
+                uris.insert(request.service.clone(), uri.clone());
+                uri
+            }
+        };
+        request::encode(uri, request)
+    }
+
+    fn set_health(&self, health: TunnelHealth) {
+        if self.health.replace(health) != health {
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn order(&self, order: Order) {
+        self.order.set(order);
+        if let Some(waker) = self.driver.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

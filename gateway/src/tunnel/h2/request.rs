@@ -1,0 +1,159 @@
+//! ● A stream's request as an HTTP/2 CONNECT and back (docs/hbone.md).
+
+use super::{authority, refusal, source};
+use crate::tunnel::{OpenRequest, PeerIdentity, Refusal, RefusalReason, Source};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header::FORWARDED};
+
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The `:authority` of a request, as `http` has it; to be kept for other streams to the same service.
+///
+/// # Errors
+/// `http` does not take it. It takes all that there are.
+pub fn uri(request: &OpenRequest) -> Result<Uri, http::Error> {
+    Ok(Uri::try_from(authority::format(&request.service))?)
+}
+
+/// The CONNECT that asks for `request`.
+///
+/// # Errors
+/// A value cannot be a header: a `traceparent` with control characters.
+pub fn encode(uri: Uri, request: &OpenRequest) -> Result<Request<()>, http::Error> {
+    let mut connect = Request::new(());
+    *connect.method_mut() = Method::CONNECT;
+    *connect.uri_mut() = uri;
+    let headers = connect.headers_mut();
+    headers.insert(BAGGAGE, HeaderValue::try_from(source::format_baggage(&request.source.id))?);
+    if let Some(address) = request.source.address {
+        headers.insert(FORWARDED, HeaderValue::try_from(source::format_forwarded(address))?);
+    }
+    if let Some(traceparent) = &request.traceparent {
+        headers.insert(TRACEPARENT, HeaderValue::try_from(traceparent)?);
+    }
+    Ok(connect)
+}
+
+/// What a CONNECT of `peer` asks for. A source that names itself is believed only within the peer's own trust domain.
+///
+/// # Errors
+/// What to refuse it with.
+pub fn decode<B>(connect: &Request<B>, peer: &PeerIdentity) -> Result<OpenRequest, Refusal> {
+    let unknown = |message| Refusal { reason: RefusalReason::NoSuchExport, message, retry: false };
+    if connect.method() != Method::CONNECT {
+        return Err(unknown(format!("method {} is not CONNECT", connect.method())));
+    }
+    let authority = connect.uri().authority().ok_or_else(|| unknown("there is no authority".into()))?;
+    let service = authority::parse(authority.as_str()).map_err(|e| unknown(e.to_string()))?;
+    let headers = connect.headers();
+    let id = text(headers, &BAGGAGE).and_then(source::parse_baggage).unwrap_or_else(|| peer.id.clone());
+    if id.trust_domain() != peer.id.trust_domain() {
+        let message = format!("{} cannot speak for {id}", peer.id);
+        return Err(Refusal { reason: RefusalReason::Denied, message, retry: false });
+    }
+    let address = text(headers, &FORWARDED).and_then(source::parse_forwarded);
+    let traceparent = text(headers, &TRACEPARENT).filter(|text| text.len() <= 128).map(str::to_owned);
+    Ok(OpenRequest { service, source: Source { id, address }, traceparent })
+}
+
+/// The answer that accepts.
+pub fn accepted() -> Response<()> {
+    Response::new(())
+}
+
+/// The answer that refuses.
+pub fn refused(refusal: &Refusal) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = refusal::status(refusal.reason);
+    response.headers_mut().insert(refusal::REASON, refusal::format(refusal));
+    response
+}
+
+/// What an answer says. Every success is one, as RFC 9110 section 9.3.6 has it.
+///
+/// # Errors
+/// It was refused.
+pub fn answer<B>(response: &Response<B>) -> Result<(), Refusal> {
+    if response.status().is_success() { Ok(()) } else { Err(refusal::parse(response.status(), response.headers())) }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isthmus_control_api::ServicePort;
+    use proptest::prelude::*;
+
+    fn peer() -> PeerIdentity {
+        let id = "spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap();
+        PeerIdentity { cluster: "west".parse().unwrap(), id }
+    }
+
+    fn request() -> OpenRequest {
+        OpenRequest {
+            service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+            source: Source {
+                id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(),
+                address: Some("[2001:db8::1]:4711".parse().unwrap()),
+            },
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let request = request();
+        let connect = encode(uri(&request).unwrap(), &request).unwrap();
+        assert_eq!(connect.uri().authority().unwrap(), "api.shop.svc.clusterset.local:80");
+        assert_eq!(decode(&connect, &peer()), Ok(request));
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_speaks_for_itself() {
+        let mut connect = Request::new(());
+        *connect.method_mut() = Method::CONNECT;
+        *connect.uri_mut() = Uri::from_static("api.shop.svc.clusterset.local:80");
+        let read = decode(&connect, &peer()).unwrap();
+        assert_eq!(read.source, Source { id: peer().id, address: None });
+    }
+
+    #[test]
+    fn a_peer_cannot_speak_for_another_trust_domain() {
+        let mut request = request();
+        request.source.id = "spiffe://east.demo/ns/shop/sa/web".parse().unwrap();
+        let connect = encode(uri(&request).unwrap(), &request).unwrap();
+        assert_eq!(decode(&connect, &peer()).unwrap_err().reason, RefusalReason::Denied);
+    }
+
+    #[test]
+    fn only_connect_to_a_service_will_do() {
+        for (method, uri) in [
+            (Method::GET, "http://api.shop.svc.clusterset.local:80/"),
+            (Method::CONNECT, "10.0.0.1:80"),
+            (Method::CONNECT, "/"),
+        ] {
+            let mut connect = Request::new(());
+            *connect.method_mut() = method;
+            *connect.uri_mut() = Uri::from_static(uri);
+            assert_eq!(decode(&connect, &peer()).unwrap_err().reason, RefusalReason::NoSuchExport, "{uri}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics(values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..90), 3)) {
+            let mut connect = Request::new(());
+            *connect.method_mut() = Method::CONNECT;
+            *connect.uri_mut() = Uri::from_static("api.shop.svc.clusterset.local:80");
+            for (name, value) in [BAGGAGE, FORWARDED, TRACEPARENT].into_iter().zip(&values) {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    connect.headers_mut().insert(name, value);
+                }
+            }
+            let _ = decode(&connect, &peer());
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! ● Who a stream is opened for, in the headers that HBONE uses: `forwarded` (RFC 7239) and `baggage` (W3C).
+//!
+//! ztunnel sends `forwarded: for="10.0.0.9:4711"` and a baggage of `k8s.cluster.name`, `k8s.namespace.name`,
+//! `k8s.<workload type>.name`, `service.name` and `service.version`. None of these is an identity, so between isthmus gateways one
+//! more key carries the source's SPIFFE id.
+
+use isthmus_certs::SpiffeId;
+use std::{fmt::Write, net::SocketAddr};
+
+/// Our own key of the baggage.
+const SOURCE_ID: &str = "isthmus.source.id";
+
+/// The `forwarded` header's value for a client's address.
+pub fn format_forwarded(address: SocketAddr) -> String {
+    format!("for=\"{address}\"")
+}
+
+/// The client's address in a `forwarded` header: that of the first element, which is the one nearest to the client. Names that hide
+/// the address (`unknown`, `_hidden`) and addresses without a port count as none.
+pub fn parse_forwarded(value: &str) -> Option<SocketAddr> {
+    let nearest = value.split(',').next()?;
+    nearest.split(';').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        let bare = |value: &str| value.strip_prefix('"')?.strip_suffix('"').map(str::to_owned);
+        let value = value.trim();
+        key.trim().eq_ignore_ascii_case("for").then(|| bare(value).unwrap_or_else(|| value.into()).parse().ok())?
+    })
+}
+
+/// The `baggage` header's value for a source. Its cluster and namespace are repeated under ztunnel's keys, for others to read.
+pub fn format_baggage(id: &SpiffeId) -> String {
+    let cluster = id.trust_domain().split('.').next().unwrap_or_default();
+    let mut baggage = format!("k8s.cluster.name={cluster}");
+    let mut path = id.path().split('/').skip(1);
+    if let (Some("ns"), Some(namespace)) = (path.next(), path.next()) {
+        // Writing to a String cannot fail.
+        let _ = write!(baggage, ",k8s.namespace.name={namespace}");
+    }
+    // Of what a SPIFFE id is made of, baggage allows everything as it is.
+    let _ = write!(baggage, ",{SOURCE_ID}={id}");
+    baggage
+}
+
+/// The source's SPIFFE id in a `baggage` header, if it is there and is one.
+pub fn parse_baggage(value: &str) -> Option<SpiffeId> {
+    value.split(',').find_map(|member| {
+        // Properties may follow a value.
+        let (key, value) = member.split(';').next()?.split_once('=')?;
+        (key.trim() == SOURCE_ID).then(|| value.trim().parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn forwarded_as_others_write_it() {
+        let v4 = Some("10.0.0.9:4711".parse().unwrap());
+        assert_eq!(parse_forwarded("for=\"10.0.0.9:4711\""), v4);
+        assert_eq!(parse_forwarded("for=10.0.0.9:4711"), v4);
+        assert_eq!(parse_forwarded("proto=http; FOR=\"10.0.0.9:4711\" ;host=a, for=192.0.2.1:1"), v4);
+        assert_eq!(parse_forwarded("for=\"[2001:db8::1]:4711\""), Some("[2001:db8::1]:4711".parse().unwrap()));
+        for none in
+            ["", "for", "for=", "for=unknown", "for=\"_hidden\"", "for=10.0.0.9", "by=10.0.0.9:1", "for=\"1.2.3.4:5"]
+        {
+            assert_eq!(parse_forwarded(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn baggage_as_others_write_it() {
+        let id: SpiffeId = "spiffe://west.demo/ns/shop/sa/web".parse().unwrap();
+        let written = format_baggage(&id);
+        let expected =
+            "k8s.cluster.name=west,k8s.namespace.name=shop,isthmus.source.id=spiffe://west.demo/ns/shop/sa/web";
+        assert_eq!(written, expected);
+        assert_eq!(parse_baggage(" isthmus.source.id = spiffe://west.demo/ns/shop/sa/web ; p=1,x=y"), Some(id));
+        let ztunnel = "k8s.cluster.name=c,k8s.namespace.name=n,k8s.deployment.name=d,service.name=s,service.version=v1";
+        for none in ["", "=", "isthmus.source.id", "isthmus.source.id=x", ztunnel] {
+            assert_eq!(parse_baggage(none), None, "{none:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(address: SocketAddr, path in "(/[a-zA-Z0-9_-]{1,9}){0,5}", domain in "[a-z0-9.]{1,20}") {
+            // Zone and flow label are not part of the text form.
+            let address = SocketAddr::new(address.ip(), address.port());
+            prop_assert_eq!(parse_forwarded(&format_forwarded(address)), Some(address));
+            let id: SpiffeId = format!("spiffe://{domain}{path}").parse().unwrap();
+            prop_assert_eq!(parse_baggage(&format_baggage(&id)), Some(id));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}|(for|isthmus.source.id|[;,=\" ]){0,20}") {
+            let _ = parse_forwarded(&text);
+            let _ = parse_baggage(&text);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Tunnels: refusals, limits, stalled readers, drain.
+
+use super::*;
+use std::time::Duration;
+
+#[test]
+fn each_refusal_is_told_as_it_was_meant() {
+    on_a_core(async {
+        let pair = pair(&H2Config::default()).await;
+        for reason in [
+            RefusalReason::Denied,
+            RefusalReason::NoSuchExport,
+            RefusalReason::NoEndpoint,
+            RefusalReason::Timeout,
+            RefusalReason::Limit,
+            RefusalReason::Draining,
+            RefusalReason::TunnelLost,
+        ] {
+            for retry in [true, false] {
+                let refusal = Refusal { reason, message: "says the test".into(), retry };
+                let mut west = pair.west.open(&request()).unwrap();
+                write(&mut west, b"early data that nobody wants").await.unwrap();
+                let (_, mut east) = pair.offers.next().await;
+                east.refuse(&refusal);
+                drop(east);
+                assert_eq!(opened(&mut west).await, Err(refusal));
+            }
+        }
+        assert_eq!((pair.west.status().streams_out, pair.east.status().streams_in), (0, 0));
+    });
+}
+
+#[test]
+fn only_the_side_that_dialled_opens() {
+    on_a_core(async {
+        let pair = pair(&H2Config::default()).await;
+        let refusal = pair.east.open(&request()).err().unwrap();
+        assert!(refusal.retry && refusal.message.contains("dialled"), "{refusal}");
+    });
+}
+
+#[test]
+fn streams_beyond_the_limit_are_refused_until_one_ends() {
+    on_a_core(async {
+        let pair = pair(&H2Config { max_streams: 2, ..H2Config::default() }).await;
+        let (one, _east_one) = pair.stream().await;
+        let _two = pair.stream().await;
+        assert_eq!(pair.west.open(&request()).err().unwrap().reason, RefusalReason::Limit);
+        drop(one);
+        let _three = pair.stream().await;
+    });
+}
+
+#[test]
+fn many_stalled_readers_do_not_lock_a_busy_one_out() {
+    on_a_core(async {
+        let config = H2Config::default();
+        let pair = pair(&config).await;
+        let mut stalled = vec![];
+        for _ in 0..64 {
+            let (west, east) = pair.proxied().await;
+            stalled.push((spawn(fill(west.socket)), east));
+        }
+        // A busy stream moves far more than the stalled ones hold together.
+        let (mut west, mut east) = pair.proxied().await;
+        for _ in 0..2000 {
+            say(&mut west.socket, &[7; 16 * 1024]).await;
+            hear(&mut east.socket, &[7; 16 * 1024]).await;
+        }
+        for (filling, east) in stalled {
+            assert!(!filling.is_finished(), "a stalled stream has taken all");
+            filling.abort();
+            drop(east);
+        }
+    });
+}
+
+/// Writes far more than a stream's window and all socket buffers hold.
+async fn fill(mut socket: tokio::net::UnixStream) {
+    say(&mut socket, &vec![1; 16 * 1024 * 1024]).await;
+}
+
+#[test]
+fn a_stalled_reader_holds_its_window_and_no_more() {
+    on_a_core(async {
+        let config = H2Config { stream_window: 64 * 1024, ..H2Config::default() };
+        let pair = pair(&config).await;
+        let (mut west, _east) = pair.stream().await;
+        // Nobody asks `_east` for anything: what it is sent stays in the tunnel.
+        let mut taken = 0;
+        loop {
+            let write = poll_fn(|cx| match west.poll_write(cx, &[1; 4096]) {
+                Poll::Ready(n) => Poll::Ready(Some(n.unwrap())),
+                Poll::Pending => Poll::Ready(None),
+            });
+            match write.await {
+                Some(n) => taken += n,
+                // Both drivers run until they have nothing more to do: then only the window holds the writer back.
+                None if quiet(&pair).await => break,
+                None => {}
+            }
+        }
+        assert_eq!(taken, 64 * 1024);
+    });
+}
+
+/// Lets everything else run; true once another stream's echo has passed, so that whatever was on its way before has arrived.
+async fn quiet(pair: &Pair) -> bool {
+    let (mut west, mut east) = pair.stream().await;
+    write(&mut west, b"x").await.unwrap();
+    west.finish();
+    read_all(&mut east).await.unwrap();
+    write(&mut east, b"y").await.unwrap();
+    east.finish();
+    read_all(&mut west).await.is_ok()
+}
+
+#[test]
+fn a_draining_tunnel_finishes_its_streams_and_takes_no_more() {
+    on_a_core(async {
+        for west_drains in [true, false] {
+            let pair = pair(&H2Config::default()).await;
+            let (mut west, mut east) = pair.proxied().await;
+            say(&mut west.socket, b"before").await;
+            hear(&mut east.socket, b"before").await;
+            if west_drains {
+                pair.west.drain();
+            } else {
+                pair.east.drain();
+            }
+            while pair.west.status().health == TunnelHealth::Live {
+                pair.west.changed().await;
+            }
+            assert_eq!(pair.west.status().health, TunnelHealth::Draining);
+            assert_eq!(pair.west.open(&request()).err().unwrap().reason, RefusalReason::Draining);
+            say(&mut east.socket, b"after").await;
+            hear(&mut west.socket, b"after").await;
+            drop((west.socket, east.socket));
+            west.copied.await.unwrap().unwrap();
+            east.copied.await.unwrap().unwrap();
+            assert!(matches!(pair.west_end.await.unwrap(), TunnelEnd::Drained));
+            pair.east_end.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_round_trip_is_measured() {
+    on_a_core(async {
+        let pair = pair(&H2Config::default()).await;
+        while pair.west.status().rtt.is_none() || pair.east.status().rtt.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_doubted_and_given_up() {
+    on_a_core(async {
+        let (tunnel, end) = to_foreign(|io| {
+            Box::pin(async move {
+                let mut connection = h2::server::handshake(io).await.unwrap();
+                // It lives until the first stream, and is silent from then on, with the connection open.
+                let first = connection.accept().await;
+                std::future::pending::<()>().await;
+                drop((first, connection));
+            })
+        })
+        .await;
+        let mut stream = tunnel.open(&request()).unwrap();
+        while tunnel.status().health == TunnelHealth::Live {
+            tunnel.changed().await;
+        }
+        assert_eq!(tunnel.status().health, TunnelHealth::Unresponsive);
+        assert!(matches!(end.await.unwrap(), TunnelEnd::Unresponsive));
+        assert_eq!(opened(&mut stream).await.unwrap_err().reason, RefusalReason::TunnelLost);
+    });
+}
