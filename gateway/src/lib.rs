@@ -1,10 +1,29 @@
 //! The data plane: takes bytes from local clients, carries them through tunnels, hands them to local endpoints.
+//!
+//! ```text
+//! listener ─▶ stream (egress) ─▶ balance::locality ─▶ peer ─▶ tunnel ══▶ tunnel ─▶ stream (ingress) ─▶ balance ─▶ upstream
+//! ```
+//!
+//! Start at [`Gateway`]. Where tables come from is not its business: it is given them ([`isthmus_control_api::Table`]).
 
 pub mod admin;
+mod app;
 pub mod balance;
+mod board;
 pub mod close;
+mod core;
+mod exchange;
+mod listener;
+mod meter;
 pub mod metrics;
+mod peer;
 pub mod record;
 pub mod socket;
 pub mod status;
+mod stream;
 pub mod tunnel;
+mod upstream;
+
+pub use app::{Config, Gateway, Handle, Limits, StartError};
+pub use exchange::{Incoming as IncomingExchange, NAMESPACE as RESERVED_NAMESPACE};
+pub use tunnel::driver::MuxConfig;

@@ -1,11 +1,13 @@
 //! Local sockets: non-blocking, with readiness from the core's reactor. Every socket option is set here.
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt},
+    net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, sockopt},
 };
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     task::{Context, Poll, ready},
     time::Duration,
@@ -22,9 +24,7 @@ impl Socket {
     /// # Errors
     /// The reactor cannot take it (out of memory or descriptors).
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        // SAFETY: the AsyncFd owns the descriptor, so it stays open, and the same, as long as it is registered.
-        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE) };
-        Ok(Self(fd?))
+        register(fd, Interest::READABLE | Interest::WRITABLE).map(Self)
     }
 
     /// Reads once; 0 is the end.
@@ -114,4 +114,92 @@ impl Socket {
     pub fn reset_on_close(&self) {
         let _ = sockopt::set_socket_linger(self.0.as_fd(), Some(Duration::ZERO));
     }
+}
+
+/// Takes a descriptor into this core's reactor.
+///
+/// # Errors
+/// The reactor cannot take it.
+pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the AsyncFd owns the descriptor, so it stays open, and the same, as long as it is registered.
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
+}
+
+/// A listener for local clients, one of many on the same port: the kernel spreads connections over the cores' listeners.
+///
+/// Accepted sockets inherit what is set here, which spares a call for each.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = new_socket(address)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    tune_local(&socket)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Connects to a local endpoint.
+///
+/// # Errors
+/// It refuses, or cannot be reached. There is no time limit here: the caller has one.
+pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
+    let socket = new_socket(address)?;
+    tune_local(&socket)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) => return Socket::new(socket),
+        Err(Errno::INPROGRESS) => {}
+        Err(e) => return Err(e.into()),
+    }
+    // An endpoint on this node has mostly answered by now, which spares a turn of the reactor.
+    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+    let ready = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0);
+    let failed = fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP);
+    if ready && !failed {
+        return Socket::new(socket);
+    }
+    let socket = Socket::new(socket)?;
+    socket.connected().await?;
+    Ok(socket)
+}
+
+/// Makes a connection fit for a tunnel.
+///
+/// # Errors
+/// The kernel refuses an option.
+pub fn tune_tunnel(socket: &impl AsFd, round_trip: Option<Duration>) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    // What the kernel holds unsent cannot be overtaken by a small stream's bytes, nor by a PING.
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT)?;
+    // Pacing, as BBR does it, costs more than it brings where the round trip is short.
+    if round_trip.is_some_and(|rtt| rtt < SHORT_PATH) {
+        let _ = sockopt::set_tcp_congestion(socket, "cubic");
+    }
+    Ok(())
+}
+
+/// Connections that the kernel holds until they are accepted; it caps this at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// Unsent bytes in the kernel above which a tunnel's socket is not writable.
+const UNSENT: u32 = 128 * 1024;
+/// Paths with a shorter round trip are within a site.
+const SHORT_PATH: Duration = Duration::from_millis(2);
+/// How long a local connection may be silent before the kernel asks whether the other side is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+fn new_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+fn tune_local(socket: &OwnedFd) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
+    // Not every kernel has it; its default works, too.
+    let _ = sockopt::set_tcp_congestion(socket, "cubic");
+    Ok(())
 }

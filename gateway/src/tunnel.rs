@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
+
 pub mod driver;
 pub mod h2;
 pub mod mux;
@@ -32,6 +34,25 @@ pub trait Tunnel {
 
     /// What it is and how it fares.
     fn status(&self) -> TunnelStatus;
+
+    /// Whether it takes new streams.
+    fn health(&self) -> TunnelHealth {
+        *self.watch().borrow()
+    }
+
+    /// Tells every change of [`Self::health`].
+    fn watch(&self) -> watch::Receiver<TunnelHealth>;
+
+    /// Live streams, of both sides.
+    fn load(&self) -> usize {
+        let status = self.status();
+        status.streams_out + status.streams_in
+    }
+
+    /// Whether this side can open streams on it at all: an HTTP/2 server cannot.
+    fn can_open(&self) -> bool {
+        true
+    }
 
     /// Says goodbye (GOAWAY): no new streams either way; it ends by itself when the last one has.
     fn drain(&self);
@@ -98,6 +119,8 @@ impl Direction {
 /// Whether a tunnel takes new streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TunnelHealth {
+    /// Not yet: the peer has not said HELLO.
+    Starting,
     /// Yes.
     Live,
     /// The peer has not answered for a second: not while others do.

@@ -25,7 +25,7 @@ use std::{
     task::Waker,
     time::{Duration, Instant},
 };
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 mod pump;
 mod stream;
@@ -82,13 +82,12 @@ struct Shared {
     driver: RefCell<Option<Waker>>,
     /// Streams that wait for room in the outgoing buffer, first come first served.
     waiting_for_room: RefCell<VecDeque<Waker>>,
-    health: Cell<TunnelHealth>,
+    health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
     /// The driver's clock, read once each time it runs.
     now: Cell<Instant>,
     closing: Cell<bool>,
     direction: Direction,
-    changed: Notify,
 }
 
 impl MuxTunnel {
@@ -108,26 +107,18 @@ impl MuxTunnel {
             mux: RefCell::new(Mux::new(role, config.settings, config.budget.clone())),
             driver: RefCell::default(),
             waiting_for_room: RefCell::default(),
-            health: Cell::new(TunnelHealth::Draining),
+            health: watch::Sender::new(TunnelHealth::Starting),
             rtt: Cell::default(),
             now: Cell::new(Instant::now()),
             closing: Cell::default(),
             direction,
-            changed: Notify::new(),
         }));
         let driver = Driver::new(tunnel.clone(), handshaken, peer, ingress)?;
         Ok((tunnel, driver))
     }
 
-    /// Waits for the tunnel's health to change.
-    pub async fn changed(&self) {
-        self.0.changed.notified().await;
-    }
-
     fn set_health(&self, health: TunnelHealth) {
-        if self.0.health.replace(health) != health {
-            self.0.changed.notify_waiters();
-        }
+        self.0.health.send_if_modified(|was| std::mem::replace(was, health) != health);
     }
 
     fn wake_driver(&self) {
@@ -158,16 +149,29 @@ impl Tunnel for MuxTunnel {
         TunnelStatus {
             transport: Transport::Tls,
             direction: self.0.direction,
-            health: self.0.health.get(),
+            health: self.health(),
             rtt: self.0.rtt.get(),
             streams_out,
             streams_in,
         }
     }
 
+    fn watch(&self) -> watch::Receiver<TunnelHealth> {
+        self.0.health.subscribe()
+    }
+
+    fn health(&self) -> TunnelHealth {
+        *self.0.health.borrow()
+    }
+
+    fn load(&self) -> usize {
+        let (ours, theirs) = self.0.mux.borrow().live();
+        ours + theirs
+    }
+
     fn drain(&self) {
         self.0.mux.borrow_mut().goaway();
-        if self.0.health.get() != TunnelHealth::Closed {
+        if self.health() != TunnelHealth::Closed {
             self.set_health(TunnelHealth::Draining);
         }
         self.wake_driver();

@@ -4,7 +4,7 @@ use super::{MuxStream, MuxTunnel, StreamState, TunnelEnd};
 use crate::{
     socket::Socket,
     tunnel::{
-        Ingress, PeerIdentity, Refusal, RefusalReason, TunnelHealth, TunnelStream,
+        Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
         mux::{Event, liveness},
         open,
         tls::{Handshaken, Opened, RecordBuffer, TlsError, TrafficKeys, record},
@@ -133,7 +133,7 @@ impl Driver {
                     self.incoming.release_if_empty();
                 }
                 liveness::Verdict::Doubt => {
-                    if self.tunnel.0.health.get() == TunnelHealth::Live {
+                    if self.tunnel.health() == TunnelHealth::Live {
                         self.tunnel.set_health(TunnelHealth::Unresponsive);
                     }
                 }
@@ -245,7 +245,7 @@ impl Driver {
             at = next;
         }
         self.liveness.received(now, active);
-        if self.tunnel.0.health.get() == TunnelHealth::Unresponsive {
+        if self.tunnel.health() == TunnelHealth::Unresponsive {
             self.tunnel.set_health(TunnelHealth::Live);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::MuxTunnel;
 use crate::{
     socket::Socket,
-    tunnel::{Refusal, RefusalReason, StreamError, TunnelHealth, TunnelStream, open},
+    tunnel::{Refusal, RefusalReason, StreamError, Tunnel, TunnelHealth, TunnelStream, open},
 };
 use std::{
     io::IoSlice,
@@ -97,7 +97,7 @@ impl MuxStream {
 
     /// Why the stream cannot go on.
     fn ended(&self) -> StreamError {
-        if self.tunnel.0.health.get() == TunnelHealth::Closed { StreamError::TunnelLost } else { StreamError::Reset }
+        if self.tunnel.health() == TunnelHealth::Closed { StreamError::TunnelLost } else { StreamError::Reset }
     }
 
     /// How many bytes may be sent now. Keeps the waker if none may.

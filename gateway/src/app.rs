@@ -1,0 +1,238 @@
+//! Builds and wires the gateway's parts; the only place that knows them all.
+//!
+//! ```text
+//! control's thread: acceptor of the tunnel port ──▶ core 0 ┐  each core: its own thread, reactor,
+//!                   admin                       ──▶ core 1 ┤  listeners, tunnels, streams
+//!                   table (watch) ─────────────▶ core n ┘
+//! ```
+
+use crate::{
+    board::{Board, Tunnels},
+    core::{Common, Core, Mail},
+    exchange::{self, Exchanges, Incoming},
+    meter::Metrics,
+    peer::TlsConfigs,
+    tunnel::{
+        driver::MuxConfig,
+        mux::{Budget, Settings},
+    },
+};
+use isthmus_certs::IdentityStore;
+use isthmus_control_api::{ClusterName, ClustersetName, Table};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixStream,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::{
+    runtime::LocalRuntime,
+    sync::{Semaphore, mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How a gateway is run. What can change while it runs is in the [`Table`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This cluster.
+    pub cluster: ClusterName,
+    /// Its clusterset.
+    pub clusterset: ClustersetName,
+    /// Where peers dial us; `None`: they do not.
+    pub tunnel_listen: Option<SocketAddr>,
+    /// How many cores to use, at least 1.
+    pub cores: usize,
+    /// Tunnels that each core dials to each link.
+    pub tunnels_per_core: usize,
+    /// The bounds.
+    pub limits: Limits,
+    /// How our own transport is run.
+    pub mux: MuxConfig,
+    /// How long streams may go on after a drain has begun.
+    pub drain: Duration,
+}
+
+/// The gateway's bounds. Each has a counter of what it refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Streams at once.
+    pub connections: usize,
+    /// Streams at once that a peer may open on one tunnel.
+    pub streams_per_tunnel: u32,
+    /// Handshakes under way on the tunnel port.
+    pub handshakes: usize,
+    /// Bytes of credit that all streams together may grant.
+    pub memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 100_000, streams_per_tunnel: 32_768, handshakes: 256, memory: 1 << 30 }
+    }
+}
+
+/// The credit that a stream begins with: what a client may send before its stream is accepted.
+pub const FIRST_WINDOW: u32 = 64 * 1024;
+
+impl MuxConfig {
+    /// Our own transport within `limits`, for a gateway of `cores` cores.
+    pub fn new(limits: &Limits, cores: usize) -> Self {
+        let cores = u16::try_from(cores).unwrap_or(u16::MAX);
+        let settings = Settings { window: FIRST_WINDOW, max_streams: limits.streams_per_tunnel, cores };
+        Self { settings, budget: Arc::new(Budget::new(limits.memory)) }
+    }
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The tunnel port cannot be listened on.
+    #[error("tunnel.listen: cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// TLS cannot be configured.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The system does not give a thread or a reactor.
+    #[error("cannot start a core: {0}")]
+    Core(io::Error),
+}
+
+/// A running gateway.
+pub struct Gateway {
+    common: Arc<Common>,
+    threads: Vec<JoinHandle<()>>,
+    incoming: Option<mpsc::Receiver<Incoming>>,
+    acceptor: Option<TcpListener>,
+}
+
+/// Letters that a core's mailbox holds.
+const MAILBOX: usize = 1024;
+/// Exchanges that wait for control to take them.
+const EXCHANGES: usize = 64;
+
+impl Gateway {
+    /// Starts the cores. Nothing is accepted from peers until [`Self::accept`] runs.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(
+        config: Config,
+        identity: IdentityStore,
+        table: watch::Receiver<Arc<Table>>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let acceptor = config.tunnel_listen.map(|address| {
+            let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
+            listener.map_err(|e| StartError::Listen(address, e))
+        });
+        let acceptor = acceptor.transpose()?;
+        let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..config.cores).map(|_| mpsc::channel(MAILBOX)).unzip();
+        let (exchanges, incoming) = mpsc::channel(EXCHANGES);
+        let common = Arc::new(Common {
+            tls: TlsConfigs::new(&identity, table.clone())?,
+            board: Board::new(config.cores),
+            config,
+            identity,
+            mailboxes,
+            exchanges: Exchanges(exchanges),
+            metrics,
+            draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
+        });
+        let start = |(id, letters)| start_core(id, common.clone(), letters, table.clone());
+        let threads =
+            letters.into_iter().enumerate().map(start).collect::<io::Result<_>>().map_err(StartError::Core)?;
+        Ok(Self { common, threads, incoming: Some(incoming), acceptor })
+    }
+
+    /// Takes peers' connections and gives each to the core that has the fewest, until the gateway drains. Runs on the caller's
+    /// runtime; handshakes are the cores' work.
+    ///
+    /// # Errors
+    /// The listener cannot be registered with the runtime.
+    pub async fn accept(&mut self) -> io::Result<impl Future<Output = ()> + use<>> {
+        let listener = self.acceptor.take().map(tokio::net::TcpListener::from_std).transpose()?;
+        Ok(crate::listener::tunnel::serve(self.common.clone(), listener))
+    }
+
+    /// The exchanges that peers open; once.
+    pub fn take_incoming(&mut self) -> Option<mpsc::Receiver<Incoming>> {
+        self.incoming.take()
+    }
+
+    /// A handle to the running gateway for control and admin.
+    pub fn handle(&self) -> Handle {
+        Handle(self.common.clone())
+    }
+
+    /// Drains: nothing new is taken, streams may finish until the deadline. Returns when the cores have ended.
+    pub async fn drain(self) {
+        self.common.draining.cancel();
+        let ending = self.common.ending.clone();
+        let deadline = tokio::time::sleep(self.common.config.drain);
+        let ended = tokio::task::spawn_blocking(move || {
+            for thread in self.threads {
+                // A core that panicked has said so on stderr; the others still drain.
+                let _ = thread.join();
+            }
+        });
+        tokio::pin!(ended, deadline);
+        tokio::select! {
+            _ = &mut ended => return,
+            () = &mut deadline => ending.cancel(),
+        }
+        let _ = ended.await;
+    }
+}
+
+/// See [`Gateway::handle`].
+#[derive(Clone)]
+pub struct Handle(Arc<Common>);
+
+impl Handle {
+    /// Opens an exchange with a cluster.
+    ///
+    /// # Errors
+    /// There is no tunnel, or it is too busy.
+    pub fn open_exchange(&self, cluster: &ClusterName) -> io::Result<UnixStream> {
+        exchange::open(&self.0.board, &self.0.mailboxes, cluster)
+    }
+
+    /// Which clusters have live tunnels, and every change of it.
+    pub fn tunnels(&self) -> watch::Receiver<Tunnels> {
+        self.0.board.subscribe()
+    }
+
+    /// Ends the drain's patience: what still runs is cut off.
+    pub fn end_now(&self) {
+        self.0.ending.cancel();
+    }
+}
+
+fn start_core(
+    id: usize,
+    common: Arc<Common>,
+    letters: mpsc::Receiver<Mail>,
+    table: watch::Receiver<Arc<Table>>,
+) -> io::Result<JoinHandle<()>> {
+    let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        let runtime: LocalRuntime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let _ = ready.send(Ok(()));
+        runtime.block_on(Core::run(id, common, letters, table));
+    };
+    let thread = std::thread::Builder::new().name(format!("core-{id}")).spawn(run)?;
+    is_ready.recv().map_err(|_| io::Error::other("the core's thread ended"))??;
+    Ok(thread)
+}
+
+/// Handshakes under way at once.
+pub(crate) fn handshake_permits(config: &Config) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(config.limits.handshakes))
+}

@@ -1,0 +1,185 @@
+//! One core: its thread's state, what it is told, and its main loop.
+//!
+//! A core has its own reactor, listeners, tunnels and streams. It shares nothing that is locked on a stream's path: tables are
+//! immutable snapshots, counters are its own, and other cores reach it by its mailbox only.
+
+use crate::{
+    app::Config,
+    balance::Balancer,
+    board::Board,
+    exchange::Exchanges,
+    listener::Listeners,
+    peer::{LinkStates, Links, Peers},
+    stream::{self, Client},
+};
+use isthmus_certs::IdentityStore;
+use isthmus_control_api::{ClusterName, ServicePort, Table};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What a core can be told. A full mailbox refuses: see each sender.
+pub(crate) enum Mail {
+    /// A connection on the tunnel port, to shake hands with.
+    Tunnel(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit),
+    /// A local client that another core has no tunnel for.
+    Client(Client),
+    /// Control's exchange with a cluster: one end of a pair of sockets.
+    Exchange(ClusterName, OwnedFd),
+}
+
+/// What every core has in common.
+pub(crate) struct Common {
+    pub(crate) config: Config,
+    pub(crate) identity: IdentityStore,
+    pub(crate) tls: crate::peer::TlsConfigs,
+    pub(crate) mailboxes: Vec<mpsc::Sender<Mail>>,
+    pub(crate) board: Board,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) metrics: Arc<crate::meter::Metrics>,
+    /// Cancelled when the gateway drains: nothing new is taken then.
+    pub(crate) draining: CancellationToken,
+    /// Cancelled at the drain's deadline: everything ends then.
+    pub(crate) ending: CancellationToken,
+}
+
+/// One core's state.
+pub(crate) struct Core {
+    pub(crate) id: usize,
+    pub(crate) common: Arc<Common>,
+    pub(crate) table: RefCell<Arc<Table>>,
+    pub(crate) peers: Peers,
+    /// What is known of each tunnel that this core dials, by cluster and slot.
+    pub(crate) link_states: RefCell<LinkStates>,
+    pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
+    pub(crate) meters: crate::meter::CoreMeters,
+    /// Streams of clients and endpoints, which a drain waits for.
+    pub(crate) streams: TaskTracker,
+    /// Tunnels' drivers, handshakes and exchanges, which it does not wait for.
+    pub(crate) tasks: TaskTracker,
+    /// Told when the table or a tunnel has changed: what failed a moment ago may do now.
+    pub(crate) changed: Notify,
+    /// Where bytes lie for a moment, between two sockets or before a tunnel has accepted; never across an await.
+    pub(crate) scratch: RefCell<Vec<u8>>,
+    random: Cell<u64>,
+}
+
+/// Bytes of [`Core::scratch`].
+const SCRATCH: usize = 64 * 1024;
+
+impl Core {
+    /// Runs the core until the gateway has drained.
+    pub(crate) async fn run(
+        id: usize,
+        common: Arc<Common>,
+        mut mail: mpsc::Receiver<Mail>,
+        mut table: watch::Receiver<Arc<Table>>,
+    ) {
+        let core = Rc::new(Self::new(id, common));
+        let (mut listeners, mut links) = (Listeners::default(), Links::default());
+        let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
+        core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links);
+        let draining = core.common.draining.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = draining.cancelled() => break,
+                Some(mail) = mail.recv() => core.receive(mail),
+                changed = table.changed() => match changed {
+                    Ok(()) => core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links),
+                    // Control is gone: what it said last stays true.
+                    Err(_) => std::future::pending().await,
+                },
+                _ = tick.tick() => {
+                    core.meters.heartbeat();
+                    listeners.retry(&core);
+                }
+            }
+        }
+        core.drain(listeners, links, mail).await;
+    }
+
+    fn new(id: usize, common: Arc<Common>) -> Self {
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), id);
+        Self {
+            id,
+            meters: common.metrics.core(id),
+            common,
+            table: RefCell::default(),
+            peers: Peers::default(),
+            link_states: RefCell::default(),
+            balancers: RefCell::default(),
+            streams: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+            changed: Notify::new(),
+            scratch: RefCell::new(vec![0; SCRATCH]),
+            random: Cell::new(seed | 1),
+        }
+    }
+
+    /// A number that nobody outside can foresee well enough to matter (xorshift64*).
+    pub(crate) fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {
+        *self.table.borrow_mut() = table.clone();
+        let mut balancers = self.balancers.borrow_mut();
+        balancers.retain(|service, _| table.exports.contains_key(service));
+        for (service, export) in &table.exports {
+            balancers
+                .entry(service.clone())
+                .and_modify(|balancer| balancer.update(&export.endpoints))
+                .or_insert_with(|| Balancer::new(&export.endpoints));
+        }
+        drop(balancers);
+        links.reconcile(self, table);
+        listeners.reconcile(self, table);
+        self.meters.table_applied(table.version);
+        self.changed.notify_waiters();
+    }
+
+    fn receive(self: &Rc<Self>, mail: Mail) {
+        match mail {
+            Mail::Tunnel(socket, from, permit) => crate::peer::accept(self, socket, from, permit),
+            Mail::Client(client) => stream::start(self, client),
+            Mail::Exchange(cluster, socket) => stream::start_exchange(self, cluster, socket),
+        }
+    }
+
+    /// Takes nothing new, lets streams finish, says goodbye to the peers; all of it until the deadline.
+    async fn drain(self: &Rc<Self>, listeners: Listeners, links: Links, mut mail: mpsc::Receiver<Mail>) {
+        listeners.close(self);
+        drop(links);
+        self.peers.drain();
+        self.streams.close();
+        let ending = self.common.ending.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = ending.cancelled() => break,
+                () = self.streams.wait() => break,
+                Some(mail) = mail.recv() => match mail {
+                    Mail::Client(client) => stream::start(self, client),
+                    Mail::Tunnel(..) | Mail::Exchange(..) => {}
+                },
+            }
+        }
+        self.peers.close();
+        self.tasks.close();
+        // Tunnels say close_notify; a peer that does not take it is not waited for.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.tasks.wait()).await;
+    }
+}

@@ -1,0 +1,68 @@
+//! Where control's exchange with its peers enters and leaves the data plane: as byte streams, one a direction and link.
+
+use crate::{board::Board, core::Mail};
+use isthmus_control_api::{ClusterName, ServiceName, ServicePort};
+use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream};
+use tokio::sync::mpsc;
+
+/// The reserved service that carries the exchange. No export can have it: control refuses the namespace.
+pub const NAMESPACE: &str = "isthmus-system";
+
+/// An exchange that a peer has opened.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The peer's cluster, as its certificate proved.
+    pub cluster: ClusterName,
+    /// What it sends, and where to answer. Non-blocking.
+    pub stream: UnixStream,
+}
+
+/// Hands exchanges that peers open to control. Those that it does not take in time are refused.
+#[derive(Debug)]
+pub(crate) struct Exchanges(pub(crate) mpsc::Sender<Incoming>);
+
+/// The service port of the exchange.
+///
+/// # Panics
+/// Never: the name is valid, which a test shows.
+#[expect(clippy::expect_used, reason = "a constant that a test has parsed")]
+pub fn service() -> ServicePort {
+    let service: ServiceName = "isthmus-system/exchange".parse().expect("a valid name");
+    ServicePort { service, port: 1 }
+}
+
+impl Exchanges {
+    /// Hands one to control; the gateway's end of it. `None` if control does not take any more now.
+    pub(crate) fn hand_over(&self, cluster: ClusterName) -> io::Result<Option<OwnedFd>> {
+        let (ours, theirs) = pair()?;
+        Ok(self.0.try_send(Incoming { cluster, stream: theirs }).is_ok().then_some(ours))
+    }
+}
+
+/// Opens an exchange with `cluster`: control's end of it.
+///
+/// # Errors
+/// There is no live tunnel, or the core that has one takes no mail.
+pub(crate) fn open(board: &Board, mailboxes: &[mpsc::Sender<Mail>], cluster: &ClusterName) -> io::Result<UnixStream> {
+    let core = board.core_for(cluster, 0);
+    let core = core.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, format!("no tunnel to {cluster}")))?;
+    let (ours, theirs) = pair()?;
+    let sent = mailboxes[core].try_send(Mail::Exchange(cluster.clone(), ours));
+    sent.map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "the core is busy"))?;
+    Ok(theirs)
+}
+
+fn pair() -> io::Result<(OwnedFd, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    Ok((ours.into(), theirs))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_reserved_name_is_valid() {
+        assert_eq!(super::service().service.namespace(), super::NAMESPACE);
+    }
+}

@@ -1,0 +1,211 @@
+//! From a TCP connection to a live tunnel: the handshake, who the peer is, which protocol, and the tunnel's life.
+
+use crate::{
+    core::Core,
+    stream::Incoming,
+    tunnel::{
+        Direction, Ingress, PeerIdentity, Tunnel,
+        driver::MuxTunnel,
+        tls::{HandshakeError, Handshaken, handshake},
+    },
+};
+use isthmus_certs::{AllowedClusters, HandshakeRefusal, IdentityStore, tls};
+use isthmus_control_api::{ClusterName, Table, TransportChoice};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, sync::watch};
+
+/// Our own protocol's name (ALPN).
+pub(crate) const ISTHMUS: &[u8] = b"isthmus/1";
+/// HTTP/2's name (ALPN, RFC 9113 section 3.1).
+pub(crate) const H2: &[u8] = b"h2";
+
+/// How long a handshake, and the HELLO after it, may take.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// TLS configurations: one for what peers dial, and one for each cluster and transport that is dialled. Certificates are not in
+/// them: each handshake takes those that are current.
+pub(crate) struct TlsConfigs {
+    identity: IdentityStore,
+    server: Arc<rustls::ServerConfig>,
+    /// Taken when a tunnel is dialled, never on a stream's path.
+    clients: Mutex<BTreeMap<(ClusterName, u8), Arc<rustls::ClientConfig>>>,
+}
+
+impl TlsConfigs {
+    /// Configurations for `identity`. Peers must belong to a cluster that the table links with.
+    pub(crate) fn new(identity: &IdentityStore, table: watch::Receiver<Arc<Table>>) -> Result<Self, rustls::Error> {
+        let linked = AllowedClusters::new(move |cluster| table.borrow().links.contains_key(cluster));
+        let server = tls::server_config(identity, linked, &[ISTHMUS, H2])?;
+        Ok(Self { identity: identity.clone(), server, clients: Mutex::default() })
+    }
+
+    fn client(
+        &self,
+        cluster: &ClusterName,
+        choice: TransportChoice,
+    ) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+        let alpn: &[&[u8]] = match choice {
+            TransportChoice::Auto => &[ISTHMUS, H2],
+            TransportChoice::Tls => &[ISTHMUS],
+            TransportChoice::H2 => &[H2],
+        };
+        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = (cluster.clone(), choice as u8);
+        if let Some(config) = clients.get(&key) {
+            return Ok(config.clone());
+        }
+        let config = tls::client_config(&self.identity, cluster, alpn)?;
+        clients.insert(key, config.clone());
+        Ok(config)
+    }
+}
+
+/// Why there is no tunnel.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    /// The address cannot be reached.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The handshake failed.
+    #[error("handshake: {0}")]
+    Handshake(#[from] HandshakeError),
+    /// It took too long.
+    #[error("no answer within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout,
+    /// The peer's certificate does not say who it is. The verifier lets none such through.
+    #[error("{0}")]
+    Identity(String),
+    /// Neither of our protocols was agreed on.
+    #[error("the peer speaks neither isthmus/1 nor h2")]
+    Protocol,
+    /// The connection broke behind the handshake.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl SetupError {
+    /// A word for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Handshake(HandshakeError::Tls(error)) => HandshakeRefusal::from(error).as_str(),
+            Self::Handshake(HandshakeError::TooLong) => HandshakeRefusal::Malformed.as_str(),
+            Self::Handshake(HandshakeError::Io(_)) | Self::Io(_) => "connection",
+            Self::Handshake(HandshakeError::Keys(_)) => HandshakeRefusal::Other.as_str(),
+            Self::Timeout => HandshakeRefusal::Timeout.as_str(),
+            Self::Identity(_) => HandshakeRefusal::BadSvid.as_str(),
+            Self::Protocol => HandshakeRefusal::Alpn.as_str(),
+        }
+    }
+}
+
+/// Shakes hands with a peer that has dialled, and runs the tunnel.
+pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
+    let core_ = core.clone();
+    core.tasks.spawn_local(async move {
+        let core = core_;
+        let tunnel = within(accepted(&core, socket)).await;
+        drop(permit);
+        match tunnel {
+            Ok((tunnel, peer)) => {
+                core.meters.handshake(Direction::Accepted);
+                tunnel.live(&core, &peer).await;
+            }
+            Err(error) => {
+                core.meters.handshake_refused(error.reason());
+                tracing::warn!(%from, reason = error.reason(), %error, "refused a peer");
+            }
+        }
+    });
+}
+
+async fn accepted(core: &Rc<Core>, socket: std::net::TcpStream) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
+    let socket = TcpStream::from_std(socket)?;
+    crate::socket::tune_tunnel(&socket, None)?;
+    let handshaken = handshake::accept(core.common.tls.server.clone(), socket).await?;
+    start(core, handshaken, Direction::Accepted).await
+}
+
+/// Dials a peer: a tunnel that takes streams.
+pub(super) async fn dial(
+    core: &Rc<Core>,
+    cluster: &ClusterName,
+    choice: TransportChoice,
+    address: SocketAddr,
+) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
+    within(async {
+        let begun = std::time::Instant::now();
+        let socket = TcpStream::connect(address).await.map_err(SetupError::Connect)?;
+        crate::socket::tune_tunnel(&socket, Some(begun.elapsed()))?;
+        let config = core.common.tls.client(cluster, choice).map_err(HandshakeError::from)?;
+        let name = tls::server_name(&core.common.identity, cluster).map_err(HandshakeError::from)?;
+        let handshaken = handshake::dial(config, name, socket).await?;
+        let running = start(core, handshaken, Direction::Dialled).await?;
+        core.meters.handshake(Direction::Dialled);
+        Ok(running)
+    })
+    .await
+}
+
+async fn within<T>(setup: impl Future<Output = Result<T, SetupError>>) -> Result<T, SetupError> {
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, setup).await.unwrap_or(Err(SetupError::Timeout))
+}
+
+/// A tunnel with its driver, of whichever transport.
+pub(super) struct Running {
+    pub(super) tunnel: Rc<dyn Tunnel>,
+    driver: std::pin::Pin<Box<dyn Future<Output = String>>>,
+}
+
+async fn start(
+    core: &Rc<Core>,
+    handshaken: Handshaken,
+    direction: Direction,
+) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
+    let who = isthmus_certs::peer_identity(Some(&handshaken.certificates));
+    let (cluster, id) = who.map_err(|e| SetupError::Identity(e.to_string()))?;
+    let peer = Rc::new(PeerIdentity { cluster, id });
+    let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
+    let running = match &handshaken.alpn[..] {
+        ISTHMUS => {
+            let config = &core.common.config.mux;
+            let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
+            Running { tunnel: Rc::new(tunnel), driver: Box::pin(async { driver.run().await.to_string() }) }
+        }
+        _ => return Err(SetupError::Protocol),
+    };
+    Ok((running, peer))
+}
+
+impl Running {
+    /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
+    pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
+        let Self { tunnel, mut driver } = self;
+        core.peers.add(&peer.cluster, tunnel.clone());
+        let mut health = tunnel.watch();
+        let end = loop {
+            tokio::select! {
+                biased;
+                end = &mut driver => break end,
+                Ok(()) = health.changed() => {
+                    let state = *health.borrow_and_update();
+                    core.peers.publish(&peer.cluster, core.id, &core.common.board);
+                    core.changed.notify_waiters();
+                    tracing::info!(cluster = %peer.cluster, ?state, "tunnel");
+                }
+            }
+        };
+        core.peers.remove(&peer.cluster, &tunnel);
+        core.peers.publish(&peer.cluster, core.id, &core.common.board);
+        core.changed.notify_waiters();
+        tracing::info!(cluster = %peer.cluster, %end, "tunnel ended");
+        end
+    }
+}

@@ -1,0 +1,15 @@
+//! One proxied stream, from accept to close.
+//!
+//! ```text
+//! egress:  client ─▶ which service ─▶ which cluster ─▶ open ─▶ copy ─▶ close
+//! ingress: open ─▶ which endpoint ─▶ connect ─▶ copy ─▶ close
+//! ```
+
+mod copy;
+mod egress;
+mod ingress;
+mod local;
+
+pub(crate) use copy::Moved;
+pub(crate) use egress::{Client, start, start_exchange};
+pub(crate) use ingress::Incoming;

@@ -1,0 +1,129 @@
+//! Moving bytes both ways until both have ended, each end's FIN and RST kept apart.
+
+use crate::{
+    close::Closed,
+    socket::Socket,
+    tunnel::{StreamError, TunnelStream},
+};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+/// Moves each way before the other tasks of the core have their turn.
+const ROUNDS: usize = 4;
+
+/// Bytes that were moved.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// From the local socket to the peer.
+    pub(crate) sent: u64,
+    /// From the peer to the local socket.
+    pub(crate) received: u64,
+}
+
+/// Copies between a local socket and a stream until both ways have ended. `socket_ended`: the socket's end was seen before.
+pub(crate) async fn copy(
+    stream: &mut dyn TunnelStream,
+    socket: &Rc<Socket>,
+    socket_ended: bool,
+    moved: &mut Moved,
+) -> Closed {
+    let mut ends = Ends { sent: socket_ended, received: false };
+    if socket_ended {
+        stream.finish();
+    }
+    let result = poll_fn(|cx| ends.poll(cx, stream, socket, moved)).await;
+    match result {
+        Ok(()) => Closed::Fin,
+        Err(StreamError::Socket(_)) => {
+            stream.reset();
+            socket.reset_on_close();
+            Closed::ResetLocal
+        }
+        Err(StreamError::Reset) => {
+            socket.reset_on_close();
+            Closed::ResetPeer
+        }
+        Err(StreamError::TunnelLost) => {
+            socket.reset_on_close();
+            Closed::TunnelLost
+        }
+    }
+}
+
+/// Which ways have ended.
+struct Ends {
+    sent: bool,
+    received: bool,
+}
+
+impl Ends {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut dyn TunnelStream,
+        socket: &Rc<Socket>,
+        moved: &mut Moved,
+    ) -> Poll<Result<(), StreamError>> {
+        let mut again = false;
+        if !self.received {
+            again |= self.receive(cx, stream, socket, moved)?;
+        }
+        if !self.sent {
+            again |= self.send(cx, stream, socket, moved)?;
+        }
+        if self.sent && self.received {
+            return Poll::Ready(Ok(()));
+        }
+        if again {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Whether there may be more at once.
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut dyn TunnelStream,
+        socket: &Rc<Socket>,
+        moved: &mut Moved,
+    ) -> Result<bool, StreamError> {
+        for _ in 0..ROUNDS {
+            let Poll::Ready(sent) = stream.poll_send(cx, socket) else { return Ok(false) };
+            match sent? {
+                0 => {
+                    stream.finish();
+                    self.sent = true;
+                    return Ok(false);
+                }
+                n => moved.sent += n as u64,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether there may be more at once.
+    fn receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut dyn TunnelStream,
+        socket: &Rc<Socket>,
+        moved: &mut Moved,
+    ) -> Result<bool, StreamError> {
+        for _ in 0..ROUNDS {
+            let Poll::Ready(received) = stream.poll_receive(cx, socket) else { return Ok(false) };
+            match received? {
+                0 => {
+                    socket.finish();
+                    self.received = true;
+                    return Ok(false);
+                }
+                n => moved.received += n as u64,
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,298 @@
+//! The client's side: which service, which cluster, open, and copy.
+
+use super::{
+    copy::{self, Moved},
+    local,
+};
+use crate::{
+    balance::locality::{self, Candidates, Choice},
+    close::Closed,
+    core::{Core, Mail},
+    meter::{Direction, StreamMeter},
+    socket::Socket,
+    tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelStream},
+    upstream,
+};
+use isthmus_control_api::{ClusterName, Import, ServicePort};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc::error::TrySendError;
+
+/// Bytes of a client that are kept until its stream is accepted, so that another cluster can be tried with nothing lost.
+const EARLY: usize = 64 * 1024;
+/// How long a stream waits for a tunnel, where there is none: a lost one is mostly replaced within this.
+const WAIT_FOR_TUNNEL: Duration = Duration::from_secs(2);
+/// How long the peer may take to answer an OPEN: longer than it may try endpoints.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A local client's connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Non-blocking.
+    pub(crate) socket: OwnedFd,
+    /// The listener that it came in on.
+    pub(crate) listen: SocketAddr,
+    /// Where it came from.
+    pub(crate) from: Option<SocketAddr>,
+    /// Whether it has been moved from another core already.
+    pub(crate) moved: bool,
+}
+
+/// Serves a client, within the limit of connections.
+pub(crate) fn start(core: &Rc<Core>, client: Client) {
+    let limit = core.common.config.limits.connections / core.common.mailboxes.len().max(1);
+    if core.streams.len() >= limit {
+        core.meters.refused_at_bound("connections");
+        reset(client.socket);
+        return;
+    }
+    core.streams.spawn_local(serve(core.clone(), client));
+}
+
+/// Serves control's exchange with a cluster.
+pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, socket: OwnedFd) {
+    let core_ = core.clone();
+    core.tasks.spawn_local(async move {
+        let core = core_;
+        let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
+        let mut early = Early::default();
+        let request = request(&core, crate::exchange::service(), None);
+        match open(&core, &cluster, &request, &socket, &mut early).await {
+            Ok(mut stream) => {
+                let mut moved = Moved::default();
+                copy::copy(&mut *stream, &socket, early.ended, &mut moved).await;
+            }
+            Err(error) => tracing::debug!(%cluster, %error, "cannot open the exchange"),
+        }
+    });
+}
+
+fn reset(socket: OwnedFd) {
+    let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+}
+
+/// What a client has sent before its stream was accepted.
+#[derive(Default)]
+struct Early {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+async fn serve(core: Rc<Core>, client: Client) {
+    let Some(import) = core.table.borrow().imports.get(&client.listen).cloned() else {
+        // The listener went away while the client was in its queue.
+        reset(client.socket);
+        return;
+    };
+    let from = client.from;
+    let Some(socket) = stay_or_move(&core, &import, client) else { return };
+    let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
+    let mut meter = core.meters.stream(Direction::Egress, import.service.clone(), from);
+    let closed = Egress { core: &core, import: &import, socket: &socket, meter: &mut meter }.run(from).await;
+    if closed != Closed::Fin {
+        socket.reset_on_close();
+    }
+    meter.close(closed);
+}
+
+/// Moves the client to a core that has a tunnel, where this one has none and only a tunnel will do.
+fn stay_or_move(core: &Core, import: &Import, client: Client) -> Option<OwnedFd> {
+    let here =
+        local_endpoints(core, &import.service) > 0 || import.clusters.keys().any(|name| core.peers.is_live(name));
+    if here || client.moved {
+        return Some(client.socket);
+    }
+    let there = import.clusters.keys().find_map(|name| core.common.board.core_for(name, core.random()));
+    let Some(there) = there.filter(|&there| there != core.id) else { return Some(client.socket) };
+    match core.common.mailboxes[there].try_send(Mail::Client(Client { moved: true, ..client })) {
+        Ok(()) => None,
+        Err(TrySendError::Full(Mail::Client(client)) | TrySendError::Closed(Mail::Client(client))) => {
+            Some(client.socket)
+        }
+        Err(_) => None,
+    }
+}
+
+fn local_endpoints(core: &Core, service: &ServicePort) -> u32 {
+    let balancers = core.balancers.borrow();
+    balancers.get(service).map_or(0, |balancer| u32::try_from(balancer.len()).unwrap_or(u32::MAX))
+}
+
+fn request(core: &Core, service: ServicePort, from: Option<SocketAddr>) -> OpenRequest {
+    let id = core.common.identity.current().id().clone();
+    OpenRequest { service, source: Source { id, address: from }, traceparent: None }
+}
+
+/// One client being served.
+struct Egress<'a> {
+    core: &'a Rc<Core>,
+    import: &'a Import,
+    socket: &'a Rc<Socket>,
+    meter: &'a mut StreamMeter,
+}
+
+/// Where to try next.
+enum Next {
+    Local,
+    Cluster(ClusterName),
+    Nowhere,
+}
+
+impl Egress<'_> {
+    /// Tries one upstream after the other until one accepts, then copies.
+    async fn run(&mut self, from: Option<SocketAddr>) -> Closed {
+        let request = request(self.core, self.import.service.clone(), from);
+        let (mut early, mut tried) = (Early::default(), locality::Tried::default());
+        let deadline = Instant::now() + WAIT_FOR_TUNNEL;
+        let mut last = None;
+        loop {
+            let refusal = match self.next(&mut tried) {
+                Next::Local => match upstream::connect(self.core, &self.import.service, self.meter).await {
+                    Ok(endpoint) => return self.copy_local(&endpoint, early).await,
+                    Err(refusal) => refusal,
+                },
+                Next::Cluster(cluster) => {
+                    self.meter.peer(&cluster);
+                    match open(self.core, &cluster, &request, self.socket, &mut early).await {
+                        Ok(stream) => return self.copy(stream, early).await,
+                        Err(OpenFailed::Client) => return Closed::ResetLocal,
+                        Err(OpenFailed::Refused(refusal)) => refusal,
+                    }
+                }
+                Next::Nowhere if last.is_none() && self.change_before(deadline).await => continue,
+                Next::Nowhere => return Closed::Refused(last.unwrap_or(RefusalReason::NoEndpoint)),
+            };
+            tracing::debug!(service = %self.import.service, %refusal, "refused");
+            if !refusal.retry {
+                return Closed::Refused(refusal.reason);
+            }
+            self.meter.retry();
+            last = Some(refusal.reason);
+        }
+    }
+
+    fn next(&self, tried: &mut locality::Tried) -> Next {
+        // The table may have changed since the client came: what is ready now counts.
+        let table = self.core.table.borrow();
+        let clusters = table.imports.values().find(|import| import.service == self.import.service);
+        let candidates = Candidates {
+            affinity: self.import.affinity,
+            local: local_endpoints(self.core, &self.import.service),
+            clusters: clusters.map_or(&self.import.clusters, |import| &import.clusters),
+        };
+        let Some(choice) =
+            locality::choose(&candidates, |name| self.core.peers.is_live(name), tried, self.core.random())
+        else {
+            return Next::Nowhere;
+        };
+        tried.insert(&choice);
+        match choice {
+            Choice::Local => Next::Local,
+            Choice::Cluster(name) => Next::Cluster(name.clone()),
+        }
+    }
+
+    /// Waits for the table or a tunnel to change; false at the deadline.
+    async fn change_before(&self, deadline: Instant) -> bool {
+        tokio::time::timeout_at(deadline.into(), self.core.changed.notified()).await.is_ok()
+    }
+
+    async fn copy(&mut self, mut stream: Box<dyn TunnelStream>, early: Early) -> Closed {
+        self.meter.connected();
+        self.meter.moved.sent = early.bytes.len() as u64;
+        let ended = early.ended;
+        drop(early);
+        let closed = copy::copy(&mut *stream, self.socket, ended, &mut self.meter.moved).await;
+        self.meter.first_byte(stream.first_byte());
+        closed
+    }
+
+    async fn copy_local(&mut self, endpoint: &upstream::Connected, early: Early) -> Closed {
+        self.meter.connected();
+        local::copy(self.core, (self.socket, &endpoint.socket), early.bytes, early.ended, &mut self.meter.moved).await
+    }
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug, thiserror::Error)]
+enum OpenFailed {
+    /// The client has gone.
+    #[error("the client has gone")]
+    Client,
+    /// The peer, or the lack of a tunnel.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Opens a stream to `cluster`. What the client sends meanwhile goes along, and is kept in `early` in case it is refused.
+async fn open(
+    core: &Core,
+    cluster: &ClusterName,
+    request: &OpenRequest,
+    socket: &Socket,
+    early: &mut Early,
+) -> Result<Box<dyn TunnelStream>, OpenFailed> {
+    let mut stream = core.peers.open(cluster, request)?;
+    let mut sent = 0;
+    let opened = poll_fn(|cx| poll_open(cx, core, &mut *stream, socket, early, &mut sent));
+    match tokio::time::timeout(OPEN_TIMEOUT, opened).await {
+        Ok(result) => result?,
+        Err(_) => {
+            let message = format!("{cluster} did not answer within {} s", OPEN_TIMEOUT.as_secs());
+            return Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into());
+        }
+    }
+    // All of it fits the credit that a stream begins with, so that nothing can be left here; see docs/wire.md.
+    let mut rest = sent;
+    poll_fn(|cx| {
+        while rest < early.bytes.len() {
+            match std::task::ready!(stream.poll_write(cx, &early.bytes[rest..])) {
+                Ok(n) => rest += n,
+                // The copy reports it.
+                Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+    Ok(stream)
+}
+
+fn poll_open(
+    cx: &mut Context<'_>,
+    core: &Core,
+    stream: &mut dyn TunnelStream,
+    socket: &Socket,
+    early: &mut Early,
+    sent: &mut usize,
+) -> Poll<Result<(), OpenFailed>> {
+    loop {
+        while *sent < early.bytes.len() {
+            match stream.poll_write(cx, &early.bytes[*sent..]) {
+                Poll::Ready(Ok(n)) => *sent += n,
+                // What became of the stream, its answer tells.
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        if let Poll::Ready(answer) = stream.poll_opened(cx) {
+            return Poll::Ready(answer.map_err(OpenFailed::from));
+        }
+        let room = EARLY - early.bytes.len();
+        if early.ended || room == 0 {
+            return Poll::Pending;
+        }
+        let mut scratch = core.scratch.borrow_mut();
+        match socket.poll_recv(cx, &mut scratch[..room]) {
+            Poll::Ready(Ok(0)) => early.ended = true,
+            Poll::Ready(Ok(n)) => early.bytes.extend_from_slice(&scratch[..n]),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(OpenFailed::Client)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The service's side: which endpoint, connect, and copy.
+
+use super::copy::{self, Moved};
+use crate::{
+    core::Core,
+    exchange,
+    meter::Direction,
+    socket::Socket,
+    tunnel::{Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, TunnelStream},
+    upstream,
+};
+use std::rc::{Rc, Weak};
+
+/// Takes the streams that peers open on a core. It does not keep the core alive: tunnels hold it, and the core holds them.
+pub(crate) struct Incoming(pub(crate) Weak<Core>);
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Incoming")
+    }
+}
+
+impl Ingress for Incoming {
+    fn incoming(&self, peer: &Rc<PeerIdentity>, request: OpenRequest, stream: Box<dyn TunnelStream>) {
+        let Some(core) = self.0.upgrade() else { return };
+        let peer = peer.clone();
+        if request.service.service.namespace() == exchange::NAMESPACE {
+            core.tasks.clone().spawn_local(serve_exchange(core, peer, request, stream));
+        } else {
+            core.streams.clone().spawn_local(serve(core, peer, request, stream));
+        }
+    }
+}
+
+async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
+    let mut meter = core.meters.stream(Direction::Ingress, request.service.clone(), request.source.address);
+    meter.peer(&peer.cluster);
+    meter.source(&peer, &request);
+    let closed = match upstream::connect(&core, &request.service, &mut meter).await {
+        Ok(endpoint) => {
+            meter.connected();
+            stream.accept();
+            let closed = copy::copy(&mut *stream, &endpoint.socket, false, &mut meter.moved).await;
+            meter.first_byte(None);
+            closed
+        }
+        Err(refusal) => {
+            tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
+            stream.refuse(&refusal);
+            crate::close::Closed::Refused(refusal.reason)
+        }
+    };
+    // The stream first: what it still has to tell its peer goes out with what is queued.
+    drop(stream);
+    meter.close(closed);
+}
+
+async fn serve_exchange(
+    core: Rc<Core>,
+    peer: Rc<PeerIdentity>,
+    request: OpenRequest,
+    mut stream: Box<dyn TunnelStream>,
+) {
+    let refused = |reason, message: &str| Refusal { reason, message: message.into(), retry: false };
+    if request.service != exchange::service() {
+        return stream.refuse(&refused(RefusalReason::NoSuchExport, "no such reserved service"));
+    }
+    let ours = core.common.exchanges.hand_over(peer.cluster.clone()).ok().flatten();
+    let Some(Ok(socket)) = ours.map(Socket::new) else {
+        return stream.refuse(&refused(RefusalReason::Limit, "control takes no more exchanges now"));
+    };
+    stream.accept();
+    copy::copy(&mut *stream, &Rc::new(socket), false, &mut Moved::default()).await;
+}

@@ -1,0 +1,72 @@
+//! A stream that stays in its cluster: from one local socket to another, with no tunnel.
+
+use super::copy::Moved;
+use crate::{close::Closed, core::Core, socket::Socket};
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll, ready},
+};
+
+/// One way of a local stream: bytes read that the other socket has not taken yet, and whether the reading side has ended.
+#[derive(Default)]
+struct Way {
+    waiting: Vec<u8>,
+    at: usize,
+    ended: bool,
+    done: bool,
+    moved: u64,
+}
+
+/// Copies between the client and the endpoint until both ways have ended. `early`: bytes of the client that were read before;
+/// `client_ended`: its end was seen as well.
+pub(crate) async fn copy(
+    core: &Core,
+    (client, endpoint): (&Socket, &Socket),
+    early: Vec<u8>,
+    client_ended: bool,
+    moved: &mut Moved,
+) -> Closed {
+    let mut up = Way { waiting: early, ended: client_ended, ..Way::default() };
+    let mut down = Way::default();
+    up.moved = up.waiting.len() as u64;
+    let result = poll_fn(|cx| {
+        let first = up.poll(cx, core, client, endpoint)?;
+        let second = down.poll(cx, core, endpoint, client)?;
+        if first.is_ready() && second.is_ready() { Poll::Ready(Ok::<_, io::Error>(())) } else { Poll::Pending }
+    })
+    .await;
+    *moved = Moved { sent: up.moved, received: down.moved };
+    match result {
+        Ok(()) => Closed::Fin,
+        Err(_) => {
+            // Which of the two failed makes no difference: the other one must not see a clean end.
+            client.reset_on_close();
+            endpoint.reset_on_close();
+            Closed::ResetLocal
+        }
+    }
+}
+
+impl Way {
+    fn poll(&mut self, cx: &mut Context<'_>, core: &Core, from: &Socket, to: &Socket) -> Poll<io::Result<()>> {
+        while !self.done {
+            while self.at < self.waiting.len() {
+                self.at += ready!(to.poll_send(cx, &self.waiting[self.at..]))?;
+            }
+            (self.waiting, self.at) = (Vec::new(), 0);
+            if self.ended {
+                to.finish();
+                self.done = true;
+                break;
+            }
+            let mut scratch = core.scratch.borrow_mut();
+            let n = ready!(from.poll_recv(cx, &mut scratch))?;
+            self.ended = n == 0;
+            self.moved += n as u64;
+            let sent = if n > 0 { to.try_send(&scratch[..n]) } else { 0 };
+            self.waiting.extend_from_slice(&scratch[sent..n]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,115 @@
+//! Opens local endpoints: chooses, connects, and tries another one while nothing is lost.
+
+use crate::{
+    balance::{Pick, Tried},
+    core::Core,
+    meter::StreamMeter,
+    socket::{self, Socket},
+    tunnel::{Refusal, RefusalReason},
+};
+use isthmus_control_api::ServicePort;
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// How long an endpoint may take to accept a connection: a lost SYN is sent again after one second.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// A connection to an endpoint. Dropping it tells the balancer that its stream is over.
+pub(crate) struct Connected {
+    pub(crate) socket: Rc<Socket>,
+    _lease: Lease,
+}
+
+/// An endpoint that a stream has picked: in flight until this is dropped.
+struct Lease {
+    core: Rc<Core>,
+    service: ServicePort,
+    pick: Option<Pick>,
+}
+
+impl Lease {
+    /// Picks an endpoint that is not in `tried`, and notes it there.
+    fn take(core: &Rc<Core>, service: &ServicePort, tried: &mut Tried) -> Option<(Self, SocketAddr)> {
+        let random = core.random();
+        let pick = core.balancers.borrow_mut().get_mut(service)?.pick(Instant::now(), random, tried)?;
+        tried.insert(&pick);
+        let address = pick.address;
+        Some((Self { core: core.clone(), service: service.clone(), pick: Some(pick) }, address))
+    }
+
+    fn connected(&self, took: Duration) {
+        if let (Some(pick), Some(balancer)) = (&self.pick, self.core.balancers.borrow_mut().get_mut(&self.service)) {
+            balancer.connected(pick, took, Instant::now());
+        }
+    }
+
+    fn failed(mut self) {
+        if let (Some(pick), Some(balancer)) =
+            (self.pick.take(), self.core.balancers.borrow_mut().get_mut(&self.service))
+        {
+            balancer.failed(pick, Instant::now());
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let (Some(pick), Some(balancer)) =
+            (self.pick.take(), self.core.balancers.borrow_mut().get_mut(&self.service))
+        {
+            balancer.released(pick);
+        }
+    }
+}
+
+/// Connects to an endpoint of `service`, trying others where one fails.
+///
+/// # Errors
+/// The service is not exported here, or none of the endpoints tried took the connection.
+pub(crate) async fn connect(
+    core: &Rc<Core>,
+    service: &ServicePort,
+    meter: &mut StreamMeter,
+) -> Result<Connected, Refusal> {
+    if !core.balancers.borrow().contains_key(service) {
+        let message = format!("{service} is not exported by {}", core.common.config.cluster);
+        return Err(Refusal { reason: RefusalReason::NoSuchExport, message, retry: true });
+    }
+    let (mut tried, mut last) = (Tried::default(), None);
+    while let Some((lease, address)) = Lease::take(core, service, &mut tried) {
+        let start = Instant::now();
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, socket::connect(address));
+        match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(socket) => {
+                lease.connected(start.elapsed());
+                meter.endpoint(address);
+                return Ok(Connected { socket: Rc::new(socket), _lease: lease });
+            }
+            Err(error) => {
+                lease.failed();
+                tracing::debug!(%service, %address, %error, "an endpoint failed");
+                meter.retry();
+                last = Some(error);
+            }
+        }
+        if tried.is_full() {
+            break;
+        }
+    }
+    Err(refusal(service, last.as_ref()))
+}
+
+fn refusal(service: &ServicePort, last: Option<&io::Error>) -> Refusal {
+    let Some(error) = last else {
+        let message = format!("{service} has no ready endpoint");
+        return Refusal { reason: RefusalReason::NoEndpoint, message, retry: true };
+    };
+    let timeout = error.kind() == io::ErrorKind::TimedOut;
+    let reason = if timeout { RefusalReason::Timeout } else { RefusalReason::NoEndpoint };
+    // Without the address: endpoints' addresses never leave their cluster.
+    Refusal { reason, message: format!("no endpoint of {service} took the connection: {}", error.kind()), retry: true }
+}
