@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Identity(cmd::identity::Args),
     /// Show how a running gateway fares: its links, its services, their endpoints
     Status(cmd::status::Args),
+    /// Run a cluster's gateway, with its control, from a configuration file
+    Run(cmd::run::Args),
 }
 
 /// Parses the process's arguments. Help and version are printed here, and end the process.

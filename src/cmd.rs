@@ -3,6 +3,7 @@
 pub(crate) mod demo;
 pub(crate) mod identity;
 pub(crate) mod status;
+pub(crate) mod run;
 
 use crate::args::Command;
 use std::{error::Error, io::Write, process::ExitCode};
@@ -13,6 +14,7 @@ pub(crate) fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Identity(args) => identity::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Run(args) => run::run(&args),
     }
 }
 
