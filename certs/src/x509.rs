@@ -105,6 +105,11 @@ impl Facts {
     }
 }
 
+/// When a certificate expires; `None` if it cannot be read.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    Facts::read(certificate).ok().map(|facts| facts.validity.not_after)
+}
+
 /// Seconds since 1970 as a moment. Times before it and beyond what the clock can hold are clamped to it: such a certificate is
 /// over, or never is.
 fn moment(seconds: i64) -> SystemTime {

@@ -7,11 +7,14 @@
 //! ```
 
 use crate::{
+    admin::Readiness,
     board::{Board, Tunnels},
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
-    meter::Metrics,
+    metrics::Metrics,
     peer::TlsConfigs,
+    ready::Ready,
+    status::CoreQuery,
     tunnel::{
         driver::MuxConfig,
         mux::{Budget, Settings},
@@ -50,6 +53,10 @@ pub struct Config {
     pub limits: Limits,
     /// How our own transport is run.
     pub mux: MuxConfig,
+    /// How long a handshake on the tunnel port, and the HELLO after it, may take.
+    pub handshake_timeout: Duration,
+    /// How long an endpoint may take to accept a connection.
+    pub connect_timeout: Duration,
     /// How long streams may go on after a drain has begun.
     pub drain: Duration,
 }
@@ -74,7 +81,7 @@ impl Default for Limits {
 }
 
 /// The credit that a stream begins with: what a client may send before its stream is accepted.
-pub const FIRST_WINDOW: u32 = 64 * 1024;
+const FIRST_WINDOW: u32 = 64 * 1024;
 
 impl MuxConfig {
     /// Our own transport within `limits`, for a gateway of `cores` cores.
@@ -120,7 +127,7 @@ impl Gateway {
     pub fn start(
         config: Config,
         identity: IdentityStore,
-        table: watch::Receiver<Arc<Table>>,
+        table: &watch::Receiver<Arc<Table>>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let acceptor = config.tunnel_listen.map(|address| {
@@ -133,10 +140,11 @@ impl Gateway {
         let common = Arc::new(Common {
             tls: TlsConfigs::new(&identity, table.clone())?,
             board: Board::new(config.cores),
-            config,
             identity,
             mailboxes,
             exchanges: Exchanges(exchanges),
+            ready: Ready::new(config.cores),
+            config,
             metrics,
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
@@ -152,7 +160,7 @@ impl Gateway {
     ///
     /// # Errors
     /// The listener cannot be registered with the runtime.
-    pub async fn accept(&mut self) -> io::Result<impl Future<Output = ()> + use<>> {
+    pub fn accept(&mut self) -> io::Result<impl Future<Output = ()> + use<>> {
         let listener = self.acceptor.take().map(tokio::net::TcpListener::from_std).transpose()?;
         Ok(crate::listener::tunnel::serve(self.common.clone(), listener))
     }
@@ -169,6 +177,7 @@ impl Gateway {
 
     /// Drains: nothing new is taken, streams may finish until the deadline. Returns when the cores have ended.
     pub async fn drain(self) {
+        self.common.ready.drain();
         self.common.draining.cancel();
         let ending = self.common.ending.clone();
         let deadline = tokio::time::sleep(self.common.config.drain);
@@ -203,6 +212,18 @@ impl Handle {
     /// Which clusters have live tunnels, and every change of it.
     pub fn tunnels(&self) -> watch::Receiver<Tunnels> {
         self.0.board.subscribe()
+    }
+
+    /// Whether the gateway is ready, and every change of it.
+    pub fn ready(&self) -> watch::Receiver<Readiness> {
+        self.0.ready.subscribe()
+    }
+
+    /// Asks a core how it fares. A core whose mailbox is full does not answer.
+    pub fn ask(&self, core: usize, query: CoreQuery) {
+        if let Some(mailbox) = self.0.mailboxes.get(core) {
+            drop(mailbox.try_send(Mail::Report(query)));
+        }
     }
 
     /// Ends the drain's patience: what still runs is cut off.

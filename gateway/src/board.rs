@@ -10,19 +10,19 @@ pub type Tunnels = BTreeMap<ClusterName, Vec<usize>>;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Board {
+pub(crate) struct Board {
     tunnels: watch::Sender<Tunnels>,
     cores: usize,
 }
 
 impl Board {
     /// An empty board for `cores` cores.
-    pub fn new(cores: usize) -> Self {
+    pub(crate) fn new(cores: usize) -> Self {
         Self { tunnels: watch::Sender::default(), cores }
     }
 
     /// Notes how many live tunnels to `cluster` the core has.
-    pub fn set(&self, cluster: &ClusterName, core: usize, live: usize) {
+    pub(crate) fn set(&self, cluster: &ClusterName, core: usize, live: usize) {
         self.tunnels.send_if_modified(|tunnels| {
             let counts = tunnels.entry(cluster.clone()).or_insert_with(|| vec![0; self.cores]);
             let changed = std::mem::replace(&mut counts[core], live) != live;
@@ -34,7 +34,7 @@ impl Board {
     }
 
     /// A core that has a live tunnel to `cluster`; among several, one that `random` picks.
-    pub fn core_for(&self, cluster: &ClusterName, random: u64) -> Option<usize> {
+    pub(crate) fn core_for(&self, cluster: &ClusterName, random: u64) -> Option<usize> {
         let tunnels = self.tunnels.borrow();
         let live = || tunnels.get(cluster).into_iter().flatten().enumerate().filter(|(_, count)| **count > 0);
         let index = usize::try_from(random % live().count().max(1) as u64).unwrap_or(0);
@@ -42,19 +42,14 @@ impl Board {
     }
 
     /// The core with the fewest live tunnels; among several, the first at or after `start`, which goes round.
-    pub fn idlest(&self, start: usize) -> usize {
+    pub(crate) fn idlest(&self, start: usize) -> usize {
         let tunnels = self.tunnels.borrow();
         let load = |core: usize| tunnels.values().map(|counts| counts[core]).sum::<usize>();
         (start..start + self.cores).map(|core| core % self.cores).min_by_key(|&core| load(core)).unwrap_or(0)
     }
 
-    /// Whether any core has a live tunnel to `cluster`.
-    pub fn is_live(&self, cluster: &ClusterName) -> bool {
-        self.tunnels.borrow().contains_key(cluster)
-    }
-
     /// Tells every change.
-    pub fn subscribe(&self) -> watch::Receiver<Tunnels> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Tunnels> {
         self.tunnels.subscribe()
     }
 }
@@ -73,6 +68,6 @@ mod tests {
         board.set(&east, 1, 0);
         assert_eq!(board.core_for(&east, 8), Some(2));
         board.set(&east, 2, 0);
-        assert!(!board.is_live(&east));
+        assert!(board.subscribe().borrow().is_empty());
     }
 }

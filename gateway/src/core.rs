@@ -9,7 +9,11 @@ use crate::{
     board::Board,
     exchange::Exchanges,
     listener::Listeners,
+    meter,
+    metrics::CoreMetrics,
     peer::{LinkStates, Links, Peers},
+    ready::Ready,
+    status::{CoreQuery, CoreReport, DialReport, EndpointReport},
     stream::{self, Client},
 };
 use isthmus_certs::IdentityStore;
@@ -21,6 +25,7 @@ use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
+    time::Instant,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,6 +38,8 @@ pub(crate) enum Mail {
     Client(Client),
     /// Control's exchange with a cluster: one end of a pair of sockets.
     Exchange(ClusterName, OwnedFd),
+    /// Somebody wants to know how the core fares.
+    Report(CoreQuery),
 }
 
 /// What every core has in common.
@@ -43,7 +50,9 @@ pub(crate) struct Common {
     pub(crate) mailboxes: Vec<mpsc::Sender<Mail>>,
     pub(crate) board: Board,
     pub(crate) exchanges: Exchanges,
-    pub(crate) metrics: Arc<crate::meter::Metrics>,
+    pub(crate) metrics: Arc<crate::metrics::Metrics>,
+    /// Whether the cores are ready for traffic.
+    pub(crate) ready: Ready,
     /// Cancelled when the gateway drains: nothing new is taken then.
     pub(crate) draining: CancellationToken,
     /// Cancelled at the drain's deadline: everything ends then.
@@ -59,7 +68,10 @@ pub(crate) struct Core {
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
-    pub(crate) meters: crate::meter::CoreMeters,
+    /// This core's counters.
+    pub(crate) counters: Arc<CoreMetrics>,
+    /// Its handles on the counters of streams.
+    pub(crate) handles: RefCell<meter::Handles>,
     /// Streams of clients and endpoints, which a drain waits for.
     pub(crate) streams: TaskTracker,
     /// Tunnels' drivers, handshakes and exchanges, which it does not wait for.
@@ -91,15 +103,14 @@ impl Core {
             tokio::select! {
                 biased;
                 () = draining.cancelled() => break,
-                Some(mail) = mail.recv() => core.receive(mail),
+                Some(mail) = mail.recv() => core.receive(mail, &listeners),
                 changed = table.changed() => match changed {
                     Ok(()) => core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links),
                     // Control is gone: what it said last stays true.
                     Err(_) => std::future::pending().await,
                 },
                 _ = tick.tick() => {
-                    core.meters.heartbeat();
-                    listeners.retry(&core);
+                    core.beat(&mut listeners);
                 }
             }
         }
@@ -110,7 +121,8 @@ impl Core {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), id);
         Self {
             id,
-            meters: common.metrics.core(id),
+            counters: common.metrics.core(id).clone(),
+            handles: RefCell::default(),
             common,
             table: RefCell::default(),
             peers: Peers::default(),
@@ -147,16 +159,55 @@ impl Core {
         drop(balancers);
         links.reconcile(self, table);
         listeners.reconcile(self, table);
-        self.meters.table_applied(table.version);
+        self.handles.borrow_mut().retain(|service| knows(table, service));
+        self.say_ready(listeners);
         self.changed.notify_waiters();
     }
 
-    fn receive(self: &Rc<Self>, mail: Mail) {
+    fn receive(self: &Rc<Self>, mail: Mail, listeners: &Listeners) {
         match mail {
             Mail::Tunnel(socket, from, permit) => crate::peer::accept(self, socket, from, permit),
             Mail::Client(client) => stream::start(self, client),
             Mail::Exchange(cluster, socket) => stream::start_exchange(self, cluster, socket),
+            Mail::Report(query) => self.report(query, listeners),
         }
+    }
+
+    /// What is done every second.
+    fn beat(self: &Rc<Self>, listeners: &mut Listeners) {
+        self.counters.beat(Instant::now());
+        if self.id == 0 {
+            let granted = self.common.config.mux.budget.granted();
+            self.counters.memory_granted.set(granted as u64);
+        }
+        if listeners.retry(self) {
+            self.say_ready(listeners);
+        }
+    }
+
+    fn say_ready(&self, listeners: &Listeners) {
+        self.common.ready.core(self.id, listeners.are_bound());
+    }
+
+    fn report(&self, query: CoreQuery, listeners: &Listeners) {
+        let now = Instant::now();
+        let dials = self.link_states.borrow();
+        let dials = dials.iter().flat_map(|(cluster, slots)| {
+            slots.values().map(|dial| DialReport { cluster: cluster.clone(), state: dial.borrow().state().clone() })
+        });
+        let balancers = self.balancers.borrow();
+        let endpoints = balancers.iter().flat_map(|(service, balancer)| {
+            let endpoints = balancer.snapshot(now).into_iter();
+            endpoints.map(|status| EndpointReport { service: service.clone(), status })
+        });
+        let report = CoreReport {
+            tunnels: self.peers.report(),
+            dials: dials.collect(),
+            listeners: listeners.report(),
+            endpoints: endpoints.collect(),
+        };
+        // Whoever asked may have given up.
+        drop(query.0.send(report));
     }
 
     /// Takes nothing new, lets streams finish, says goodbye to the peers; all of it until the deadline.
@@ -173,6 +224,7 @@ impl Core {
                 () = self.streams.wait() => break,
                 Some(mail) = mail.recv() => match mail {
                     Mail::Client(client) => stream::start(self, client),
+                    Mail::Report(query) => self.report(query, &Listeners::default()),
                     Mail::Tunnel(..) | Mail::Exchange(..) => {}
                 },
             }
@@ -182,4 +234,8 @@ impl Core {
         // Tunnels say close_notify; a peer that does not take it is not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.tasks.wait()).await;
     }
+}
+
+fn knows(table: &Table, service: &ServicePort) -> bool {
+    table.exports.contains_key(service) || table.imports.values().any(|import| import.service == *service)
 }

@@ -26,7 +26,7 @@ pub(crate) struct Exchanges(pub(crate) mpsc::Sender<Incoming>);
 /// # Panics
 /// Never: the name is valid, which a test shows.
 #[expect(clippy::expect_used, reason = "a constant that a test has parsed")]
-pub fn service() -> ServicePort {
+pub(crate) fn service() -> ServicePort {
     let service: ServiceName = "isthmus-system/exchange".parse().expect("a valid name");
     ServicePort { service, port: 1 }
 }

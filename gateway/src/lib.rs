@@ -18,6 +18,7 @@ mod meter;
 pub mod metrics;
 mod peer;
 pub mod record;
+mod ready;
 pub mod socket;
 pub mod status;
 mod stream;
@@ -25,5 +26,6 @@ pub mod tunnel;
 mod upstream;
 
 pub use app::{Config, Gateway, Handle, Limits, StartError};
+pub use board::Tunnels;
 pub use exchange::{Incoming as IncomingExchange, NAMESPACE as RESERVED_NAMESPACE};
 pub use tunnel::driver::MuxConfig;

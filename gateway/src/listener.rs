@@ -2,7 +2,7 @@
 
 pub(crate) mod tunnel;
 
-use crate::{core::Core, socket, stream};
+use crate::{core::Core, socket, status::ListenerReport, stream};
 use isthmus_control_api::Table;
 use rustix::{
     io::Errno,
@@ -54,16 +54,24 @@ impl Listeners {
         }
     }
 
-    /// Tries again what could not be opened.
-    pub(crate) fn retry(&mut self, core: &Rc<Core>) {
-        for address in std::mem::take(&mut self.failed).into_keys() {
-            self.open(core, address);
-        }
+    /// Tries again what could not be opened; whether there was anything.
+    pub(crate) fn retry(&mut self, core: &Rc<Core>) -> bool {
+        let failed: Vec<_> = self.failed.keys().copied().collect();
+        failed.iter().for_each(|&address| self.open(core, address));
+        !failed.is_empty()
     }
 
-    /// Why a listener is not there.
-    pub(crate) fn failure(&self, address: &SocketAddr) -> Option<&str> {
-        self.failed.get(address).map(String::as_str)
+    /// Whether all of them are there.
+    pub(crate) fn are_bound(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// What `/status` says of them.
+    pub(crate) fn report(&self) -> Vec<ListenerReport> {
+        let open = self.open.keys().map(|&address| ListenerReport { address, error: None });
+        let failed = self.failed.iter();
+        let failed = failed.map(|(&address, why)| ListenerReport { address, error: Some(why.clone()) });
+        open.chain(failed).collect()
     }
 
     /// Closes all of them.
@@ -78,7 +86,10 @@ impl Listeners {
             return;
         }
         match start(core, address) {
-            Ok(open) => drop(self.open.insert(address, open)),
+            Ok(open) => {
+                self.failed.remove(&address);
+                self.open.insert(address, open);
+            }
             Err(error) => {
                 if core.id == 0 && !self.failed.contains_key(&address) {
                     tracing::error!(%address, %error, "cannot listen; trying again every second");
@@ -117,7 +128,7 @@ async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, address: SocketAddr
                 }
                 // Out of descriptors or memory: clients wait in the kernel's queue meanwhile.
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    core.meters.refused_at_bound("descriptors");
+                    core.counters.accept_errors.add(1);
                     tracing::warn!(%address, %error, "cannot accept");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     break;

@@ -8,14 +8,21 @@ pub(crate) use setup::{TlsConfigs, accept};
 
 use crate::{
     board::Board,
-    tunnel::{OpenRequest, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStatus, TunnelStream},
+    status::TunnelReport,
+    tunnel::{OpenRequest, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream},
 };
 use isthmus_control_api::{ClusterName, Table};
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::SystemTime};
 
 /// The tunnels of one core, by the cluster that they lead to. There are a handful for each.
 #[derive(Default)]
-pub(crate) struct Peers(RefCell<BTreeMap<ClusterName, Vec<Rc<dyn Tunnel>>>>);
+pub(crate) struct Peers(RefCell<BTreeMap<ClusterName, Vec<Known>>>);
+
+struct Known {
+    tunnel: Rc<dyn Tunnel>,
+    /// When the peer's certificate expires.
+    expiry: Option<SystemTime>,
+}
 
 impl Peers {
     /// Opens a stream on the least loaded live tunnel to `cluster`, or on another one if that refuses.
@@ -38,49 +45,53 @@ impl Peers {
 
     /// Whether a stream to `cluster` can be opened on this core.
     pub(crate) fn is_live(&self, cluster: &ClusterName) -> bool {
-        self.0.borrow().get(cluster).is_some_and(|tunnels| tunnels.iter().any(|tunnel| is_open(&**tunnel)))
+        self.0.borrow().get(cluster).is_some_and(|tunnels| tunnels.iter().any(|known| is_open(&*known.tunnel)))
     }
 
     /// What each tunnel tells of itself.
-    pub(crate) fn status(&self) -> Vec<(ClusterName, TunnelStatus)> {
+    pub(crate) fn report(&self) -> Vec<TunnelReport> {
         let tunnels = self.0.borrow();
-        tunnels
-            .iter()
-            .flat_map(|(name, tunnels)| tunnels.iter().map(|tunnel| (name.clone(), tunnel.status())))
-            .collect()
+        let tunnels = tunnels.iter().flat_map(|(cluster, tunnels)| tunnels.iter().map(move |known| (cluster, known)));
+        let report = |(cluster, known): (&ClusterName, &Known)| TunnelReport {
+            cluster: cluster.clone(),
+            status: known.tunnel.status(),
+            cert_expiry: known.expiry,
+        };
+        tunnels.map(report).collect()
     }
 
     /// Closes tunnels to clusters that the table has no link with: trust ends with the link.
     pub(crate) fn close_unlinked(&self, table: &Table) {
         for (cluster, tunnels) in self.0.borrow().iter() {
             if !table.links.contains_key(cluster) {
-                tunnels.iter().for_each(|tunnel| tunnel.close());
+                tunnels.iter().for_each(|known| known.tunnel.close());
             }
         }
     }
 
     /// Says goodbye on all tunnels.
     pub(crate) fn drain(&self) {
-        self.0.borrow().values().flatten().for_each(|tunnel| tunnel.drain());
+        self.0.borrow().values().flatten().for_each(|known| known.tunnel.drain());
     }
 
     /// Ends all tunnels.
     pub(crate) fn close(&self) {
-        self.0.borrow().values().flatten().for_each(|tunnel| tunnel.close());
+        self.0.borrow().values().flatten().for_each(|known| known.tunnel.close());
     }
 
     fn live(&self, cluster: &ClusterName) -> Vec<Rc<dyn Tunnel>> {
         let tunnels = self.0.borrow();
-        tunnels.get(cluster).into_iter().flatten().filter(|tunnel| is_open(&***tunnel)).cloned().collect()
+        let tunnels = tunnels.get(cluster).into_iter().flatten().map(|known| &known.tunnel);
+        tunnels.filter(|tunnel| is_open(&***tunnel)).cloned().collect()
     }
 
-    fn add(&self, cluster: &ClusterName, tunnel: Rc<dyn Tunnel>) {
-        self.0.borrow_mut().entry(cluster.clone()).or_default().push(tunnel);
+    fn add(&self, cluster: &ClusterName, tunnel: Rc<dyn Tunnel>, expiry: Option<SystemTime>) {
+        self.0.borrow_mut().entry(cluster.clone()).or_default().push(Known { tunnel, expiry });
     }
 
     fn remove(&self, cluster: &ClusterName, tunnel: &Rc<dyn Tunnel>) {
         if let Some(tunnels) = self.0.borrow_mut().get_mut(cluster) {
-            tunnels.retain(|other| !Rc::ptr_eq(other, tunnel));
+            tunnels.retain(|known| !Rc::ptr_eq(&known.tunnel, tunnel));
         }
     }
 

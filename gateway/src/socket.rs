@@ -30,22 +30,22 @@ impl Socket {
     /// Reads once; 0 is the end.
     pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let length = buf.len();
-        self.poll_read_with(cx, length, |fd| Ok(rustix::net::recv(fd, &mut *buf, RecvFlags::empty())?.0))
+        let read = |fd: BorrowedFd<'_>| Ok(rustix::net::recv(fd, &mut *buf, RecvFlags::empty())?.0);
+        self.poll_read_with(cx, |fd| read(fd).map(|n| (n, n < length)))
     }
 
-    /// Reads once by `read`, which asks for `want` bytes.
+    /// Reads once by `read`, which says how many bytes it got, and whether it had room for more.
     pub fn poll_read_with(
         &self,
         cx: &mut Context<'_>,
-        want: usize,
-        mut read: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+        mut read: impl FnMut(BorrowedFd<'_>) -> Result<(usize, bool), Errno>,
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             match read(self.0.as_fd()) {
-                Ok(n) => {
+                Ok((n, short)) => {
                     // A short read has emptied the socket: the next bytes raise a new edge, so the next call need not ask.
-                    if 0 < n && n < want {
+                    if n > 0 && short {
                         guard.clear_ready();
                     }
                     return Poll::Ready(Ok(n));

@@ -10,6 +10,5 @@ mod egress;
 mod ingress;
 mod local;
 
-pub(crate) use copy::Moved;
 pub(crate) use egress::{Client, start, start_exchange};
 pub(crate) use ingress::Incoming;

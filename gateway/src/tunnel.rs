@@ -135,6 +135,7 @@ impl TunnelHealth {
     /// A word for status and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Live => "live",
             Self::Unresponsive => "unresponsive",
             Self::Draining => "draining",

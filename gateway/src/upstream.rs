@@ -15,9 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an endpoint may take to accept a connection: a lost SYN is sent again after one second.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
-
 /// A connection to an endpoint. Dropping it tells the balancer that its stream is over.
 pub(crate) struct Connected {
     pub(crate) socket: Rc<Socket>,
@@ -73,7 +70,7 @@ impl Drop for Lease {
 pub(crate) async fn connect(
     core: &Rc<Core>,
     service: &ServicePort,
-    meter: &mut StreamMeter,
+    meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
     if !core.balancers.borrow().contains_key(service) {
         let message = format!("{service} is not exported by {}", core.common.config.cluster);
@@ -82,11 +79,10 @@ pub(crate) async fn connect(
     let (mut tried, mut last) = (Tried::default(), None);
     while let Some((lease, address)) = Lease::take(core, service, &mut tried) {
         let start = Instant::now();
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, socket::connect(address));
+        let connecting = tokio::time::timeout(core.common.config.connect_timeout, socket::connect(address));
         match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(socket) => {
                 lease.connected(start.elapsed());
-                meter.endpoint(address);
                 return Ok(Connected { socket: Rc::new(socket), _lease: lease });
             }
             Err(error) => {

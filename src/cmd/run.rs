@@ -1,15 +1,22 @@
-//! `isthmus run`: gateway and control in one process.
+//! `isthmus run`: gateway and control in one process, and the glue between them.
+
+mod glue;
+mod report;
 
 use super::Failure;
-use isthmus_certs::Directory;
-use isthmus_control::config::Config;
-use isthmus_control_api::{Import, Table};
-use isthmus_gateway::{Gateway, Limits, Metrics, MuxConfig};
-use std::{path::PathBuf, sync::Arc};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
+use isthmus_certs::{Directory, IdentityStore};
+use isthmus_control::{Config, Control, FileRegistry};
+use isthmus_gateway::{
+    Gateway, Limits, MuxConfig,
+    admin::{self, AdminSources},
+    metrics::Metrics,
 };
+use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
 
 /// Run a cluster's gateway, with its control, from a configuration file
 #[derive(Debug, clap::Args)]
@@ -22,37 +29,117 @@ pub(crate) struct Args {
     log: crate::log::LogFormat,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, then drains; a second one ends it at once.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    crate::log::init(args.log);
     let config = Config::load(&args.config)?;
     config.check_files()?;
+    crate::log::init(args.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config))
+    let result = runtime.block_on(serve(config));
+    // Lookups of DNS names may hang in their threads: nothing waits for them.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    let (identity, watch) = isthmus_certs::IdentityStore::open(Directory::new(&config.identity))?;
-    let table = Table {
-        version: 1,
-        imports: config
-            .imports
-            .iter()
-            .map(|(listen, import)| {
-                (*listen, Import {
-                    service: import.service.clone(),
-                    affinity: import.affinity,
-                    clusters: config.links.keys().map(|name| (name.clone(), 1)).collect(),
-                })
-            })
-            .collect(),
-        exports: config.exports.clone(),
-        links: config.links.clone(),
+    let mut signals = Signals::new()?;
+    let admin = TcpListener::bind(config.admin)
+        .map_err(|e| Failure::failed(format!("admin: cannot listen on {}: {e}", config.admin)))?;
+    let (identity, renewal) = IdentityStore::open(Directory::new(&config.identity))?;
+    belongs(&config, &identity)?;
+    let gateway_config = gateway_config(&config);
+    let metrics = Metrics::new(gateway_config.cores);
+    metrics.memory_limit.set(gateway_config.limits.memory as u64);
+    let (control, handles) =
+        Control::new(config.cluster.clone(), config.state.clone(), Box::new(FileRegistry::new(config.clone())));
+    let cores = gateway_config.cores;
+    let mut gateway = Gateway::start(gateway_config, identity.clone(), &handles.table, metrics.clone())?;
+
+    let stop = CancellationToken::new();
+    // The admin address answers during the drain as well: /readyz has to say so.
+    let admin_stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let handle = gateway.handle();
+    let events = glue::events(&mut tasks, &handle, gateway.take_incoming(), &stop);
+    tasks.spawn(control.run(Arc::new(glue::Tunnels(handle.clone())), events, stop.clone()));
+    tasks.spawn(renewal.run());
+    tasks.spawn(report::count_reloads(handles.status.clone(), metrics.clone()));
+    let ask = handle.clone();
+    let sources = AdminSources {
+        metrics,
+        cores,
+        ask: Arc::new(move |core, query| ask.ask(core, query)),
+        ready: handle.ready(),
+        extra: report::extra(&config, identity, handles),
     };
-    let (_keep, table) = watch::channel(Arc::new(table));
-    let cores = config.cores.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), Into::into);
-    let limits = Limits::default();
-    let gateway_config = isthmus_gateway::Config {
+    let served = admin::serve(admin, sources, admin_stop.clone());
+    tasks.spawn(async {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin address is not served any more");
+        }
+    });
+    let accept = gateway.accept()?;
+    tracing::info!(cluster = %config.cluster, tunnel = %config.tunnel.listen, admin = %config.admin, "running");
+    tokio::select! {
+        () = accept => {}
+        signal = signals.next() => tracing::info!(signal, seconds = config.drain.as_secs(), "draining"),
+    }
+    tokio::select! {
+        () = gateway.drain() => tracing::info!("drained"),
+        signal = signals.next() => tracing::warn!(signal, "ending at once"),
+    }
+    stop.cancel();
+    admin_stop.cancel();
+    let _ = tokio::time::timeout(LAST_WORDS, tasks.join_next()).await;
+    Ok(())
+}
+
+/// For control's last write and the admin address's last answer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What ends the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The identity must be that of the cluster that the configuration names.
+fn belongs(config: &Config, identity: &IdentityStore) -> Result<(), Failure> {
+    let current = identity.current();
+    let expected = format!("{}.{}", config.cluster, config.clusterset);
+    let found = current.id().trust_domain();
+    if found == expected {
+        return Ok(());
+    }
+    let (path, directory) = (config.path.display(), config.identity.display());
+    let message =
+        format!("{path}: identity: {directory} holds the identity of {found:?}, expected that of {expected:?}");
+    Err(Failure::failed(message))
+}
+
+fn gateway_config(config: &Config) -> isthmus_gateway::Config {
+    let available = || std::thread::available_parallelism().map_or(1, Into::into);
+    let cores = config.cores.map_or_else(available, Into::into);
+    let limits = Limits {
+        connections: config.limits.connections,
+        streams_per_tunnel: u32::try_from(config.limits.streams_per_peer).unwrap_or(u32::MAX),
+        handshakes: config.limits.handshakes,
+        memory: usize::try_from(config.limits.memory).unwrap_or(usize::MAX),
+    };
+    isthmus_gateway::Config {
         cluster: config.cluster.clone(),
         clusterset: config.clusterset.clone(),
         tunnel_listen: Some(config.tunnel.listen),
@@ -60,17 +147,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
         tunnels_per_core: 1,
         limits,
         mux: MuxConfig::new(&limits, cores),
+        handshake_timeout: config.limits.handshake_timeout,
+        connect_timeout: config.limits.connect_timeout,
         drain: config.drain,
-    };
-    let mut gateway = Gateway::start(gateway_config, identity, table, Arc::new(Metrics))?;
-    let accept = gateway.accept().await?;
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        () = accept => {}
-        () = watch.run() => {}
-        _ = term.recv() => {}
-        _ = int.recv() => {}
     }
-    gateway.drain().await;
-    Ok(())
 }

@@ -34,7 +34,8 @@ fn gateways_reach_each_other_until_the_wan_is_cut() {
         client::exchange(&mut stream, &Pattern::new(1).take(100_000)).await.unwrap();
         topology.cut_wan();
         stream.write_all(b"lost").await.unwrap();
-        let echoed = tokio::time::timeout(Duration::from_millis(300), tokio::io::AsyncReadExt::read_u8(&mut stream)).await;
+        let echoed =
+            tokio::time::timeout(Duration::from_millis(300), tokio::io::AsyncReadExt::read_u8(&mut stream)).await;
         assert!(echoed.is_err(), "the cut drops silently: {echoed:?}");
         topology.restore_wan();
         let mut back = [0; 4];

@@ -87,7 +87,9 @@ pub async fn send(stream: &mut (impl AsyncWrite + Unpin), seed: u64, length: u64
     while left > 0 {
         let n = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         pattern.fill(&mut buffer[..n]);
-        timeout(STALL_BOUND, stream.write_all(&buffer[..n])).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        timeout(STALL_BOUND, stream.write_all(&buffer[..n]))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         left -= n as u64;
     }
     Ok(())

@@ -167,5 +167,11 @@ fn write(cluster: &Cluster, yaml: &str) {
 
 fn run(cluster: &Cluster) -> Process {
     let (log, config) = (cluster.dir().join("gateway.log"), config_path(cluster));
-    Process::start(cluster.edge(), &format!("{}'s gateway", cluster.name()), &log, &isthmus(), &["run", "--config", text(&config)])
+    Process::start(
+        cluster.edge(),
+        &format!("{}'s gateway", cluster.name()),
+        &log,
+        &isthmus(),
+        &["run", "--config", text(&config)],
+    )
 }

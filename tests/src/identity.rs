@@ -16,7 +16,11 @@ pub fn isthmus() -> PathBuf {
         test.ancestors().nth(2).map(|profile| profile.join("isthmus")).unwrap_or_default()
     };
     let path = std::env::var_os("ISTHMUS_BIN").map_or_else(built, PathBuf::from);
-    assert!(path.is_file(), "{} is not there: run `cargo build` first (`make test` does), or set ISTHMUS_BIN", path.display());
+    assert!(
+        path.is_file(),
+        "{} is not there: run `cargo build` first (`make test` does), or set ISTHMUS_BIN",
+        path.display()
+    );
     path
 }
 

@@ -72,11 +72,19 @@ impl Outcome {
 
 impl Load {
     /// Starts `clients` of them in `netns` against `address`; each response's body has to be `body`.
-    pub fn start(netns: &Arc<Netns>, tasks: &Handle, address: SocketAddr, clients: usize, reuse: Reuse, body: &str) -> Self {
+    pub fn start(
+        netns: &Arc<Netns>,
+        tasks: &Handle,
+        address: SocketAddr,
+        clients: usize,
+        reuse: Reuse,
+        body: &str,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let mut set = JoinSet::new();
         for _ in 0..clients {
-            let client = Client { netns: Arc::clone(netns), address, reuse, body: body.to_owned(), shared: Arc::clone(&shared) };
+            let client =
+                Client { netns: Arc::clone(netns), address, reuse, body: body.to_owned(), shared: Arc::clone(&shared) };
             set.spawn_on(client.run(), tasks);
         }
         Self { shared, clients: set, tasks: tasks.clone() }
@@ -100,7 +108,11 @@ impl Load {
         let goal = self.succeeded() + n;
         crate::eventually(&format!("{n} further requests succeed"), || {
             let (now, failed) = (self.succeeded(), self.failed());
-            if now >= goal { Ok(()) } else { Err(format!("{now} of {goal}, {failed} failed: {:?}", self.shared.failures())) }
+            if now >= goal {
+                Ok(())
+            } else {
+                Err(format!("{now} of {goal}, {failed} failed: {:?}", self.shared.failures()))
+            }
         });
     }
 

@@ -86,7 +86,8 @@ impl Netns {
     /// # Panics
     /// If there is none to be had.
     pub fn socket(&self) -> Socket {
-        self.run(|| Socket::new(Domain::IPV4, Type::STREAM, None)).unwrap_or_else(|e| panic!("netns {}: socket: {e}", self.name))
+        self.run(|| Socket::new(Domain::IPV4, Type::STREAM, None))
+            .unwrap_or_else(|e| panic!("netns {}: socket: {e}", self.name))
     }
 
     /// Connects from inside.
@@ -122,7 +123,8 @@ impl Netns {
         command.args(args).stdin(Stdio::null());
         let line = format!("{program} {}", args.join(" "));
         let output = self.run(move || command.output());
-        let output = output.unwrap_or_else(|e| panic!("netns {}: `{line}`: {e}. `make setup` installs what is missing", self.name));
+        let output = output
+            .unwrap_or_else(|e| panic!("netns {}: `{line}`: {e}. `make setup` installs what is missing", self.name));
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "netns {}: `{line}`: {}: {stderr}", self.name, output.status);
         String::from_utf8_lossy(&output.stdout).into_owned()

@@ -49,7 +49,8 @@ impl Topology {
         let runtime = runtime.unwrap_or_else(|e| panic!("a runtime: {e}"));
         let wan = Netns::new("wan");
         wan.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap_or_else(|e| panic!("ip_forward: {e}"));
-        let join = |(name, network): (&&str, &[u8; 3])| Cluster::join(name, *network, &wan, dir.path(), runtime.handle());
+        let join =
+            |(name, network): (&&str, &[u8; 3])| Cluster::join(name, *network, &wan, dir.path(), runtime.handle());
         let clusters: Vec<_> = names.iter().zip(&WAN_NETWORKS).map(join).collect();
         assert_eq!(clusters.len(), names.len(), "the WAN has room for {} clusters", WAN_NETWORKS.len());
         Self { clusters, wan, runtime: Some(runtime), dir }
@@ -104,7 +105,10 @@ impl Topology {
     /// # Panics
     /// If `nft` fails.
     pub fn cut_wan(&self) {
-        self.wan.exec("nft", &["add table ip cut; add chain ip cut passing { type filter hook forward priority 0; policy drop; }"]);
+        self.wan.exec(
+            "nft",
+            &["add table ip cut; add chain ip cut passing { type filter hook forward priority 0; policy drop; }"],
+        );
     }
 
     /// Ends the cut.
@@ -164,7 +168,14 @@ impl Cluster {
         pods.ip("link set eth0 up");
         let dir = dir.join(name);
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        Self { name: name.to_owned(), pods: Arc::new(pods), edge, address: Ipv4Addr::new(a, b, c, 2), dir, tasks: tasks.clone() }
+        Self {
+            name: name.to_owned(),
+            pods: Arc::new(pods),
+            edge,
+            address: Ipv4Addr::new(a, b, c, 2),
+            dir,
+            tasks: tasks.clone(),
+        }
     }
 
     /// Its name.

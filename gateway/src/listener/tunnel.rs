@@ -1,6 +1,9 @@
 //! The tunnel port: takes peers' connections and spreads them over the cores.
 
-use crate::core::{Common, Mail};
+use crate::{
+    core::{Common, Mail},
+    metrics::reasons::Bound,
+};
 use std::{io, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
@@ -28,12 +31,12 @@ pub(crate) async fn serve(common: Arc<Common>, listener: Option<TcpListener>) {
             }
         };
         let Ok(permit) = permits.clone().try_acquire_owned() else {
-            common.metrics.refused_at_bound("handshakes");
+            common.metrics.control().refused(Bound::Handshakes);
             continue;
         };
         let core = common.board.idlest(next);
         if common.mailboxes[core].try_send(Mail::Tunnel(socket, from, permit)).is_err() {
-            common.metrics.refused_at_bound("mailbox");
+            common.metrics.control().refused(Bound::Handshakes);
             continue;
         }
         next += 1;

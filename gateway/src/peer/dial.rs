@@ -3,6 +3,7 @@
 use super::setup;
 use crate::{
     core::Core,
+    metrics::reasons::DialFailure,
     tunnel::{TunnelHealth, link},
 };
 use isthmus_control_api::{ClusterName, Link, PeerAddress, Table};
@@ -87,15 +88,22 @@ async fn attempt(
     state: &RefCell<link::Link>,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) -> String {
-    let dialled = async {
-        let address = resolve(address).await?;
-        setup::dial(core, cluster, link.transport, address).await.map_err(|e| e.to_string())
+    let address = match resolve(address).await {
+        Ok(address) => address,
+        Err(error) => {
+            core.counters.dial_failed(DialFailure::Resolve);
+            return error;
+        }
     };
-    let (running, peer) = match dialled.await {
+    let (running, peer) = match setup::dial(core, cluster, link.transport, address).await {
         Ok(dialled) => dialled,
         Err(error) => {
-            core.meters.dial_failed();
-            return error;
+            core.counters.dial_failed(error.dial_failure());
+            if let Some(reason) = error.refusal().filter(|_| error.dial_failure() == DialFailure::Handshake) {
+                core.counters.handshake_refused(reason);
+                tracing::warn!(%cluster, reason = reason.as_str(), %error, "refused a peer");
+            }
+            return error.to_string();
         }
     };
     let tunnel = running.tunnel.clone();
@@ -107,7 +115,7 @@ async fn attempt(
         end
     });
     let ready = health.wait_for(|&health| health != TunnelHealth::Starting);
-    if tokio::time::timeout(setup::HANDSHAKE_TIMEOUT, ready).await.is_err() {
+    if tokio::time::timeout(core.common.config.handshake_timeout, ready).await.is_err() {
         tunnel.close();
         return "the peer did not say HELLO".into();
     }

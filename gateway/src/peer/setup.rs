@@ -2,6 +2,7 @@
 
 use crate::{
     core::Core,
+    metrics::reasons::DialFailure,
     stream::Incoming,
     tunnel::{
         Direction, Ingress, PeerIdentity, Tunnel,
@@ -17,7 +18,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, sync::watch};
 
@@ -25,9 +26,6 @@ use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, sync::watch};
 pub(crate) const ISTHMUS: &[u8] = b"isthmus/1";
 /// HTTP/2's name (ALPN, RFC 9113 section 3.1).
 pub(crate) const H2: &[u8] = b"h2";
-
-/// How long a handshake, and the HELLO after it, may take.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// TLS configurations: one for what peers dial, and one for each cluster and transport that is dialled. Certificates are not in
 /// them: each handshake takes those that are current.
@@ -77,8 +75,8 @@ pub(crate) enum SetupError {
     #[error("handshake: {0}")]
     Handshake(#[from] HandshakeError),
     /// It took too long.
-    #[error("no answer within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
     /// The peer's certificate does not say who it is. The verifier lets none such through.
     #[error("{0}")]
     Identity(String),
@@ -91,17 +89,26 @@ pub(crate) enum SetupError {
 }
 
 impl SetupError {
-    /// A word for metrics.
-    pub(crate) fn reason(&self) -> &'static str {
+    /// Which refusal of a handshake it is; `None` where it never came to one.
+    pub(crate) fn refusal(&self) -> Option<HandshakeRefusal> {
+        Some(match self {
+            Self::Handshake(HandshakeError::Tls(error)) => HandshakeRefusal::from(error),
+            Self::Handshake(HandshakeError::TooLong) => HandshakeRefusal::Malformed,
+            Self::Handshake(HandshakeError::Keys(_) | HandshakeError::Io(_)) | Self::Io(_) => HandshakeRefusal::Other,
+            Self::Timeout(_) => HandshakeRefusal::Timeout,
+            Self::Identity(_) => HandshakeRefusal::BadSvid,
+            Self::Protocol => HandshakeRefusal::Alpn,
+            Self::Connect(_) => return None,
+        })
+    }
+
+    /// Why dialling failed.
+    pub(crate) fn dial_failure(&self) -> DialFailure {
         match self {
-            Self::Connect(_) => "connect",
-            Self::Handshake(HandshakeError::Tls(error)) => HandshakeRefusal::from(error).as_str(),
-            Self::Handshake(HandshakeError::TooLong) => HandshakeRefusal::Malformed.as_str(),
-            Self::Handshake(HandshakeError::Io(_)) | Self::Io(_) => "connection",
-            Self::Handshake(HandshakeError::Keys(_)) => HandshakeRefusal::Other.as_str(),
-            Self::Timeout => HandshakeRefusal::Timeout.as_str(),
-            Self::Identity(_) => HandshakeRefusal::BadSvid.as_str(),
-            Self::Protocol => HandshakeRefusal::Alpn.as_str(),
+            Self::Connect(_) => DialFailure::Connect,
+            Self::Timeout(_) => DialFailure::Timeout,
+            Self::Io(_) | Self::Handshake(HandshakeError::Io(_)) => DialFailure::Closed,
+            _ => DialFailure::Handshake,
         }
     }
 }
@@ -111,16 +118,17 @@ pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketA
     let core_ = core.clone();
     core.tasks.spawn_local(async move {
         let core = core_;
-        let tunnel = within(accepted(&core, socket)).await;
+        let tunnel = within(&core, accepted(&core, socket)).await;
         drop(permit);
         match tunnel {
             Ok((tunnel, peer)) => {
-                core.meters.handshake(Direction::Accepted);
+                core.counters.handshake(Direction::Accepted);
                 tunnel.live(&core, &peer).await;
             }
             Err(error) => {
-                core.meters.handshake_refused(error.reason());
-                tracing::warn!(%from, reason = error.reason(), %error, "refused a peer");
+                let reason = error.refusal().unwrap_or(HandshakeRefusal::Other);
+                core.counters.handshake_refused(reason);
+                tracing::warn!(%from, reason = reason.as_str(), %error, "refused a peer");
             }
         }
     });
@@ -130,7 +138,7 @@ async fn accepted(core: &Rc<Core>, socket: std::net::TcpStream) -> Result<(Runni
     let socket = TcpStream::from_std(socket)?;
     crate::socket::tune_tunnel(&socket, None)?;
     let handshaken = handshake::accept(core.common.tls.server.clone(), socket).await?;
-    start(core, handshaken, Direction::Accepted).await
+    start(core, handshaken, Direction::Accepted)
 }
 
 /// Dials a peer: a tunnel that takes streams.
@@ -140,31 +148,34 @@ pub(super) async fn dial(
     choice: TransportChoice,
     address: SocketAddr,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
-    within(async {
+    within(core, async {
         let begun = std::time::Instant::now();
         let socket = TcpStream::connect(address).await.map_err(SetupError::Connect)?;
         crate::socket::tune_tunnel(&socket, Some(begun.elapsed()))?;
         let config = core.common.tls.client(cluster, choice).map_err(HandshakeError::from)?;
         let name = tls::server_name(&core.common.identity, cluster).map_err(HandshakeError::from)?;
         let handshaken = handshake::dial(config, name, socket).await?;
-        let running = start(core, handshaken, Direction::Dialled).await?;
-        core.meters.handshake(Direction::Dialled);
+        let running = start(core, handshaken, Direction::Dialled)?;
+        core.counters.handshake(Direction::Dialled);
         Ok(running)
     })
     .await
 }
 
-async fn within<T>(setup: impl Future<Output = Result<T, SetupError>>) -> Result<T, SetupError> {
-    tokio::time::timeout(HANDSHAKE_TIMEOUT, setup).await.unwrap_or(Err(SetupError::Timeout))
+async fn within<T>(core: &Core, setup: impl Future<Output = Result<T, SetupError>>) -> Result<T, SetupError> {
+    let limit = core.common.config.handshake_timeout;
+    tokio::time::timeout(limit, setup).await.unwrap_or(Err(SetupError::Timeout(limit)))
 }
 
 /// A tunnel with its driver, of whichever transport.
 pub(super) struct Running {
     pub(super) tunnel: Rc<dyn Tunnel>,
+    /// When the peer's certificate expires.
+    expiry: Option<SystemTime>,
     driver: std::pin::Pin<Box<dyn Future<Output = String>>>,
 }
 
-async fn start(
+fn start(
     core: &Rc<Core>,
     handshaken: Handshaken,
     direction: Direction,
@@ -173,11 +184,12 @@ async fn start(
     let (cluster, id) = who.map_err(|e| SetupError::Identity(e.to_string()))?;
     let peer = Rc::new(PeerIdentity { cluster, id });
     let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
+    let expiry = handshaken.certificates.first().and_then(|leaf| isthmus_certs::x509::not_after(leaf));
     let running = match &handshaken.alpn[..] {
         ISTHMUS => {
             let config = &core.common.config.mux;
             let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
-            Running { tunnel: Rc::new(tunnel), driver: Box::pin(async { driver.run().await.to_string() }) }
+            Running { tunnel: Rc::new(tunnel), expiry, driver: Box::pin(async { driver.run().await.to_string() }) }
         }
         _ => return Err(SetupError::Protocol),
     };
@@ -187,8 +199,8 @@ async fn start(
 impl Running {
     /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
     pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
-        let Self { tunnel, mut driver } = self;
-        core.peers.add(&peer.cluster, tunnel.clone());
+        let Self { tunnel, expiry, mut driver } = self;
+        core.peers.add(&peer.cluster, tunnel.clone(), expiry);
         let mut health = tunnel.watch();
         let end = loop {
             tokio::select! {

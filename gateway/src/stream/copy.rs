@@ -2,6 +2,7 @@
 
 use crate::{
     close::Closed,
+    meter::StreamMeter,
     socket::Socket,
     tunnel::{StreamError, TunnelStream},
 };
@@ -14,13 +15,28 @@ use std::{
 /// Moves each way before the other tasks of the core have their turn.
 const ROUNDS: usize = 4;
 
-/// Bytes that were moved.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moved {
-    /// From the local socket to the peer.
-    pub(crate) sent: u64,
-    /// From the peer to the local socket.
-    pub(crate) received: u64,
+/// Who is told of bytes that were moved.
+pub(crate) trait Tally {
+    /// From the local socket into the stream.
+    fn sent(&mut self, bytes: u64);
+    /// From the stream into the local socket.
+    fn received(&mut self, bytes: u64);
+}
+
+impl Tally for StreamMeter<'_> {
+    fn sent(&mut self, bytes: u64) {
+        StreamMeter::sent(self, bytes);
+    }
+
+    fn received(&mut self, bytes: u64) {
+        StreamMeter::received(self, bytes);
+    }
+}
+
+/// For streams that nobody counts.
+impl Tally for () {
+    fn sent(&mut self, _: u64) {}
+    fn received(&mut self, _: u64) {}
 }
 
 /// Copies between a local socket and a stream until both ways have ended. `socket_ended`: the socket's end was seen before.
@@ -28,13 +44,13 @@ pub(crate) async fn copy(
     stream: &mut dyn TunnelStream,
     socket: &Rc<Socket>,
     socket_ended: bool,
-    moved: &mut Moved,
+    tally: &mut impl Tally,
 ) -> Closed {
     let mut ends = Ends { sent: socket_ended, received: false };
     if socket_ended {
         stream.finish();
     }
-    let result = poll_fn(|cx| ends.poll(cx, stream, socket, moved)).await;
+    let result = poll_fn(|cx| ends.poll(cx, stream, socket, tally)).await;
     match result {
         Ok(()) => Closed::Fin,
         Err(StreamError::Socket(_)) => {
@@ -65,14 +81,14 @@ impl Ends {
         cx: &mut Context<'_>,
         stream: &mut dyn TunnelStream,
         socket: &Rc<Socket>,
-        moved: &mut Moved,
+        tally: &mut impl Tally,
     ) -> Poll<Result<(), StreamError>> {
         let mut again = false;
         if !self.received {
-            again |= self.receive(cx, stream, socket, moved)?;
+            again |= self.receive(cx, stream, socket, tally)?;
         }
         if !self.sent {
-            again |= self.send(cx, stream, socket, moved)?;
+            again |= self.send(cx, stream, socket, tally)?;
         }
         if self.sent && self.received {
             return Poll::Ready(Ok(()));
@@ -89,7 +105,7 @@ impl Ends {
         cx: &mut Context<'_>,
         stream: &mut dyn TunnelStream,
         socket: &Rc<Socket>,
-        moved: &mut Moved,
+        tally: &mut impl Tally,
     ) -> Result<bool, StreamError> {
         for _ in 0..ROUNDS {
             let Poll::Ready(sent) = stream.poll_send(cx, socket) else { return Ok(false) };
@@ -99,7 +115,7 @@ impl Ends {
                     self.sent = true;
                     return Ok(false);
                 }
-                n => moved.sent += n as u64,
+                n => tally.sent(n as u64),
             }
         }
         Ok(true)
@@ -111,7 +127,7 @@ impl Ends {
         cx: &mut Context<'_>,
         stream: &mut dyn TunnelStream,
         socket: &Rc<Socket>,
-        moved: &mut Moved,
+        tally: &mut impl Tally,
     ) -> Result<bool, StreamError> {
         for _ in 0..ROUNDS {
             let Poll::Ready(received) = stream.poll_receive(cx, socket) else { return Ok(false) };
@@ -121,7 +137,7 @@ impl Ends {
                     self.received = true;
                     return Ok(false);
                 }
-                n => moved.received += n as u64,
+                n => tally.received(n as u64),
             }
         }
         Ok(true)

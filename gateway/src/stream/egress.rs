@@ -1,14 +1,12 @@
 //! The client's side: which service, which cluster, open, and copy.
 
-use super::{
-    copy::{self, Moved},
-    local,
-};
+use super::{copy, local};
 use crate::{
     balance::locality::{self, Candidates, Choice},
     close::Closed,
     core::{Core, Mail},
-    meter::{Direction, StreamMeter},
+    meter::StreamMeter,
+    metrics::{reasons::Bound, streams::Side},
     socket::Socket,
     tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelStream},
     upstream,
@@ -48,8 +46,8 @@ pub(crate) struct Client {
 pub(crate) fn start(core: &Rc<Core>, client: Client) {
     let limit = core.common.config.limits.connections / core.common.mailboxes.len().max(1);
     if core.streams.len() >= limit {
-        core.meters.refused_at_bound("connections");
-        reset(client.socket);
+        core.counters.refused(Bound::Connections);
+        reset(&client.socket);
         return;
     }
     core.streams.spawn_local(serve(core.clone(), client));
@@ -65,16 +63,15 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, socket: Owne
         let request = request(&core, crate::exchange::service(), None);
         match open(&core, &cluster, &request, &socket, &mut early).await {
             Ok(mut stream) => {
-                let mut moved = Moved::default();
-                copy::copy(&mut *stream, &socket, early.ended, &mut moved).await;
+                copy::copy(&mut *stream, &socket, early.ended, &mut ()).await;
             }
             Err(error) => tracing::debug!(%cluster, %error, "cannot open the exchange"),
         }
     });
 }
 
-fn reset(socket: OwnedFd) {
-    let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+fn reset(socket: &OwnedFd) {
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 /// What a client has sent before its stream was accepted.
@@ -87,14 +84,14 @@ struct Early {
 async fn serve(core: Rc<Core>, client: Client) {
     let Some(import) = core.table.borrow().imports.get(&client.listen).cloned() else {
         // The listener went away while the client was in its queue.
-        reset(client.socket);
+        reset(&client.socket);
         return;
     };
     let from = client.from;
     let Some(socket) = stay_or_move(&core, &import, client) else { return };
     let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
-    let mut meter = core.meters.stream(Direction::Egress, import.service.clone(), from);
-    let closed = Egress { core: &core, import: &import, socket: &socket, meter: &mut meter }.run(from).await;
+    let mut meter = StreamMeter::new(&core, Side::Egress, import.service.clone());
+    let closed = Egress { core: &core, import: &import, socket: &socket }.run(from, &mut meter).await;
     if closed != Closed::Fin {
         socket.reset_on_close();
     }
@@ -134,7 +131,6 @@ struct Egress<'a> {
     core: &'a Rc<Core>,
     import: &'a Import,
     socket: &'a Rc<Socket>,
-    meter: &'a mut StreamMeter,
 }
 
 /// Where to try next.
@@ -146,21 +142,21 @@ enum Next {
 
 impl Egress<'_> {
     /// Tries one upstream after the other until one accepts, then copies.
-    async fn run(&mut self, from: Option<SocketAddr>) -> Closed {
+    async fn run(&self, from: Option<SocketAddr>, meter: &mut StreamMeter<'_>) -> Closed {
         let request = request(self.core, self.import.service.clone(), from);
         let (mut early, mut tried) = (Early::default(), locality::Tried::default());
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let mut last = None;
         loop {
             let refusal = match self.next(&mut tried) {
-                Next::Local => match upstream::connect(self.core, &self.import.service, self.meter).await {
-                    Ok(endpoint) => return self.copy_local(&endpoint, early).await,
+                Next::Local => match self.connect_local(meter).await {
+                    Ok(endpoint) => return self.copy_local(&endpoint, early, meter).await,
                     Err(refusal) => refusal,
                 },
                 Next::Cluster(cluster) => {
-                    self.meter.peer(&cluster);
+                    meter.peer(Some(&cluster));
                     match open(self.core, &cluster, &request, self.socket, &mut early).await {
-                        Ok(stream) => return self.copy(stream, early).await,
+                        Ok(stream) => return self.copy(stream, early, meter).await,
                         Err(OpenFailed::Client) => return Closed::ResetLocal,
                         Err(OpenFailed::Refused(refusal)) => refusal,
                     }
@@ -172,7 +168,7 @@ impl Egress<'_> {
             if !refusal.retry {
                 return Closed::Refused(refusal.reason);
             }
-            self.meter.retry();
+            meter.retry();
             last = Some(refusal.reason);
         }
     }
@@ -203,19 +199,24 @@ impl Egress<'_> {
         tokio::time::timeout_at(deadline.into(), self.core.changed.notified()).await.is_ok()
     }
 
-    async fn copy(&mut self, mut stream: Box<dyn TunnelStream>, early: Early) -> Closed {
-        self.meter.connected();
-        self.meter.moved.sent = early.bytes.len() as u64;
+    async fn copy(&self, mut stream: Box<dyn TunnelStream>, early: Early, meter: &mut StreamMeter<'_>) -> Closed {
+        meter.connected();
+        meter.up(early.bytes.len() as u64);
         let ended = early.ended;
         drop(early);
-        let closed = copy::copy(&mut *stream, self.socket, ended, &mut self.meter.moved).await;
-        self.meter.first_byte(stream.first_byte());
+        let closed = copy::copy(&mut *stream, self.socket, ended, meter).await;
+        meter.first_byte(stream.first_byte());
         closed
     }
 
-    async fn copy_local(&mut self, endpoint: &upstream::Connected, early: Early) -> Closed {
-        self.meter.connected();
-        local::copy(self.core, (self.socket, &endpoint.socket), early.bytes, early.ended, &mut self.meter.moved).await
+    async fn connect_local(&self, meter: &mut StreamMeter<'_>) -> Result<upstream::Connected, Refusal> {
+        meter.peer(None);
+        upstream::connect(self.core, &self.import.service, meter).await
+    }
+
+    async fn copy_local(&self, endpoint: &upstream::Connected, early: Early, meter: &mut StreamMeter<'_>) -> Closed {
+        meter.connected();
+        local::copy(self.core, (self.socket, &endpoint.socket), early.bytes, early.ended, meter).await
     }
 }
 

@@ -1,10 +1,11 @@
 //! The service's side: which endpoint, connect, and copy.
 
-use super::copy::{self, Moved};
+use super::copy;
 use crate::{
     core::Core,
     exchange,
-    meter::Direction,
+    meter::StreamMeter,
+    metrics::streams::Side,
     socket::Socket,
     tunnel::{Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, TunnelStream},
     upstream,
@@ -33,16 +34,13 @@ impl Ingress for Incoming {
 }
 
 async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
-    let mut meter = core.meters.stream(Direction::Ingress, request.service.clone(), request.source.address);
-    meter.peer(&peer.cluster);
-    meter.source(&peer, &request);
+    let mut meter = StreamMeter::new(&core, Side::Ingress, request.service.clone());
+    meter.peer(Some(&peer.cluster));
     let closed = match upstream::connect(&core, &request.service, &mut meter).await {
         Ok(endpoint) => {
             meter.connected();
             stream.accept();
-            let closed = copy::copy(&mut *stream, &endpoint.socket, false, &mut meter.moved).await;
-            meter.first_byte(None);
-            closed
+            copy::copy(&mut *stream, &endpoint.socket, false, &mut meter).await
         }
         Err(refusal) => {
             tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
@@ -70,5 +68,5 @@ async fn serve_exchange(
         return stream.refuse(&refused(RefusalReason::Limit, "control takes no more exchanges now"));
     };
     stream.accept();
-    copy::copy(&mut *stream, &Rc::new(socket), false, &mut Moved::default()).await;
+    copy::copy(&mut *stream, &Rc::new(socket), false, &mut ()).await;
 }

@@ -1,7 +1,6 @@
 //! A stream that stays in its cluster: from one local socket to another, with no tunnel.
 
-use super::copy::Moved;
-use crate::{close::Closed, core::Core, socket::Socket};
+use crate::{close::Closed, core::Core, meter::StreamMeter, socket::Socket};
 use std::{
     future::poll_fn,
     io,
@@ -25,18 +24,19 @@ pub(crate) async fn copy(
     (client, endpoint): (&Socket, &Socket),
     early: Vec<u8>,
     client_ended: bool,
-    moved: &mut Moved,
+    meter: &mut StreamMeter<'_>,
 ) -> Closed {
     let mut up = Way { waiting: early, ended: client_ended, ..Way::default() };
     let mut down = Way::default();
-    up.moved = up.waiting.len() as u64;
+    meter.up(up.waiting.len() as u64);
     let result = poll_fn(|cx| {
         let first = up.poll(cx, core, client, endpoint)?;
         let second = down.poll(cx, core, endpoint, client)?;
+        meter.up(std::mem::take(&mut up.moved));
+        meter.down(std::mem::take(&mut down.moved));
         if first.is_ready() && second.is_ready() { Poll::Ready(Ok::<_, io::Error>(())) } else { Poll::Pending }
     })
     .await;
-    *moved = Moved { sent: up.moved, received: down.moved };
     match result {
         Ok(()) => Closed::Fin,
         Err(_) => {

@@ -156,16 +156,21 @@ impl TunnelStream for MuxStream {
     fn poll_send(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {
         let want = std::task::ready!(self.poll_room(cx))?.min(self.read);
         let mux = &self.tunnel.0.mux;
-        let read = socket.poll_read_with(cx, want, |fd| {
-            mux.borrow_mut().send_from(self.id, want, |slices| match slices {
-                [one] => Ok(rustix::net::recv(fd, &mut **one, rustix::net::RecvFlags::empty())?.0),
-                many => rustix::io::readv(fd, many),
-            })
+        let read = socket.poll_read_with(cx, |fd| {
+            let mut room = 0;
+            let read = mux.borrow_mut().send_from(self.id, want, |slices| {
+                room = slices.iter().map(|slice| slice.len()).sum();
+                match slices {
+                    [one] => Ok(rustix::net::recv(fd, &mut **one, rustix::net::RecvFlags::empty())?.0),
+                    many => rustix::io::readv(fd, many),
+                }
+            });
+            read.map(|n| (n, n < room))
         });
         let read = std::task::ready!(read)?;
         if read > 0 {
             // Bulk is read in larger pieces, small messages in small ones.
-            self.read = if read == self.read { (self.read * 2).min(READ_MOST) } else { self.read.max(READ_FIRST) };
+            self.read = if read > self.read / 2 { (self.read * 2).min(READ_MOST) } else { self.read.max(READ_FIRST) };
             self.tunnel.wake_driver();
         }
         Poll::Ready(Ok(read))
