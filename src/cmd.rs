@@ -2,8 +2,8 @@
 
 pub(crate) mod demo;
 pub(crate) mod identity;
-pub(crate) mod status;
 pub(crate) mod run;
+pub(crate) mod status;
 
 use crate::args::Command;
 use std::{error::Error, io::Write, process::ExitCode};

@@ -30,7 +30,7 @@ impl Socket {
     /// Reads once; 0 is the end.
     pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let length = buf.len();
-        let read = |fd: BorrowedFd<'_>| Ok(rustix::net::recv(fd, &mut *buf, RecvFlags::empty())?.0);
+        let mut read = |fd: BorrowedFd<'_>| Ok(rustix::net::recv(fd, &mut *buf, RecvFlags::empty())?.0);
         self.poll_read_with(cx, |fd| read(fd).map(|n| (n, n < length)))
     }
 
