@@ -54,6 +54,11 @@ bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes)
 	cargo build --release --locked --package isthmus
 	cargo run --release --locked --package isthmus-benches -- $(ARGS)
 
+.PHONY: fuzz
+fuzz: ## Look for inputs that break a parser (ARGS="--seconds 600 mux_pair"; needs nightly Rust)
+	@scripts/setup.sh build fuzz
+	@scripts/fuzz.sh $(ARGS)
+
 .PHONY: clean
 clean: ## Remove everything built, and the tools in target/tools
 	cargo clean

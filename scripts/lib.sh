@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Programs that no package manager of the supported systems has, at the versions that were tried.
 CARGO_DENY_VERSION=0.20.2
+CARGO_FUZZ_VERSION=0.13.2
 ENVOY_VERSION=1.40.0
 
 # They live under target/: `make clean` takes them away, nothing else on the machine sees them.

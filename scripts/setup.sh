@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian 12, Ubuntu 22.04 or later, and says what. Nothing to do: a fraction of a second.
 #
-# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench]   (none: all of them)
+# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench] [fuzz]     (none: all of them but fuzz)
 
 . "$(dirname "$0")/lib.sh"
 
@@ -16,6 +16,7 @@ main() {
         case $purpose in
         test | bench) envoy ;;
         lint) cargo_deny ;;
+        fuzz) cargo_fuzz ;;
         esac
     done
 }
@@ -23,11 +24,12 @@ main() {
 packages_for() {
     case $1 in
     build) echo build-essential ca-certificates curl git pkg-config ;;
-    demo) echo iproute2 nginx-light procps wrk ;;
+    demo) echo iproute2 nftables nginx-light procps wrk ;;
     test) echo iproute2 nftables nginx-light openssl procps python3 python3-venv wrk ;;
     lint) echo shellcheck ;;
     bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
-    *) die "setup: found '$1', expected build, demo, test, lint or bench" ;;
+    fuzz) ;;
+    *) die "setup: found '$1', expected build, demo, test, lint, bench or fuzz" ;;
     esac
 }
 
@@ -126,6 +128,18 @@ cargo_deny() {
     CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         CARGO_PROFILE_RELEASE_DEBUG=false \
         cargo install --quiet --locked --root "$tools" --target-dir "$tools/build" "cargo-deny@$CARGO_DENY_VERSION"
+    rm -rf "$tools/build"
+}
+
+# libFuzzer's instrumentation is in nightly compilers only.
+cargo_fuzz() {
+    rustup run nightly rustc --version >/dev/null 2>&1 || {
+        say "installing Rust nightly by rustup"
+        rustup toolchain install nightly --profile minimal
+    }
+    [ "$(cargo fuzz --version 2>/dev/null)" = "cargo-fuzz $CARGO_FUZZ_VERSION" ] && return 0
+    say "installing cargo-fuzz $CARGO_FUZZ_VERSION into ${tools#"$PWD"/}"
+    cargo install --quiet --locked --root "$tools" --target-dir "$tools/build" "cargo-fuzz@$CARGO_FUZZ_VERSION"
     rm -rf "$tools/build"
 }
 

@@ -1,0 +1,42 @@
+//! Fuzz targets: every parser of bytes that come from outside, each a plain function of its input.
+//!
+//! ```text
+//! corpus/<target>/*  ──▶ tests/corpus.rs     replays it, on any toolchain: `make test`
+//!        ▲
+//!        └── explore/                        finds new inputs with libFuzzer, on nightly: `make fuzz`
+//! ```
+//!
+//! A target panics if the code under it breaks a promise; that it does not panic itself is the least of them. [`TARGETS`] lists
+//! them. What an exploration finds worth keeping is committed to the corpus, a crash together with its fix.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::missing_panics_doc, reason = "panicking is how a target says that a promise is broken")]
+
+mod cursor;
+pub mod exchange;
+pub mod identity;
+pub mod mux;
+pub mod text;
+pub mod tls;
+
+/// One target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, and that of its corpus.
+    pub name: &'static str,
+    /// Runs it on one input.
+    pub run: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "certificate", run: identity::certificate },
+    Target { name: "config", run: text::config },
+    Target { name: "exchange", run: exchange::message },
+    Target { name: "exchange_stream", run: exchange::stream },
+    Target { name: "mux_hostile", run: mux::hostile },
+    Target { name: "mux_pair", run: mux::pair },
+    Target { name: "names", run: text::names },
+    Target { name: "open", run: mux::open },
+    Target { name: "tls_record", run: tls::record },
+];
