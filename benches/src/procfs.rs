@@ -39,6 +39,11 @@ pub fn memory_of(roots: &[u32]) -> f64 {
     roots.iter().flat_map(|&root| tree(root)).map(resident_bytes).sum()
 }
 
+/// CPU seconds that the whole machine has spent on anything, and all that it had.
+pub fn machine_seconds() -> (f64, f64) {
+    fs::read_to_string("/proc/stat").ok().and_then(|stat| parse_machine(&stat)).unwrap_or((0.0, 0.0))
+}
+
 /// Waits until `roots` have used no more than a tick of CPU for 200 ms, or `limit` has passed. Returns whether they
 /// came to rest.
 pub fn wait_idle(roots: &[u32], limit: Duration) -> bool {
@@ -64,6 +69,14 @@ fn parse_cpu(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS)
 }
 
+/// The first line: user, nice, system, idle, waiting for disks, interrupts, soft ones, taken by the hypervisor.
+fn parse_machine(stat: &str) -> Option<(f64, f64)> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let ticks: Vec<f64> = fields.take(8).map_while(|field| field.parse().ok()).collect();
+    let (all, idle) = (ticks.iter().sum::<f64>(), ticks.get(3)? + ticks.get(4)?);
+    Some(((all - idle) / TICKS, all / TICKS))
+}
+
 fn parse_resident(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -80,6 +93,13 @@ mod tests {
         assert_eq!(parse_cpu(stat), Some(2.0));
         assert_eq!(parse_cpu("42 (short) S 1"), None);
         assert_eq!(parse_cpu("nonsense"), None);
+    }
+
+    #[test]
+    fn the_machine_is_busy_where_it_is_not_idle() {
+        let stat = "cpu  100 0 50 700 100 10 20 20 0 0\ncpu0 1 2 3\n";
+        assert_eq!(parse_machine(stat), Some((2.0, 10.0)));
+        assert_eq!(parse_machine("intr 1 2 3"), None);
     }
 
     #[test]

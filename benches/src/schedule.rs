@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
+use crate::bulk;
 use crate::case::{Case, Scale};
 use crate::certs::Certs;
 use crate::env::Env;
@@ -22,6 +23,8 @@ pub struct Run {
     /// CPU that all pairs together used while nothing was asked of them, in percent of one core. Pairs stay up for the
     /// whole run; this says what those that are not being measured cost the one that is.
     pub idle_percent: f64,
+    /// CPU that everything else on the machine used in that second, in percent of all CPUs: what disturbed the run.
+    pub others_percent: f64,
     /// How long the run took.
     pub took: Duration,
 }
@@ -34,11 +37,20 @@ pub fn run(args: &Args, env: &Env, out: &mut dyn Write) -> Result<Run> {
     let bench = Bench { args, env, origin: &origin, certs: &certs };
     let mut samples = Samples::default();
     let mut pairs = bench.start_all(&mut samples, out)?;
-    let idle_percent = bench.idle_percent(&pairs)?;
-    say(out, &format!("all pairs idle: {idle_percent:.1}% of a core"));
+    let (idle_percent, others_percent) = bench.at_rest(&pairs)?;
+    say(
+        out,
+        &format!("at rest: all pairs use {idle_percent:.1}% of a core, others {others_percent:.1}% of the machine"),
+    );
+    if others_percent > DISTURBED {
+        say(out, "the machine is not quiet: absolute figures say little, and ratios need many rounds");
+    }
     bench.rounds(&mut pairs, &mut samples, out)?;
-    Ok(Run { samples, idle_percent, took: started.elapsed() })
+    Ok(Run { samples, idle_percent, others_percent, took: started.elapsed() })
 }
+
+/// Above this many percent, others disturb the measurement.
+const DISTURBED: f64 = 5.0;
 
 struct Bench<'a> {
     args: &'a Args,
@@ -64,12 +76,17 @@ impl Bench<'_> {
         Ok(pairs)
     }
 
-    fn idle_percent(&self, pairs: &[Pair]) -> Result<f64> {
+    /// What the pairs, and what others, use while nothing is asked of them.
+    fn at_rest(&self, pairs: &[Pair]) -> Result<(f64, f64)> {
         let pids: Vec<u32> = pairs.iter().flat_map(Pair::pids).collect();
         procfs::wait_idle(&pids, Duration::from_secs(3));
         let (before, started) = (procfs::cpu_of(&pids), Instant::now());
-        crate::bulk::sleep(Duration::from_secs(1), &|| self.env.interrupted())?;
-        Ok((procfs::cpu_of(&pids) - before) / started.elapsed().as_secs_f64() * 100.0)
+        let (busy, all) = procfs::machine_seconds();
+        bulk::sleep(Duration::from_secs(1), &|| self.env.interrupted())?;
+        let used = procfs::cpu_of(&pids) - before;
+        let (busy, all) = (procfs::machine_seconds().0 - busy, procfs::machine_seconds().1 - all);
+        let others = if all > 0.0 { (busy - used).max(0.0) / all } else { 0.0 };
+        Ok((used / started.elapsed().as_secs_f64() * 100.0, others * 100.0))
     }
 
     fn rounds(&self, pairs: &mut [Pair], samples: &mut Samples, out: &mut dyn Write) -> Result<()> {

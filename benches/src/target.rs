@@ -36,6 +36,8 @@ pub struct Verdict {
     pub range: Option<Spread>,
     /// The setup that was the best of those compared with.
     pub against: Option<Setup>,
+    /// How many of those to be compared with were measured.
+    pub measured: usize,
     /// Whether it was reached.
     pub pass: bool,
 }
@@ -89,7 +91,13 @@ impl Target {
             Better::Lower => found <= limit,
             Better::Higher => found >= limit,
         };
-        Some(Verdict { target: self, found, range, against, pass })
+        let measured = match self.limit {
+            Limit::OfBest(setups, _) => {
+                setups.iter().filter(|&&setup| samples.median(self.metric, setup).is_some()).count()
+            }
+            Limit::Value(_) => 0,
+        };
+        Some(Verdict { target: self, found, range, against, measured, pass })
     }
 
     /// Which way is better.

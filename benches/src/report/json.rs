@@ -26,6 +26,7 @@ pub fn render(source: &Source<'_>) -> String {
         "seconds_per_load": source.scale.seconds,
         "idle_connections": source.scale.idle,
         "idle_cpu_percent": source.run.idle_percent,
+        "others_cpu_percent": source.run.others_percent,
         "took_seconds": source.run.took.as_secs(),
         "metrics": samples.metrics().into_iter().map(|of| (of.info().key.to_owned(), metric(samples, of))).collect::<Map<_, _>>(),
         "targets": targets(samples),

@@ -87,7 +87,8 @@ fn method(source: &Source<'_>) -> String {
          windows are 256 KiB a stream: with its default two stalled readers lock out all others), sessions resumed where \
          a peer does so by default.\n\n\
          Each round runs every case, each case every setup, starting with another one each time. The pairs stay up for \
-         the whole run: idle, all of them together used {idle:.1}% of one core. Memory and stalled readers are measured on \
+         the whole run: idle, all of them together used {idle:.1}% of one core, and \
+         everything else on the machine {others:.1}% of its CPUs. Memory and stalled readers are measured on \
          pairs started for it.\n\n\
          - c=1, c=64, close: wrk with 1, 2 and 2 threads; its percentiles are corrected for coordinated omission. \
          CPU is user and system time of both proxies over the c=64 load.\n\
@@ -98,6 +99,7 @@ fn method(source: &Source<'_>) -> String {
          - stalled: 32 busy keep-alive connections, then the same beside 40 readers that asked for 1 GiB and stopped after 64 KiB.\n",
         cpus = source.machine.cpus,
         idle = source.run.idle_percent,
+        others = source.run.others_percent,
         conns = source.scale.idle,
     )
 }

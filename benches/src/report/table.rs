@@ -23,7 +23,8 @@ pub fn render(samples: &Samples) -> String {
         text += &format!("FAILED requests or streams: {} {}: {count}\n", setup.key(), case.key());
     }
     for failure in samples.failures() {
-        text += &format!("NOT DONE: {failure}\n");
+        // The log was shown when it happened.
+        text += &format!("NOT DONE: {}\n", failure.lines().next().unwrap_or_default());
     }
     text
 }
@@ -43,7 +44,12 @@ pub fn targets(samples: &Samples) -> String {
 /// With what a verdict compares.
 pub fn compared(verdict: &Verdict) -> String {
     match (verdict.target.limit, verdict.against) {
-        (Limit::OfBest(of, _), Some(best)) if of.len() > 1 => format!("{}, the best of {}", best.key(), of.len()),
+        (Limit::OfBest(of, _), Some(best)) if verdict.measured == of.len() && of.len() > 1 => {
+            format!("{}, the best of {}", best.key(), of.len())
+        }
+        (Limit::OfBest(of, _), Some(best)) if of.len() > 1 => {
+            format!("{}, the best of {} of {}", best.key(), verdict.measured, of.len())
+        }
         (Limit::OfBest(..), Some(only)) => only.key().into(),
         _ => "itself".into(),
     }
@@ -132,7 +138,7 @@ mod tests {
     fn targets_carry_their_verdict() {
         let text = targets(&filled());
         assert!(text.contains("c=64 [isthmus-tls]") && text.contains("≥ 1.5 x") && text.contains("PASS"), "{text}");
-        assert!(text.contains("1.50 x (1.50–1.50)"), "{text}");
+        assert!(text.contains("1.50 x (1.50–1.50)") && text.contains("the best of 1 of 4"), "{text}");
         assert_eq!(targets(&Samples::default()), "");
     }
 
