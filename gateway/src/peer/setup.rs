@@ -6,8 +6,9 @@ use crate::{
     stream::Incoming,
     tunnel::{
         Direction, Ingress, PeerIdentity, Tunnel,
-        driver::MuxTunnel,
-        tls::{HandshakeError, Handshaken, handshake},
+        driver::{MuxTunnel, TunnelEnd},
+        h2::{self, H2Config},
+        tls::{HandshakeError, Handshaken, handshake, stream::TlsStream},
     },
 };
 use isthmus_certs::{AllowedClusters, HandshakeRefusal, IdentityStore, tls};
@@ -83,6 +84,9 @@ pub(crate) enum SetupError {
     /// Neither of our protocols was agreed on.
     #[error("the peer speaks neither isthmus/1 nor h2")]
     Protocol,
+    /// The peer agreed on HTTP/2 and does not speak it.
+    #[error(transparent)]
+    Http2(#[from] TunnelEnd),
     /// The connection broke behind the handshake.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -98,6 +102,7 @@ impl SetupError {
             Self::Timeout(_) => HandshakeRefusal::Timeout,
             Self::Identity(_) => HandshakeRefusal::BadSvid,
             Self::Protocol => HandshakeRefusal::Alpn,
+            Self::Http2(_) => HandshakeRefusal::Other,
             Self::Connect(_) => return None,
         })
     }
@@ -138,7 +143,7 @@ async fn accepted(core: &Rc<Core>, socket: std::net::TcpStream) -> Result<(Runni
     let socket = TcpStream::from_std(socket)?;
     crate::socket::tune_tunnel(&socket, None)?;
     let handshaken = handshake::accept(core.common.tls.server.clone(), socket).await?;
-    start(core, handshaken, Direction::Accepted)
+    start(core, handshaken, Direction::Accepted).await
 }
 
 /// Dials a peer: a tunnel that takes streams.
@@ -155,7 +160,7 @@ pub(super) async fn dial(
         let config = core.common.tls.client(cluster, choice).map_err(HandshakeError::from)?;
         let name = tls::server_name(&core.common.identity, cluster).map_err(HandshakeError::from)?;
         let handshaken = handshake::dial(config, name, socket).await?;
-        let running = start(core, handshaken, Direction::Dialled)?;
+        let running = start(core, handshaken, Direction::Dialled).await?;
         core.counters.handshake(Direction::Dialled);
         Ok(running)
     })
@@ -175,7 +180,7 @@ pub(super) struct Running {
     driver: std::pin::Pin<Box<dyn Future<Output = String>>>,
 }
 
-fn start(
+async fn start(
     core: &Rc<Core>,
     handshaken: Handshaken,
     direction: Direction,
@@ -190,6 +195,14 @@ fn start(
             let config = &core.common.config.mux;
             let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
             Running { tunnel: Rc::new(tunnel), expiry, driver: Box::pin(async { driver.run().await.to_string() }) }
+        }
+        H2 => {
+            let (io, config) = (TlsStream::new(handshaken), H2Config::default());
+            let (tunnel, driver) = match direction {
+                Direction::Dialled => h2::connect(io, peer.clone(), &config).await?,
+                Direction::Accepted => h2::accept(io, peer.clone(), ingress, &config).await?,
+            };
+            Running { tunnel, expiry, driver: Box::pin(async { driver.run().await.to_string() }) }
         }
         _ => return Err(SetupError::Protocol),
     };

@@ -27,7 +27,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Notify,
+    sync::watch,
 };
 
 pub mod authority;
@@ -96,8 +96,7 @@ struct Shared {
     sender: RefCell<Option<h2::client::SendRequest<Chunk>>>,
     uris: RefCell<HashMap<ServicePort, Uri>>,
     pool: Rc<Pool>,
-    health: Cell<TunnelHealth>,
-    changed: Notify,
+    health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
     streams_out: Cell<usize>,
     streams_in: Cell<usize>,
@@ -190,13 +189,6 @@ where
     Ok((Rc::new(H2Tunnel(shared)), driver))
 }
 
-impl H2Tunnel {
-    /// Waits for the tunnel's health to change.
-    pub async fn changed(&self) {
-        self.0.changed.notified().await;
-    }
-}
-
 impl Tunnel for H2Tunnel {
     fn open(&self, request: &OpenRequest) -> Result<Box<dyn TunnelStream>, Refusal> {
         let shared = &self.0;
@@ -223,16 +215,32 @@ impl Tunnel for H2Tunnel {
         TunnelStatus {
             transport: Transport::H2,
             direction: self.0.direction,
-            health: self.0.health.get(),
+            health: self.health(),
             rtt: self.0.rtt.get(),
             streams_out: self.0.streams_out.get(),
             streams_in: self.0.streams_in.get(),
         }
     }
 
+    fn watch(&self) -> watch::Receiver<TunnelHealth> {
+        self.0.health.subscribe()
+    }
+
+    fn health(&self) -> TunnelHealth {
+        self.0.health()
+    }
+
+    fn load(&self) -> usize {
+        self.0.streams_out.get() + self.0.streams_in.get()
+    }
+
+    fn can_open(&self) -> bool {
+        self.0.direction == Direction::Dialled
+    }
+
     fn drain(&self) {
         self.0.sender.take();
-        if self.0.health.get() != TunnelHealth::Closed {
+        if self.health() != TunnelHealth::Closed {
             self.0.set_health(TunnelHealth::Draining);
         }
         self.0.order(Order::Drain);
@@ -251,8 +259,7 @@ impl Shared {
             sender: RefCell::new(sender),
             uris: RefCell::default(),
             pool: Rc::default(),
-            health: Cell::new(TunnelHealth::Live),
-            changed: Notify::new(),
+            health: watch::Sender::new(TunnelHealth::Live),
             rtt: Cell::default(),
             streams_out: Cell::default(),
             streams_in: Cell::default(),
@@ -265,8 +272,8 @@ impl Shared {
 
     fn may_open(&self) -> Result<(), Refusal> {
         let refuse = |reason, message: &str| Err(Refusal { reason, message: message.into(), retry: true });
-        match self.health.get() {
-            TunnelHealth::Live | TunnelHealth::Unresponsive => {}
+        match self.health() {
+            TunnelHealth::Starting | TunnelHealth::Live | TunnelHealth::Unresponsive => {}
             TunnelHealth::Draining => return refuse(RefusalReason::Draining, "the tunnel is draining"),
             TunnelHealth::Closed => return refuse(RefusalReason::TunnelLost, "the tunnel has ended"),
         }
@@ -296,10 +303,12 @@ impl Shared {
         request::encode(uri, request)
     }
 
+    fn health(&self) -> TunnelHealth {
+        *self.health.borrow()
+    }
+
     fn set_health(&self, health: TunnelHealth) {
-        if self.health.replace(health) != health {
-            self.changed.notify_waiters();
-        }
+        self.health.send_if_modified(|was| std::mem::replace(was, health) != health);
     }
 
     fn order(&self, order: Order) {

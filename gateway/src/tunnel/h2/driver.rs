@@ -123,7 +123,7 @@ where
         };
         match polled {
             Poll::Pending => None,
-            Poll::Ready(Ok(())) if self.shared.health.get() == TunnelHealth::Draining => Some(TunnelEnd::Drained),
+            Poll::Ready(Ok(())) if self.shared.health() == TunnelHealth::Draining => Some(TunnelEnd::Drained),
             Poll::Ready(Ok(())) => Some(TunnelEnd::PeerClosed),
             Poll::Ready(Err(e)) => Some(e.into()),
         }
@@ -196,13 +196,13 @@ where
     }
 
     fn doubt(&self) {
-        if self.shared.health.get() == TunnelHealth::Live {
+        if self.shared.health() == TunnelHealth::Live {
             self.shared.set_health(TunnelHealth::Unresponsive);
         }
     }
 
     fn believe(&self) {
-        if self.shared.health.get() == TunnelHealth::Unresponsive {
+        if self.shared.health() == TunnelHealth::Unresponsive {
             self.shared.set_health(TunnelHealth::Live);
         }
     }

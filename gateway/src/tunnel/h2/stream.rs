@@ -172,7 +172,7 @@ impl H2Stream {
         match send.poll_reset(cx) {
             Poll::Pending => Ok(()),
             // Allowed only behind END_STREAM; without it, receiving reports the reset.
-            Poll::Ready(Ok(Reason::NO_ERROR)) if self.shared.health.get() != TunnelHealth::Closed => {
+            Poll::Ready(Ok(Reason::NO_ERROR)) if self.shared.health() != TunnelHealth::Closed => {
                 self.unwanted = true;
                 Ok(())
             }
@@ -183,7 +183,7 @@ impl H2Stream {
 
     /// Why the stream cannot go on.
     fn lost(&self) -> StreamError {
-        if self.shared.health.get() == TunnelHealth::Closed { StreamError::TunnelLost } else { StreamError::Reset }
+        if self.shared.health() == TunnelHealth::Closed { StreamError::TunnelLost } else { StreamError::Reset }
     }
 
     /// Writes what is pending into `socket`; `Pending` if it does not take all.

@@ -16,7 +16,7 @@ pub(super) type Stream = Box<dyn TunnelStream>;
 #[derive(Default)]
 pub(super) struct Offers {
     queue: RefCell<VecDeque<(OpenRequest, Stream)>>,
-    arrived: Notify,
+    arrived: tokio::sync::Notify,
 }
 
 impl std::fmt::Debug for Offers {

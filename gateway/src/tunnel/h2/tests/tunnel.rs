@@ -128,10 +128,9 @@ fn a_draining_tunnel_finishes_its_streams_and_takes_no_more() {
             } else {
                 pair.east.drain();
             }
-            while pair.west.status().health == TunnelHealth::Live {
-                pair.west.changed().await;
-            }
-            assert_eq!(pair.west.status().health, TunnelHealth::Draining);
+            let mut health = pair.west.watch();
+            let left = *health.wait_for(|&health| health != TunnelHealth::Live).await.unwrap();
+            assert_eq!(left, TunnelHealth::Draining);
             assert_eq!(pair.west.open(&request()).err().unwrap().reason, RefusalReason::Draining);
             say(&mut east.socket, b"after").await;
             hear(&mut west.socket, b"after").await;
@@ -168,10 +167,9 @@ fn a_peer_that_falls_silent_is_doubted_and_given_up() {
         })
         .await;
         let mut stream = tunnel.open(&request()).unwrap();
-        while tunnel.status().health == TunnelHealth::Live {
-            tunnel.changed().await;
-        }
-        assert_eq!(tunnel.status().health, TunnelHealth::Unresponsive);
+        let mut health = tunnel.watch();
+        let left = *health.wait_for(|&health| health != TunnelHealth::Live).await.unwrap();
+        assert_eq!(left, TunnelHealth::Unresponsive);
         assert!(matches!(end.await.unwrap(), TunnelEnd::Unresponsive));
         assert_eq!(opened(&mut stream).await.unwrap_err().reason, RefusalReason::TunnelLost);
     });
