@@ -280,3 +280,29 @@ async fn a_link_removed_and_made_again_needs_no_new_event() {
     west.registry.0.send_replace(Arc::new(desired(&["east"], 0)));
     west.table(|table| serving(table) == [("east", 2)]).await;
 }
+
+#[tokio::test]
+async fn a_bad_file_shows_in_the_status_and_changes_no_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("west.yaml");
+    let text = "clusterset: demo\ncluster: west\nidentity: id\nlinks: [{cluster: east}]\n";
+    std::fs::write(&path, text).unwrap();
+    let config = crate::Config::load(&path).unwrap();
+    let registry = Box::new(crate::FileRegistry::new(config.clone()));
+    let (control, mut handles) = Control::new(config.cluster, config.state, registry);
+    let (_events, events) = mpsc::channel(1);
+    let mut running = JoinSet::new();
+    let wire = Arc::new(Wire { own: name("west"), to: BTreeMap::new() });
+    running.spawn(control.run(wire, events, CancellationToken::new()));
+    let table = handles.table.borrow_and_update().clone();
+
+    std::fs::write(&path, format!("{text}links: []\n")).unwrap();
+    let refused = handles.status.wait_for(|status| status.refused_reloads == 1).await.unwrap().clone();
+    assert!(refused.last_reload_error.as_ref().unwrap().contains("west.yaml:5:1: links: found the key a second time"));
+    assert_eq!(refused.table_version, table.version);
+
+    std::fs::write(&path, text.replace("east", "south")).unwrap();
+    handles.status.wait_for(|status| status.last_reload_error.is_none()).await.unwrap();
+    let table = handles.table.wait_for(|table| table.links.contains_key(&name("south"))).await.unwrap();
+    assert_eq!(table.links.len(), 1);
+}
