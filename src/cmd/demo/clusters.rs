@@ -32,10 +32,7 @@ pub(super) struct Clusters {
 impl Clusters {
     /// Makes a directory for each.
     pub(super) fn prepare(scratch: &Path) -> Result<Self, Error> {
-        let isthmus = std::env::var_os("FAKE")
-            .map(PathBuf::from)
-            .map_or_else(std::env::current_exe, Ok)
-            .doing("find the path of this program")?;
+        let isthmus = std::env::current_exe().doing("find the path of this program")?;
         let (west, east) = (scratch.join("west"), scratch.join("east"));
         for directory in [&west, &east] {
             fs::create_dir(directory).doing(format!("make {}", directory.display()))?;

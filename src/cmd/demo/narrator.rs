@@ -6,9 +6,9 @@ use std::{
     cell::RefCell,
     fmt::Display,
     io::{IsTerminal, Write, stderr},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 /// Work of this length gets a bar on a terminal, and a line before it elsewhere.
 const LONG: Duration = Duration::from_secs(2);
@@ -56,16 +56,8 @@ impl Narrator {
         if length < LONG {
             return work.await;
         }
-        let shown = Shown::new(self, topic, doing, length);
-        let mut work = std::pin::pin!(work);
-        let mut frames = tokio::time::interval(if self.terminal { FRAME } else { REMINDER });
-        frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                result = &mut work => return result,
-                _ = frames.tick() => shown.update(),
-            }
-        }
+        let doing = format!("{doing}, {} s", length.as_secs());
+        self.show(topic, &doing, length, work).await
     }
 
     /// Awaits `work`, which should be quick; shows it when it is not, and how much of `limit` is over.
@@ -77,9 +69,25 @@ impl Narrator {
         work: impl Future<Output = T>,
     ) -> T {
         let mut work = std::pin::pin!(work);
-        match timeout(QUIET, &mut work).await {
-            Ok(result) => result,
-            Err(_) => self.during(topic, doing, limit, work).await,
+        if let Ok(result) = timeout(QUIET, &mut work).await {
+            return result;
+        }
+        let doing = format!("{doing}, at most {} s", limit.as_secs());
+        self.show(topic, &doing, limit, work).await
+    }
+
+    /// A bar on a terminal; elsewhere a line now and then.
+    async fn show<T>(&self, topic: &str, doing: &str, length: Duration, work: impl Future<Output = T>) -> T {
+        let shown = Shown::new(self, topic, doing, length);
+        let mut work = std::pin::pin!(work);
+        let period = if self.terminal { FRAME } else { REMINDER };
+        let mut frames = tokio::time::interval_at(Instant::now() + period, period);
+        frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                result = &mut work => return result,
+                _ = frames.tick() => shown.update(),
+            }
         }
     }
 
@@ -108,7 +116,9 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn new(narrator: &'a Narrator, topic: &'a str, doing: &'a str, length: Duration) -> Self {
-        if narrator.terminal {
+        if !narrator.terminal {
+            narrator.step(topic, format_args!("{doing} ..."));
+        } else {
             let bar = ProgressBar::new(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
             bar.set_style(style());
             bar.set_prefix(narrator.line(topic, doing));
@@ -122,10 +132,9 @@ impl<'a> Shown<'a> {
         match &*self.narrator.bar.borrow() {
             Some(bar) => {
                 bar.set_prefix(self.narrator.line(self.topic, self.doing));
-                bar.set_message(format!("{} of {all} s", done.as_secs()));
+                bar.set_message(format!("{:.1} s", done.as_secs_f64()));
                 bar.set_position(u64::try_from(done.as_millis()).unwrap_or(u64::MAX));
             }
-            None if done < FRAME => self.narrator.step(self.topic, format_args!("{} for {all} s ...", self.doing)),
             None => self.narrator.step(self.topic, format_args!("... {} of {all} s", done.as_secs())),
         }
     }

@@ -132,7 +132,7 @@ impl Scenario<'_> {
             }
             Ok::<_, Error>(None)
         };
-        if let Some(answered) = tell.waiting("wait", &format!("for {what}"), START, looking).await? {
+        if let Some(answered) = tell.waiting("wait", &format!("waiting for {what}"), START, looking).await? {
             return Ok(answered.duration_since(begun));
         }
         let last = prober.finish().await?.last().and_then(|sample| sample.outcome.err());
