@@ -46,6 +46,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Where the last good table is kept.
     pub state: PathBuf,
+    /// Where access records go.
+    pub access_log: AccessLog,
     /// How long streams may go on after SIGTERM.
     pub drain: Duration,
     /// How many cores to serve on; `None`: all.
@@ -58,6 +60,17 @@ pub struct Config {
     pub exports: BTreeMap<ServicePort, Export>,
     /// What local clients can use, and where.
     pub imports: BTreeMap<SocketAddr, DesiredImport>,
+}
+
+/// The `accessLog` key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To the end of this file.
+    File(PathBuf),
 }
 
 /// The `tunnel` section.
@@ -84,6 +97,16 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// For connecting to one endpoint.
     pub connect_timeout: Duration,
+}
+
+impl AccessLog {
+    /// The same, a relative path being relative to `directory`.
+    fn within(self, directory: &Path) -> Self {
+        match self {
+            Self::File(path) => Self::File(directory.join(path)),
+            Self::Off | Self::Stdout => self,
+        }
+    }
 }
 
 impl Config {

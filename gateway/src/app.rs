@@ -15,6 +15,7 @@ use crate::{
     peer::TlsConfigs,
     ready::Ready,
     status::CoreQuery,
+    stream::record::{AccessLog, RecordWriter, Recorder},
     tunnel::{
         driver::MuxConfig,
         mux::{Budget, Settings},
@@ -59,6 +60,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long streams may go on after a drain has begun.
     pub drain: Duration,
+    /// Where to write a record of each stream, if at all.
+    pub access_log: Option<AccessLog>,
 }
 
 /// The gateway's bounds. Each has a counter of what it refused.
@@ -98,6 +101,9 @@ pub enum StartError {
     /// The tunnel port cannot be listened on.
     #[error("tunnel.listen: cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
+    /// Access records cannot be written.
+    #[error("accessLog: {0:?}: {1}")]
+    AccessLog(AccessLog, io::Error),
     /// TLS cannot be configured.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -112,6 +118,7 @@ pub struct Gateway {
     threads: Vec<JoinHandle<()>>,
     incoming: Option<mpsc::Receiver<Incoming>>,
     acceptor: Option<TcpListener>,
+    records: Option<RecordWriter>,
 }
 
 /// Letters that a core's mailbox holds.
@@ -135,6 +142,7 @@ impl Gateway {
             listener.map_err(|e| StartError::Listen(address, e))
         });
         let acceptor = acceptor.transpose()?;
+        let (recorder, records) = start_records(config.access_log.as_ref(), &metrics)?.unzip();
         let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..config.cores).map(|_| mpsc::channel(MAILBOX)).unzip();
         let (exchanges, incoming) = mpsc::channel(EXCHANGES);
         let common = Arc::new(Common {
@@ -143,6 +151,7 @@ impl Gateway {
             identity,
             mailboxes,
             exchanges: Exchanges(exchanges),
+            recorder,
             ready: Ready::new(config.cores),
             config,
             metrics,
@@ -152,7 +161,7 @@ impl Gateway {
         let start = |(id, letters)| start_core(id, common.clone(), letters, table.clone());
         let threads =
             letters.into_iter().enumerate().map(start).collect::<io::Result<_>>().map_err(StartError::Core)?;
-        Ok(Self { common, threads, incoming: Some(incoming), acceptor })
+        Ok(Self { common, threads, incoming: Some(incoming), acceptor, records })
     }
 
     /// Takes peers' connections and gives each to the core that has the fewest, until the gateway drains. Runs on the caller's
@@ -186,6 +195,9 @@ impl Gateway {
                 // A core that panicked has said so on stderr; the others still drain.
                 let _ = thread.join();
             }
+            if let Some(records) = self.records {
+                records.finish(LAST_RECORDS);
+            }
         });
         tokio::pin!(ended, deadline);
         tokio::select! {
@@ -194,6 +206,16 @@ impl Gateway {
         }
         let _ = ended.await;
     }
+}
+
+/// How long the last access records may take.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
+
+fn start_records(log: Option<&AccessLog>, metrics: &Metrics) -> Result<Option<(Recorder, RecordWriter)>, StartError> {
+    let start = |log: &AccessLog| {
+        Recorder::start(log, metrics.control().clone()).map_err(|error| StartError::AccessLog(log.clone(), error))
+    };
+    log.map(start).transpose()
 }
 
 /// See [`Gateway::handle`].

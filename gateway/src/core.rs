@@ -14,7 +14,7 @@ use crate::{
     peer::{LinkStates, Links, Peers},
     ready::Ready,
     status::{CoreQuery, CoreReport, DialReport, EndpointReport},
-    stream::{self, Client},
+    stream::{self, Client, record::Recorder},
 };
 use isthmus_certs::IdentityStore;
 use isthmus_control_api::{ClusterName, ServicePort, Table};
@@ -27,7 +27,10 @@ use std::{
     sync::Arc,
     time::Instant,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, mpsc, watch},
+    time::Interval,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What a core can be told. A full mailbox refuses: see each sender.
@@ -51,6 +54,8 @@ pub(crate) struct Common {
     pub(crate) board: Board,
     pub(crate) exchanges: Exchanges,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
+    /// Who takes access records, if they are wanted.
+    pub(crate) recorder: Option<Recorder>,
     /// Whether the cores are ready for traffic.
     pub(crate) ready: Ready,
     /// Cancelled when the gateway drains: nothing new is taken then.
@@ -99,22 +104,23 @@ impl Core {
         let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
         core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links);
         let draining = core.common.draining.clone();
+        let mut control_lives = true;
         loop {
             tokio::select! {
                 biased;
                 () = draining.cancelled() => break,
                 Some(mail) = mail.recv() => core.receive(mail, &listeners),
-                changed = table.changed() => match changed {
+                changed = table.changed(), if control_lives => match changed {
                     Ok(()) => core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links),
                     // Control is gone: what it said last stays true.
-                    Err(_) => std::future::pending().await,
+                    Err(_) => control_lives = false,
                 },
                 _ = tick.tick() => {
                     core.beat(&mut listeners);
                 }
             }
         }
-        core.drain(listeners, links, mail).await;
+        core.drain(listeners, links, mail, tick).await;
     }
 
     fn new(id: usize, common: Arc<Common>) -> Self {
@@ -211,7 +217,13 @@ impl Core {
     }
 
     /// Takes nothing new, lets streams finish, says goodbye to the peers; all of it until the deadline.
-    async fn drain(self: &Rc<Self>, listeners: Listeners, links: Links, mut mail: mpsc::Receiver<Mail>) {
+    async fn drain(
+        self: &Rc<Self>,
+        listeners: Listeners,
+        links: Links,
+        mut mail: mpsc::Receiver<Mail>,
+        mut tick: Interval,
+    ) {
         listeners.close(self);
         drop(links);
         self.peers.drain();
@@ -227,6 +239,8 @@ impl Core {
                     Mail::Report(query) => self.report(query, &Listeners::default()),
                     Mail::Tunnel(..) | Mail::Exchange(..) => {}
                 },
+                // A core that drains is alive: nobody is to restart it for that.
+                _ = tick.tick() => self.counters.beat(Instant::now()),
             }
         }
         self.peers.close();

@@ -1,12 +1,21 @@
-//! What is noted of each stream while it lives; the counters are in [`crate::metrics`].
+//! What is noted of each stream while it lives: its counters ([`crate::metrics`]) and, where they are wanted, its access record.
+//!
+//! A stream is counted once, at the upstream that it ends up with: when that takes it, or when it ends without.
 
 use crate::{
     close::Closed,
     core::Core,
     metrics::streams::{Side, StreamKey, StreamMetrics},
+    stream::record::Record,
+    tunnel::{OpenRequest, Source},
 };
 use isthmus_control_api::{ClusterName, ServicePort};
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 /// One core's handles on the counters of its streams, each looked up once.
 #[derive(Debug, Default)]
@@ -18,13 +27,30 @@ pub(crate) struct StreamMeter<'a> {
     key: StreamKey,
     begun: Instant,
     counters: Option<Arc<StreamMetrics>>,
-    retries: u64,
+    retries: u32,
+    /// What only its access record wants; `None` where there are none.
+    notes: Option<Box<Notes>>,
+}
+
+#[derive(Default)]
+struct Notes {
+    source: Option<Source>,
+    endpoint: Option<SocketAddr>,
+    traceparent: Option<String>,
+    up: u64,
+    down: u64,
+    connect: Option<Duration>,
+    first_byte: Option<Duration>,
 }
 
 impl Handles {
     fn get(&mut self, core: &Core, key: &StreamKey) -> Arc<StreamMetrics> {
         if let Some(counters) = self.0.get(key) {
             return counters.clone();
+        }
+        // A peer may ask for any name, and a label that it can make up has no bound.
+        if key.side == Side::Ingress && !core.table.borrow().exports.contains_key(&key.service) {
+            return core.common.metrics.other_streams(core.id, key.side);
         }
         // The registry bounds how many there are; here it is services times peers, which the table bounds.
         let counters = core.common.metrics.streams(core.id, key);
@@ -42,33 +68,59 @@ impl<'a> StreamMeter<'a> {
     /// A stream begins.
     pub(crate) fn new(core: &'a Core, side: Side, service: ServicePort) -> Self {
         let key = StreamKey { service, peer: None, side };
-        Self { core, key, begun: Instant::now(), counters: None, retries: 0 }
+        let notes = core.common.recorder.is_some().then(Box::default);
+        Self { core, key, begun: Instant::now(), counters: None, retries: 0, notes }
+    }
+
+    /// What it was opened with.
+    pub(crate) fn request(&mut self, request: &OpenRequest) {
+        if let Some(notes) = &mut self.notes {
+            notes.source = Some(request.source.clone());
+            notes.traceparent.clone_from(&request.traceparent);
+        }
     }
 
     /// The other cluster, as far as it is known by now.
     pub(crate) fn peer(&mut self, cluster: Option<&ClusterName>) {
         self.key.peer = cluster.cloned();
+        self.endpoint(None);
+    }
+
+    /// The local endpoint that is tried now.
+    pub(crate) fn endpoint(&mut self, address: Option<SocketAddr>) {
+        if let Some(notes) = &mut self.notes {
+            notes.endpoint = address;
+        }
     }
 
     /// Another upstream is tried.
     pub(crate) fn retry(&mut self) {
-        self.retries += 1;
+        self.retries = self.retries.saturating_add(1);
     }
 
     /// The upstream has taken it.
     pub(crate) fn connected(&mut self) {
         let took = self.begun.elapsed();
         self.counters().connected(took);
+        if let Some(notes) = &mut self.notes {
+            notes.connect = Some(took);
+        }
     }
 
     /// Bytes went from the client towards the endpoint.
     pub(crate) fn up(&mut self, bytes: u64) {
         self.counters().moved_up(bytes);
+        if let Some(notes) = &mut self.notes {
+            notes.up += bytes;
+        }
     }
 
     /// Bytes went from the endpoint towards the client.
     pub(crate) fn down(&mut self, bytes: u64) {
         self.counters().moved_down(bytes);
+        if let Some(notes) = &mut self.notes {
+            notes.down += bytes;
+        }
     }
 
     /// Bytes went from the local socket into the stream.
@@ -89,19 +141,19 @@ impl<'a> StreamMeter<'a> {
 
     /// When the endpoint's first byte was there.
     pub(crate) fn first_byte(&mut self, at: Option<Instant>) {
-        if let Some(at) = at {
-            let took = at.saturating_duration_since(self.begun);
-            self.counters().first_byte(took);
+        let Some(at) = at else { return };
+        let took = at.saturating_duration_since(self.begun);
+        self.counters().first_byte(took);
+        if let Some(notes) = &mut self.notes {
+            notes.first_byte = Some(took);
         }
     }
 
     /// The stream is over.
     pub(crate) fn close(mut self, how: Closed) {
-        let (lived, retries) = (self.begun.elapsed(), self.retries);
-        let counters = self.counters();
-        (0..retries).for_each(|_| counters.retried());
-        counters.closed(how, lived);
-        self.counters = None;
+        // One that found no upstream counts as well.
+        self.counters();
+        self.end(how);
     }
 
     fn counters(&mut self) -> &StreamMetrics {
@@ -111,13 +163,43 @@ impl<'a> StreamMeter<'a> {
             counters
         })
     }
+
+    /// Counts and records the end, once.
+    fn end(&mut self, how: Closed) {
+        let Some(counters) = self.counters.take() else { return };
+        let lived = self.begun.elapsed();
+        counters.retried(u64::from(self.retries));
+        counters.closed(how, lived);
+        if let (Some(notes), Some(recorder)) = (self.notes.take(), &self.core.common.recorder) {
+            recorder.record(self.record(*notes, how, lived), &self.core.counters);
+        }
+    }
+
+    fn record(&self, notes: Notes, closed: Closed, duration: Duration) -> Record {
+        let (source, client) = notes.source.map(|source| (source.id, source.address)).unzip();
+        Record {
+            time: SystemTime::now() - duration,
+            service: self.key.service.clone(),
+            side: self.key.side,
+            peer: self.key.peer.clone(),
+            source,
+            client: client.flatten(),
+            endpoint: notes.endpoint,
+            bytes_up: notes.up,
+            bytes_down: notes.down,
+            duration,
+            connect: notes.connect,
+            first_byte: notes.first_byte,
+            closed,
+            retries: self.retries,
+            traceparent: notes.traceparent,
+        }
+    }
 }
 
 /// A stream whose task was dropped, at the drain's deadline, has not said how it closed.
 impl Drop for StreamMeter<'_> {
     fn drop(&mut self) {
-        if let Some(counters) = &self.counters {
-            counters.closed(Closed::Drained, self.begun.elapsed());
-        }
+        self.end(Closed::Drained);
     }
 }

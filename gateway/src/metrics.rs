@@ -29,8 +29,6 @@ use streams::{Families, Side, StreamKey, StreamMetrics};
 
 /// A core that has not stamped its heartbeat for so long is stuck.
 pub const STUCK: Duration = Duration::from_secs(10);
-/// How often a core stamps its heartbeat.
-const BEAT: Duration = Duration::from_secs(1);
 
 /// Every counter of the process.
 #[derive(Debug)]
@@ -157,16 +155,6 @@ impl CoreMetrics {
     pub fn beat(&self, now: Instant) {
         let age = now.saturating_duration_since(self.born).as_millis();
         self.heartbeat.set(u64::try_from(age).unwrap_or(u64::MAX));
-    }
-
-    /// Stamps the heartbeat once a second, for ever: one task a core.
-    pub async fn keep_beating(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(BEAT);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.beat(Instant::now());
-        }
     }
 
     /// How long ago the last heartbeat was; before the first one, how long this row exists.

@@ -9,6 +9,7 @@ mod copy;
 mod egress;
 mod ingress;
 mod local;
+pub(crate) mod record;
 
 pub(crate) use egress::{Client, start, start_exchange};
 pub(crate) use ingress::Incoming;

@@ -79,6 +79,7 @@ pub(crate) async fn connect(
     let (mut tried, mut last) = (Tried::default(), None);
     while let Some((lease, address)) = Lease::take(core, service, &mut tried) {
         let start = Instant::now();
+        meter.endpoint(Some(address));
         let connecting = tokio::time::timeout(core.common.config.connect_timeout, socket::connect(address));
         match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(socket) => {

@@ -5,7 +5,7 @@ mod report;
 
 use super::Failure;
 use isthmus_certs::{Directory, IdentityStore};
-use isthmus_control::{Config, Control, FileRegistry};
+use isthmus_control::{AccessLog, Config, Control, FileRegistry};
 use isthmus_gateway::{
     Gateway, Limits, MuxConfig,
     admin::{self, AdminSources},
@@ -150,5 +150,10 @@ fn gateway_config(config: &Config) -> isthmus_gateway::Config {
         handshake_timeout: config.limits.handshake_timeout,
         connect_timeout: config.limits.connect_timeout,
         drain: config.drain,
+        access_log: match &config.access_log {
+            AccessLog::Off => None,
+            AccessLog::Stdout => Some(isthmus_gateway::AccessLog::Stdout),
+            AccessLog::File(path) => Some(isthmus_gateway::AccessLog::File(path.clone())),
+        },
     }
 }

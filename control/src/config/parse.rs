@@ -34,6 +34,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let exports = exports(top);
     let imports = imports(top, &mut listeners);
     let state = top.value("state", directory_name);
+    let access_log = top.value("accessLog", values::access_log);
     let drain = top.value("drain", values::duration);
     let cores = top.value("cores", values::cores);
     let cluster = cluster?;
@@ -45,6 +46,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         tunnel: tunnel?,
         admin: admin?,
         state: directory.join(state),
+        access_log: access_log?.within(directory),
         drain: drain?,
         cores: cores?,
         limits: limits?,

@@ -91,6 +91,13 @@ pub const KEYS: &[Key] = &[
         "/var/lib/isthmus",
         "Where the last good table is kept for the next start. Relative to this file; made if it does not exist.",
     ),
+    key(
+        ("", "accessLog"),
+        "off, stdout, or a file",
+        Text("off"),
+        "/var/log/isthmus/access.log",
+        "Where to write a line of JSON for each stream, after its end. Relative to this file; reopened when it was moved away.",
+    ),
     key(("", "drain"), DURATION, Text("30s"), "30s", "How long streams may go on after SIGTERM."),
     key(
         ("", "cores"),

@@ -51,6 +51,17 @@ fn a_whole_file_becomes_typed_values() {
 }
 
 #[test]
+fn access_records_go_where_the_file_says() {
+    let log = |text: &str| parse(&format!("{WEST}accessLog: {text}\n")).unwrap().access_log;
+    assert_eq!(parse(WEST).unwrap().access_log, AccessLog::Off);
+    assert_eq!(log("off"), AccessLog::Off);
+    assert_eq!(log("stdout"), AccessLog::Stdout);
+    assert_eq!(log("access.log"), AccessLog::File("etc/access.log".into()));
+    assert_eq!(log("/var/log/access.log"), AccessLog::File("/var/log/access.log".into()));
+    assert!(parse(&format!("{WEST}accessLog: \"\"\n")).unwrap_err().contains("accessLog"));
+}
+
+#[test]
 fn a_bare_endpoint_takes_each_ports_target() {
     let text = WEST
         .replace("[{name: http, port: 80, protocol: TCP}]", "[{port: 80, targetPort: 8080}, {port: 443}]")

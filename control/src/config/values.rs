@@ -1,6 +1,6 @@
 //! Texts of the configuration as values: addresses, durations, sizes, words.
 
-use super::{fields::Refused, fields::parsed};
+use super::{AccessLog, fields::Refused, fields::parsed};
 use isthmus_control_api::{Affinity, ServiceName, ServicePort, TransportChoice};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -89,6 +89,16 @@ pub(super) fn affinity(text: &str) -> Result<Affinity, Refused> {
         "remote" => Ok(Affinity::Remote),
         "none" => Ok(Affinity::None),
         _ => Err(Refused(None)),
+    }
+}
+
+/// The file's path as it is written.
+pub(super) fn access_log(text: &str) -> Result<AccessLog, Refused> {
+    match text {
+        "" => Err(Refused(None)),
+        "off" => Ok(AccessLog::Off),
+        "stdout" => Ok(AccessLog::Stdout),
+        path => Ok(AccessLog::File(path.into())),
     }
 }
 

@@ -275,7 +275,7 @@ pub fn reference() -> String {
 const HEADER: &str = "\
 # Metrics
 
-<!-- Made from gateway/src/metrics/definitions.rs: `ISTHMUS_WRITE_DOCS=1 cargo test -p isthmus-gateway metrics_reference`. -->
+<!-- Made from gateway/src/metrics/definitions.rs: `UPDATE_DOCS=1 cargo test -p isthmus-gateway metrics_reference`. -->
 
 `GET /metrics` on the admin address, in the OpenMetrics text format. Every core counts on its own; a scrape sums the cores.
 What says how things are at this moment (tunnels, endpoints) is asked of the cores when the scrape comes: a core that does not
@@ -328,13 +328,13 @@ mod tests {
     #[test]
     fn the_metrics_reference_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
-        if std::env::var_os("ISTHMUS_WRITE_DOCS").is_some() {
+        if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, reference()).unwrap();
         }
         let found = std::fs::read_to_string(path).unwrap();
         assert!(
             found == reference(),
-            "docs/metrics.md is stale: run ISTHMUS_WRITE_DOCS=1 cargo test -p isthmus-gateway metrics_reference"
+            "docs/metrics.md is stale: run UPDATE_DOCS=1 cargo test -p isthmus-gateway metrics_reference"
         );
     }
 }

@@ -108,9 +108,9 @@ impl StreamMetrics {
         self.first_byte.observe(took);
     }
 
-    /// Another upstream is tried.
-    pub fn retried(&self) {
-        self.retries.add(1);
+    /// Attempts at an upstream failed, and another one followed.
+    pub fn retried(&self, times: u64) {
+        self.retries.add(times);
     }
 }
 

@@ -144,6 +144,7 @@ impl Egress<'_> {
     /// Tries one upstream after the other until one accepts, then copies.
     async fn run(&self, from: Option<SocketAddr>, meter: &mut StreamMeter<'_>) -> Closed {
         let request = request(self.core, self.import.service.clone(), from);
+        meter.request(&request);
         let (mut early, mut tried) = (Early::default(), locality::Tried::default());
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let mut last = None;

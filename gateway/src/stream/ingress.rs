@@ -36,6 +36,7 @@ impl Ingress for Incoming {
 async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
     let mut meter = StreamMeter::new(&core, Side::Ingress, request.service.clone());
     meter.peer(Some(&peer.cluster));
+    meter.request(&request);
     let closed = match upstream::connect(&core, &request.service, &mut meter).await {
         Ok(endpoint) => {
             meter.connected();

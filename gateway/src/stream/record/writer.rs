@@ -1,6 +1,6 @@
 //! The writer's thread: takes what has come, writes it in one go, and waits for more.
 
-use super::{AccessLog, Record, line};
+use super::{AccessLog, Letter, Record, line};
 use crate::metrics::CoreMetrics;
 use std::{
     fs::{File, OpenOptions},
@@ -54,15 +54,19 @@ impl Sink {
     }
 }
 
-/// Writes records until nobody can send any more.
-pub(super) fn write_all(records: &Receiver<Record>, mut sink: Sink, counters: &CoreMetrics) {
+/// Writes records until the end is told, or nobody can send any more.
+pub(super) fn write_all(letters: &Receiver<Letter>, mut sink: Sink, counters: &CoreMetrics) {
     let mut lines = Vec::new();
-    let mut failing = false;
-    while let Ok(record) = records.recv() {
+    let (mut failing, mut ended) = (false, false);
+    while !ended {
+        let Ok(Letter::Record(record)) = letters.recv() else { return };
         let mut count = gather(&record, &mut lines);
-        while lines.len() < BATCH {
-            let Ok(record) = records.try_recv() else { break };
-            count += gather(&record, &mut lines);
+        while lines.len() < BATCH && !ended {
+            match letters.try_recv() {
+                Ok(Letter::Record(record)) => count += gather(&record, &mut lines),
+                Ok(Letter::End) => ended = true,
+                Err(_) => break,
+            }
         }
         let result = sink.write(&lines, Instant::now());
         lines.clear();

@@ -1,6 +1,9 @@
 use super::*;
 use crate::metrics::Metrics;
 
+/// The writer ends much earlier, unless it hangs.
+const AMPLE: Duration = Duration::from_secs(600);
+
 fn record() -> Record {
     Record {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_710_775_250),
@@ -44,8 +47,7 @@ fn everything_is_written_before_the_end() {
     for _ in 0..100 {
         recorder.record(record(), metrics.core(0));
     }
-    drop(recorder);
-    writer.finish();
+    writer.finish(AMPLE);
     assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 100);
     assert_eq!(metrics.core(0).access_records_dropped.get(), 0);
 }
@@ -66,8 +68,7 @@ fn what_cannot_be_written_is_counted() {
     let full = AccessLog::File("/dev/full".into());
     let (recorder, writer) = Recorder::start(&full, metrics.control().clone()).unwrap();
     recorder.record(record(), metrics.core(0));
-    drop(recorder);
-    writer.finish();
+    writer.finish(AMPLE);
     assert_eq!(metrics.control().access_records_dropped.get(), 1);
 }
 
@@ -76,4 +77,13 @@ fn a_path_that_cannot_be_opened_is_an_error_at_the_start() {
     let metrics = Metrics::new(1);
     let nowhere = AccessLog::File("/nonexistent/access.log".into());
     assert!(Recorder::start(&nowhere, metrics.control().clone()).is_err());
+}
+
+#[test]
+fn a_writer_that_hangs_is_not_waited_for() {
+    let (letters, _nobody_reads) = sync_channel(1);
+    let (release, hang) = sync_channel::<()>(0);
+    let thread = thread::spawn(move || hang.recv().unwrap_or_default());
+    RecordWriter { thread, letters }.finish(Duration::from_millis(10));
+    drop(release);
 }

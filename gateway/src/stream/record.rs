@@ -21,7 +21,7 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Records that may wait for the writer.
@@ -38,73 +38,89 @@ pub enum AccessLog {
 
 /// One stream, after its end.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Record {
+pub(crate) struct Record {
     /// When it began.
-    pub time: SystemTime,
+    pub(crate) time: SystemTime,
     /// What it was for.
-    pub service: ServicePort,
+    pub(crate) service: ServicePort,
     /// Which side this gateway was.
-    pub side: Side,
+    pub(crate) side: Side,
     /// The cluster at the other end, if it left this one.
-    pub peer: Option<ClusterName>,
+    pub(crate) peer: Option<ClusterName>,
     /// On whose behalf it was opened, if that is known.
-    pub source: Option<SpiffeId>,
+    pub(crate) source: Option<SpiffeId>,
     /// The client's address as the egress gateway saw it.
-    pub client: Option<SocketAddr>,
+    pub(crate) client: Option<SocketAddr>,
     /// The endpoint, if this gateway connected to it.
-    pub endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<SocketAddr>,
     /// Bytes from the client to the endpoint.
-    pub bytes_up: u64,
+    pub(crate) bytes_up: u64,
     /// Bytes from the endpoint to the client.
-    pub bytes_down: u64,
+    pub(crate) bytes_down: u64,
     /// From its beginning to its end.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// How long the upstream took to accept it.
-    pub connect: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
     /// From its beginning to the first byte from the endpoint.
-    pub first_byte: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
     /// How it ended.
-    pub closed: Closed,
+    pub(crate) closed: Closed,
     /// Attempts that failed before the last one.
-    pub retries: u32,
+    pub(crate) retries: u32,
     /// W3C trace context, where the client sent one.
-    pub traceparent: Option<String>,
+    pub(crate) traceparent: Option<String>,
 }
 
-/// Takes records. It can be cloned; when the last one is dropped the writer ends.
-#[derive(Debug, Clone)]
-pub struct Recorder(SyncSender<Record>);
-
-/// The writer's thread.
+/// Takes records.
 #[derive(Debug)]
-pub struct RecordWriter(thread::JoinHandle<()>);
+pub(crate) struct Recorder(SyncSender<Letter>);
+
+/// The writer's thread. It ends by [`Self::finish`], or with the last [`Recorder`].
+#[derive(Debug)]
+pub(crate) struct RecordWriter {
+    thread: thread::JoinHandle<()>,
+    letters: SyncSender<Letter>,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Letter {
+    Record(Box<Record>),
+    /// Nothing follows.
+    End,
+}
 
 impl Recorder {
     /// Starts the writer. What it cannot write it counts in `counters`.
     ///
     /// # Errors
     /// The file cannot be opened, or the thread not started.
-    pub fn start(log: &AccessLog, counters: Arc<CoreMetrics>) -> io::Result<(Self, RecordWriter)> {
+    pub(crate) fn start(log: &AccessLog, counters: Arc<CoreMetrics>) -> io::Result<(Self, RecordWriter)> {
         let sink = writer::Sink::open(log)?;
-        let (to, records) = sync_channel(QUEUE);
-        let work = move || writer::write_all(&records, sink, &counters);
+        let (to, letters) = sync_channel(QUEUE);
+        let work = move || writer::write_all(&letters, sink, &counters);
         let thread = thread::Builder::new().name("access-log".into()).spawn(work)?;
-        Ok((Self(to), RecordWriter(thread)))
+        Ok((Self(to.clone()), RecordWriter { thread, letters: to }))
     }
 
     /// Hands a record to the writer, or drops and counts it.
-    pub fn record(&self, record: Record, counters: &CoreMetrics) {
-        if self.0.try_send(record).is_err() {
+    pub(crate) fn record(&self, record: Record, counters: &CoreMetrics) {
+        if self.0.try_send(Letter::Record(Box::new(record))).is_err() {
             counters.access_records_dropped.add(1);
         }
     }
 }
 
 impl RecordWriter {
-    /// Waits until everything is written: after all [`Recorder`]s are gone.
-    pub fn finish(self) {
-        // A panic of the writer was reported where it happened.
-        let _ = self.0.join();
+    /// Waits until everything that was handed over before is written, but no longer than `patience`: whoever reads our standard
+    /// output may have stopped. It blocks.
+    pub(crate) fn finish(self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut told = false;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            told = told || self.letters.try_send(Letter::End).is_ok();
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
