@@ -61,7 +61,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     let handle = gateway.handle();
     let events = glue::events(&mut tasks, &handle, gateway.take_incoming(), &stop);
-    tasks.spawn(control.run(Arc::new(glue::Tunnels(handle.clone())), events, stop.clone()));
+    let control = JoinSet::from_iter([control.run(Arc::new(glue::Tunnels(handle.clone())), events, stop.clone())]);
     tasks.spawn(renewal.run());
     tasks.spawn(report::count_reloads(handles.status.clone(), metrics.clone()));
     let ask = handle.clone();
@@ -90,11 +90,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
     stop.cancel();
     admin_stop.cancel();
-    let _ = tokio::time::timeout(LAST_WORDS, tasks.join_next()).await;
+    // A control that is stuck is left: what it wrote last is good.
+    let _ = tokio::time::timeout(LAST_WORDS, control.join_all()).await;
     Ok(())
 }
 
-/// For control's last write and the admin address's last answer.
+/// For control's last write.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What ends the process.

@@ -161,7 +161,7 @@ pub const KEYS: &[Key] = &[
         COUNT,
         Text("50000"),
         "50000",
-        "Streams at once that one linked cluster may have open to this one.",
+        "Streams at once that a linked cluster may have open to this one on one tunnel. It dials a tunnel for each of its cores.",
     ),
     key(
         ("limits", "handshakes"),

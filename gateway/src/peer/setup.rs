@@ -11,8 +11,9 @@ use crate::{
         tls::{HandshakeError, Handshaken, handshake, stream::TlsStream},
     },
 };
-use isthmus_certs::{AllowedClusters, HandshakeRefusal, IdentityStore, tls};
+use isthmus_certs::{AllowedClusters, HandshakeRefusal, IdentityStore, tls, verify};
 use isthmus_control_api::{ClusterName, Table, TransportChoice};
+use rustls::pki_types::CertificateDer;
 use std::{
     collections::BTreeMap,
     io,
@@ -175,8 +176,7 @@ async fn within<T>(core: &Core, setup: impl Future<Output = Result<T, SetupError
 /// A tunnel with its driver, of whichever transport.
 pub(super) struct Running {
     pub(super) tunnel: Rc<dyn Tunnel>,
-    /// When the peer's certificate expires.
-    expiry: Option<SystemTime>,
+    trust: Trust,
     driver: std::pin::Pin<Box<dyn Future<Output = String>>>,
 }
 
@@ -189,12 +189,12 @@ async fn start(
     let (cluster, id) = who.map_err(|e| SetupError::Identity(e.to_string()))?;
     let peer = Rc::new(PeerIdentity { cluster, id });
     let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
-    let expiry = handshaken.certificates.first().and_then(|leaf| isthmus_certs::x509::not_after(leaf));
+    let trust = Trust { chain: handshaken.certificates.clone(), since: SystemTime::now() };
     let running = match &handshaken.alpn[..] {
         ISTHMUS => {
             let config = &core.common.config.mux;
             let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
-            Running { tunnel: Rc::new(tunnel), expiry, driver: Box::pin(async { driver.run().await.to_string() }) }
+            Running { tunnel: Rc::new(tunnel), trust, driver: Box::pin(async { driver.run().await.to_string() }) }
         }
         H2 => {
             let (io, config) = (TlsStream::new(handshaken), H2Config::default());
@@ -202,19 +202,41 @@ async fn start(
                 Direction::Dialled => h2::connect(io, peer.clone(), &config).await?,
                 Direction::Accepted => h2::accept(io, peer.clone(), ingress, &config).await?,
             };
-            Running { tunnel, expiry, driver: Box::pin(async { driver.run().await.to_string() }) }
+            Running { tunnel, trust, driver: Box::pin(async { driver.run().await.to_string() }) }
         }
         _ => return Err(SetupError::Protocol),
     };
     Ok((running, peer))
 }
 
+/// Why the peer is trusted, to be asked again when bundles change.
+struct Trust {
+    /// Its certificates, leaf first.
+    chain: Vec<CertificateDer<'static>>,
+    /// When they were verified: a tunnel outlives its SVID, but not its trust.
+    since: SystemTime,
+}
+
+impl Trust {
+    fn expiry(&self) -> Option<SystemTime> {
+        self.chain.first().and_then(isthmus_certs::x509::not_after)
+    }
+
+    fn check(&self, core: &Core, peer: &PeerIdentity) -> Result<(), isthmus_certs::RefusedHandshake> {
+        // Whoever dialled: the tunnel belongs to this cluster. Links that are gone are closed elsewhere.
+        let expected = verify::Expected::Server(peer.cluster.clone());
+        let identity = core.common.identity.current();
+        verify::check(&identity, &expected, &self.chain, self.since).map(drop)
+    }
+}
+
 impl Running {
     /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
     pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
-        let Self { tunnel, expiry, mut driver } = self;
-        core.peers.add(&peer.cluster, tunnel.clone(), expiry);
-        let mut health = tunnel.watch();
+        let Self { tunnel, trust, mut driver } = self;
+        core.peers.add(&peer.cluster, tunnel.clone(), trust.expiry());
+        core.peers.publish(&peer.cluster, core.id, &core.common.board);
+        let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
         let end = loop {
             tokio::select! {
                 biased;
@@ -223,7 +245,13 @@ impl Running {
                     let state = *health.borrow_and_update();
                     core.peers.publish(&peer.cluster, core.id, &core.common.board);
                     core.changed.notify_waiters();
-                    tracing::info!(cluster = %peer.cluster, ?state, "tunnel");
+                    tracing::info!(cluster = %peer.cluster, state = state.as_str(), "tunnel");
+                }
+                Ok(()) = identity.changed() => {
+                    if let Err(refused) = trust.check(core, peer) {
+                        tracing::warn!(cluster = %peer.cluster, %refused, "the peer is not trusted any more");
+                        tunnel.close();
+                    }
                 }
             }
         };
