@@ -11,23 +11,24 @@ use crate::process;
 pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<Pair> {
     let identities = Identities::make(place)?;
     let ports = &place.env.ports;
-    let (tunnel, web, bulk) = (ports.take()?, ports.take()?, ports.take()?);
+    let (tunnel, back, web, bulk) = (ports.take()?, ports.take()?, ports.take()?, ports.take()?);
     let east = config(&Side {
         place,
         cluster: "east",
         identity: &identities.east,
         tunnel,
         admin: ports.take()?,
-        link: "  - cluster: west\n".into(),
+        // Streams go the way that an HTTP/2 connection was dialled, and each side opens one to say what it exports.
+        link: if transport == "h2" { dial("west", back, transport) } else { "  - cluster: west\n".into() },
         services: exports(place.origin.web, place.origin.bulk.port()),
     });
     let west = config(&Side {
         place,
         cluster: "west",
         identity: &identities.west,
-        tunnel: ports.take()?,
+        tunnel: back,
         admin: ports.take()?,
-        link: format!("  - cluster: east\n    endpoints: [\"127.0.0.1:{tunnel}\"]\n    transport: {transport}\n"),
+        link: dial("east", tunnel, transport),
         services: imports(web, bulk),
     });
     let ingress = place.spawn("ingress", command(place, &place.config("ingress", "yaml", &east)?))?;
@@ -66,6 +67,10 @@ admin: \"127.0.0.1:{admin}\"
 links:
 {link}{services}"
     )
+}
+
+fn dial(cluster: &str, port: u16, transport: &str) -> String {
+    format!("  - cluster: {cluster}\n    endpoints: [\"127.0.0.1:{port}\"]\n    transport: {transport}\n")
 }
 
 fn exports(web: u16, bulk: u16) -> String {
