@@ -28,6 +28,8 @@ pub(crate) struct StreamMeter<'a> {
     begun: Instant,
     counters: Option<Arc<StreamMetrics>>,
     retries: u32,
+    /// Whether the first byte from the endpoint has been noted.
+    first_byte: bool,
     /// What only its access record wants; `None` where there are none.
     notes: Option<Box<Notes>>,
 }
@@ -69,7 +71,7 @@ impl<'a> StreamMeter<'a> {
     pub(crate) fn new(core: &'a Core, side: Side, service: ServicePort) -> Self {
         let key = StreamKey { service, peer: None, side };
         let notes = core.common.recorder.is_some().then(Box::default);
-        Self { core, key, begun: Instant::now(), counters: None, retries: 0, notes }
+        Self { core, key, begun: Instant::now(), counters: None, retries: 0, first_byte: false, notes }
     }
 
     /// What it was opened with.
@@ -118,6 +120,11 @@ impl<'a> StreamMeter<'a> {
     /// Bytes went from the endpoint towards the client.
     pub(crate) fn down(&mut self, bytes: u64) {
         self.counters().moved_down(bytes);
+        // Through a tunnel, the tunnel knows better when it was there.
+        let from_endpoint = self.key.side == Side::Ingress || self.key.peer.is_none();
+        if bytes > 0 && from_endpoint && !self.first_byte {
+            self.first_byte(Some(Instant::now()));
+        }
         if let Some(notes) = &mut self.notes {
             notes.down += bytes;
         }
@@ -142,6 +149,7 @@ impl<'a> StreamMeter<'a> {
     /// When the endpoint's first byte was there.
     pub(crate) fn first_byte(&mut self, at: Option<Instant>) {
         let Some(at) = at else { return };
+        self.first_byte = true;
         let took = at.saturating_duration_since(self.begun);
         self.counters().first_byte(took);
         if let Some(notes) = &mut self.notes {
