@@ -2,6 +2,8 @@
 
 mod args;
 mod cmd;
+#[cfg(test)]
+mod documented;
 mod log;
 mod output;
 
