@@ -111,5 +111,5 @@ fn outcome_in_words(outcome: &Outcome) -> String {
 
 /// The load meanwhile.
 fn load_in_words() -> String {
-    format!("{} requests/s, half of them with a connection each", SINGLE_RATE + KEPT * KEPT_RATE)
+    format!("sending {} requests/s", SINGLE_RATE + KEPT * KEPT_RATE)
 }

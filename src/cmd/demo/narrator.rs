@@ -56,7 +56,7 @@ impl Narrator {
         if length < LONG {
             return work.await;
         }
-        let doing = format!("{doing}, {} s", length.as_secs());
+        let doing = format!("{doing}, {:.0} s", length.as_secs_f64());
         self.show(topic, &doing, length, work).await
     }
 

@@ -10,10 +10,10 @@ pub(super) const NAMESPACES: &str = "namespaces";
 pub(super) const LOOPBACK: &str = "loopback";
 
 /// What the words of the tables mean.
-const NOTES: &str = "direct: inside east, without a gateway. longest gap: the longest time without an answer. recovery: from the restored
-link to the first answer.";
+const NOTES: &str = "direct: inside east, without a gateway. longest gap: without any answer.
+recovery: from the restored link to the first answer.";
 /// What is to be known about `--loopback`.
-const RELAY: &str = "The WAN was a relay of the demonstration's own, which costs throughput.";
+const RELAY: &str = "The WAN was a relay within the demo, at a cost.";
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -278,8 +278,8 @@ under load                    requests  failed  unexpected  longest gap  recover
 one endpoint of two killed       4,000       3           0       3.41 s         -
 link cut for 3.0 s, restored     4,000   1,204           0       3.41 s    412 ms
 
-direct: inside east, without a gateway. longest gap: the longest time without an answer. recovery: from the restored
-link to the first answer. The WAN was a relay of the demonstration's own, which costs throughput.
+direct: inside east, without a gateway. longest gap: without any answer.
+recovery: from the restored link to the first answer. The WAN was a relay within the demo, at a cost.
 
 √ no request failed that should not have
 ";

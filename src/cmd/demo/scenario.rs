@@ -76,7 +76,7 @@ impl Scenario<'_> {
         tell.step("gateways", format_args!("one `isthmus run` in each; west dials {dialled} for mutual TLS 1.3"));
         let service = stage.layout.service;
         let took = readable(milliseconds(self.wait_answer(SERVICE, &stage, &stage.client, service).await?));
-        tell.step("service", format_args!("a client in west gets {SERVICE} at {service}, from east; took {took}"));
+        tell.step("service", format_args!("a client in west gets {SERVICE} at {service}, after {took}"));
         Ok(Running { stage, endpoints, names })
     }
 
@@ -141,17 +141,15 @@ impl Scenario<'_> {
     }
 
     async fn measure(&mut self, stage: &Stage) -> Result<Vec<Measurement>, Error> {
-        let wrk = Wrk::prepare(self.tools.path("wrk"), self.scratch)?;
-        let ways = [
-            (Path::Direct, &stage.east, stage.layout.endpoints[0]),
-            (Path::Gateways, &stage.client, stage.layout.service),
-        ];
+        let wrk = Wrk::new(self.tools.path("wrk"), self.scratch);
+        let (endpoints, service) = (stage.layout.endpoints, [stage.layout.service]);
+        let ways = [(Path::Direct, &stage.east, &endpoints[..]), (Path::Gateways, &stage.client, &service[..])];
         let length = Duration::from_secs(self.args.seconds);
         let mut measurements = Vec::new();
         for connections in CONNECTIONS {
-            for (path, place, target) in ways {
+            for (path, place, targets) in ways {
                 let doing = format!("wrk {}, {connections} keep-alive", path.name());
-                let work = wrk.run(self.crew, place, target, connections, length);
+                let work = wrk.run(self.crew, place, targets, connections, length);
                 let figures = self.tell.during("measure", &doing, length, work).await?;
                 let measurement = Measurement::new(path, connections, &figures);
                 self.tell.step("measure", describe(&measurement));
@@ -167,7 +165,7 @@ impl Scenario<'_> {
 fn describe(m: &Measurement) -> String {
     let rate = grouped(m.requests_per_second.round() as u64);
     let (p50, p99) = (m.p50_us as f64 / 1e3, m.p99_us as f64 / 1e3);
-    let plural = if m.connections == 1 { "" } else { "s" };
-    let what = format!("{}, {} connection{plural}:", m.path.name(), m.connections);
-    format!("{what:<39} {rate:>8} requests/s, p50 {p50:.2} ms, p99 {p99:.2} ms")
+    let (path, n) = (if m.path == Path::Direct { "direct" } else { "gateways" }, m.connections);
+    let what = format!("{path}, {n} connection{}:", if n == 1 { "" } else { "s" });
+    format!("{what:<25} {rate:>8} requests/s, p50 {p50:.2} ms, p99 {p99:.2} ms")
 }

@@ -15,10 +15,18 @@ use std::{
 
 /// A request that takes longer counts as a timeout.
 const TIMEOUT: &str = "2s";
+/// Threads, of which each has a target: as many as there are endpoints.
+const THREADS: u32 = 2;
 /// How long wrk may take beyond the time of the measurement.
 const GRACE: Duration = Duration::from_secs(10);
-/// Prints exact figures instead of the rounded ones of wrk's own text.
-const SCRIPT: &str = r#"done = function(summary, latency, requests)
+/// Shares the threads out among the targets, and prints exact figures instead of the rounded ones of wrk's own text.
+const SCRIPT: &str = r#"
+local n = 0
+setup = function(thread)
+  n = n % #targets + 1
+  thread.addr = wrk.lookup(targets[n][1], targets[n][2])[1]
+end
+done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format('{"requests":%d,"duration_us":%d,"p50_us":%d,"p90_us":%d,"p99_us":%d,"max_us":%d,' ..
     '"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}\n', summary.requests, summary.duration,
@@ -69,29 +77,38 @@ impl Figures {
 }
 
 impl Wrk {
-    /// Writes the script.
-    pub(super) fn prepare(program: &Path, scratch: &Path) -> Result<Self, Error> {
-        let script = scratch.join("wrk.lua");
-        fs::write(&script, SCRIPT).doing(format!("write {}", script.display()))?;
-        Ok(Self { program: program.to_owned(), script })
+    /// The program, with its script below `scratch`.
+    pub(super) fn new(program: &Path, scratch: &Path) -> Self {
+        Self { program: program.to_owned(), script: scratch.join("wrk.lua") }
     }
 
-    /// Sends requests to `target` over keep-alive connections as fast as they are answered.
+    /// Sends requests over keep-alive connections as fast as they are answered: to the first of `targets` from one connection,
+    /// and to all of them alike from many.
     pub(super) async fn run(
         &self,
         crew: &mut Crew,
         place: &Place,
-        target: SocketAddr,
+        targets: &[SocketAddr],
         connections: u32,
         length: Duration,
     ) -> Result<Figures, Error> {
+        let script = format!("local targets = {}{SCRIPT}", lua(targets));
+        fs::write(&self.script, script).doing(format!("write {}", self.script.display()))?;
         let mut command = place.command(&self.program);
-        let seconds = length.as_secs().max(1);
-        let threads = connections.min(2);
-        command.arg(format!("-t{threads}")).arg(format!("-c{connections}")).arg(format!("-d{seconds}s"));
-        command.arg("--timeout").arg(TIMEOUT).arg("-s").arg(&self.script).arg(format!("http://{target}/"));
+        let threads = connections.min(THREADS);
+        command.arg(format!("-t{threads}")).arg(format!("-c{connections}")).arg(format!("-d{}s", length.as_secs()));
+        // The script says whom to ask; the URL has to be one all the same.
+        let url = targets.first().map(|target| format!("http://{target}/"));
+        command.arg("--timeout").arg(TIMEOUT).arg("-s").arg(&self.script).args(url);
         parse(&crew.run(command, length + GRACE).await?.ok()?)
     }
+}
+
+/// The addresses as a table of Lua.
+fn lua(targets: &[SocketAddr]) -> String {
+    let entries: Vec<_> =
+        targets.iter().map(|target| format!("{{\"{}\", \"{}\"}}", target.ip(), target.port())).collect();
+    format!("{{{}}}", entries.join(", "))
 }
 
 /// Finds the script's line in what wrk printed.
@@ -113,6 +130,12 @@ mod tests {
         let figures = parse(stdout).unwrap();
         assert_eq!((figures.errors(), figures.max_us), (15, 4));
         assert!((figures.rate() - 4000.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_script_knows_the_targets() {
+        let targets = ["10.0.0.2:8080", "10.0.0.3:81"].map(|target| target.parse().unwrap());
+        assert_eq!(lua(&targets), r#"{{"10.0.0.2", "8080"}, {"10.0.0.3", "81"}}"#);
     }
 
     #[test]
