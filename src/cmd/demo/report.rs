@@ -2,7 +2,7 @@
 
 use super::{paint::Paint, samples::Outcome, wrk::Figures};
 use serde::Serialize;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// What [`Report::mode`] is with namespaces.
 pub(super) const NAMESPACES: &str = "namespaces";
@@ -58,6 +58,8 @@ pub(super) struct Measurement {
     pub(super) max_us: u64,
     /// Requests that failed.
     pub(super) errors: u64,
+    /// The same by kind.
+    pub(super) faults: BTreeMap<&'static str, u64>,
 }
 
 /// The way of the requests.
@@ -95,6 +97,7 @@ impl Measurement {
             p99_us: figures.p99_us,
             max_us: figures.max_us,
             errors: figures.errors(),
+            faults: figures.faults(),
         }
     }
 }
@@ -239,7 +242,6 @@ pub(super) fn milliseconds(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn outcome(failed: u64, unexpected: u64) -> Outcome {
         let (faults, answered) = (BTreeMap::new(), BTreeMap::new());
@@ -258,6 +260,7 @@ mod tests {
             p99_us: 1300,
             max_us: 12_345,
             errors,
+            faults: BTreeMap::new(),
         }
     }
 

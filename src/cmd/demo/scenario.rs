@@ -167,5 +167,6 @@ fn describe(m: &Measurement) -> String {
     let (p50, p99) = (m.p50_us as f64 / 1e3, m.p99_us as f64 / 1e3);
     let (path, n) = (if m.path == Path::Direct { "direct" } else { "gateways" }, m.connections);
     let what = format!("{path}, {n} connection{}:", if n == 1 { "" } else { "s" });
-    format!("{what:<25} {rate:>8} requests/s, p50 {p50:.2} ms, p99 {p99:.2} ms")
+    let faults: String = m.faults.iter().map(|(kind, n)| format!(", {n} {kind} errors")).collect();
+    format!("{what:<25} {rate:>8} requests/s, p50 {p50:.2} ms, p99 {p99:.2} ms{faults}")
 }

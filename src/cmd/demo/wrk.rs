@@ -7,6 +7,7 @@ use super::{
 };
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -68,6 +69,13 @@ impl Figures {
     /// Requests that failed, and connections that could not be made.
     pub(super) fn errors(&self) -> u64 {
         self.connect + self.read + self.write + self.status + self.timeout
+    }
+
+    /// The same by kind, as wrk has them.
+    pub(super) fn faults(&self) -> BTreeMap<&'static str, u64> {
+        let kinds = [("connect", self.connect), ("read", self.read), ("write", self.write)];
+        let all = kinds.into_iter().chain([("status", self.status), ("timeout", self.timeout)]);
+        all.filter(|(_, n)| *n > 0).collect()
     }
 
     /// Requests a second.
