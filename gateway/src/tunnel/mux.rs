@@ -10,6 +10,9 @@ pub mod frame;
 pub mod liveness;
 pub mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use budget::Budget;
 pub use connection::{Event, Mux, OpenError, Role, Settings};
 pub use frame::ProtocolError;

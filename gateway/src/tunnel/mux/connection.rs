@@ -106,6 +106,12 @@ struct Stream<T> {
     user: T,
 }
 
+impl<T> Stream<T> {
+    fn may_send(&self) -> bool {
+        !(self.fin_sent || self.reset)
+    }
+}
+
 /// The most that credit may add up to on one stream.
 const MAX_CREDIT: usize = (1 << 31) - 1;
 
@@ -190,7 +196,7 @@ impl<T: Default> Mux<T> {
         want: usize,
         read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<usize, E>,
     ) -> Result<usize, E> {
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(0) };
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.may_send()) else { return Ok(0) };
         let stamp = |header: &mut [u8], length| header.copy_from_slice(&frame::header(Kind::Data, id, length));
         let sent = self.out.fill(want.min(stream.credit), HEADER, read, stamp)?;
         stream.credit -= sent;
@@ -201,7 +207,7 @@ impl<T: Default> Mux<T> {
     /// Sends as many of `bytes` as credit allows; how many.
     pub fn send(&mut self, id: u32, bytes: &[u8]) -> usize {
         let mut sent = 0;
-        while let Some(stream) = self.streams.get_mut(&id) {
+        while let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.may_send()) {
             let length = (bytes.len() - sent).min(stream.credit).min(MAX_PAYLOAD);
             if length == 0 {
                 break;
@@ -245,10 +251,13 @@ impl<T: Default> Mux<T> {
         }
     }
 
-    /// The connection is gone: every stream is over.
+    /// The connection is gone: every stream is over, but for those where nothing was left to come or to go. What their owners
+    /// still hold is whole, and may be delivered.
     pub fn abort(&mut self) {
         self.heard_goaway = true;
-        self.streams.values_mut().for_each(|stream| stream.reset = true);
+        for stream in self.streams.values_mut() {
+            stream.reset |= !(stream.answered && stream.fin_sent && stream.fin_received);
+        }
     }
 
     /// Asks whether the peer is there.
@@ -310,7 +319,7 @@ impl<T: Default> Mux<T> {
     pub fn receive<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Event<'i>>, ProtocolError> {
         let Some(frame) = frame::next(input)? else { return Ok(None) };
         match (frame.kind, self.peer.is_some()) {
-            (Kind::Hello, false) => Ok(Some(self.receive_hello(frame))),
+            (Kind::Hello, false) => self.receive_hello(frame).map(Some),
             (Kind::Hello, true) => Err(ProtocolError::Order(Kind::Hello, "HELLO has been said")),
             (kind, false) => Err(ProtocolError::Order(kind, "HELLO was expected")),
             (_, true) => self.receive_frame(frame).map(Some),
@@ -352,15 +361,21 @@ impl<T: Default> Mux<T> {
         }
     }
 
-    fn receive_hello<'i>(&mut self, frame: Frame<'i>) -> Event<'i> {
+    fn receive_hello<'i>(&mut self, frame: Frame<'i>) -> Result<Event<'i>, ProtocolError> {
+        if frame.stream != 0 {
+            return Err(ProtocolError::BadStream(Kind::Hello, frame.stream));
+        }
         let word = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| frame.payload[at + i]));
         let peer = Settings { window: word(0), max_streams: word(4), cores: (word(8) >> 16) as u16 };
+        if peer.window as usize > MAX_CREDIT {
+            return Err(ProtocolError::CreditOverflow(0));
+        }
         self.peer = Some(peer);
-        Event::Ready(peer)
+        Ok(Event::Ready(peer))
     }
 
     fn receive_open<'i>(&mut self, id: u32, payload: &'i [u8]) -> Result<Event<'i>, ProtocolError> {
-        if self.is_ours(id) || id <= self.last_peer_id {
+        if self.is_ours(id) || id <= self.last_peer_id || self.heard_goaway {
             return Err(ProtocolError::BadStream(Kind::Open, id));
         }
         self.last_peer_id = id;
@@ -408,8 +423,11 @@ impl<T: Default> Mux<T> {
 
     fn receive_credit<'i>(&mut self, id: u32, payload: &[u8]) -> Result<Event<'i>, ProtocolError> {
         let more = payload.try_into().map_or(0, u32::from_be_bytes) as usize;
+        if more == 0 {
+            return Err(ProtocolError::NoCredit(id));
+        }
         self.with_stream(Kind::Credit, id, |stream| {
-            stream.credit += more;
+            stream.credit = stream.credit.saturating_add(more);
             if stream.credit > MAX_CREDIT { Err(ProtocolError::CreditOverflow(id)) } else { Ok(Event::Credit(id)) }
         })
     }
@@ -432,7 +450,7 @@ impl<T: Default> Mux<T> {
 
     fn insert(&mut self, id: u32, peer: Settings, user: T, ours: bool) {
         let window = Window::new(self.local.window as usize);
-        let credit = (peer.window as usize).min(MAX_CREDIT);
+        let credit = peer.window as usize;
         let stream =
             Stream { credit, window, answered: false, fin_sent: false, fin_received: false, reset: false, user };
         debug_assert_eq!(ours, self.is_ours(id));

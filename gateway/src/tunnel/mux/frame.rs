@@ -64,9 +64,12 @@ pub enum ProtocolError {
     /// More bytes than credit was given for.
     #[error("stream {0} was sent more than its credit")]
     CreditExceeded(u32),
-    /// More credit than a window can be.
+    /// More credit than a window can be, on a stream or (0) in HELLO.
     #[error("stream {0} was given more credit than 2^31-1")]
     CreditOverflow(u32),
+    /// A CREDIT that gives none: waking a stream for nothing.
+    #[error("stream {0} was given a credit of 0")]
+    NoCredit(u32),
     /// Something before HELLO, or HELLO twice.
     #[error("a {0:?} frame where {1}")]
     Order(Kind, &'static str),

@@ -67,8 +67,9 @@ impl Window {
     }
 
     fn grow(&mut self, budget: &Budget) {
-        if self.size < MAX && budget.take_for_growth(self.size) {
-            self.size *= 2;
+        let more = self.size.min(MAX.saturating_sub(self.size));
+        if more > 0 && budget.take_for_growth(more) {
+            self.size += more;
         }
     }
 

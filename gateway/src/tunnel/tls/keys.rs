@@ -128,8 +128,8 @@ impl TrafficKeys {
             let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
             let (body, rest) = rest.split_at_checked(length).ok_or(TlsError::Unexpected)?;
             match (*kind, body, rest) {
-                // Sessions are never resumed: tunnels are few and long.
-                (NEW_SESSION_TICKET, ..) => {}
+                // Sessions are never resumed: tunnels are few and long. Only servers give tickets.
+                (NEW_SESSION_TICKET, ..) if matches!(self.schedule, Schedule::Client(_)) => {}
                 // Section 5.1: no message may follow one that changes the keys in its record.
                 (KEY_UPDATE, [asked @ 0..=1], []) => {
                     self.update_asked |= *asked == 1;
