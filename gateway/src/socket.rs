@@ -34,6 +34,11 @@ impl Socket {
         self.poll_read_with(cx, |fd| read(fd).map(|n| (n, n < length)))
     }
 
+    /// Waits until there is something to read, without reading it.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read_ready(cx).map_ok(drop)
+    }
+
     /// Reads once by `read`, which says how many bytes it got, and whether it had room for more.
     pub fn poll_read_with(
         &self,

@@ -166,6 +166,15 @@ impl H2Stream {
         Ok(length)
     }
 
+    /// Has nothing to send for now: what a stream has reserved and does not use, others lack.
+    fn rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, StreamError>> {
+        if let Some(send) = self.send.as_mut().filter(|_| !self.unwanted) {
+            send.reserve_capacity(0);
+            self.watch(cx)?;
+        }
+        Poll::Pending
+    }
+
     /// Waits for the peer to reset the stream, where nothing else does.
     fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), StreamError> {
         let Some(send) = &mut self.send else { return Ok(()) };
@@ -264,18 +273,16 @@ impl TunnelStream for H2Stream {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {
+        // Room is asked for only where there is something to send: `h2` wakes whoever watches the stream when it grants some, and that
+        // is this task, which would then wake itself for ever.
+        if socket.poll_readable(cx)?.is_pending() {
+            return self.rest(cx);
+        }
         let want = if self.unwanted { self.read } else { ready!(self.poll_room(cx, self.read))? };
         let mut block = self.shared.pool.take(want);
         let read = match socket.poll_recv(cx, &mut block.space()[..want]) {
             Poll::Ready(read) => read?,
-            Poll::Pending => {
-                // What a stream has reserved and does not use, others lack.
-                if let Some(send) = self.send.as_mut().filter(|_| !self.unwanted) {
-                    send.reserve_capacity(0);
-                    self.watch(cx)?;
-                }
-                return Poll::Pending;
-            }
+            Poll::Pending => return self.rest(cx),
         };
         if read == 0 {
             return Poll::Ready(Ok(0));
