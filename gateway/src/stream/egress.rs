@@ -91,11 +91,38 @@ async fn serve(core: Rc<Core>, client: Client) {
     let Some(socket) = stay_or_move(&core, &import, client) else { return };
     let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
     let mut meter = StreamMeter::new(&core, Side::Egress, import.service.clone());
-    let closed = Egress { core: &core, import: &import, socket: &socket }.run(from, &mut meter).await;
+    // In a box of its own, so that a stream that is open does not keep room for what opening it took.
+    let establish = Egress { core: &core, import, socket: &socket }.establish(from, &mut meter);
+    let closed = match Box::pin(establish).await {
+        Ok((Upstream::Cluster(mut stream), early)) => {
+            let ended = early.into_ended(&mut meter);
+            let closed = copy::copy(&mut *stream, &socket, ended, &mut meter).await;
+            meter.first_byte(stream.first_byte());
+            closed
+        }
+        Ok((Upstream::Local(endpoint), early)) => {
+            local::copy(&core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter).await
+        }
+        Err(closed) => closed,
+    };
     if closed != Closed::Fin {
         socket.reset_on_close();
     }
     meter.close(closed);
+}
+
+/// What has taken a client's stream.
+enum Upstream {
+    Cluster(Box<dyn TunnelStream>),
+    Local(upstream::Connected),
+}
+
+impl Early {
+    /// Counts what has been sent already and frees it; whether the client has ended.
+    fn into_ended(self, meter: &mut StreamMeter<'_>) -> bool {
+        meter.up(self.bytes.len() as u64);
+        self.ended
+    }
 }
 
 /// Moves the client to a core that has a tunnel, where this one has none and only a tunnel will do.
@@ -129,7 +156,7 @@ fn request(core: &Core, service: ServicePort, from: Option<SocketAddr>) -> OpenR
 /// One client being served.
 struct Egress<'a> {
     core: &'a Rc<Core>,
-    import: &'a Import,
+    import: Import,
     socket: &'a Rc<Socket>,
 }
 
@@ -141,8 +168,13 @@ enum Next {
 }
 
 impl Egress<'_> {
-    /// Tries one upstream after the other until one accepts, then copies.
-    async fn run(&self, from: Option<SocketAddr>, meter: &mut StreamMeter<'_>) -> Closed {
+    /// Tries one upstream after the other until one accepts. What the client has sent meanwhile comes along: a cluster has been sent
+    /// it, a local endpoint has not.
+    async fn establish(
+        self,
+        from: Option<SocketAddr>,
+        meter: &mut StreamMeter<'_>,
+    ) -> Result<(Upstream, Early), Closed> {
         let request = request(self.core, self.import.service.clone(), from);
         meter.request(&request);
         let (mut early, mut tried) = (Early::default(), locality::Tried::default());
@@ -151,23 +183,29 @@ impl Egress<'_> {
         loop {
             let refusal = match self.next(&mut tried) {
                 Next::Local => match self.connect_local(meter).await {
-                    Ok(endpoint) => return self.copy_local(&endpoint, early, meter).await,
+                    Ok(endpoint) => {
+                        meter.connected();
+                        return Ok((Upstream::Local(endpoint), early));
+                    }
                     Err(refusal) => refusal,
                 },
                 Next::Cluster(cluster) => {
                     meter.peer(Some(&cluster));
                     match open(self.core, &cluster, &request, self.socket, &mut early).await {
-                        Ok(stream) => return self.copy(stream, early, meter).await,
-                        Err(OpenFailed::Client) => return Closed::ResetLocal,
+                        Ok(stream) => {
+                            meter.connected();
+                            return Ok((Upstream::Cluster(stream), early));
+                        }
+                        Err(OpenFailed::Client) => return Err(Closed::ResetLocal),
                         Err(OpenFailed::Refused(refusal)) => refusal,
                     }
                 }
                 Next::Nowhere if last.is_none() && self.change_before(deadline).await => continue,
-                Next::Nowhere => return Closed::Refused(last.unwrap_or(RefusalReason::NoEndpoint)),
+                Next::Nowhere => return Err(Closed::Refused(last.unwrap_or(RefusalReason::NoEndpoint))),
             };
             tracing::debug!(service = %self.import.service, %refusal, "refused");
             if !refusal.retry {
-                return Closed::Refused(refusal.reason);
+                return Err(Closed::Refused(refusal.reason));
             }
             meter.retry();
             last = Some(refusal.reason);
@@ -200,24 +238,9 @@ impl Egress<'_> {
         tokio::time::timeout_at(deadline.into(), self.core.changed.notified()).await.is_ok()
     }
 
-    async fn copy(&self, mut stream: Box<dyn TunnelStream>, early: Early, meter: &mut StreamMeter<'_>) -> Closed {
-        meter.connected();
-        meter.up(early.bytes.len() as u64);
-        let ended = early.ended;
-        drop(early);
-        let closed = copy::copy(&mut *stream, self.socket, ended, meter).await;
-        meter.first_byte(stream.first_byte());
-        closed
-    }
-
     async fn connect_local(&self, meter: &mut StreamMeter<'_>) -> Result<upstream::Connected, Refusal> {
         meter.peer(None);
         upstream::connect(self.core, &self.import.service, meter).await
-    }
-
-    async fn copy_local(&self, endpoint: &upstream::Connected, early: Early, meter: &mut StreamMeter<'_>) -> Closed {
-        meter.connected();
-        local::copy(self.core, (self.socket, &endpoint.socket), early.bytes, early.ended, meter).await
     }
 }
 

@@ -36,15 +36,14 @@ impl Ingress for Incoming {
 async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
     let mut meter = StreamMeter::new(&core, Side::Ingress, request.service.clone());
     meter.peer(Some(&peer.cluster));
-    meter.request(&request);
-    let closed = match upstream::connect(&core, &request.service, &mut meter).await {
+    // In a box of its own, so that a stream that is open does not keep room for what connecting took.
+    let closed = match Box::pin(connect(&core, &peer, request, &mut meter)).await {
         Ok(endpoint) => {
             meter.connected();
             stream.accept();
             copy::copy(&mut *stream, &endpoint.socket, false, &mut meter).await
         }
         Err(refusal) => {
-            tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
             stream.refuse(&refusal);
             crate::close::Closed::Refused(refusal.reason)
         }
@@ -52,6 +51,19 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
     // The stream first: what it still has to tell its peer goes out with what is queued.
     drop(stream);
     meter.close(closed);
+}
+
+async fn connect(
+    core: &Rc<Core>,
+    peer: &PeerIdentity,
+    request: OpenRequest,
+    meter: &mut StreamMeter<'_>,
+) -> Result<upstream::Connected, Refusal> {
+    meter.request(&request);
+    let connected = upstream::connect(core, &request.service, meter).await;
+    connected.inspect_err(|refusal| {
+        tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
+    })
 }
 
 async fn serve_exchange(
