@@ -1,7 +1,7 @@
 //! What is wrong with a configuration file, and where.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -86,7 +86,11 @@ impl fmt::Display for ConfigError {
             write!(f, "{at}: ")?;
         }
         if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
+            // A key may hold anything; none can forge a line of its own.
+            for c in self.field.chars() {
+                if c.is_control() { write!(f, "{}", c.escape_debug())? } else { f.write_char(c)? }
+            }
+            f.write_str(": ")?;
         }
         write!(f, "found {}, expected {}", self.found, self.expected)
     }

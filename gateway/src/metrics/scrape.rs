@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The media type of [`text`].
+/// The media type of [`text()`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What a scrape is made of.
