@@ -109,6 +109,12 @@ impl Socket {
         Ok(())
     }
 
+    /// Waits until the socket has failed (it was reset, or its other side is gone), even while nobody reads or writes it.
+    pub async fn failed(&self) {
+        // No reactor any more: the core is ending, and its streams with it.
+        let _ = self.0.ready(Interest::ERROR).await;
+    }
+
     /// Ends the writing side (FIN).
     pub fn finish(&self) {
         // The peer may have reset it already, which the next read reports.

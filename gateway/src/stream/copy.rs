@@ -8,6 +8,8 @@ use crate::{
 };
 use std::{
     future::poll_fn,
+    io,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -46,11 +48,20 @@ pub(crate) async fn copy(
     socket_ended: bool,
     tally: &mut impl Tally,
 ) -> Closed {
-    let mut ends = Ends { sent: socket_ended, received: false };
+    let mut ends = Ends { sent: socket_ended, received: false, again: false };
     if socket_ended {
         stream.finish();
     }
-    let result = poll_fn(|cx| ends.poll(cx, stream, socket, tally)).await;
+    let mut failed = pin!(socket.failed());
+    let result = poll_fn(|cx| {
+        let moved = ends.poll(cx, stream, socket, tally);
+        if moved.is_pending() && !ends.sent && !ends.again && failed.as_mut().poll(cx).is_ready() {
+            // The stream waits for credit, so nobody reads what would tell of the reset.
+            return Poll::Ready(Err(StreamError::Socket(io::ErrorKind::ConnectionReset.into())));
+        }
+        moved
+    })
+    .await;
     match result {
         Ok(()) => Closed::Fin,
         Err(StreamError::Socket(_)) => {
@@ -73,6 +84,8 @@ pub(crate) async fn copy(
 struct Ends {
     sent: bool,
     received: bool,
+    /// Whether there may be more to move at once.
+    again: bool,
 }
 
 impl Ends {
@@ -83,17 +96,17 @@ impl Ends {
         socket: &Rc<Socket>,
         tally: &mut impl Tally,
     ) -> Poll<Result<(), StreamError>> {
-        let mut again = false;
+        self.again = false;
         if !self.received {
-            again |= self.receive(cx, stream, socket, tally)?;
+            self.again |= self.receive(cx, stream, socket, tally)?;
         }
         if !self.sent {
-            again |= self.send(cx, stream, socket, tally)?;
+            self.again |= self.send(cx, stream, socket, tally)?;
         }
         if self.sent && self.received {
             return Poll::Ready(Ok(()));
         }
-        if again {
+        if self.again {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
