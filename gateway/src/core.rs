@@ -23,9 +23,10 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     os::fd::OwnedFd,
+    pin::pin,
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, watch},
@@ -88,6 +89,9 @@ pub(crate) struct Core {
     random: Cell<u64>,
 }
 
+/// Between the listeners' closing and the goodbye to the peers: for the clients that were taken last, here or by another core, to
+/// open their streams. A tunnel that has said goodbye opens none.
+const SETTLE: Duration = Duration::from_millis(100);
 /// Bytes of [`Core::scratch`].
 const SCRATCH: usize = 64 * 1024;
 
@@ -101,7 +105,7 @@ impl Core {
     ) {
         let core = Rc::new(Self::new(id, common));
         let (mut listeners, mut links) = (Listeners::default(), Links::default());
-        let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
         core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links);
         let draining = core.common.draining.clone();
         let mut control_lives = true;
@@ -226,14 +230,18 @@ impl Core {
     ) {
         listeners.close(self);
         drop(links);
-        self.peers.drain();
-        self.streams.close();
         let ending = self.common.ending.clone();
+        let (mut settling, mut settled) = (pin!(tokio::time::sleep(SETTLE)), false);
         loop {
             tokio::select! {
                 biased;
                 () = ending.cancelled() => break,
-                () = self.streams.wait() => break,
+                () = settling.as_mut(), if !settled => {
+                    settled = true;
+                    self.peers.drain();
+                    self.streams.close();
+                }
+                () = self.streams.wait(), if settled => break,
                 Some(mail) = mail.recv() => match mail {
                     Mail::Client(client) => stream::start(self, client),
                     Mail::Report(query) => self.report(query, &Listeners::default()),
@@ -246,7 +254,7 @@ impl Core {
         self.peers.close();
         self.tasks.close();
         // Tunnels say close_notify; a peer that does not take it is not waited for.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.tasks.wait()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
     }
 }
 

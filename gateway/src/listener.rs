@@ -6,7 +6,7 @@ use crate::{core::Core, socket, status::ListenerReport, stream};
 use isthmus_control_api::Table;
 use rustix::{
     io::Errno,
-    net::{SocketFlags, acceptfrom_with},
+    net::{Shutdown, SocketFlags, acceptfrom_with},
 };
 use std::{
     collections::BTreeMap,
@@ -107,6 +107,8 @@ impl Open {
         while let Ok(client) = accept(&self.socket, address) {
             stream::start(core, client);
         }
+        // The task that was ended holds the listener until it is dropped: what came in meanwhile would be reset.
+        let _ = rustix::net::shutdown(self.socket.get_ref(), Shutdown::Both);
     }
 }
 
