@@ -1,3 +1,38 @@
-//! Two clusters, end to end.
+//! Two clusters, end to end: what a sceptic would try. On real kernels, as root; nothing here is ever skipped.
 
-fn main() {}
+#![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
+
+mod bulk;
+mod drain;
+mod endpoints;
+mod envoys;
+mod garbage;
+mod half_close;
+mod many_streams;
+mod peers;
+mod reload;
+mod reset;
+mod rotation;
+mod strangers;
+mod two_clusters;
+mod wan;
+
+/// Makes each test twice: over our multiplexer and over HTTP/2.
+macro_rules! over_both_transports {
+    ($($test:ident),+ $(,)?) => {
+        mod over_tls {
+            $(#[test] fn $test() { super::$test(isthmus_tests::Transport::Tls); })+
+        }
+        mod over_h2 {
+            $(#[test] fn $test() { super::$test(isthmus_tests::Transport::H2); })+
+        }
+    };
+}
+use over_both_transports;
+
+/// Tests that need the machine for themselves take turns.
+fn heavy() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // A test that failed in its turn has left nothing that could harm the next.
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

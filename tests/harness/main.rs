@@ -1,4 +1,7 @@
 //! The harness itself: that namespaces are what they claim, that endpoints do what they say, that nothing stays behind.
+#![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
+
+mod peers;
 
 use isthmus_tests::{
     Endpoint, Load, Netns, Nginx, Pattern, Process, Topology, client, endpoint, eventually, load::Reuse, topology::pod,

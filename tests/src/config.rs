@@ -31,8 +31,10 @@ pub struct Link {
     pub cluster: String,
     /// Where to dial it; none where it dials us.
     pub endpoints: Vec<SocketAddr>,
-    /// The transport to dial with.
-    pub transport: Transport,
+    /// The transport to dial with, where we dial.
+    pub transport: Option<Transport>,
+    /// What the cluster serves, where its gateway is of another make and cannot say so itself.
+    pub services: Vec<String>,
 }
 
 /// An import of a configuration.
@@ -82,14 +84,24 @@ impl Config {
     /// Links it with a cluster that this one dials.
     #[must_use]
     pub fn dials(mut self, peer: &Cluster, transport: Transport) -> Self {
-        self.links.push(Link { cluster: peer.name().to_owned(), endpoints: vec![peer.tunnel_address()], transport });
+        self.links.push(Link {
+            cluster: peer.name().to_owned(),
+            endpoints: vec![peer.tunnel_address()],
+            transport: Some(transport),
+            services: Vec::new(),
+        });
         self
     }
 
     /// Links it with a cluster that dials this one.
     #[must_use]
-    pub fn is_dialled_by(mut self, peer: &Cluster, transport: Transport) -> Self {
-        self.links.push(Link { cluster: peer.name().to_owned(), endpoints: Vec::new(), transport });
+    pub fn is_dialled_by(mut self, peer: &Cluster) -> Self {
+        self.links.push(Link {
+            cluster: peer.name().to_owned(),
+            endpoints: Vec::new(),
+            transport: None,
+            services: Vec::new(),
+        });
         self
     }
 
@@ -107,6 +119,14 @@ impl Config {
         self
     }
 
+    /// Adds top-level lines as they are.
+    #[must_use]
+    pub fn with(mut self, lines: &str) -> Self {
+        self.more.push_str(lines);
+        self.more.push('\n');
+        self
+    }
+
     /// The file's text.
     pub fn to_yaml(&self) -> String {
         let mut yaml = String::new();
@@ -121,9 +141,15 @@ impl Config {
         writeln!(yaml, "tunnel: {{listen: \"{tunnel}\"}}\nadmin: \"{}\"", crate::admin::ADDRESS)?;
         writeln!(yaml, "links:{}", if self.links.is_empty() { " []" } else { "" })?;
         for link in &self.links {
-            writeln!(yaml, "  - cluster: {}\n    transport: {}", link.cluster, link.transport)?;
+            writeln!(yaml, "  - cluster: {}", link.cluster)?;
+            if let Some(transport) = link.transport {
+                writeln!(yaml, "    transport: {transport}")?;
+            }
             if !link.endpoints.is_empty() {
                 writeln!(yaml, "    endpoints: {}", list(&link.endpoints))?;
+            }
+            if !link.services.is_empty() {
+                writeln!(yaml, "    services: {}", list(&link.services))?;
             }
         }
         writeln!(yaml, "exports:{}", if self.exports.is_empty() { " []" } else { "" })?;
@@ -139,7 +165,7 @@ impl Config {
     }
 }
 
-fn list(addresses: &[SocketAddr]) -> String {
+fn list(addresses: &[impl fmt::Display]) -> String {
     let quoted: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
     format!("[{}]", quoted.join(", "))
 }

@@ -22,6 +22,7 @@ use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
 };
+use tokio_util::sync::CancellationToken;
 
 /// A listening endpoint; dropping it closes the listener and all its connections.
 #[derive(Debug)]
@@ -142,6 +143,37 @@ pub async fn reset_after(mut stream: TcpStream, seed: u64, length: u64) -> io::R
     crate::client::send(&mut stream, seed, length).await?;
     stream.read_u8().await?;
     reset(stream);
+    Ok(())
+}
+
+/// Sends `length` bytes of pattern and resets at once, whatever is still under way.
+///
+/// # Errors
+/// As the socket has them.
+pub async fn reset_while_sending(mut stream: TcpStream, seed: u64, length: u64) -> io::Result<()> {
+    crate::client::send(&mut stream, seed, length).await?;
+    reset(stream);
+    Ok(())
+}
+
+/// Reads to the client's end and answers it with RST.
+///
+/// # Errors
+/// As the socket has them.
+pub async fn reset_after_end(mut stream: TcpStream) -> io::Result<()> {
+    receive(&mut stream).await.clean()?;
+    reset(stream);
+    Ok(())
+}
+
+/// Reads nothing until `go`, then to the client's end, and tells what came.
+///
+/// # Errors
+/// Never.
+pub async fn sink_after(mut stream: TcpStream, go: CancellationToken, told: mpsc::Sender<Received>) -> io::Result<()> {
+    go.cancelled().await;
+    let received = receive(&mut stream).await;
+    let _ = told.send(received).await;
     Ok(())
 }
 

@@ -137,6 +137,61 @@ impl<'a> Gateway<'a> {
         serde_json::from_str(&body).unwrap_or_else(|e| panic!("/status: {e}: {body}"))
     }
 
+    /// Its link with a cluster, as /status has it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn link(&self, cluster: &str) -> Value {
+        let status = self.status();
+        let links = status["links"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let link = links.iter().find(|link| link["cluster"] == cluster);
+        link.cloned().unwrap_or_else(|| panic!("/status has no link with {cluster}: {status}"))
+    }
+
+    /// The clusters that an imported service has ready endpoints in, as /status has it, in order.
+    pub fn clusters_of(&self, service: &str) -> Vec<String> {
+        let status = self.status();
+        let services = status["services"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let import = services.iter().find(|entry| entry["kind"] == "import" && entry["service"] == service);
+        let clusters = import.and_then(|import| import["clusters"].as_object());
+        let ready = clusters.into_iter().flatten().filter(|(_, ready)| ready.as_u64() > Some(0));
+        ready.map(|(cluster, _)| cluster.clone()).collect()
+    }
+
+    /// Waits until an imported service has endpoints in exactly these clusters.
+    ///
+    /// # Panics
+    /// If that does not come true.
+    pub fn wait_imported(&self, service: &str, clusters: &[&str]) {
+        eventually(&format!("{} has {service} from {clusters:?}", self.cluster.name()), || {
+            let found = self.clusters_of(service);
+            if found == clusters { Ok(()) } else { Err(format!("found {found:?} in {}", self.status())) }
+        });
+    }
+
+    /// Waits until the link with a cluster is in one of `states`.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn wait_link(&self, cluster: &str, states: &[&str]) {
+        eventually(&format!("{}'s link with {cluster} is in {states:?}", self.cluster.name()), || {
+            let link = self.link(cluster);
+            let state = link["state"].as_str().unwrap_or_default();
+            if states.contains(&state) { Ok(()) } else { Err(link.to_string()) }
+        });
+    }
+
+    /// Waits until a sum of /metrics is as wanted.
+    ///
+    /// # Panics
+    /// If it does not become so.
+    pub fn wait_metric(&self, name: &str, labels: &[&str], wanted: impl Fn(f64) -> bool) {
+        eventually(&format!("{name}{labels:?} at {}'s gateway", self.cluster.name()), || {
+            let sum = self.metrics().sum(name, labels);
+            if wanted(sum) { Ok(()) } else { Err(format!("it is {sum}")) }
+        });
+    }
+
     fn must_get(&self, path: &str) -> String {
         match admin::get(self.cluster.edge(), path) {
             Ok((200, body)) => body,

@@ -36,12 +36,21 @@ pub fn command(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// `isthmus identity init`.
+/// `isthmus identity init`, with SVIDs that live for `ttl`.
 ///
 /// # Panics
 /// If it fails.
-pub fn init(clusterset: &str, cluster: &str, out: &Path) {
-    command(&["identity", "init", "--clusterset", clusterset, "--cluster", cluster, "--out", text(out)]);
+pub fn init(clusterset: &str, cluster: &str, ttl: &str, out: &Path) {
+    let out = text(out);
+    command(&["identity", "init", "--clusterset", clusterset, "--cluster", cluster, "--ttl", ttl, "--out", out]);
+}
+
+/// `isthmus identity renew`.
+///
+/// # Panics
+/// If it fails.
+pub fn renew(identity: &Path) {
+    command(&["identity", "renew", text(identity)]);
 }
 
 /// `isthmus identity trust`.
@@ -50,6 +59,14 @@ pub fn init(clusterset: &str, cluster: &str, out: &Path) {
 /// If it fails.
 pub fn trust(identity: &Path, cluster: &str, bundle: &Path) {
     command(&["identity", "trust", "--identity", text(identity), "--cluster", cluster, "--bundle", text(bundle)]);
+}
+
+/// `isthmus identity issue`: an SVID for `id`, as svid.pem and svid.key in `out`.
+///
+/// # Panics
+/// If it fails.
+pub fn issue(identity: &Path, id: &str, out: &Path) {
+    command(&["identity", "issue", "--identity", text(identity), "--id", id, "--out", text(out)]);
 }
 
 /// A path as an argument.

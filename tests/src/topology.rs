@@ -71,8 +71,16 @@ impl Topology {
     /// # Panics
     /// If the command fails.
     pub fn make_identities(&self) {
+        self.make_identities_that_live("24h");
+    }
+
+    /// The same, with SVIDs that live for `ttl`.
+    ///
+    /// # Panics
+    /// If the command fails.
+    pub fn make_identities_that_live(&self, ttl: &str) {
         for cluster in &self.clusters {
-            identity::init(CLUSTERSET, &cluster.name, &cluster.identity_dir());
+            identity::init(CLUSTERSET, &cluster.name, ttl, &cluster.identity_dir());
         }
         for cluster in &self.clusters {
             for peer in self.clusters.iter().filter(|peer| peer.name != cluster.name) {

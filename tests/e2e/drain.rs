@@ -1,0 +1,154 @@
+//! SIGTERM: what is under way is finished, nothing new is taken, and then it ends.
+
+use crate::over_both_transports;
+use isthmus_tests::{
+    End, Endpoint, Gateway, Nginx, Topology, Transport, client, endpoint, eventually,
+    load::Reuse,
+    pair::{self, Pair},
+};
+use std::{io::ErrorKind, time::Duration};
+use tokio::{net::TcpStream, task::JoinSet};
+
+over_both_transports!(
+    the_egress_finishes_what_is_under_way,
+    the_ingress_finishes_what_is_under_way,
+    no_request_fails_while_the_egress_drains,
+);
+
+const LENGTH: u64 = 4 << 20;
+const CLIENTS: usize = 16;
+
+fn the_egress_finishes_what_is_under_way(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _source =
+        Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| endpoint::source(stream, 2, LENGTH));
+    let mut pair = Pair::start(&topology, transport, &[pair::endpoint()]);
+    let streams = topology.block_on(begun(&pair));
+    pair.west.terminate();
+    wait_not_ready(&pair.west);
+    eventually("the listener is closed", || match pair.west.cluster().pods().connect(pair::import()) {
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(pair.west.runs(), "streams are under way");
+    topology.block_on(finish(streams));
+    assert!(pair.west.wait_end().success());
+    assert!(pair.east.runs());
+}
+
+fn the_ingress_finishes_what_is_under_way(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _source =
+        Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| endpoint::source(stream, 2, LENGTH));
+    let mut pair = Pair::start(&topology, transport, &[pair::endpoint()]);
+    let streams = topology.block_on(begun(&pair));
+    pair.east.terminate();
+    wait_not_ready(&pair.east);
+    assert!(pair.east.runs(), "streams are under way");
+    topology.block_on(finish(streams));
+    assert!(pair.east.wait_end().success());
+    // West is told, and says so to new clients at once instead of letting them wait.
+    let received = topology.block_on(async { client::receive(&mut pair.connect().await.unwrap()).await });
+    assert_eq!(received.end, End::Error(ErrorKind::ConnectionReset));
+    pair.east.restart();
+    pair.west.wait_imported(pair::SERVICE, &["east"]);
+    let received = eventually("new streams work again", || {
+        let received = topology.block_on(async { client::receive(&mut pair.connect().await.unwrap()).await });
+        received.clean().map(|()| received).map_err(|e| e.to_string())
+    });
+    received.assert_whole(2, LENGTH);
+}
+
+/// Whatever was accepted is answered; a client that is refused goes elsewhere, as it would with several gateways.
+fn no_request_fails_while_the_egress_drains(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served");
+    let mut pair = Pair::start(&topology, transport, &[pair::endpoint()]);
+    let load = pair.load(CLIENTS, Reuse::ConnectionPerRequest, "served");
+    load.wait_for(500);
+    pair.west.terminate();
+    assert!(pair.west.wait_end().success());
+    load.stop().assert_no_failure();
+}
+
+#[test]
+fn the_second_signal_ends_at_once() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _hang = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::hang);
+    let west_config = pair::west_config(&topology, Transport::Tls).with("drain: 1h");
+    let mut pair = Pair::start_with(&topology, &west_config, &pair::east_config(&topology, &[pair::endpoint()]));
+    let mut stream = topology.block_on(pair.connect()).unwrap();
+    pair.west.wait_metric("isthmus_streams_active", &[], |active| active == 1.0);
+    pair.west.terminate();
+    wait_not_ready(&pair.west);
+    assert!(pair.west.runs(), "a stream is under way, and there is an hour for it");
+    pair.west.terminate();
+    pair.west.wait_end();
+    assert_ne!(topology.block_on(client::receive(&mut stream)).end, End::Hung);
+}
+
+#[test]
+fn the_deadline_ends_streams_that_do_not() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _hang = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::hang);
+    let west_config = pair::west_config(&topology, Transport::Tls).with("drain: 1s");
+    let mut pair = Pair::start_with(&topology, &west_config, &pair::east_config(&topology, &[pair::endpoint()]));
+    let mut stream = topology.block_on(pair.connect()).unwrap();
+    pair.west.wait_metric("isthmus_streams_active", &[], |active| active == 1.0);
+    pair.west.terminate();
+    pair.west.wait_end();
+    let end = topology.block_on(client::receive(&mut stream)).end;
+    assert_eq!(end, End::Error(ErrorKind::ConnectionReset), "it was broken off, and has to look so");
+}
+
+/// Keep-alive connections are idle streams: they may live until the deadline, and requests on them succeed until then.
+#[test]
+fn keep_alive_clients_are_served_to_the_deadline() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _echo = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let mut pair = Pair::start(&topology, Transport::Tls, &[pair::endpoint()]);
+    let mut stream = topology.block_on(pair.connect()).unwrap();
+    topology.block_on(client::exchange(&mut stream, b"before")).unwrap();
+    pair.west.terminate();
+    wait_not_ready(&pair.west);
+    for _ in 0..20 {
+        topology.block_on(client::exchange(&mut stream, b"while it drains")).unwrap();
+    }
+    drop(stream);
+    assert!(pair.west.wait_end().success(), "the last stream has ended, and the deadline need not come");
+}
+
+/// As many clients as are enough, each with the first byte of its answer.
+async fn begun(pair: &Pair<'_>) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..CLIENTS {
+        let stream = pair.connect().await.unwrap();
+        stream.peek(&mut [0]).await.unwrap();
+        streams.push(stream);
+    }
+    streams
+}
+
+/// Each reads on slowly, and gets everything.
+async fn finish(streams: Vec<TcpStream>) {
+    let mut reading = JoinSet::new();
+    for mut stream in streams {
+        reading.spawn(async move { client::receive_slowly(&mut stream, 1 << 20, Duration::from_millis(50)).await });
+    }
+    for received in reading.join_all().await {
+        received.assert_whole(2, LENGTH);
+    }
+}
+
+fn wait_not_ready(gateway: &Gateway<'_>) {
+    eventually("it is not ready any more", || match gateway.readyz() {
+        Ok((503, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}

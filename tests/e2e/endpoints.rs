@@ -1,0 +1,98 @@
+//! Endpoints that refuse, are not there, or die: another one is tried as long as nothing can be lost by it.
+
+use crate::over_both_transports;
+use isthmus_tests::{
+    End, Endpoint, Nginx, Pattern, Topology, Transport, client, endpoint, eventually,
+    load::Reuse,
+    pair::{self, Pair},
+    topology::pod,
+};
+use std::io::ErrorKind;
+use tokio::io::AsyncWriteExt;
+
+over_both_transports!(
+    the_only_one_refuses,
+    one_refuses_and_the_other_serves,
+    one_swallows_every_packet_and_the_other_serves,
+    one_dies_under_load,
+);
+
+/// Enough to see that a choice of two is made right, whichever comes first.
+const STREAMS: usize = 40;
+
+fn the_only_one_refuses(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let pair = Pair::start(&topology, transport, &[pair::endpoint()]);
+    topology.block_on(async {
+        for _ in 0..5 {
+            // The gateway may have reset it before this client has seen that it is connected.
+            let mut stream = match pair.connect().await {
+                Ok(stream) => stream,
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::ConnectionReset);
+                    continue;
+                }
+            };
+            let _ = stream.write_all(b"anybody?").await;
+            let received = client::receive(&mut stream).await;
+            assert_eq!((received.bytes, received.end), (0, End::Error(ErrorKind::ConnectionReset)));
+        }
+    });
+    // It comes back, and nobody has to be told.
+    let _endpoint = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    pair.wait_echo();
+}
+
+fn one_refuses_and_the_other_serves(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let serving = Endpoint::serve(east.pods(), east.tasks(), pod(3, 8080), endpoint::echo);
+    let pair = Pair::start(&topology, transport, &[pod(2, 8080), pod(3, 8080), pod(4, 8080)]);
+    nothing_is_lost(&pair);
+    assert_eq!(serving.accepted(), STREAMS);
+}
+
+/// A connect that nobody answers: the bytes that the client sent meanwhile go to the other endpoint, all of them.
+fn one_swallows_every_packet_and_the_other_serves(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    east.pods().exec("nft", &["add table ip deaf; add chain ip deaf in { type filter hook input priority 0; }"]);
+    east.pods().exec("nft", &["add rule ip deaf in ip daddr 10.0.0.2 tcp dport 8080 drop"]);
+    let serving = Endpoint::serve(east.pods(), east.tasks(), pod(3, 8080), endpoint::echo);
+    let east_config = pair::east_config(&topology, &[pod(2, 8080), pod(3, 8080)]);
+    let east_config = east_config.with("limits: {connectTimeout: 300ms}");
+    let pair = Pair::start_with(&topology, &pair::west_config(&topology, transport), &east_config);
+    nothing_is_lost(&pair);
+    assert_eq!(serving.accepted(), STREAMS);
+}
+
+fn nothing_is_lost(pair: &Pair<'_>) {
+    pair.topology.block_on(async {
+        for seed in 0..STREAMS as u64 {
+            let mut stream = pair.connect().await.unwrap();
+            client::exchange(&mut stream, &Pattern::new(seed).take(200_000)).await.unwrap();
+        }
+    });
+}
+
+fn one_dies_under_load(transport: Transport) {
+    const CLIENTS: usize = 8;
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let mut first = Nginx::start(east.pods(), east.dir(), pod(2, 8080), "served");
+    let _second = Nginx::start(east.pods(), east.dir(), pod(3, 8080), "served");
+    let pair = Pair::start(&topology, transport, &[pod(2, 8080), pod(3, 8080)]);
+    let load = pair.load(CLIENTS, Reuse::ConnectionPerRequest, "served");
+    load.wait_for(200);
+    first.kill();
+    let refuses = || east.pods().connect(pod(2, 8080)).is_err();
+    eventually("the first endpoint is gone", || if refuses() { Ok(()) } else { Err("it is there".into()) });
+    load.wait_for(500);
+    let outcome = load.stop();
+    // What nginx had taken when it died is lost, one request a client at most; everything since went to the other.
+    assert!(outcome.failed <= CLIENTS as u64, "{outcome:?}");
+    let load = pair.load(CLIENTS, Reuse::ConnectionPerRequest, "served");
+    load.wait_for(500);
+    load.stop().assert_no_failure();
+}

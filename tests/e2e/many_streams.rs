@@ -1,0 +1,68 @@
+//! Five thousand streams at once.
+
+use crate::{heavy, over_both_transports};
+use isthmus_tests::{
+    Endpoint, Pattern, Topology, Transport, client, endpoint,
+    pair::{self, Pair},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::Arc;
+use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet};
+
+over_both_transports!(five_thousand_at_once);
+
+const STREAMS: usize = 5000;
+
+/// Connections being opened at a time: what listen queues take.
+const OPENING: usize = 200;
+
+fn five_thousand_at_once(transport: Transport) {
+    let _turn = heavy();
+    allow_descriptors(4 * STREAMS as u64);
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let endpoint = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let pair = Pair::start(&topology, transport, &[pair::endpoint()]);
+    let mut open = topology.block_on(async {
+        let opening = Arc::new(Semaphore::new(OPENING));
+        let mut streams = JoinSet::new();
+        for seed in 0..STREAMS as u64 {
+            let (pods, opening) = (Arc::clone(pair.west.cluster().pods()), Arc::clone(&opening));
+            streams.spawn(async move {
+                let _permit = opening.acquire().await.unwrap();
+                let stream = client::connect(&pods, pair::import()).await?;
+                verified(stream, seed).await
+            });
+        }
+        streams.join_all().await.into_iter().collect::<Result<Vec<_>, _>>().unwrap()
+    });
+    assert_eq!(endpoint.accepted(), STREAMS);
+    pair.west.wait_metric("isthmus_streams_active", &[], |active| active == STREAMS as f64);
+    // All of them once more, at the same time.
+    open = topology.block_on(async {
+        let mut streams = JoinSet::new();
+        for (seed, stream) in open.into_iter().enumerate() {
+            streams.spawn(verified(stream, (STREAMS + seed) as u64));
+        }
+        streams.join_all().await.into_iter().collect::<Result<Vec<_>, _>>().unwrap()
+    });
+    drop(open);
+    for gateway in [&pair.west, &pair.east] {
+        gateway.wait_metric("isthmus_streams_active", &[], |active| active == 0.0);
+    }
+}
+
+/// A message of its own there and back.
+async fn verified(mut stream: TcpStream, seed: u64) -> std::io::Result<TcpStream> {
+    client::exchange(&mut stream, &Pattern::new(seed).take(2000)).await?;
+    Ok(stream)
+}
+
+/// This process has both ends of each stream; the gateways inherit the limit.
+fn allow_descriptors(n: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < n) {
+        let maximum = maximum.map(|maximum| maximum.max(n));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(n), maximum }).unwrap();
+    }
+}

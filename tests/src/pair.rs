@@ -1,0 +1,104 @@
+//! The usual two gateways: west imports what east exports, and west dials.
+
+use crate::{
+    Config, Gateway, Load, Topology, Transport, client,
+    load::Reuse,
+    topology::{gateway, pod},
+    wait::eventually,
+};
+use std::{io, net::SocketAddr};
+use tokio::net::TcpStream;
+
+/// The service that east exports.
+pub const SERVICE: &str = "shop/api";
+
+/// Where west's clients find it.
+pub fn import() -> SocketAddr {
+    gateway(18080)
+}
+
+/// Where east's first endpoint is.
+pub fn endpoint() -> SocketAddr {
+    pod(2, 8080)
+}
+
+/// West's and east's gateways, linked.
+#[derive(Debug)]
+pub struct Pair<'a> {
+    /// The topology that they are in.
+    pub topology: &'a Topology,
+    /// The egress gateway, which dials.
+    pub west: Gateway<'a>,
+    /// The ingress gateway.
+    pub east: Gateway<'a>,
+}
+
+impl<'a> Pair<'a> {
+    /// Starts both over `transport`, with `endpoints` behind the service, and waits until west knows the service.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub fn start(topology: &'a Topology, transport: Transport, endpoints: &[SocketAddr]) -> Self {
+        Self::start_with(topology, &west_config(topology, transport), &east_config(topology, endpoints))
+    }
+
+    /// Starts both with these configurations, and waits until west knows the service.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub fn start_with(topology: &'a Topology, west: &Config, east: &Config) -> Self {
+        let east = Gateway::start(topology.cluster("east"), east);
+        let west = Gateway::start(topology.cluster("west"), west);
+        west.wait_imported(SERVICE, &["east"]);
+        Self { topology, west, east }
+    }
+
+    /// A client's connection to the service.
+    ///
+    /// # Errors
+    /// As connect(2) has them.
+    pub async fn connect(&self) -> io::Result<TcpStream> {
+        client::connect(self.west.cluster().pods(), import()).await
+    }
+
+    /// HTTP load on the service.
+    pub fn load(&self, clients: usize, reuse: Reuse, body: &str) -> Load {
+        let west = self.west.cluster();
+        Load::start(west.pods(), west.tasks(), import(), clients, reuse, body)
+    }
+
+    /// Waits until a stream to an echoing endpoint works, however many have to be tried.
+    ///
+    /// # Panics
+    /// If none does.
+    pub fn wait_echo(&self) {
+        eventually("a stream through both gateways works", || {
+            self.topology
+                .block_on(async {
+                    let mut stream = self.connect().await?;
+                    client::exchange(&mut stream, b"are you there?").await
+                })
+                .map_err(|e: io::Error| e.to_string())
+        });
+    }
+
+    /// Resident bytes of both gateways.
+    ///
+    /// # Panics
+    /// If one has ended.
+    pub fn resident(&self) -> u64 {
+        self.west.resident() + self.east.resident()
+    }
+}
+
+/// West's configuration: it dials east and imports its service.
+pub fn west_config(topology: &Topology, transport: Transport) -> Config {
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    Config::new(west).dials(east, transport).imports(SERVICE, import())
+}
+
+/// East's configuration: west dials it, and it exports the service.
+pub fn east_config(topology: &Topology, endpoints: &[SocketAddr]) -> Config {
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    Config::new(east).is_dialled_by(west).exports(SERVICE, endpoints)
+}
