@@ -80,7 +80,8 @@ fn the_second_signal_ends_at_once() {
     let east = topology.cluster("east");
     let _hang = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::hang);
     let west_config = pair::west_config(&topology, Transport::Tls).with("drain: 1h");
-    let mut pair = Pair::start_with(&topology, &west_config, &pair::east_config(&topology, &[pair::endpoint()]));
+    let mut pair =
+        Pair::start_with(&topology, &west_config, &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
     let mut stream = topology.block_on(pair.connect()).unwrap();
     pair.west.wait_metric("isthmus_streams_active", &[], |active| active == 1.0);
     pair.west.terminate();
@@ -97,7 +98,8 @@ fn the_deadline_ends_streams_that_do_not() {
     let east = topology.cluster("east");
     let _hang = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::hang);
     let west_config = pair::west_config(&topology, Transport::Tls).with("drain: 1s");
-    let mut pair = Pair::start_with(&topology, &west_config, &pair::east_config(&topology, &[pair::endpoint()]));
+    let mut pair =
+        Pair::start_with(&topology, &west_config, &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
     let mut stream = topology.block_on(pair.connect()).unwrap();
     pair.west.wait_metric("isthmus_streams_active", &[], |active| active == 1.0);
     pair.west.terminate();

@@ -60,7 +60,7 @@ fn one_swallows_every_packet_and_the_other_serves(transport: Transport) {
     east.pods().exec("nft", &["add table ip deaf; add chain ip deaf in { type filter hook input priority 0; }"]);
     east.pods().exec("nft", &["add rule ip deaf in ip daddr 10.0.0.2 tcp dport 8080 drop"]);
     let serving = Endpoint::serve(east.pods(), east.tasks(), pod(3, 8080), endpoint::echo);
-    let east_config = pair::east_config(&topology, &[pod(2, 8080), pod(3, 8080)]);
+    let east_config = pair::east_config(&topology, transport, &[pod(2, 8080), pod(3, 8080)]);
     let east_config = east_config.with("limits: {connectTimeout: 300ms}");
     let pair = Pair::start_with(&topology, &pair::west_config(&topology, transport), &east_config);
     nothing_is_lost(&pair);

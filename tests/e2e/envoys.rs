@@ -29,7 +29,7 @@ fn dials_us() {
     let topology = Topology::west_and_east();
     let (west, east) = (topology.cluster("west"), topology.cluster("east"));
     let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served");
-    let gateway = Gateway::start(east, &pair::east_config(&topology, &[pair::endpoint()]));
+    let gateway = Gateway::start(east, &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
     let trust = trust(west, "east");
     let _envoy = Envoy::egress(west.edge(), west.dir(), pair::import(), east.tunnel_address(), AUTHORITY, &trust);
     for reuse in [Reuse::KeepAlive, Reuse::ConnectionPerRequest] {
@@ -47,7 +47,7 @@ fn dials_us_and_ends_its_half_first() {
     let _endpoint = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| {
         endpoint::answer_after_end(stream, 2, 3 << 20)
     });
-    let _gateway = Gateway::start(east, &pair::east_config(&topology, &[pair::endpoint()]));
+    let _gateway = Gateway::start(east, &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
     let trust = trust(west, "east");
     let _envoy = Envoy::egress(west.edge(), west.dir(), pair::import(), east.tunnel_address(), AUTHORITY, &trust);
     topology.block_on(async {

@@ -12,7 +12,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 const IMPATIENT: &str = "limits: {handshakeTimeout: 1s}";
 
 fn impatient(topology: &Topology) -> Pair<'_> {
-    let (west, east) = (pair::west_config(topology, Transport::Tls), pair::east_config(topology, &[pair::endpoint()]));
+    let (west, east) =
+        (pair::west_config(topology, Transport::Tls), pair::east_config(topology, Transport::Tls, &[pair::endpoint()]));
     Pair::start_with(topology, &west.with(IMPATIENT), &east.with(IMPATIENT))
 }
 

@@ -46,7 +46,7 @@ fn endpoints_move_under_load() {
     let load = pair.load(8, Reuse::ConnectionPerRequest, "served");
     for host in [3, 2, 3, 2, 3] {
         load.wait_for(50);
-        pair.east.configure(&pair::east_config(&topology, &[pod(host, 8080)]));
+        pair.east.configure(&pair::east_config(&topology, Transport::Tls, &[pod(host, 8080)]));
         eventually("east serves from there", || {
             let status = pair.east.status().to_string();
             if status.contains(&pod(host, 8080).to_string()) { Ok(()) } else { Err(status) }

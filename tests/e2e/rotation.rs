@@ -88,7 +88,7 @@ fn a_removed_link_closes_its_tunnels() {
     let received = topology.block_on(client::receive(&mut stream));
     assert_eq!(received.end, End::Error(std::io::ErrorKind::ConnectionReset));
     pair.east.wait_metric("isthmus_handshakes_refused_total", &["reason=\"not_linked\""], |sum| sum > 0.0);
-    pair.east.configure(&pair::east_config(&topology, &[pair::endpoint()]));
+    pair.east.configure(&pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
     pair.wait_echo();
 }
 

@@ -54,7 +54,8 @@ fn wrong_peers_that_dial_are_refused_with_a_reason() {
     let [west, east] = ["west", "east"].map(|name| topology.cluster(name));
     let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served");
     let west_config = pair::west_config(&topology, Transport::Tls);
-    let east_config = pair::east_config(&topology, &[pair::endpoint()]).is_dialled_by(topology.cluster("north"));
+    let east_config =
+        pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]).is_dialled_by(topology.cluster("north"));
     let pair = Pair::start_with(&topology, &west_config, &east_config);
     let load = pair.load(4, Reuse::ConnectionPerRequest, "served");
     let right = Some(Papers::of(&west.identity_dir()));

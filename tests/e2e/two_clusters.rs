@@ -47,7 +47,8 @@ fn a_service_of_west_is_used_from_east_through_tunnels_that_west_dialled() {
     let _db = Endpoint::serve(west.pods(), west.tasks(), pod(3, 5432), endpoint::echo);
     let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served by east");
     let west_config = pair::west_config(&topology, Transport::Tls).exports("shop/db", &[pod(3, 5432)]);
-    let east_config = pair::east_config(&topology, &[pair::endpoint()]).imports("shop/db", gateway(15432));
+    let east_config =
+        pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]).imports("shop/db", gateway(15432));
     let pair = Pair::start_with(&topology, &west_config, &east_config);
     pair.east.wait_imported("shop/db", &["west"]);
     topology.block_on(async {

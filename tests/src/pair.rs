@@ -39,7 +39,7 @@ impl<'a> Pair<'a> {
     /// # Panics
     /// If that takes too long.
     pub fn start(topology: &'a Topology, transport: Transport, endpoints: &[SocketAddr]) -> Self {
-        Self::start_with(topology, &west_config(topology, transport), &east_config(topology, endpoints))
+        Self::start_with(topology, &west_config(topology, transport), &east_config(topology, transport, endpoints))
     }
 
     /// Starts both with these configurations, and waits until west knows the service.
@@ -97,8 +97,14 @@ pub fn west_config(topology: &Topology, transport: Transport) -> Config {
     Config::new(west).dials(east, transport).imports(SERVICE, import())
 }
 
-/// East's configuration: west dials it, and it exports the service.
-pub fn east_config(topology: &Topology, endpoints: &[SocketAddr]) -> Config {
+/// East's configuration: it exports the service, and west dials it.
+///
+/// Over h2 it dials as well: only who dials can open an HTTP/2 CONNECT, and east has to tell west what it exports.
+pub fn east_config(topology: &Topology, transport: Transport, endpoints: &[SocketAddr]) -> Config {
     let (west, east) = (topology.cluster("west"), topology.cluster("east"));
-    Config::new(east).is_dialled_by(west).exports(SERVICE, endpoints)
+    let config = match transport {
+        Transport::Tls => Config::new(east).is_dialled_by(west),
+        Transport::H2 => Config::new(east).dials(west, transport),
+    };
+    config.exports(SERVICE, endpoints)
 }
