@@ -46,6 +46,8 @@ struct Question {
     token: u64,
     /// Anything at all has come in since: the peer lives, only its PONG is still under way.
     alive: bool,
+    /// It was left open for too long, and that was said.
+    doubted: bool,
 }
 
 impl Liveness {
@@ -88,11 +90,13 @@ impl Liveness {
 
     /// What to do now.
     pub fn verdict(&mut self, now: Instant) -> Verdict {
-        if self.question.as_ref().is_some_and(|question| !question.alive) {
+        let (patience, limit) = (self.patience(), self.limit());
+        if let Some(question) = self.question.as_mut().filter(|question| !question.alive) {
             let silent = now.saturating_duration_since(self.asked);
-            return if silent >= GIVE_UP_AFTER.max(self.patience() * 4) {
+            return if silent >= limit {
                 Verdict::GiveUp
-            } else if silent >= self.patience() {
+            } else if silent >= patience {
+                question.doubted = true;
                 Verdict::Doubt
             } else {
                 Verdict::Live
@@ -103,18 +107,17 @@ impl Liveness {
         }
         self.tokens += 1;
         self.asked = now;
-        self.question = Some(Question { token: self.tokens, alive: false });
+        self.question = Some(Question { token: self.tokens, alive: false, doubted: false });
         Verdict::Ask(self.tokens)
     }
 
     /// When to call [`Self::verdict`] next. Sending and receiving may bring it forward.
     pub fn next(&self) -> Instant {
-        if self.question.as_ref().is_none_or(|question| question.alive) {
-            return self.ask_at();
+        match &self.question {
+            Some(question) if !question.alive && question.doubted => self.asked + self.limit(),
+            Some(question) if !question.alive => self.asked + self.patience(),
+            _ => self.ask_at(),
         }
-        let doubt = self.asked + self.patience();
-        let give_up = self.asked + GIVE_UP_AFTER.max(self.patience() * 4);
-        if self.waiting.is_some_and(|since| since > doubt) { give_up } else { doubt.min(give_up) }
     }
 
     fn ask_at(&self) -> Instant {
@@ -129,4 +132,11 @@ impl Liveness {
     fn patience(&self) -> Duration {
         DOUBT_AFTER.max(self.rtt.unwrap_or_default() * 3)
     }
+
+    fn limit(&self) -> Duration {
+        GIVE_UP_AFTER.max(self.patience() * 4)
+    }
 }
+
+#[cfg(test)]
+mod tests;
