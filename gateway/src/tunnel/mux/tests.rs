@@ -1,5 +1,6 @@
 //! Two sides against a model, and one side against peers that break the protocol.
 
+mod model;
 mod violations;
 
 use super::*;
