@@ -13,3 +13,6 @@ pub mod stream;
 pub use handshake::{HandshakeError, Handshaken};
 pub use keys::{Opened, TlsError, TrafficKeys};
 pub use layout::RecordBuffer;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -75,6 +75,15 @@ impl TrafficKeys {
         self
     }
 
+    /// Seals a record without following what it says: for tests of what a peer may say.
+    #[cfg(test)]
+    pub(super) fn seal_raw(&mut self, content: ContentType, payload: &[u8]) -> Vec<u8> {
+        let mut buffer = RecordBuffer::default();
+        buffer.push(content, payload);
+        let Some((record, _)) = buffer.closed_record(0) else { return Vec::new() };
+        self.seal.seal(record, content).map(|()| record.to_vec()).unwrap_or_default()
+    }
+
     /// Opens one whole record in place.
     ///
     /// # Errors

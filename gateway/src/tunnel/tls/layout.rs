@@ -201,3 +201,6 @@ fn stretches(want: usize, first: usize, further: usize) -> [usize; STRETCHES] {
         stretch
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,6 @@ impl ContentType {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
