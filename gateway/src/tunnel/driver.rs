@@ -29,6 +29,8 @@ use tokio::sync::watch;
 
 mod pump;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use pump::Driver;
 use stream::{MuxStream, StreamState};
@@ -81,7 +83,7 @@ struct Shared {
     /// The driver's task, to be woken when there is something to send.
     driver: RefCell<Option<Waker>>,
     /// Streams that wait for room in the outgoing buffer, first come first served.
-    waiting_for_room: RefCell<VecDeque<Waker>>,
+    waiting_for_room: RefCell<VecDeque<u32>>,
     health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
     /// The driver's clock, read once each time it runs.

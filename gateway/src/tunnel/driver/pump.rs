@@ -17,7 +17,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::time::Sleep;
 
@@ -29,6 +29,10 @@ const READS: usize = 4;
 const SEAL: usize = 64 * 1024;
 /// Answers that wait to go out before nothing more is read from the peer: a peer that asks and never reads gets no further.
 const BACKLOG: usize = 1024 * 1024;
+/// How long a drained tunnel may take to send its last bytes and hear the peer's end.
+const LINGER: Duration = Duration::from_secs(5);
+/// The same for one that is closed: nothing of worth is under way.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// DATA frames of one stream that are written to its socket together.
 pub(super) const RUN: usize = 16;
 
@@ -92,13 +96,14 @@ impl Driver {
         })
         .await;
         self.tunnel.set_health(TunnelHealth::Closed);
-        if matches!(end, TunnelEnd::Drained | TunnelEnd::Closed | TunnelEnd::Protocol(_)) {
-            self.say_close().await;
+        match end {
+            TunnelEnd::Drained => self.say_close(LINGER).await,
+            TunnelEnd::Closed | TunnelEnd::Protocol(_) => self.say_close(FAREWELL).await,
+            _ => {}
         }
         let mut mux = self.tunnel.0.mux.borrow_mut();
         mux.abort();
         mux.users().for_each(StreamState::wake);
-        self.tunnel.0.waiting_for_room.borrow_mut().drain(..).for_each(std::task::Waker::wake);
         end
     }
 
@@ -110,7 +115,7 @@ impl Driver {
         self.tunnel.0.now.set(now);
         // Waking the driver while it runs would make it run twice: it sends below whatever was queued above.
         *self.tunnel.0.driver.borrow_mut() = None;
-        self.pump_in(cx, now)?;
+        let held_up = self.pump_in(cx, now)?;
         if self.tunnel.0.mux.borrow_mut().take_active() {
             self.liveness.sent(now);
         }
@@ -120,6 +125,10 @@ impl Driver {
             return Err(TunnelEnd::Drained);
         }
         *self.tunnel.0.driver.borrow_mut() = Some(cx.waker().clone());
+        // Nothing was asked of the reading side, so it will not wake this task.
+        if held_up && self.tunnel.0.mux.borrow_mut().out().len() < BACKLOG {
+            cx.waker().wake_by_ref();
+        }
         Ok(())
     }
 
@@ -139,7 +148,7 @@ impl Driver {
                 }
                 liveness::Verdict::GiveUp => return Err(TunnelEnd::Unresponsive),
             }
-            let next = self.liveness.next().max(now + std::time::Duration::from_millis(1));
+            let next = self.liveness.next().max(now + Duration::from_millis(1));
             if next < timer.deadline().into_std() || timer.is_elapsed() {
                 timer.as_mut().reset(next.into());
             }
@@ -149,21 +158,21 @@ impl Driver {
         }
     }
 
-    fn pump_in(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), TunnelEnd> {
+    /// Reads and acts on what the peer has sent; true if it stopped because too much waits to go out.
+    fn pump_in(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, TunnelEnd> {
         for _ in 0..READS {
             self.open_records(now)?;
             if self.tunnel.0.mux.borrow_mut().out().len() >= BACKLOG {
-                // Sending wakes this task when the connection takes more.
-                return Ok(());
+                return Ok(true);
             }
-            let Poll::Ready(read) = self.incoming.poll_fill(cx, &self.socket) else { return Ok(()) };
+            let Poll::Ready(read) = self.incoming.poll_fill(cx, &self.socket) else { return Ok(false) };
             if read? == 0 {
                 return Err(TunnelEnd::PeerClosed);
             }
         }
         self.open_records(now)?;
         cx.waker().wake_by_ref();
-        Ok(())
+        Ok(false)
     }
 
     /// Opens every whole record and acts on its frames.
@@ -216,7 +225,9 @@ impl Driver {
             match event {
                 Event::Ready(_) => {
                     drop(mux);
-                    self.tunnel.set_health(TunnelHealth::Live);
+                    if self.tunnel.health() == TunnelHealth::Starting {
+                        self.tunnel.set_health(TunnelHealth::Live);
+                    }
                 }
                 Event::Open(id, request) => {
                     drop(mux);
@@ -253,12 +264,14 @@ impl Driver {
 
     fn incoming_stream(&self, id: u32, request: &[u8]) {
         let mut stream = MuxStream::new(self.tunnel.clone(), id);
-        match open::decode(request) {
-            Ok(request) => self.ingress.incoming(&self.peer, request, Box::new(stream)),
-            Err(bad) => {
-                stream.refuse(&Refusal { reason: RefusalReason::Denied, message: bad.to_string(), retry: false });
+        let denied = match open::decode(request) {
+            Ok(request) if request.source.id.trust_domain() == self.peer.id.trust_domain() => {
+                return self.ingress.incoming(&self.peer, request, Box::new(stream));
             }
-        }
+            Ok(request) => format!("{} may not speak for {}", self.peer.id, request.source.id),
+            Err(bad) => bad.to_string(),
+        };
+        stream.refuse(&Refusal { reason: RefusalReason::Denied, message: denied, retry: false });
     }
 
     /// Writes a run of DATA to its stream's socket, as far as that takes it.
@@ -307,21 +320,33 @@ impl Driver {
         }
         out.close();
         std::mem::swap(out, &mut self.outgoing.records);
-        self.tunnel.0.waiting_for_room.borrow_mut().drain(..).for_each(std::task::Waker::wake);
+        for id in self.tunnel.0.waiting_for_room.borrow_mut().drain(..) {
+            if let Some(state) = mux.user(id) {
+                state.has_room();
+            }
+        }
         true
     }
 
-    /// Sends what is queued and `close_notify`, if the connection takes it soon.
-    async fn say_close(&mut self) {
+    /// Sends what is queued and `close_notify`, if the connection takes it soon, and waits for the peer's end.
+    ///
+    /// A TCP socket that is closed while bytes come in is reset, and throws away what it had still to send: the last bytes of streams
+    /// that have just ended.
+    async fn say_close(&mut self, limit: Duration) {
         self.tunnel.0.mux.borrow_mut().out().push(record::ContentType::Alert, &[1, 0]);
-        let flush = poll_fn(|cx| match self.pump_out(cx) {
-            Ok(()) if self.outgoing.records.is_empty() => Poll::Ready(()),
-            Ok(()) => Poll::Pending,
-            Err(_) => Poll::Ready(()),
-        });
+        let close = async {
+            poll_fn(|cx| match self.pump_out(cx) {
+                Ok(()) if self.outgoing.records.is_empty() => Poll::Ready(()),
+                Ok(()) => Poll::Pending,
+                Err(_) => Poll::Ready(()),
+            })
+            .await;
+            self.socket.finish();
+            let mut discarded = [0; 4096];
+            while poll_fn(|cx| self.socket.poll_recv(cx, &mut discarded)).await.is_ok_and(|n| n > 0) {}
+        };
         // Courtesy only: the peer may be gone.
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), flush).await;
-        self.socket.finish();
+        let _ = tokio::time::timeout(limit, close).await;
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct StreamState {
     first_byte: Option<Instant>,
     answer: Option<Result<(), Refusal>>,
     waker: Option<Waker>,
+    /// It is in the line of those that wait for room in the outgoing buffer.
+    in_line: bool,
 }
 
 impl StreamState {
@@ -51,6 +53,10 @@ impl StreamState {
                 }
             };
             self.delivered += sent;
+        }
+        if self.at * 2 >= self.pending.len() {
+            // A socket that never takes all would have it grow for ever. What moves is no more than what goes.
+            self.pending.drain(..std::mem::take(&mut self.at));
         }
         let mut skip = sent;
         for part in parts {
@@ -73,6 +79,24 @@ impl StreamState {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// As if the local socket had taken so many bytes.
+    #[cfg(test)]
+    pub(super) fn took(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+
+    /// Bytes in memory.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.pending.capacity()
+    }
+
+    /// There is room in the outgoing buffer.
+    pub(super) fn has_room(&mut self) {
+        self.in_line = false;
+        self.wake();
     }
 
     fn wait(&mut self, cx: &Context<'_>) {
@@ -104,17 +128,14 @@ impl MuxStream {
     fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<usize, StreamError>> {
         let mut mux = self.tunnel.0.mux.borrow_mut();
         let Some(credit) = mux.sendable(self.id) else { return Poll::Ready(Err(self.ended())) };
+        let full = mux.out().len() >= OUT_LIMIT;
         if let Some(state) = mux.user(self.id) {
             state.wait(cx);
+            if credit > 0 && full && !std::mem::replace(&mut state.in_line, true) {
+                self.tunnel.0.waiting_for_room.borrow_mut().push_back(self.id);
+            }
         }
-        if credit == 0 {
-            return Poll::Pending;
-        }
-        if mux.out().len() >= OUT_LIMIT {
-            self.tunnel.0.waiting_for_room.borrow_mut().push_back(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(credit))
+        if credit == 0 || full { Poll::Pending } else { Poll::Ready(Ok(credit)) }
     }
 }
 
@@ -218,7 +239,12 @@ impl TunnelStream for MuxStream {
     }
 
     fn reset(&mut self) {
-        self.tunnel.0.mux.borrow_mut().forget(self.id);
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        if mux.user(self.id).is_some_and(|state| state.in_line) {
+            self.tunnel.0.waiting_for_room.borrow_mut().retain(|&id| id != self.id);
+        }
+        mux.forget(self.id);
+        drop(mux);
         self.tunnel.wake_driver();
     }
 

@@ -1,0 +1,159 @@
+//! Two tunnels with their drivers, and streams between local sockets.
+
+use super::super::*;
+use crate::{
+    socket::Socket,
+    tunnel::{Source, StreamError, tls::tests::Configs},
+};
+use isthmus_control_api::ServicePort;
+use std::{future::poll_fn, os::fd::OwnedFd, task::Poll};
+use tokio::{
+    net::UnixStream,
+    sync::mpsc,
+    task::{JoinHandle, LocalSet},
+};
+
+/// A stream as a tunnel hands it out.
+pub(super) type Stream = Box<dyn TunnelStream>;
+
+/// Keeps what a tunnel hands in.
+#[derive(Debug)]
+struct Offers(mpsc::Sender<Offer>);
+
+/// What was asked for, and the stream.
+pub(super) struct Offer(pub(super) OpenRequest, pub(super) Stream);
+
+impl Ingress for Offers {
+    fn incoming(&self, _: &Rc<PeerIdentity>, request: OpenRequest, stream: Stream) {
+        // Without room the stream is dropped, which resets it.
+        let _ = self.0.try_send(Offer(request, stream));
+    }
+}
+
+/// One end of the connection.
+pub(super) struct End {
+    pub(super) tunnel: MuxTunnel,
+    pub(super) offers: mpsc::Receiver<Offer>,
+    pub(super) end: JoinHandle<TunnelEnd>,
+    pub(super) budget: Arc<Budget>,
+}
+
+/// Runs a test on a core of its own.
+pub(super) fn on_a_core(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, test);
+}
+
+/// A task of the test: it ends with the test's core.
+pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+    #[expect(clippy::disallowed_methods, reason = "the test's LocalSet owns it")]
+    tokio::task::spawn_local(task)
+}
+
+pub(super) fn identity(cluster: &str) -> Rc<PeerIdentity> {
+    let id = format!("spiffe://{cluster}.demo/ns/isthmus-system/sa/gateway").parse().unwrap();
+    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id })
+}
+
+pub(super) fn request(cluster: &str) -> OpenRequest {
+    OpenRequest {
+        service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+        source: Source { id: format!("spiffe://{cluster}.demo/ns/shop/sa/web").parse().unwrap(), address: None },
+        traceparent: None,
+    }
+}
+
+pub(super) const SETTINGS: Settings = Settings { window: 64 * 1024, max_streams: 100, cores: 1 };
+
+/// West dialled, east accepted; both are live.
+pub(super) async fn pair() -> (End, End) {
+    let (dialled, accepted) = Configs::new().pair().await;
+    let mut west = start(dialled, Direction::Dialled, "east");
+    let mut east = start(accepted, Direction::Accepted, "west");
+    for end in [&mut west, &mut east] {
+        end.tunnel.watch().wait_for(|&health| health == TunnelHealth::Live).await.unwrap();
+    }
+    (west, east)
+}
+
+pub(super) fn start(handshaken: Handshaken, direction: Direction, peer: &str) -> End {
+    crate::socket::tune_tunnel(&handshaken.socket, None).unwrap();
+    let (sender, offers) = mpsc::channel(128);
+    let budget = Arc::new(Budget::new(64 << 20));
+    let config = MuxConfig { settings: SETTINGS, budget: budget.clone() };
+    let ingress = Rc::new(Offers(sender));
+    let (tunnel, driver) = MuxTunnel::start(handshaken, direction, identity(peer), ingress, &config).unwrap();
+    End { tunnel, offers, end: spawn(driver.run()), budget }
+}
+
+/// A stream that the other side has accepted: both its ends.
+pub(super) async fn stream(from: &End, to: &mut End) -> (Stream, Stream) {
+    let cluster = if from.tunnel.status().direction == Direction::Dialled { "west" } else { "east" };
+    let mut ours = from.tunnel.open(&request(cluster)).unwrap();
+    let Offer(asked, mut theirs) = to.offers.recv().await.unwrap();
+    assert_eq!(asked, request(cluster));
+    theirs.accept();
+    opened(&mut ours).await.unwrap();
+    (ours, theirs)
+}
+
+pub(super) async fn opened(stream: &mut Stream) -> Result<(), Refusal> {
+    poll_fn(|cx| stream.poll_opened(cx)).await
+}
+
+/// A proxied end of a stream: what a client or an endpoint sees, and how the copying ended.
+pub(super) struct Proxied {
+    pub(super) socket: UnixStream,
+    pub(super) copied: JoinHandle<Result<(), StreamError>>,
+}
+
+pub(super) async fn proxied(from: &End, to: &mut End) -> (Proxied, Proxied) {
+    let (ours, theirs) = stream(from, to).await;
+    (proxy(ours), proxy(theirs))
+}
+
+pub(super) fn proxy(stream: Stream) -> Proxied {
+    proxy_with(stream, None)
+}
+
+/// `buffer`: how much the gateway's own socket takes while nobody reads.
+pub(super) fn proxy_with(stream: Stream, buffer: Option<usize>) -> Proxied {
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    if let Some(buffer) = buffer {
+        socket2::SockRef::from(&near).set_send_buffer_size(buffer).unwrap();
+    }
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    let near = Rc::new(Socket::new(OwnedFd::from(near)).unwrap());
+    Proxied { socket: UnixStream::from_std(far).unwrap(), copied: spawn(copy(stream, near)) }
+}
+
+/// Copies both ways until both have ended, a piece of each in turn.
+async fn copy(mut stream: Stream, socket: Rc<Socket>) -> Result<(), StreamError> {
+    let (mut sent, mut received) = (false, false);
+    poll_fn(|cx| {
+        let mut again = false;
+        if !received && let Poll::Ready(n) = stream.poll_receive(cx, &socket) {
+            received = n? == 0;
+            again = true;
+            if received {
+                socket.finish();
+            }
+        }
+        if !sent && let Poll::Ready(n) = stream.poll_send(cx, &socket) {
+            sent = n? == 0;
+            again = true;
+            if sent {
+                stream.finish();
+            }
+        }
+        if sent && received {
+            return Poll::Ready(Ok(()));
+        }
+        if again {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await
+}
