@@ -89,7 +89,7 @@ pub(crate) struct Core {
     random: Cell<u64>,
 }
 
-/// Between the listeners' closing and the goodbye to the peers: for the clients that were taken last, here or by another core, to
+/// Between the last SYN that is taken and the goodbye to the peers: for clients to be accepted, here or by another core, and to
 /// open their streams. A tunnel that has said goodbye opens none.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Bytes of [`Core::scratch`].
@@ -228,8 +228,9 @@ impl Core {
         mut mail: mpsc::Receiver<Mail>,
         mut tick: Interval,
     ) {
-        listeners.close(self);
+        listeners.begin_no_more();
         drop(links);
+        let mut listeners = Some(listeners);
         let ending = self.common.ending.clone();
         let (mut settling, mut settled) = (pin!(tokio::time::sleep(SETTLE)), false);
         loop {
@@ -238,6 +239,9 @@ impl Core {
                 () = ending.cancelled() => break,
                 () = settling.as_mut(), if !settled => {
                     settled = true;
+                    if let Some(listeners) = listeners.take() {
+                        listeners.close(self);
+                    }
                     self.peers.drain();
                     self.streams.close();
                 }

@@ -74,6 +74,15 @@ impl Listeners {
         open.chain(failed).collect()
     }
 
+    /// Begins no more connections, and goes on accepting those that have begun.
+    pub(crate) fn begin_no_more(&self) {
+        for (address, open) in &self.open {
+            if let Err(error) = socket::begin_no_more(open.socket.get_ref()) {
+                tracing::debug!(%address, %error, "clients that connect now may be reset");
+            }
+        }
+    }
+
     /// Closes all of them.
     pub(crate) fn close(self, core: &Rc<Core>) {
         for (address, open) in &self.open {

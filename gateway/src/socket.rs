@@ -5,6 +5,7 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, sockopt},
 };
+use socket2::SockFilter;
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
@@ -150,6 +151,23 @@ pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// Lets a listener finish the handshakes under way and begin no more: a SYN is dropped, and by the time that its client sends it
+/// again the listener is closed. Closing at once would reset clients that believe themselves connected.
+///
+/// # Errors
+/// The kernel does not take the filter.
+pub fn begin_no_more(listener: &impl AsFd) -> io::Result<()> {
+    // Classic BPF on the TCP header: of byte 13, the flags, SYN (0x02) without ACK (0x10) drops the packet.
+    let dropping_syns = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x54, 0, 0, 0x12),
+        SockFilter::new(0x15, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    socket2::SockRef::from(listener).attach_filter(&dropping_syns)
 }
 
 /// Connects to a local endpoint.
