@@ -96,15 +96,19 @@ impl Driver {
         })
         .await;
         self.tunnel.set_health(TunnelHealth::Closed);
+        self.abort_streams();
         match end {
             TunnelEnd::Drained => self.say_close(LINGER).await,
             TunnelEnd::Closed | TunnelEnd::Protocol(_) => self.say_close(FAREWELL).await,
             _ => {}
         }
+        end
+    }
+
+    fn abort_streams(&self) {
         let mut mux = self.tunnel.0.mux.borrow_mut();
         mux.abort();
         mux.users().for_each(StreamState::wake);
-        end
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Result<(), TunnelEnd> {
