@@ -12,6 +12,7 @@ pub mod balance;
 mod board;
 pub mod close;
 mod core;
+mod cpu;
 mod exchange;
 mod listener;
 mod meter;

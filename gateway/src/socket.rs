@@ -202,11 +202,22 @@ pub fn tune_tunnel(socket: &impl AsFd, round_trip: Option<Duration>) -> io::Resu
     sockopt::set_tcp_nodelay(socket, true)?;
     // What the kernel holds unsent cannot be overtaken by a small stream's bytes, nor by a PING.
     socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT)?;
-    // Pacing, as BBR does it, costs more than it brings where the round trip is short.
     if round_trip.is_some_and(|rtt| rtt < SHORT_PATH) {
-        let _ = sockopt::set_tcp_congestion(socket, "cubic");
+        tune_short_path(socket);
     }
     Ok(())
+}
+
+/// Makes a tunnel's connection fit for a path within a site: pacing, as BBR does it, costs more there than it brings.
+pub fn tune_short_path(socket: &impl AsFd) {
+    // Not every kernel has it; its default works, too.
+    let _ = sockopt::set_tcp_congestion(socket, "cubic");
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// Connections that the kernel holds until they are accepted; it caps this at net.core.somaxconn.
@@ -214,7 +225,7 @@ const BACKLOG: i32 = 4096;
 /// Unsent bytes in the kernel above which a tunnel's socket is not writable.
 const UNSENT: u32 = 128 * 1024;
 /// Paths with a shorter round trip are within a site.
-const SHORT_PATH: Duration = Duration::from_millis(2);
+pub const SHORT_PATH: Duration = Duration::from_millis(2);
 /// How long a local connection may be silent before the kernel asks whether the other side is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 

@@ -146,7 +146,10 @@ impl Ends {
             let Poll::Ready(received) = stream.poll_receive(cx, socket) else { return Ok(false) };
             match received? {
                 0 => {
-                    socket.finish();
+                    // Where the socket has ended, too, its close says it.
+                    if !self.sent {
+                        socket.finish();
+                    }
                     self.received = true;
                     return Ok(false);
                 }

@@ -2,7 +2,7 @@
 
 use super::{MuxStream, MuxTunnel, StreamState, TunnelEnd};
 use crate::{
-    socket::Socket,
+    socket::{self, Socket},
     tunnel::{
         Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
         mux::{Event, liveness},
@@ -47,6 +47,7 @@ pub struct Driver {
     incoming: Incoming,
     outgoing: Outgoing,
     liveness: liveness::Liveness,
+    short_path: bool,
 }
 
 /// Bytes of the peer: whole records are opened where they lie.
@@ -84,7 +85,17 @@ impl Driver {
         let socket = Socket::new(OwnedFd::from(socket.into_std()?))?;
         let incoming = Incoming { start: 0, end: bytes.len(), bytes };
         let liveness = liveness::Liveness::new(Instant::now());
-        Ok(Self { tunnel, socket, keys, peer, ingress, incoming, outgoing: Outgoing::default(), liveness })
+        Ok(Self {
+            tunnel,
+            socket,
+            keys,
+            peer,
+            ingress,
+            incoming,
+            outgoing: Outgoing::default(),
+            liveness,
+            short_path: false,
+        })
     }
 
     /// Runs the tunnel to its end.
@@ -250,6 +261,8 @@ impl Driver {
                 Event::Pong(token) => {
                     self.liveness.answered(token, now);
                     self.tunnel.0.rtt.set(self.liveness.rtt());
+                    drop(mux);
+                    self.tune_to_path();
                 }
                 Event::Goaway => {
                     drop(mux);
@@ -264,6 +277,14 @@ impl Driver {
             self.tunnel.set_health(TunnelHealth::Live);
         }
         Ok(())
+    }
+
+    /// Once the path is known to be short: see [`socket::tune_short_path`].
+    fn tune_to_path(&mut self) {
+        if !self.short_path && self.liveness.rtt().is_some_and(|rtt| rtt < socket::SHORT_PATH) {
+            self.short_path = true;
+            socket::tune_short_path(&self.socket);
+        }
     }
 
     fn incoming_stream(&self, id: u32, request: &[u8]) {
