@@ -10,7 +10,6 @@ use crate::{
     admin::Readiness,
     board::{Board, Tunnels},
     core::{Common, Core, Mail},
-    cpu,
     exchange::{self, Exchanges, Incoming},
     metrics::Metrics,
     peer::TlsConfigs,
@@ -263,7 +262,6 @@ fn start_core(
 ) -> io::Result<JoinHandle<()>> {
     let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
     let run = move || {
-        cpu::pin(id, common.config.cores);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         let runtime: LocalRuntime = match runtime {
             Ok(runtime) => runtime,

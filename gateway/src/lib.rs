@@ -12,7 +12,6 @@ pub mod balance;
 mod board;
 pub mod close;
 mod core;
-mod cpu;
 mod exchange;
 mod listener;
 mod meter;
