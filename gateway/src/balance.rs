@@ -18,8 +18,12 @@ use load::Load;
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
+
+/// Tells nodes apart, in all balancers of the process.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 /// How many endpoints one stream may try: the first and three more.
 pub const MAX_TRIED: usize = 4;
@@ -29,7 +33,6 @@ pub const MAX_TRIED: usize = 4;
 pub struct Balancer {
     nodes: Vec<Node>,
     tally: Tally,
-    next_key: u64,
 }
 
 /// An endpoint chosen for one stream, until that stream is over. It ends in exactly one of [`Balancer::failed`] and
@@ -118,8 +121,8 @@ impl Balancer {
         let mut seen = HashSet::with_capacity(endpoints.len());
         for endpoint in endpoints.iter().filter(|endpoint| seen.insert(endpoint.address)) {
             let node = known.remove(&endpoint.address).unwrap_or_else(|| {
-                self.next_key += 1;
-                Node::new(endpoint.address, self.next_key)
+                // Never used twice: a stream may outlive its balancer, and end when the service is back.
+                Node::new(endpoint.address, NEXT_KEY.fetch_add(1, Ordering::Relaxed))
             });
             self.nodes.push(node);
         }

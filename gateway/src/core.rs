@@ -78,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<CoreMetrics>,
     /// Its handles on the counters of streams.
     pub(crate) handles: RefCell<meter::Handles>,
+    /// Local clients being served.
+    pub(crate) clients: Cell<usize>,
     /// Streams of clients and endpoints, which a drain waits for.
     pub(crate) streams: TaskTracker,
     /// Tunnels' drivers, handshakes and exchanges, which it does not wait for.
@@ -138,6 +140,7 @@ impl Core {
             peers: Peers::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
+            clients: Cell::default(),
             streams: TaskTracker::new(),
             tasks: TaskTracker::new(),
             changed: Notify::new(),

@@ -116,6 +116,12 @@ impl Socket {
         let _ = self.0.ready(Interest::ERROR).await;
     }
 
+    /// Why it has failed.
+    pub fn take_error(&self) -> io::Error {
+        let error = sockopt::socket_error(self.0.as_fd()).ok().and_then(Result::err);
+        error.map_or_else(|| io::ErrorKind::ConnectionReset.into(), io::Error::from)
+    }
+
     /// Ends the writing side (FIN).
     pub fn finish(&self) {
         // The peer may have reset it already, which the next read reports.

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{Pair, Place, Setup};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process;
 
 pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<Pair> {
@@ -109,6 +109,10 @@ impl Identities {
         let dir = |cluster: &str| place.env.dir().join(format!("{}-{cluster}", place.name));
         let made = Self { west: dir("west"), east: dir("east") };
         for (cluster, out) in [("west", &made.west), ("east", &made.east)] {
+            // A fresh pair of the same name has been here in an earlier round.
+            if out.exists() {
+                std::fs::remove_dir_all(out).map_err(Error::io(format!("remove {}", out.display())))?;
+            }
             identity(place, |command| {
                 command.args(["init", "--clusterset", "bench", "--cluster", cluster, "--out"]).arg(out);
             })?;

@@ -147,14 +147,14 @@ pub const KEYS: &[Key] = &[
         "a size from 16MiB to 1TiB, as 512MiB or 2GiB",
         Text("1GiB"),
         "2GiB",
-        "Bytes buffered for all streams together. Near it, windows shrink.",
+        "Bytes that peers may have under way to us, all streams together. Near it, windows shrink. A stream takes 64 KiB at least, so it bounds their number, too.",
     ),
     key(
         ("limits", "connections"),
         COUNT,
         Text("100000"),
         "100000",
-        "Local connections at once, all listeners together.",
+        "Local connections at once, all listeners together. Each core takes its share.",
     ),
     key(
         ("limits", "streamsPerPeer"),

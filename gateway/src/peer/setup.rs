@@ -5,7 +5,7 @@ use crate::{
     metrics::reasons::DialFailure,
     stream::Incoming,
     tunnel::{
-        Direction, Ingress, PeerIdentity, Tunnel,
+        Direction, Ingress, PeerIdentity, Tunnel, TunnelHealth,
         driver::{MuxTunnel, TunnelEnd},
         h2::{self, H2Config},
         tls::{HandshakeError, Handshaken, handshake, stream::TlsStream},
@@ -234,9 +234,16 @@ impl Running {
     /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
     pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
         let Self { tunnel, trust, mut driver } = self;
+        let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
         core.peers.add(&peer.cluster, tunnel.clone(), trust.expiry());
         core.peers.publish(&peer.cluster, core.id, &core.common.board);
-        let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
+        // What changed while the tunnel was being set up was told to those that were there then.
+        if !core.table.borrow().links.contains_key(&peer.cluster) || trust.check(core, peer).is_err() {
+            tunnel.close();
+        } else if core.common.draining.is_cancelled() {
+            tunnel.drain();
+        }
+        let mut hello = std::pin::pin!(tokio::time::sleep(core.common.config.handshake_timeout));
         let end = loop {
             tokio::select! {
                 biased;
@@ -247,6 +254,7 @@ impl Running {
                     core.changed.notify_waiters();
                     tracing::info!(cluster = %peer.cluster, state = state.as_str(), "tunnel");
                 }
+                () = &mut hello, if tunnel.health() == TunnelHealth::Starting => tunnel.close(),
                 Ok(()) = identity.changed() => {
                     if let Err(refused) = trust.check(core, peer) {
                         tracing::warn!(cluster = %peer.cluster, %refused, "the peer is not trusted any more");

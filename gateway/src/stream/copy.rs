@@ -8,7 +8,6 @@ use crate::{
 };
 use std::{
     future::poll_fn,
-    io,
     pin::pin,
     rc::Rc,
     task::{Context, Poll},
@@ -55,19 +54,19 @@ pub(crate) async fn copy(
     let mut failed = pin!(socket.failed());
     let result = poll_fn(|cx| {
         let moved = ends.poll(cx, stream, socket, tally);
-        if moved.is_pending() && !ends.sent && !ends.again && failed.as_mut().poll(cx).is_ready() {
-            // The stream waits for credit, so nobody reads what would tell of the reset.
-            return Poll::Ready(Err(StreamError::Socket(io::ErrorKind::ConnectionReset.into())));
+        if moved.is_pending() && !ends.again && failed.as_mut().poll(cx).is_ready() {
+            // Nobody reads what would tell of the reset: the stream waits for credit, or that way has ended.
+            return Poll::Ready(Err(StreamError::Socket(socket.take_error())));
         }
         moved
     })
     .await;
     match result {
         Ok(()) => Closed::Fin,
-        Err(StreamError::Socket(_)) => {
+        Err(error @ StreamError::Socket(_)) => {
             stream.reset();
             socket.reset_on_close();
-            Closed::ResetLocal
+            Closed::from(&error)
         }
         Err(StreamError::Reset) => {
             socket.reset_on_close();

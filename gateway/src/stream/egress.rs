@@ -8,7 +8,7 @@ use crate::{
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
-    tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelStream},
+    tunnel::{OpenRequest, Refusal, RefusalReason, Source, StreamError, TunnelStream},
     upstream,
 };
 use isthmus_control_api::{ClusterName, Import, ServicePort};
@@ -44,13 +44,25 @@ pub(crate) struct Client {
 
 /// Serves a client, within the limit of connections.
 pub(crate) fn start(core: &Rc<Core>, client: Client) {
-    let limit = core.common.config.limits.connections / core.common.mailboxes.len().max(1);
-    if core.streams.len() >= limit {
+    // Each core has its share. Streams that peers open have bounds of their own.
+    let limit = core.common.config.limits.connections.div_ceil(core.common.mailboxes.len().max(1));
+    if core.clients.get() >= limit {
         core.counters.refused(Bound::Connections);
         reset(&client.socket);
         return;
     }
-    core.streams.spawn_local(serve(core.clone(), client));
+    core.clients.set(core.clients.get() + 1);
+    let counted = Counted(core.clone());
+    core.streams.spawn_local(async move { serve(&counted.0, client).await });
+}
+
+/// A client that counts towards the limit as long as this lives.
+struct Counted(Rc<Core>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.clients.set(self.0.clients.get() - 1);
+    }
 }
 
 /// Serves control's exchange with a cluster.
@@ -79,20 +91,22 @@ fn reset(socket: &OwnedFd) {
 struct Early {
     bytes: Vec<u8>,
     ended: bool,
+    /// Bytes that the client has been sent meanwhile.
+    received: u64,
 }
 
-async fn serve(core: Rc<Core>, client: Client) {
+async fn serve(core: &Rc<Core>, client: Client) {
     let Some(import) = core.table.borrow().imports.get(&client.listen).cloned() else {
         // The listener went away while the client was in its queue.
         reset(&client.socket);
         return;
     };
     let from = client.from;
-    let Some(socket) = stay_or_move(&core, &import, client) else { return };
+    let Some(socket) = stay_or_move(core, &import, client) else { return };
     let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
-    let mut meter = StreamMeter::new(&core, Side::Egress, import.service.clone());
+    let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     // In a box of its own, so that a stream that is open does not keep room for what opening it took.
-    let establish = Egress { core: &core, import, socket: &socket }.establish(from, &mut meter);
+    let establish = Egress { core, import, socket: &socket }.establish(from, &mut meter);
     let closed = match Box::pin(establish).await {
         Ok((Upstream::Cluster(mut stream), early)) => {
             let ended = early.into_ended(&mut meter);
@@ -101,7 +115,7 @@ async fn serve(core: Rc<Core>, client: Client) {
             closed
         }
         Ok((Upstream::Local(endpoint), early)) => {
-            local::copy(&core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter).await
+            local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter).await
         }
         Err(closed) => closed,
     };
@@ -121,6 +135,7 @@ impl Early {
     /// Counts what has been sent already and frees it; whether the client has ended.
     fn into_ended(self, meter: &mut StreamMeter<'_>) -> bool {
         meter.up(self.bytes.len() as u64);
+        meter.down(self.received);
         self.ended
     }
 }
@@ -260,7 +275,7 @@ async fn open(
     core: &Core,
     cluster: &ClusterName,
     request: &OpenRequest,
-    socket: &Socket,
+    socket: &Rc<Socket>,
     early: &mut Early,
 ) -> Result<Box<dyn TunnelStream>, OpenFailed> {
     let mut stream = core.peers.open(cluster, request)?;
@@ -273,20 +288,33 @@ async fn open(
             return Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into());
         }
     }
-    // All of it fits the credit that a stream begins with, so that nothing can be left here; see docs/wire.md.
-    let mut rest = sent;
-    poll_fn(|cx| {
-        while rest < early.bytes.len() {
-            match std::task::ready!(stream.poll_write(cx, &early.bytes[rest..])) {
-                Ok(n) => rest += n,
-                // The copy reports it.
-                Err(_) => break,
-            }
-        }
-        Poll::Ready(())
-    })
-    .await;
+    poll_fn(|cx| poll_rest(cx, &mut *stream, socket, early, &mut sent)).await?;
     Ok(stream)
+}
+
+/// Sends what of `early` the peer has given no credit for yet. The endpoint may want to be read before it reads on.
+fn poll_rest(
+    cx: &mut Context<'_>,
+    stream: &mut dyn TunnelStream,
+    socket: &Rc<Socket>,
+    early: &mut Early,
+    sent: &mut usize,
+) -> Poll<Result<(), OpenFailed>> {
+    while *sent < early.bytes.len() {
+        match stream.poll_write(cx, &early.bytes[*sent..]) {
+            Poll::Ready(Ok(n)) => *sent += n,
+            // The stream is over, which the copy reports.
+            Poll::Ready(Err(_)) => break,
+            Poll::Pending => match stream.poll_receive(cx, socket) {
+                Poll::Ready(Ok(n)) if n > 0 => early.received += n as u64,
+                Poll::Ready(Err(StreamError::Socket(_))) => return Poll::Ready(Err(OpenFailed::Client)),
+                Poll::Ready(Err(_)) => break,
+                // An end is still there for the copy.
+                Poll::Ready(Ok(_)) | Poll::Pending => return Poll::Pending,
+            },
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 fn poll_open(

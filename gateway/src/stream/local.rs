@@ -1,11 +1,15 @@
 //! A stream that stays in its cluster: from one local socket to another, with no tunnel.
 
-use crate::{close::Closed, core::Core, meter::StreamMeter, socket::Socket};
+use crate::{close::Closed, core::Core, meter::StreamMeter, socket::Socket, tunnel::StreamError};
 use std::{
     future::poll_fn,
     io,
+    pin::pin,
     task::{Context, Poll, ready},
 };
+
+/// Moves each way before the other way and the other tasks of the core have their turn.
+const ROUNDS: usize = 4;
 
 /// One way of a local stream: bytes read that the other socket has not taken yet, and whether the reading side has ended.
 #[derive(Default)]
@@ -29,28 +33,47 @@ pub(crate) async fn copy(
     let mut up = Way { waiting: early, ended: client_ended, ..Way::default() };
     let mut down = Way::default();
     meter.up(up.waiting.len() as u64);
+    let (mut client_failed, mut endpoint_failed) = (pin!(client.failed()), pin!(endpoint.failed()));
     let result = poll_fn(|cx| {
         let first = up.poll(cx, core, client, endpoint)?;
         let second = down.poll(cx, core, endpoint, client)?;
         meter.up(std::mem::take(&mut up.moved));
         meter.down(std::mem::take(&mut down.moved));
-        if first.is_ready() && second.is_ready() { Poll::Ready(Ok::<_, io::Error>(())) } else { Poll::Pending }
+        if first.is_ready() && second.is_ready() {
+            return Poll::Ready(Ok::<_, io::Error>(()));
+        }
+        // A socket that is read tells of its reset by itself; one that is not is asked.
+        if !up.reads() && client_failed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(client.take_error()));
+        }
+        if !down.reads() && endpoint_failed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(endpoint.take_error()));
+        }
+        Poll::Pending
     })
     .await;
     match result {
         Ok(()) => Closed::Fin,
-        Err(_) => {
+        Err(error) => {
             // Which of the two failed makes no difference: the other one must not see a clean end.
             client.reset_on_close();
             endpoint.reset_on_close();
-            Closed::ResetLocal
+            Closed::from(&StreamError::Socket(error))
         }
     }
 }
 
 impl Way {
+    /// Whether it waits for its reading side.
+    fn reads(&self) -> bool {
+        !self.ended && self.at == self.waiting.len()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, core: &Core, from: &Socket, to: &Socket) -> Poll<io::Result<()>> {
-        while !self.done {
+        for _ in 0..ROUNDS {
+            if self.done {
+                return Poll::Ready(Ok(()));
+            }
             while self.at < self.waiting.len() {
                 self.at += ready!(to.poll_send(cx, &self.waiting[self.at..]))?;
             }
@@ -58,7 +81,7 @@ impl Way {
             if self.ended {
                 to.finish();
                 self.done = true;
-                break;
+                continue;
             }
             let mut scratch = core.scratch.borrow_mut();
             let n = ready!(from.poll_recv(cx, &mut scratch))?;
@@ -67,6 +90,8 @@ impl Way {
             let sent = if n > 0 { to.try_send(&scratch[..n]) } else { 0 };
             self.waiting.extend_from_slice(&scratch[sent..n]);
         }
-        Poll::Ready(Ok(()))
+        // The other way has its turn, and the core's other tasks.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -110,7 +110,7 @@ impl Driver {
         self.abort_streams();
         match end {
             TunnelEnd::Drained => self.say_close(LINGER).await,
-            TunnelEnd::Closed | TunnelEnd::Protocol(_) => self.say_close(FAREWELL).await,
+            TunnelEnd::Closed | TunnelEnd::Protocol(_) | TunnelEnd::Tls(_) => self.say_close(FAREWELL).await,
             _ => {}
         }
         end

@@ -22,6 +22,12 @@ impl Budget {
         self.take_within(bytes, self.limit)
     }
 
+    /// Takes `bytes` for a stream that a peer opens: a quarter of the budget is kept for our own, so that no peer can take all.
+    #[must_use]
+    pub fn take_for_peer(&self, bytes: usize) -> bool {
+        self.take_within(bytes, self.limit / 4 * 3)
+    }
+
     /// Takes `bytes` for a window to grow: half of the budget is kept for new streams.
     #[must_use]
     pub fn take_for_growth(&self, bytes: usize) -> bool {

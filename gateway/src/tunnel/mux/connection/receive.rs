@@ -74,7 +74,7 @@ impl<T: Default> Mux<T> {
         let Some(peer) = self.peer else { return Err(ProtocolError::Order(Kind::Open, "HELLO was expected")) };
         let refused = if self.opened_by_peer >= self.local.max_streams {
             Some("too many streams on this tunnel")
-        } else if !self.budget.take(self.local.window as usize) {
+        } else if !self.budget.take_for_peer(self.local.window as usize) {
             Some("the memory budget is used up")
         } else {
             None
