@@ -77,12 +77,6 @@ pub struct Limits {
     pub memory: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 100_000, streams_per_tunnel: 32_768, handshakes: 256, memory: 1 << 30 }
-    }
-}
-
 /// The credit that a stream begins with: what a client may send before its stream is accepted.
 const FIRST_WINDOW: u32 = 64 * 1024;
 
