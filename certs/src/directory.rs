@@ -39,7 +39,7 @@ pub enum DirectoryError {
     /// The operating system refused.
     #[error("cannot {verb} {}: {source}", path.display())]
     Io {
-        /// What was tried: `read`, `write`.
+        /// What was tried: `read`, `write`, `remove`.
         verb: &'static str,
         /// The file.
         path: PathBuf,
@@ -177,8 +177,42 @@ impl Directory {
         }
         let certificates = pem::certificates(&contents::read(bundle)?.bytes).map_err(content)?;
         let anchors = TrustAnchors::new(own.sibling(cluster), certificates).map_err(content)?;
-        write::bundle(&self.path, cluster, &anchors)?;
+        self.write_bundle(&anchors)?;
         Ok(anchors)
+    }
+
+    /// Takes `anchors` as their cluster's bundle, instead of any before.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_bundle(&self, anchors: &TrustAnchors) -> Result<(), DirectoryError> {
+        write::bundle(&self.path, &anchors.domain().cluster, anchors)
+    }
+
+    /// Trusts `cluster` no more. Whether it was trusted.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn distrust(&self, cluster: &ClusterName) -> Result<bool, DirectoryError> {
+        write::remove(&self.bundle_path(cluster))
+    }
+
+    /// The bundle of `domain`'s cluster, if there is one.
+    ///
+    /// # Errors
+    /// It is there, but cannot be used.
+    pub fn bundle(&self, domain: &TrustDomain) -> Result<Option<TrustAnchors>, DirectoryError> {
+        let path = self.bundle_path(&domain.cluster);
+        contents::read_if_there(&path)?.map(|file| anchors(&path, &file.bytes, domain)).transpose()
+    }
+
+    /// This cluster's own bundle, what peers have to trust: `ca.pem`.
+    ///
+    /// # Errors
+    /// It is missing or wrong.
+    pub fn own_bundle(&self, domain: &TrustDomain) -> Result<TrustAnchors, DirectoryError> {
+        let path = self.ca_path();
+        anchors(&path, &contents::read(&path)?.bytes, domain)
     }
 
     /// Writes `svid` for another workload to `out`: `svid.pem`, `svid.key` and the CA as `ca.pem`.
@@ -199,4 +233,9 @@ impl Directory {
     pub fn ca_path(&self) -> PathBuf {
         self.path.join(CA)
     }
+}
+
+fn anchors(path: &Path, text: &[u8], domain: &TrustDomain) -> Result<TrustAnchors, DirectoryError> {
+    let anchors = pem::certificates(text).and_then(|certificates| TrustAnchors::new(domain.clone(), certificates));
+    anchors.map_err(|source| DirectoryError::Content { path: path.to_owned(), source })
 }

@@ -7,12 +7,12 @@ use crate::{
 use isthmus_control_api::ClusterName;
 use rustls::{
     ClientConfig, Error, ServerConfig, SignatureScheme,
-    client::{ResolvesClientCert, Resumption},
+    client::{ResolvesClientCert, Resumption, danger::ServerCertVerifier},
     crypto::{
         CryptoProvider,
         aws_lc_rs::{self, cipher_suite, kx_group},
     },
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
     version::TLS13,
 };
@@ -29,10 +29,19 @@ pub fn client_config(
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, Error> {
     let verifier = PeerVerifier::new(identity.clone(), Expected::Server(expected.clone()));
+    client_config_with(identity, Arc::new(verifier), alpn)
+}
+
+/// A configuration to dial whomever `verifier` takes.
+pub(crate) fn client_config_with(
+    identity: &IdentityStore,
+    verifier: Arc<dyn ServerCertVerifier>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, Error> {
     let mut config = ClientConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(CurrentSvid(identity.clone())));
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.enable_secret_extraction = true;
@@ -51,10 +60,19 @@ pub fn server_config(
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, Error> {
     let verifier = PeerVerifier::new(identity.clone(), Expected::Client(allowed));
+    server_config_with(Arc::new(verifier), Arc::new(CurrentSvid(identity.clone())), alpn)
+}
+
+/// A configuration to accept whomever `verifier` takes, showing what `shown` says.
+pub(crate) fn server_config_with(
+    verifier: Arc<dyn ClientCertVerifier>,
+    shown: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, Error> {
     let mut config = ServerConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(CurrentSvid(identity.clone())));
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(shown);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.enable_secret_extraction = true;
     config.ignore_client_order = true;

@@ -5,7 +5,7 @@
 //! bundle or a removed link counts from the next handshake on.
 
 use crate::{
-    HandshakeRefusal, Identity, IdentityStore, RefusedHandshake, SpiffeId, TrustDomain, svid, tls,
+    HandshakeRefusal, Identity, IdentityStore, RefusedHandshake, SpiffeId, TrustAnchors, TrustDomain, svid, tls,
     x509::{BadCertificate, Facts},
 };
 use isthmus_control_api::ClusterName;
@@ -111,6 +111,25 @@ fn check_chain(
         RefusedHandshake::new(HandshakeRefusal::UnknownIssuer, found, format_args!("a chain to the bundle of {domain}"))
     };
     let bundle = identity.bundle(&domain.cluster).ok_or_else(|| unknown("no bundle of that trust domain"))?;
+    let usage = match expected {
+        Expected::Server(_) => KeyUsage::server_auth(),
+        Expected::Client(_) => KeyUsage::client_auth(),
+    };
+    check_against(bundle, usage, leaf, intermediates, now)
+}
+
+/// Whether the chain leads to one of `bundle`'s certificates, and is valid.
+pub(crate) fn check_against(
+    bundle: &TrustAnchors,
+    usage: KeyUsage,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: SystemTime,
+) -> Result<(), RefusedHandshake> {
+    let domain = bundle.domain();
+    let unknown = |found: &str| {
+        RefusedHandshake::new(HandshakeRefusal::UnknownIssuer, found, format_args!("a chain to the bundle of {domain}"))
+    };
     let anchors = bundle.valid_at(now);
     if anchors.is_empty() {
         let wanted = "a CA certificate that is valid now";
@@ -121,10 +140,6 @@ fn check_chain(
         webpki::Error::UnknownIssuer => unknown("a chain to another issuer"),
         webpki::Error::InvalidSignatureForPublicKey => unknown("a signature by another key"),
         e => webpki_refusal(&e, now),
-    };
-    let usage = match expected {
-        Expected::Server(_) => KeyUsage::server_auth(),
-        Expected::Client(_) => KeyUsage::client_auth(),
     };
     let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let leaf = EndEntityCert::try_from(leaf).map_err(refused)?;
@@ -159,11 +174,11 @@ fn webpki_refusal(error: &webpki::Error, now: SystemTime) -> RefusedHandshake {
     }
 }
 
-fn because(reason: HandshakeRefusal, error: &BadCertificate) -> RefusedHandshake {
+pub(crate) fn because(reason: HandshakeRefusal, error: &BadCertificate) -> RefusedHandshake {
     RefusedHandshake::new(reason, &error.found, &error.expected)
 }
 
-fn no_certificate() -> RefusedHandshake {
+pub(crate) fn no_certificate() -> RefusedHandshake {
     RefusedHandshake::new(HandshakeRefusal::NoCertificate, "no certificate", "a gateway's X.509-SVID")
 }
 
@@ -197,7 +212,7 @@ impl PeerVerifier {
         Ok(())
     }
 
-    fn verify_signature(
+    pub(crate) fn verify_signature(
         message: &[u8],
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
@@ -206,13 +221,13 @@ impl PeerVerifier {
         rustls::crypto::verify_tls13_signature(message, cert, signed, algorithms)
     }
 
-    fn schemes() -> Vec<SignatureScheme> {
+    pub(crate) fn schemes() -> Vec<SignatureScheme> {
         tls::provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
 /// TLS 1.2 is not configured on either side, so rustls asks for none of its signatures.
-fn no_tls12() -> Error {
+pub(crate) fn no_tls12() -> Error {
     RefusedHandshake::new(HandshakeRefusal::TlsVersion, "TLS 1.2", "TLS 1.3").into()
 }
 

@@ -60,6 +60,17 @@ pub(super) fn bundle(directory: &Path, cluster: &ClusterName, anchors: &TrustAnc
     sync_directory(&directory)
 }
 
+/// Removes a file for good; whether it was there.
+pub(super) fn remove(path: &Path) -> Result<bool, DirectoryError> {
+    let failed = |source| DirectoryError::Io { verb: "remove", path: path.to_owned(), source };
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(failed(e)),
+    }
+    path.parent().map_or(Ok(()), sync_directory).map(|()| true)
+}
+
 /// Writes an SVID for another workload, which may be a renewal.
 pub(super) fn workload(out: &Path, workload: &Svid, ca: &[u8]) -> Result<(), DirectoryError> {
     if out.join(CA_KEY).exists() {
