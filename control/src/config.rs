@@ -6,12 +6,14 @@
 
 mod error;
 mod fields;
+pub mod links;
 mod node;
 mod parse;
 pub mod schema;
 mod values;
 
 pub use error::{ConfigError, ConfigErrors, Position};
+pub use links::LinkFiles;
 
 use crate::registry::{DesiredImport, DesiredLink};
 use fields::{Fields, Problems};
@@ -28,6 +30,9 @@ use std::{
 
 /// A larger file is refused unread.
 pub const MAX_FILE: u64 = 1 << 20;
+
+/// The most links.
+pub const MOST_LINKS: usize = 256;
 
 /// A whole configuration, all of it checked but for what only the file system knows (see [`Config::check_files`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +143,17 @@ impl Config {
             Some(config) if errors.is_empty() => Ok(config),
             _ => Err(ConfigErrors::new(path, errors)),
         }
+    }
+
+    /// The same with the links that `isthmus join` has made, which lie beside the identity.
+    ///
+    /// # Errors
+    /// One of their files is wrong, or the configuration has a link with the same cluster.
+    pub fn with_links(mut self) -> Result<Self, ConfigErrors> {
+        let files = LinkFiles::of(&self.identity);
+        let made = files.load()?;
+        links::merge(&mut self, &files, made)?;
+        Ok(self)
     }
 
     /// Checks what only the file system knows: that the identity's directory is there. To be called before a start; a running

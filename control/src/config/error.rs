@@ -49,6 +49,11 @@ pub(super) struct At<T> {
 }
 
 impl ConfigErrors {
+    /// One error about a field, wherever it stands.
+    pub(super) fn field(path: &Path, field: &str, found: String, expected: String) -> Self {
+        Self::new(path, vec![ConfigError { at: None, field: field.into(), found, expected }])
+    }
+
     /// One error about the whole file.
     pub(super) fn whole(path: &Path, found: impl Into<String>, expected: impl Into<String>) -> Self {
         let error = ConfigError { at: None, field: String::new(), found: found.into(), expected: expected.into() };

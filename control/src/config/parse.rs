@@ -1,7 +1,7 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, Limits, Tunnel,
+    Config, Limits, MOST_LINKS, Tunnel,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
     values::{self, EndpointText},
@@ -90,23 +90,28 @@ fn limits(top: &Fields<'_>) -> Option<Limits> {
 fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, DesiredLink> {
     let mut once = Once::new();
     let mut links = BTreeMap::new();
-    for fields in top.mappings("links", "links[]", 0..=256) {
-        let cluster = fields.value("cluster", parsed::<ClusterName>);
-        let endpoints = fields.scalars("endpoints", 1..=16, "host:port, port 1 to 65535", parsed::<PeerAddress>);
-        let endpoints = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
-        let transport = fields.value("transport", values::transport);
-        let services = fields.scalars("services", 1..=1000, "namespace/name:port", values::service_port);
-        let services = services.into_iter().map(|service| service.value).collect();
-        let (Some(cluster), Some(transport)) = (cluster, transport) else { continue };
+    for fields in top.mappings("links", "links[]", 0..=MOST_LINKS) {
+        let Some((cluster, link)) = link(&fields) else { continue };
         if Some(&cluster) == own {
             fields.conflict("cluster", format!("\"{cluster}\", which is this cluster"), "another cluster's id");
         } else if let Some(first) = once.seen_before(cluster.clone(), fields.at_of("cluster")) {
             fields.conflict("cluster", again(&cluster, first), "one link a cluster");
         } else {
-            links.insert(cluster, DesiredLink { link: Link { endpoints, transport }, services });
+            links.insert(cluster, link);
         }
     }
     links
+}
+
+/// Reads one link; `None` if something that is needed is wrong, and so noted.
+pub(super) fn link(fields: &Fields<'_>) -> Option<(ClusterName, DesiredLink)> {
+    let cluster = fields.value("cluster", parsed::<ClusterName>);
+    let endpoints = fields.scalars("endpoints", 1..=16, "host:port, port 1 to 65535", parsed::<PeerAddress>);
+    let endpoints = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
+    let transport = fields.value("transport", values::transport);
+    let services = fields.scalars("services", 1..=1000, "namespace/name:port", values::service_port);
+    let services = services.into_iter().map(|service| service.value).collect();
+    Some((cluster?, DesiredLink { link: Link { endpoints, transport: transport? }, services }))
 }
 
 fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {

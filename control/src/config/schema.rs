@@ -140,7 +140,7 @@ pub const KEYS: &[Key] = &[
         "a list of at most 16 host:port",
         Rule("nothing"),
         "[\"gw.west.example:15008\"]",
-        "Where peers can dial this gateway. Nothing uses it yet: invitations will carry it.",
+        "Where peers can dial this gateway: what `isthmus invite` and `isthmus join` tell the other side.",
     ),
     key(
         ("limits", "memory"),

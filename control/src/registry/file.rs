@@ -1,9 +1,10 @@
-//! The configuration file as a registry: reloaded when it changes, kept as it was when the change is bad.
+//! The configuration file, and the links beside the identity, as a registry: reloaded when they change, kept as they were when the
+//! change is bad.
 
 mod watcher;
 
 use super::{Desired, DesiredExport, Registry, RegistryStatus};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigErrors, LinkFiles, links::LinkFile};
 use isthmus_control_api::ServiceName;
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration, time::SystemTime};
 use tokio::{
@@ -24,15 +25,18 @@ const LOOK: Duration = Duration::from_secs(5);
 pub struct FileRegistry {
     /// What runs: its fixed part stays until the next start.
     running: Config,
-    /// The file's content when last looked at, good or bad.
-    seen: Option<String>,
+    /// The files' content when last looked at, good or bad.
+    seen: Option<Seen>,
     since: BTreeMap<ServiceName, SystemTime>,
     desired: watch::Sender<Arc<Desired>>,
     status: watch::Sender<Arc<RegistryStatus>>,
 }
 
+/// The configuration's text, and those of the links that `isthmus join` has made.
+type Seen = (String, Vec<LinkFile>);
+
 impl FileRegistry {
-    /// The registry of the file that `config` was loaded from.
+    /// The registry of the file that `config` was loaded from, its links among them that `isthmus join` has made.
     pub fn new(config: Config) -> Self {
         let written = std::fs::metadata(&config.path).and_then(|file| file.modified());
         let since = first_seen(&BTreeMap::new(), &config, written.unwrap_or_else(|_| SystemTime::now()));
@@ -43,14 +47,15 @@ impl FileRegistry {
 
     /// Looks at the file, and takes or refuses what is new.
     async fn look(&mut self) {
-        let path = self.running.path.clone();
+        let (path, links) = (self.running.path.clone(), LinkFiles::of(&self.running.identity));
         // Off this thread: a file system can take its time.
-        let Ok(read) = tokio::task::spawn_blocking(move || config::read(&path)).await else { return };
+        let read = move || Ok((config::read(&path)?, links.read()?));
+        let Ok(read) = tokio::task::spawn_blocking(read).await else { return };
         let parsed = match read {
-            Ok(text) if self.seen.as_ref() == Some(&text) => return,
-            Ok(text) => {
-                let parsed = Config::parse(&text, &self.running.path);
-                self.seen = Some(text);
+            Ok(seen) if self.seen.as_ref() == Some(&seen) => return,
+            Ok(seen) => {
+                let parsed = self.parse(&seen);
+                self.seen = Some(seen);
                 parsed
             }
             Err(errors) => {
@@ -62,6 +67,12 @@ impl FileRegistry {
             Ok(config) => self.take(config),
             Err(errors) => self.refuse(&errors.to_string()),
         }
+    }
+
+    fn parse(&self, (text, links): &Seen) -> Result<Config, ConfigErrors> {
+        let mut config = Config::parse(text, &self.running.path)?;
+        config::links::merge(&mut config, &LinkFiles::of(&self.running.identity), config::links::all(links)?)?;
+        Ok(config)
     }
 
     fn take(&mut self, mut config: Config) {
@@ -115,7 +126,7 @@ impl FileRegistry {
     }
 
     async fn watch(mut self, shutdown: CancellationToken) {
-        let mut watcher = Watcher::new(&self.running.path);
+        let mut watcher = Watcher::new(&self.running.path, &self.running.identity);
         let mut tick = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -116,3 +116,16 @@ fn a_service_keeps_the_time_it_was_first_seen() {
     assert_eq!(since, later);
     assert_eq!(desired(&config, &later).exports.values().next().unwrap().since, early);
 }
+
+#[tokio::test]
+async fn a_link_that_join_makes_is_taken_and_one_that_unlink_removes_goes() {
+    let mut fixture = Fixture::plain();
+    let identity = fixture.directory.path().join("id");
+    std::fs::create_dir(&identity).unwrap();
+    let north = "north".parse().unwrap();
+    LinkFiles::of(&identity).write(&north, &[]).unwrap();
+    fixture.desired(|desired| desired.links.contains_key(&north)).await;
+    LinkFiles::of(&identity).remove(&north).unwrap();
+    let desired = fixture.desired(|desired| !desired.links.contains_key(&north)).await;
+    assert_eq!(desired.links.len(), 1);
+}

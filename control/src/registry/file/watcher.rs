@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-/// Signs of change in a file's directory. The directory, not the file: editors and Kubernetes put another file in its place. Which
+/// Signs of change in a file's directory, and below the identity's. The directory, not the file: editors and Kubernetes put another file in its place. Which
 /// file changed is not looked at: a symbolic link's target has another name.
 #[derive(Debug)]
 pub(super) struct Watcher {
@@ -15,7 +15,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(file: &Path) -> Self {
+    pub(super) fn new(file: &Path, identity: &Path) -> Self {
         // One sign says as much as many.
         let (sign, signs) = mpsc::channel(1);
         let on_event = move |event: notify::Result<Event>| {
@@ -24,12 +24,14 @@ impl Watcher {
             }
         };
         let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let watcher = notify::recommended_watcher(on_event)
-            .and_then(|mut watcher| watcher.watch(directory, RecursiveMode::NonRecursive).map(|()| watcher));
-        if let Err(error) = &watcher {
-            warn!(directory = %directory.display(), %error, "cannot be watched: changes are seen within some seconds");
+        let mut watcher = notify::recommended_watcher(on_event).inspect_err(|error| unwatched(directory, error)).ok();
+        let watched = [(directory, RecursiveMode::NonRecursive), (identity, RecursiveMode::Recursive)];
+        for (directory, mode) in watched {
+            if let Some(Err(error)) = watcher.as_mut().map(|watcher| watcher.watch(directory, mode)) {
+                unwatched(directory, &error);
+            }
         }
-        Self { _watcher: watcher.ok(), signs }
+        Self { _watcher: watcher, signs }
     }
 
     /// Waits for a sign; for ever, where the directory cannot be watched.
@@ -38,6 +40,10 @@ impl Watcher {
             std::future::pending::<()>().await;
         }
     }
+}
+
+fn unwatched(directory: &Path, error: &notify::Error) {
+    warn!(directory = %directory.display(), %error, "cannot be watched: changes are seen within some seconds");
 }
 
 /// Reading, ours too, is no change.
