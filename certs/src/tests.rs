@@ -3,6 +3,7 @@
 mod directory;
 mod forge;
 mod handshake;
+mod introduce;
 mod issue;
 mod pair;
 mod upkeep;
