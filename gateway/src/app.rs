@@ -12,7 +12,10 @@ use crate::{
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
     metrics::Metrics,
-    peer::TlsConfigs,
+    peer::{
+        TlsConfigs,
+        join::{IncomingJoin, Joins},
+    },
     ready::Ready,
     status::CoreQuery,
     stream::record::{AccessLog, RecordWriter, Recorder},
@@ -111,6 +114,7 @@ pub struct Gateway {
     common: Arc<Common>,
     threads: Vec<JoinHandle<()>>,
     incoming: Option<mpsc::Receiver<Incoming>>,
+    joining: Option<mpsc::Receiver<IncomingJoin>>,
     acceptor: Option<TcpListener>,
     records: Option<RecordWriter>,
 }
@@ -119,6 +123,8 @@ pub struct Gateway {
 const MAILBOX: usize = 1024;
 /// Exchanges that wait for control to take them.
 const EXCHANGES: usize = 64;
+/// Connections of those who want to join, that wait to be taken.
+const JOINS: usize = 4;
 
 impl Gateway {
     /// Starts the cores. Nothing is accepted from peers until [`Self::accept`] runs.
@@ -139,12 +145,14 @@ impl Gateway {
         let (recorder, records) = start_records(config.access_log.as_ref(), &metrics)?.unzip();
         let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..config.cores).map(|_| mpsc::channel(MAILBOX)).unzip();
         let (exchanges, incoming) = mpsc::channel(EXCHANGES);
+        let (joins, joining) = mpsc::channel(JOINS);
         let common = Arc::new(Common {
             tls: TlsConfigs::new(&identity, table.clone())?,
             board: Board::new(config.cores),
             identity,
             mailboxes,
             exchanges: Exchanges(exchanges),
+            joins: Joins(joins),
             recorder,
             ready: Ready::new(config.cores),
             config,
@@ -155,7 +163,7 @@ impl Gateway {
         let start = |(id, letters)| start_core(id, common.clone(), letters, table.clone());
         let threads =
             letters.into_iter().enumerate().map(start).collect::<io::Result<_>>().map_err(StartError::Core)?;
-        Ok(Self { common, threads, incoming: Some(incoming), acceptor, records })
+        Ok(Self { common, threads, incoming: Some(incoming), joining: Some(joining), acceptor, records })
     }
 
     /// Takes peers' connections and gives each to the core that has the fewest, until the gateway drains. Runs on the caller's
@@ -171,6 +179,11 @@ impl Gateway {
     /// The exchanges that peers open; once.
     pub fn take_incoming(&mut self) -> Option<mpsc::Receiver<Incoming>> {
         self.incoming.take()
+    }
+
+    /// The connections of those who want to join; once. Nobody can, if nobody takes them.
+    pub fn take_joining(&mut self) -> Option<mpsc::Receiver<IncomingJoin>> {
+        self.joining.take()
     }
 
     /// A handle to the running gateway for control and admin.

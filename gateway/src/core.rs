@@ -11,7 +11,7 @@ use crate::{
     listener::Listeners,
     meter,
     metrics::CoreMetrics,
-    peer::{LinkStates, Links, Peers},
+    peer::{LinkStates, Links, Peers, join::Joins},
     ready::Ready,
     status::{CoreQuery, CoreReport, DialReport, EndpointReport},
     stream::{self, Client, record::Recorder},
@@ -54,6 +54,7 @@ pub(crate) struct Common {
     pub(crate) mailboxes: Vec<mpsc::Sender<Mail>>,
     pub(crate) board: Board,
     pub(crate) exchanges: Exchanges,
+    pub(crate) joins: Joins,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,

@@ -27,5 +27,6 @@ mod upstream;
 pub use app::{Config, Gateway, Handle, Limits, StartError};
 pub use board::Tunnels;
 pub use exchange::{Incoming as IncomingExchange, NAMESPACE as RESERVED_NAMESPACE};
+pub use peer::join::{IncomingJoin, JOIN};
 pub use stream::record::AccessLog;
 pub use tunnel::driver::MuxConfig;

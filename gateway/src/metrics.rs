@@ -20,7 +20,7 @@ pub mod streams;
 use crate::tunnel::Direction;
 use counter::{Counter, Gauge};
 use isthmus_certs::HandshakeRefusal;
-use reasons::{Bound, DialFailure};
+use reasons::{Bound, DialFailure, JoinResult};
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -44,6 +44,7 @@ pub struct Metrics {
     pub reloads_ok: Counter,
     /// Configurations or tables that were refused, so that the last good one stays.
     pub reloads_failed: Counter,
+    joins: [Counter; JoinResult::ALL.len()],
 }
 
 impl Metrics {
@@ -58,6 +59,7 @@ impl Metrics {
             memory_limit: Gauge::default(),
             reloads_ok: Counter::default(),
             reloads_failed: Counter::default(),
+            joins: Default::default(),
         })
     }
 
@@ -86,6 +88,11 @@ impl Metrics {
     pub fn stuck_cores(&self, now: Instant) -> Vec<(usize, Duration)> {
         let ages = self.cores.iter().map(|core| core.silence(now)).enumerate();
         ages.filter(|&(_, silence)| silence >= STUCK).collect()
+    }
+
+    /// Somebody came with an invitation.
+    pub fn joined(&self, result: JoinResult) {
+        self.joins[result as usize].add(1);
     }
 
     fn rows(&self) -> impl Iterator<Item = &CoreMetrics> {

@@ -1,7 +1,7 @@
 //! Every metric: its name, its meaning, and where its value comes from. docs/metrics.md is made from this list.
 
 use super::{
-    reasons::{Bound, DialFailure},
+    reasons::{Bound, DialFailure, JoinResult},
     scrape::{Samples, Scrape},
     streams::StreamTotals,
 };
@@ -143,6 +143,11 @@ define! {
         => |s, to| {
             to.whole(["ok".into()], s.metrics.reloads_ok.get());
             to.whole(["failed".into()], s.metrics.reloads_failed.get());
+        };
+    Counter "isthmus_joins" ["result"]
+        "Those who came with an invitation to join this cluster, by what became of them."
+        => |s, to| for &result in JoinResult::ALL {
+            to.whole([result.as_str().into()], s.metrics.joins[result as usize].get());
         };
     Gauge "isthmus_identity_expiry_timestamp_seconds" []
         "When this gateway's SVID expires, in seconds since 1970."
@@ -292,7 +297,7 @@ take the words listed below.
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 8] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 9] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
@@ -301,6 +306,7 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 8] {
         ("health of a tunnel", vec!["live", "unresponsive", "draining"]),
         ("reason of isthmus_handshakes_refused_total", HandshakeRefusal::ALL.map(HandshakeRefusal::as_str).to_vec()),
         ("reason of isthmus_tunnel_dial_failures_total", DialFailure::ALL.iter().map(|word| word.as_str()).collect()),
+        ("result of isthmus_joins_total", JoinResult::ALL.iter().map(|word| word.as_str()).collect()),
         ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),
     ]
 }

@@ -37,6 +37,8 @@ words! {
         OpenRequest = "open_request",
         /// Connections to the admin address.
         AdminConnections = "admin_connections",
+        /// Connections of those who want to join, and attempts in a time.
+        Joins = "joins",
     }
 }
 
@@ -56,6 +58,24 @@ words! {
     }
 }
 
+words! {
+    /// What became of somebody who came with an invitation.
+    JoinResult {
+        /// The clusters are linked.
+        Linked = "linked",
+        /// Without a valid proof: another token, or none.
+        WrongProof = "wrong_proof",
+        /// The invitation was used before.
+        Used = "used",
+        /// The invitation was over.
+        Expired = "expired",
+        /// Proven, and refused for what the cluster is.
+        Refused = "refused",
+        /// The connection broke, or no word of joining came.
+        Broken = "broken",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +85,7 @@ mod tests {
     fn places_are_those_of_all() {
         assert!(Bound::ALL.iter().enumerate().all(|(i, &bound)| bound as usize == i));
         assert!(DialFailure::ALL.iter().enumerate().all(|(i, &failure)| failure as usize == i));
+        assert!(JoinResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));
         assert!(HandshakeRefusal::ALL.iter().enumerate().all(|(i, &refusal)| refusal as usize == i));
     }
 }

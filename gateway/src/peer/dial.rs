@@ -67,6 +67,7 @@ async fn keep(core: Rc<Core>, cluster: ClusterName, link: Link, slot: usize) {
         if let Some(at) = at {
             tokio::time::sleep_until(at.into()).await;
         }
+        trusted(&core, &cluster, &state).await;
         let Ok(permit) = left.clone().acquire_owned().await else { return };
         state.borrow_mut().dialling(Instant::now());
         let address = &link.endpoints[next % link.endpoints.len()];
@@ -76,6 +77,18 @@ async fn keep(core: Rc<Core>, cluster: ClusterName, link: Link, slot: usize) {
         let random = core.random();
         state.borrow_mut().down(Instant::now(), &why, random);
     }
+}
+
+/// Waits until there is a bundle of `cluster`: without one it would be dialled in vain.
+async fn trusted(core: &Core, cluster: &ClusterName, state: &RefCell<link::Link>) {
+    let mut changes = core.common.identity.subscribe();
+    let untrusted = || core.common.identity.current().bundle(cluster).is_none();
+    if !untrusted() {
+        return;
+    }
+    state.borrow_mut().down(Instant::now(), "its bundle is not here: it is not trusted", core.random());
+    while untrusted() && changes.changed().await.is_ok() {}
+    state.borrow_mut().hurry(Instant::now());
 }
 
 /// Dials once, and waits until the tunnel is of no use any more: why. It may go on then, until its last stream has ended, or

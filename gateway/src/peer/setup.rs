@@ -1,8 +1,9 @@
 //! From a TCP connection to a live tunnel: the handshake, who the peer is, which protocol, and the tunnel's life.
 
+use super::join::{self, First, IncomingJoin};
 use crate::{
     core::Core,
-    metrics::reasons::DialFailure,
+    metrics::reasons::{Bound, DialFailure},
     stream::Incoming,
     tunnel::{
         Direction, Ingress, PeerIdentity, Tunnel, TunnelHealth,
@@ -124,10 +125,16 @@ pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketA
     let core_ = core.clone();
     core.tasks.spawn_local(async move {
         let core = core_;
-        let tunnel = within(&core, accepted(&core, socket)).await;
-        drop(permit);
-        match tunnel {
-            Ok((tunnel, peer)) => {
+        let accepted = within(&core, accepted(&core, socket)).await;
+        match accepted {
+            Ok(Accepted::Join(socket, received)) => {
+                let join = IncomingJoin { socket, received, from, permit };
+                if core.common.joins.0.try_send(join).is_err() {
+                    core.counters.refused(Bound::Joins);
+                }
+            }
+            Ok(Accepted::Tunnel(tunnel, peer)) => {
+                drop(permit);
                 core.counters.handshake(Direction::Accepted);
                 tunnel.live(&core, &peer).await;
             }
@@ -140,11 +147,24 @@ pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketA
     });
 }
 
-async fn accepted(core: &Rc<Core>, socket: std::net::TcpStream) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
-    let socket = TcpStream::from_std(socket)?;
+/// Whom a connection to the tunnel port is of.
+enum Accepted {
+    /// A peer.
+    Tunnel(Running, Rc<PeerIdentity>),
+    /// Somebody who wants to join, and what came already.
+    Join(std::net::TcpStream, Vec<u8>),
+}
+
+async fn accepted(core: &Rc<Core>, socket: std::net::TcpStream) -> Result<Accepted, SetupError> {
+    let mut socket = TcpStream::from_std(socket)?;
     crate::socket::tune_tunnel(&socket, None)?;
-    let handshaken = handshake::accept(core.common.tls.server.clone(), socket).await?;
-    start(core, handshaken, Direction::Accepted).await
+    let received = match join::first(&mut socket).await? {
+        First::Join(received) => return Ok(Accepted::Join(socket.into_std()?, received)),
+        First::Other(received) => received,
+    };
+    let handshaken = handshake::accept_begun(core.common.tls.server.clone(), socket, received).await?;
+    let (tunnel, peer) = start(core, handshaken, Direction::Accepted).await?;
+    Ok(Accepted::Tunnel(tunnel, peer))
 }
 
 /// Dials a peer: a tunnel that takes streams.

@@ -62,7 +62,7 @@ pub async fn dial(
     mut socket: TcpStream,
 ) -> Result<Handshaken, HandshakeError> {
     let mut connection = UnbufferedClientConnection::new(config, name)?;
-    let received = drive(&mut connection, &mut socket).await?;
+    let received = drive(&mut connection, &mut socket, Vec::with_capacity(4096)).await?;
     let (certificates, alpn) = agreed(&connection);
     let (secrets, schedule) = connection.dangerous_into_kernel_connection()?;
     let keys = TrafficKeys::new(&secrets, Schedule::Client(schedule))?;
@@ -73,9 +73,21 @@ pub async fn dial(
 ///
 /// # Errors
 /// See [`HandshakeError`]. There is no time limit here: the caller has one.
-pub async fn accept(config: Arc<ServerConfig>, mut socket: TcpStream) -> Result<Handshaken, HandshakeError> {
+pub async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> Result<Handshaken, HandshakeError> {
+    accept_begun(config, socket, Vec::new()).await
+}
+
+/// The same, with what was received already.
+///
+/// # Errors
+/// See [`accept`].
+pub async fn accept_begun(
+    config: Arc<ServerConfig>,
+    mut socket: TcpStream,
+    received: Vec<u8>,
+) -> Result<Handshaken, HandshakeError> {
     let mut connection = UnbufferedServerConnection::new(config)?;
-    let received = drive(&mut connection, &mut socket).await?;
+    let received = drive(&mut connection, &mut socket, received).await?;
     let (certificates, alpn) = agreed(&connection);
     let (secrets, schedule) = connection.dangerous_into_kernel_connection()?;
     let keys = TrafficKeys::new(&secrets, Schedule::Server(schedule))?;
@@ -119,9 +131,13 @@ enum Step {
 /// Drives a handshake to its end; the bytes that came behind it.
 ///
 /// rustls is shown one record more at a time, so that it never opens what is meant for our record layer.
-async fn drive<C: Connection>(connection: &mut C, socket: &mut TcpStream) -> Result<Vec<u8>, HandshakeError> {
-    let (mut incoming, mut shown, mut outgoing) = (Vec::with_capacity(4096), 0, Vec::new());
-    let mut total = 0;
+async fn drive<C: Connection>(
+    connection: &mut C,
+    socket: &mut TcpStream,
+    mut incoming: Vec<u8>,
+) -> Result<Vec<u8>, HandshakeError> {
+    let (mut shown, mut outgoing) = (0, Vec::new());
+    let mut total = incoming.len();
     loop {
         match step(connection, &mut incoming, &mut shown, &mut outgoing) {
             Ok(Step::Again) => {}
