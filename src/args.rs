@@ -19,10 +19,16 @@ pub(crate) enum Command {
     Demo(cmd::demo::Args),
     /// Make, show and exchange the identities by which clusters know each other
     Identity(cmd::identity::Args),
+    /// Make an invitation: a token with which one other cluster can link with this one
+    Invite(cmd::invite::Args),
+    /// Link with the cluster that made an invitation
+    Join(cmd::join::Args),
     /// Show how a running gateway fares: its links, its services, their endpoints
     Status(cmd::status::Args),
     /// Run a cluster's gateway, with its control, from a configuration file
     Run(cmd::run::Args),
+    /// End the link with a cluster, and the trust in it: open tunnels close at once
+    Unlink(cmd::unlink::Args),
 }
 
 /// Parses the process's arguments. Help and version are printed here, and end the process.

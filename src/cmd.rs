@@ -2,8 +2,12 @@
 
 pub(crate) mod demo;
 pub(crate) mod identity;
+pub(crate) mod invite;
+pub(crate) mod join;
+mod linking;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod unlink;
 
 use crate::args::Command;
 use std::{error::Error, io::Write, process::ExitCode};
@@ -13,8 +17,11 @@ pub(crate) fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Identity(args) => identity::run(&args),
+        Command::Invite(args) => invite::run(&args),
+        Command::Join(args) => join::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Unlink(args) => unlink::run(&args),
     }
 }
 
@@ -36,8 +43,12 @@ impl Failure {
         Self { code: 2, message: message.into() }
     }
 
+    /// The same, with what follows from it.
+    pub(crate) fn with(self, remark: &str) -> Self {
+        Self { message: format!("{}: {remark}", self.message), ..self }
+    }
+
     /// What went wrong, for people.
-    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

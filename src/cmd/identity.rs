@@ -5,7 +5,7 @@ mod issue;
 mod renew;
 mod show;
 mod trust;
-mod words;
+pub(super) mod words;
 
 use super::Failure;
 use clap::Subcommand;

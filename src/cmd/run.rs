@@ -1,6 +1,7 @@
 //! `isthmus run`: gateway and control in one process, and the glue between them.
 
 mod glue;
+mod joins;
 mod report;
 
 use super::Failure;
@@ -31,7 +32,7 @@ pub(crate) struct Args {
 
 /// Runs until SIGTERM or SIGINT, then drains; a second one ends it at once.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let config = Config::load(&args.config)?;
+    let config = Config::load(&args.config)?.with_links()?;
     config.check_files()?;
     crate::log::init(args.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -63,6 +64,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let events = glue::events(&mut tasks, &handle, gateway.take_incoming(), &stop);
     let control = JoinSet::from_iter([control.run(Arc::new(glue::Tunnels(handle.clone())), events, stop.clone())]);
     tasks.spawn(renewal.run());
+    if let Some(joining) = gateway.take_joining() {
+        let host = joins::Inviting::new(&config, identity.clone(), handles.table.clone());
+        tasks.spawn(joins::serve(joining, Arc::new(host), metrics.clone()));
+    }
     tasks.spawn(report::count_reloads(handles.status.clone(), metrics.clone()));
     let ask = handle.clone();
     let sources = AdminSources {
@@ -118,7 +123,7 @@ impl Signals {
 }
 
 /// The identity must be that of the cluster that the configuration names.
-fn belongs(config: &Config, identity: &IdentityStore) -> Result<(), Failure> {
+pub(super) fn belongs(config: &Config, identity: &IdentityStore) -> Result<(), Failure> {
     let current = identity.current();
     let expected = format!("{}.{}", config.cluster, config.clusterset);
     let found = current.id().trust_domain();

@@ -1,6 +1,6 @@
 //! `isthmus status`: how a running gateway fares, as its admin address tells.
 
-mod fetch;
+pub(super) mod fetch;
 mod render;
 
 use super::Failure;

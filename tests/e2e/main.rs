@@ -8,6 +8,7 @@ mod endpoints;
 mod envoys;
 mod garbage;
 mod half_close;
+mod linking;
 mod many_streams;
 mod peers;
 mod reload;

@@ -17,6 +17,7 @@ pub mod endpoint;
 pub mod envoy;
 pub mod gateway;
 pub mod identity;
+pub mod linking;
 pub mod load;
 pub mod netns;
 pub mod nginx;

@@ -66,6 +66,18 @@ impl Topology {
         topology
     }
 
+    /// Two clusters, west and east, each with an identity that nobody trusts yet.
+    ///
+    /// # Panics
+    /// As [`Topology::new`].
+    pub fn strangers() -> Self {
+        let topology = Self::new(&["west", "east"]);
+        for cluster in &topology.clusters {
+            identity::init(CLUSTERSET, &cluster.name, "24h", &cluster.identity_dir());
+        }
+        topology
+    }
+
     /// Gives each cluster an identity, and each the others' bundles.
     ///
     /// # Panics

@@ -67,8 +67,13 @@ impl fmt::Display for Report {
         writeln!(f, "  svid.pem, svid.key  {id}")?;
         writeln!(f, "                      valid for {}, renewed by the running gateway", span(self.ttl))?;
         writeln!(f, "  bundles/            empty: no other cluster is trusted yet\n")?;
-        writeln!(f, "Next: bring {bundle} to each peer, by a way that nobody can tamper with, and there run")?;
+        writeln!(f, "Next: run the gateway (isthmus run --config FILE), and link it with others while it runs:")?;
+        writeln!(
+            f,
+            "  isthmus invite on one side, isthmus join on the other. Or by hand: bring {bundle} to each peer,"
+        )?;
+        writeln!(f, "  by a way that nobody can tamper with, and there run")?;
         writeln!(f, "  isthmus identity trust --identity <its identity> --cluster {cluster} --bundle ca.pem")?;
-        writeln!(f, "and the same here with the ca.pem of each peer. The .key files stay where they are.")
+        writeln!(f, "  and the same here with the ca.pem of each peer. The .key files stay where they are.")
     }
 }

@@ -72,7 +72,9 @@ impl Report {
         }
         problems.extend(bundles.iter().filter_map(Bundle::problem));
         if bundles.is_empty() {
-            problems.push("no other cluster is trusted: run `isthmus identity trust`".into());
+            problems.push(
+                "no other cluster is trusted: link with one (`isthmus join`), or run `isthmus identity trust`".into(),
+            );
         }
         Self {
             id: identity.id().to_string(),

@@ -42,7 +42,10 @@ fn two_clusters_are_set_up_as_the_readme_says() {
     let directory = clusters();
     let at = directory.path();
     let (_, before) = identity(at, "show @/west").unwrap();
-    assert_eq!(before["problems"][0], "no other cluster is trusted: run `isthmus identity trust`");
+    assert_eq!(
+        before["problems"][0],
+        "no other cluster is trusted: link with one (`isthmus join`), or run `isthmus identity trust`"
+    );
     let (text, json) = identity(at, "trust --identity @/west --cluster east --bundle @/east/ca.pem").unwrap();
     assert!(text.contains("1 CA certificate of east.demo"), "{text}");
     assert_eq!(json["trust_domain"], "east.demo");

@@ -23,12 +23,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A moment as RFC 3339 has it, in UTC.
-pub(super) fn moment(at: SystemTime) -> String {
+pub(in crate::cmd) fn moment(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_else(|_| "?".into())
 }
 
 /// A span in its two largest units.
-pub(super) fn span(length: Duration) -> String {
+pub(in crate::cmd) fn span(length: Duration) -> String {
     let (seconds, minutes, hours) = (length.as_secs(), length.as_secs() / 60, length.as_secs() / 3600);
     match hours {
         0 if minutes == 0 => format!("{seconds}s"),
@@ -39,7 +39,7 @@ pub(super) fn span(length: Duration) -> String {
 }
 
 /// A path as a shell takes it.
-pub(super) fn shell(path: &Path) -> String {
+pub(in crate::cmd) fn shell(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }

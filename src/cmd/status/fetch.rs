@@ -13,7 +13,7 @@ const LONGEST: usize = 64 * 1024 * 1024;
 
 /// Why there is no answer, and what to do.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(in crate::cmd) enum FetchError {
     #[error(
         "nothing listens on {0}: start the gateway (isthmus run --config FILE), or name its address as `admin:` of its \
          configuration has it (--admin HOST:PORT)"
@@ -34,7 +34,7 @@ pub(super) enum FetchError {
 }
 
 /// The body of `http://admin/path`.
-pub(super) async fn get(admin: &str, path: &str) -> Result<Bytes, FetchError> {
+pub(in crate::cmd) async fn get(admin: &str, path: &str) -> Result<Bytes, FetchError> {
     timeout(PATIENCE, exchange(admin, path)).await.unwrap_or_else(|_| Err(FetchError::Timeout(admin.to_owned())))
 }
 

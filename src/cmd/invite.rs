@@ -1,0 +1,134 @@
+//! `isthmus invite`: makes a token with which one other cluster can link with this one.
+
+mod endpoints;
+
+use super::{
+    Failure,
+    identity::words::{moment, shell},
+    linking::{self, ConfigFile, Here},
+};
+use crate::output::{Format, Output};
+use endpoints::Tested;
+use isthmus_certs::{Fingerprint, introduce};
+use isthmus_control_api::PeerAddress;
+use isthmus_link::{Invite, Invites, Token, invites::LIFETIME};
+use serde::Serialize;
+use std::{fmt::Write as _, path::Path, time::SystemTime};
+
+/// Arguments of `isthmus invite`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The token goes to stdout, everything else to stderr. It is good for 15 minutes and for one cluster. Whoever has it can link with \
+this cluster: hand it over by a way that nobody else reads.
+
+Exit codes:
+  0  the token was made, and this gateway was reached at one of its addresses at least
+  1  no token was made
+  2  the command line is wrong
+  3  the token was made, but no address leads here as far as can be seen from here")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Where the other cluster can dial this gateway; may be repeated. Otherwise `tunnel.advertise` of the configuration, or this
+    /// machine's own addresses
+    #[arg(long = "endpoint", value_name = "HOST:PORT")]
+    endpoints: Vec<PeerAddress>,
+    /// Let a cluster that is trusted already come with another CA
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What was made.
+#[derive(Debug, Serialize)]
+struct Report {
+    token: String,
+    cluster: String,
+    clusterset: String,
+    ca_sha256: String,
+    expires: String,
+    endpoints: Vec<Tested>,
+    /// Whether one of them leads here.
+    reached: bool,
+}
+
+/// Tests the addresses, makes the invitation, prints the token.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let here = Here::open(&args.config)?;
+    let report = linking::runtime()?.block_on(report(args, &here))?;
+    match args.output.format {
+        Format::Json => args.output.print(&report)?,
+        Format::Table => {
+            linking::tell(&report.words(&args.config.path));
+            args.output.print(&report)?;
+        }
+    }
+    if report.reached {
+        return Ok(());
+    }
+    Err(Failure::unwell(
+        "this gateway was reached at none of these addresses: if the other side can be dialled, let it invite, and join here; if \
+         these addresses do lead here from elsewhere (a NAT often hides them from its own side), go on",
+    ))
+}
+
+async fn report(args: &Args, here: &Here) -> Result<Report, Failure> {
+    let now = SystemTime::now();
+    let cannot = |e| Failure::failed(format!("{}: {e}: others could not check it", here.directory.ca_path().display()));
+    let ca = Fingerprint::of(introduce::issuer(&here.identity, &here.bundle, now).map_err(cannot)?);
+    let wanted = linking::advertised(&args.endpoints, &here.config)?;
+    let wanted = if wanted.is_empty() { endpoints::guess(here.config.tunnel.listen) } else { wanted };
+    if wanted.is_empty() {
+        return Err(Failure::failed(
+            "found no address at which another cluster could dial this gateway: name one with --endpoint HOST:PORT, or let the \
+             other side invite",
+        ));
+    }
+    let store = here.store()?;
+    endpoints::check_running(&store, here, ca, &args.config.path).await?;
+    let tested = endpoints::test(&store, here.domain(), ca, &wanted).await;
+    let invite = Invite::generate(now, args.replace)?;
+    Invites::of(here.directory.path()).add(&invite, now)?;
+    let token = Token {
+        id: invite.id,
+        secret: invite.secret,
+        ca,
+        issued: invite.issued,
+        lifetime: u16::try_from(LIFETIME.as_secs()).unwrap_or(u16::MAX),
+        inviter: here.domain().clone(),
+        endpoints: wanted,
+    };
+    Ok(Report {
+        token: token.to_string(),
+        cluster: here.domain().cluster.to_string(),
+        clusterset: here.domain().clusterset.to_string(),
+        ca_sha256: ca.to_string(),
+        expires: moment(token.expires()),
+        reached: tested.iter().any(|endpoint| endpoint.reached),
+        endpoints: tested,
+    })
+}
+
+impl Report {
+    /// What people want to know beside the token.
+    fn words(&self, config: &Path) -> String {
+        let Self { cluster, clusterset, expires, .. } = self;
+        let mut text = format!("An invitation of {cluster} ({clusterset}), for one cluster, until {expires}:\n");
+        for Tested { endpoint, reached, message } in &self.endpoints {
+            let word = if *reached { "reached" } else { "not reached" };
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {endpoint}  {word}{message}");
+        }
+        let _ = writeln!(text, "Next, on the other side, within 15 minutes: isthmus join - --config FILE");
+        let _ = writeln!(text, "and paste the token. Whoever has it can link with {cluster}: let nobody else read it.");
+        let _ = writeln!(text, "To end the link later: isthmus unlink CLUSTER --config {}\n", shell(config));
+        text
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.token)
+    }
+}

@@ -1,0 +1,142 @@
+//! What `invite`, `join`, `unlink` and the running gateway have in common: this cluster's files, and what linking does to them.
+
+use super::Failure;
+use isthmus_certs::{Directory, Identity, IdentityStore, TrustAnchors, TrustDomain};
+use isthmus_control::{Config, LinkFiles};
+use isthmus_control_api::{ClusterName, PeerAddress};
+use serde::Serialize;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// `--config`: flatten it into a subcommand's arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfigFile {
+    /// This cluster's configuration, with which its gateway runs
+    #[arg(long = "config", value_name = "FILE", default_value = "isthmus.yaml")]
+    pub(super) path: PathBuf,
+}
+
+/// This cluster, as its files have it.
+pub(super) struct Here {
+    pub(super) config: Config,
+    pub(super) directory: Directory,
+    pub(super) identity: Arc<Identity>,
+    /// Its own CA certificates.
+    pub(super) bundle: TrustAnchors,
+}
+
+impl Here {
+    /// Reads them.
+    pub(super) fn open(file: &ConfigFile) -> Result<Self, Failure> {
+        let config = Config::load(&file.path)?;
+        config.check_files()?;
+        let directory = Directory::new(&config.identity);
+        let store = IdentityStore::new(directory.load_own()?);
+        super::run::belongs(&config, &store)?;
+        let identity = store.current();
+        let bundle = directory.own_bundle(identity.domain())?;
+        Ok(Self { config, directory, identity, bundle })
+    }
+
+    /// The identity, for handshakes of a moment.
+    pub(super) fn store(&self) -> Result<IdentityStore, Failure> {
+        Ok(IdentityStore::new(self.directory.load_own()?))
+    }
+
+    /// Its trust domain.
+    pub(super) fn domain(&self) -> &TrustDomain {
+        self.identity.domain()
+    }
+}
+
+/// What linking with a cluster changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Change {
+    /// The cluster was not trusted before.
+    New,
+    /// It was, with one of these CA certificates at least.
+    Renewed,
+    /// It was, with other CA certificates.
+    Replaced,
+}
+
+/// What linking with the cluster of `bundle` would change; an objection where it must not.
+pub(super) fn change(
+    directory: &Directory,
+    bundle: &TrustAnchors,
+    in_configuration: bool,
+    replace: bool,
+) -> Result<Change, String> {
+    let cluster = &bundle.domain().cluster;
+    if in_configuration {
+        return Err(format!(
+            "{cluster} is linked already, under `links:` of the configuration: remove it there first, or exchange \
+             bundles with `isthmus identity trust`"
+        ));
+    }
+    let Some(known) = directory.bundle(bundle.domain()).map_err(|e| e.to_string())? else { return Ok(Change::New) };
+    let shared = known.certificates().any(|known| bundle.certificates().any(|new| new == known));
+    match (shared, replace) {
+        (true, _) => Ok(Change::Renewed),
+        (false, true) => Ok(Change::Replaced),
+        (false, false) => Err(format!(
+            "{cluster} is trusted already, with another CA: if it has a new one, say --replace (to `isthmus join` where \
+             you join, to `isthmus invite` where you invite); if not, somebody else uses its name"
+        )),
+    }
+}
+
+/// Trusts and links. The bundle comes first: a link without trust would be dialled in vain, trust without a link does nothing.
+pub(super) fn link(directory: &Directory, bundle: &TrustAnchors, endpoints: &[PeerAddress]) -> Result<(), Failure> {
+    directory.write_bundle(bundle)?;
+    write_link(directory.path(), &bundle.domain().cluster, endpoints)
+}
+
+fn write_link(identity: &Path, cluster: &ClusterName, endpoints: &[PeerAddress]) -> Result<(), Failure> {
+    let files = LinkFiles::of(identity);
+    let failed = |e| Failure::failed(format!("cannot write {}: {e}", files.path(cluster).display()));
+    files.write(cluster, endpoints).map_err(failed)
+}
+
+/// An address to be dialled on this machine, of one that is listened on.
+pub(super) fn local(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// An address of a socket as an endpoint.
+pub(super) fn endpoint(address: SocketAddr) -> PeerAddress {
+    PeerAddress { host: address.ip().to_string(), port: address.port() }
+}
+
+/// What goes to people while stdout is a script's.
+pub(super) fn tell(text: &str) {
+    use std::io::Write as _;
+    // With stderr gone nobody is left to be told.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The endpoints that are named on the command line, or those that the configuration advertises.
+pub(super) fn advertised(named: &[PeerAddress], config: &Config) -> Result<Vec<PeerAddress>, Failure> {
+    if named.len() > isthmus_link::MOST_ENDPOINTS {
+        let (found, most) = (named.len(), isthmus_link::MOST_ENDPOINTS);
+        return Err(Failure::usage(format!("--endpoint: found {found}, expected at most {most}")));
+    }
+    Ok(if named.is_empty() { config.tunnel.advertise.clone() } else { named.to_vec() })
+}
+
+/// A runtime for a command's one conversation.
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests;

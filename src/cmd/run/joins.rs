@@ -1,0 +1,204 @@
+//! Takes those who come with an invitation: as many at once and in a time as are needed, and no more.
+
+use crate::cmd::linking::{self, Change};
+use isthmus_certs::{Directory, IdentityStore, TrustAnchors};
+use isthmus_control::{Config, LinkFiles};
+use isthmus_control_api::Table;
+use isthmus_gateway::{
+    IncomingJoin,
+    metrics::{
+        Metrics,
+        reasons::{Bound, JoinResult},
+    },
+};
+use isthmus_link::{Grant, Host, Invites, Outcome, Refusal, Refused};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+/// Conversations at once.
+const AT_ONCE: usize = 4;
+/// Attempts that are taken without a pause.
+const BURST: u32 = 20;
+/// One more attempt becomes free each.
+const PACE: Duration = Duration::from_millis(500);
+/// For the process to take up what was written. Nothing depends on it but that the first dial succeeds.
+const TAKEN: Duration = Duration::from_secs(5);
+
+/// This cluster as it receives those who were invited.
+pub(super) struct Inviting {
+    identity_path: PathBuf,
+    identity: IdentityStore,
+    invites: Invites,
+    table: watch::Receiver<Arc<Table>>,
+}
+
+/// Serves them until `joining` ends.
+pub(super) async fn serve(mut joining: mpsc::Receiver<IncomingJoin>, host: Arc<Inviting>, metrics: Arc<Metrics>) {
+    let (mut running, mut pace) = (JoinSet::new(), Pace::new(Instant::now()));
+    loop {
+        let join = tokio::select! {
+            Some(_) = running.join_next() => continue,
+            join = joining.recv() => join,
+        };
+        let Some(join) = join else { return };
+        if running.len() >= AT_ONCE || !pace.take(Instant::now()) {
+            metrics.control().refused(Bound::Joins);
+            tracing::debug!(from = %join.from, "too many try to join");
+            continue;
+        }
+        running.spawn(one(join, host.clone(), metrics.clone()));
+    }
+}
+
+async fn one(join: IncomingJoin, host: Arc<Inviting>, metrics: Arc<Metrics>) {
+    let IncomingJoin { socket, received, from, permit } = join;
+    let outcome = match TcpStream::from_std(socket) {
+        Ok(socket) => isthmus_link::serve(&*host, socket, &received, SystemTime::now).await,
+        Err(error) => Outcome::Broke(error),
+    };
+    drop(permit);
+    match outcome {
+        Outcome::Linked(domain) => {
+            metrics.joined(JoinResult::Linked);
+            tracing::info!(cluster = %domain.cluster, %from, "linked: it came with an invitation");
+        }
+        Outcome::Probed => tracing::debug!(%from, "somebody looked whether a gateway is here"),
+        Outcome::Refused(refused) => {
+            metrics.joined(result(refused.reason));
+            tracing::warn!(%from, reason = refused.reason.as_str(), %refused, "refused a cluster that wants to join");
+        }
+        Outcome::Broke(error) => {
+            metrics.joined(JoinResult::Broken);
+            tracing::debug!(%from, %error, "a cluster that wants to join has gone");
+        }
+    }
+}
+
+fn result(reason: Refusal) -> JoinResult {
+    match reason {
+        Refusal::WrongProof => JoinResult::WrongProof,
+        Refusal::Used => JoinResult::Used,
+        Refusal::Expired => JoinResult::Expired,
+        _ => JoinResult::Refused,
+    }
+}
+
+impl Inviting {
+    /// The cluster that `config` runs.
+    pub(super) fn new(config: &Config, identity: IdentityStore, table: watch::Receiver<Arc<Table>>) -> Self {
+        let identity_path = config.identity.clone();
+        Self { invites: Invites::of(&identity_path), identity_path, identity, table }
+    }
+
+    fn directory(&self) -> Directory {
+        Directory::new(&self.identity_path)
+    }
+
+    /// Waits until the gateway knows the link and trusts the cluster, so that its first dial succeeds.
+    async fn taken_up(&self, bundle: &TrustAnchors) {
+        let cluster = &bundle.domain().cluster;
+        let mut table = self.table.clone();
+        let mut changes = self.identity.subscribe();
+        let linked = async { drop(table.wait_for(|table| table.links.contains_key(cluster)).await) };
+        let trusted = async {
+            while self.identity.current().bundle(cluster) != Some(bundle) && changes.changed().await.is_ok() {}
+        };
+        let both = async { tokio::join!(linked, trusted) };
+        if timeout(TAKEN, both).await.is_err() {
+            tracing::warn!(%cluster, "the link is made, but not taken up yet: see the log for why");
+        }
+    }
+}
+
+impl Host for Inviting {
+    fn identity(&self) -> &IdentityStore {
+        &self.identity
+    }
+
+    fn bundle(&self) -> Result<TrustAnchors, Refused> {
+        let bundle = self.directory().own_bundle(self.identity.current().domain());
+        bundle.map_err(|e| Refused::new(Refusal::Failed, format_args!("the inviter's own CA cannot be read: {e}")))
+    }
+
+    fn invites(&self) -> &Invites {
+        &self.invites
+    }
+
+    fn check(&self, grant: &Grant) -> Result<(), Refused> {
+        let cluster = &grant.bundle.domain().cluster;
+        // What is linked, and not by a file of ours, is so by the configuration.
+        let linked = self.table.borrow().links.contains_key(cluster);
+        let configured = linked && !LinkFiles::of(&self.identity_path).has(cluster);
+        let change = linking::change(&self.directory(), &grant.bundle, configured, grant.replace);
+        let change = change.map_err(|why| Refused::new(Refusal::Conflict, format_args!("on that side, {why}")))?;
+        match change {
+            Change::New => {}
+            Change::Renewed => tracing::info!(%cluster, "was linked before, with the same CA"),
+            Change::Replaced => tracing::warn!(%cluster, "comes with another CA than before, as the invitation allows"),
+        }
+        Ok(())
+    }
+
+    async fn grant(&self, grant: &Grant) -> Result<(), Refused> {
+        let written = linking::link(&self.directory(), &grant.bundle, &grant.endpoints);
+        written.map_err(|failure| {
+            tracing::error!(cluster = %grant.bundle.domain().cluster, error = failure.message(), "the link cannot be made");
+            Refused::new(Refusal::Failed, "the inviter cannot write its half of the link: its log says why")
+        })?;
+        self.taken_up(&grant.bundle).await;
+        Ok(())
+    }
+}
+
+/// ● How many attempts may be made: a bucket that is full at first, and fills at a steady pace.
+#[derive(Debug)]
+struct Pace {
+    free: u32,
+    since: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { free: BURST, since: now }
+    }
+
+    /// Whether one more may be made now.
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.since).as_millis() / PACE.as_millis();
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        self.free = self.free.saturating_add(passed).min(BURST);
+        // Full at any moment counts as full just now; otherwise what has passed of the next one stays.
+        self.since = if self.free == BURST { now } else { self.since + PACE * passed };
+        let free = self.free > 0;
+        self.free = self.free.saturating_sub(1);
+        free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_slowed_down_and_ends() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let taken = (0..1000).filter(|_| pace.take(now)).count();
+        assert_eq!(taken, BURST as usize);
+        for _ in 0..10 {
+            now += PACE;
+            assert!(pace.take(now) && !pace.take(now));
+        }
+        now += PACE * 1000;
+        assert_eq!((0..1000).filter(|_| pace.take(now)).count(), BURST as usize);
+    }
+}

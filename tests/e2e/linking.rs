@@ -1,0 +1,153 @@
+//! Two running clusters that know nothing of each other, linked by two commands, and unlinked by one.
+
+use isthmus_tests::{
+    Config, End, Endpoint, Gateway, Pattern, Topology, client, endpoint, eventually, linking,
+    pair::{self, SERVICE},
+    topology::{gateway, pod},
+};
+use std::io::ErrorKind;
+
+/// Each exports a service and imports the other's; neither configuration has a link.
+fn gateways(topology: &Topology) -> (Gateway<'_>, Gateway<'_>) {
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let west_config = Config::new(west).imports(SERVICE, pair::import()).exports("shop/db", &[pod(3, 5432)]);
+    let east_config = Config::new(east).exports(SERVICE, &[pair::endpoint()]).imports("shop/db", gateway(15432));
+    (Gateway::start(west, &west_config), Gateway::start(east, &east_config))
+}
+
+#[test]
+fn two_commands_link_two_clusters_and_one_ends_it() {
+    let topology = Topology::strangers();
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let _api = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let _db = Endpoint::serve(west.pods(), west.tasks(), pod(3, 5432), endpoint::echo);
+    let (west_gateway, east_gateway) = gateways(&topology);
+
+    let token = linking::invite(east);
+    let said = linking::join(west, &token);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(
+        said.out.contains("Linked west with east") && said.out.contains("the link is up: tls, dialled"),
+        "{said:?}"
+    );
+    assert_eq!(east_gateway.link("west")["direction"], "accepted", "only west dials");
+    west_gateway.wait_imported(SERVICE, &["east"]);
+    east_gateway.wait_imported("shop/db", &["west"]);
+
+    // Both directions, through tunnels that west dialled.
+    let (mut there, mut back) = topology.block_on(async {
+        let mut there = client::connect(west.pods(), pair::import()).await.unwrap();
+        client::exchange(&mut there, &Pattern::new(1).take(1 << 20)).await.unwrap();
+        let mut back = client::connect(east.pods(), gateway(15432)).await.unwrap();
+        client::exchange(&mut back, &Pattern::new(2).take(1 << 20)).await.unwrap();
+        (there, back)
+    });
+
+    let reused = linking::join(west, &token);
+    assert_eq!(reused.code, Some(1), "{reused:?}");
+    assert!(reused.err.contains("was used before"), "{reused:?}");
+    east_gateway.wait_metric("isthmus_joins_total", &["result=\"used\""], |sum| sum >= 1.0);
+    east_gateway.wait_metric("isthmus_joins_total", &["result=\"linked\""], |sum| sum == 1.0);
+    assert!(!east_gateway.log().contains(token.trim_start_matches("isthmus1_")), "the log has the token");
+
+    // East alone unlinks: streams of both directions end, and west is not let in any more.
+    let unlinked = linking::unlink(east, "west");
+    assert_eq!(unlinked.code, Some(0), "{unlinked:?}");
+    topology.block_on(async {
+        for stream in [&mut there, &mut back] {
+            let received = client::receive(stream).await;
+            assert_eq!(received.end, End::Error(ErrorKind::ConnectionReset));
+        }
+    });
+    west_gateway.wait_imported(SERVICE, &[]);
+    east_gateway.wait_metric("isthmus_handshakes_refused_total", &["reason=\"not_linked\""], |sum| sum >= 1.0);
+    let status = east_gateway.status();
+    assert_eq!(status["links"].as_array().map(Vec::len), Some(0), "{status}");
+
+    // West still has its half: linking again replaces it.
+    let said = linking::join(west, &linking::invite(east));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("was trusted before, with the same CA"), "{said:?}");
+    west_gateway.wait_imported(SERVICE, &["east"]);
+    topology.block_on(async {
+        let mut stream = client::connect(west.pods(), pair::import()).await.unwrap();
+        client::exchange(&mut stream, b"again").await.unwrap();
+    });
+}
+
+#[test]
+fn a_link_outlives_its_processes() {
+    let topology = Topology::strangers();
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let _api = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let (mut west_gateway, mut east_gateway) = gateways(&topology);
+    let said = linking::join(west, &linking::invite(east));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    west_gateway.restart();
+    east_gateway.restart();
+    west_gateway.wait_link("east", &["up"]);
+    west_gateway.wait_imported(SERVICE, &["east"]);
+    // Unlinking needs no running gateway.
+    west_gateway.kill();
+    assert_eq!(linking::unlink(west, "east").code, Some(0));
+    west_gateway.restart();
+    let status = west_gateway.status();
+    assert_eq!(status["links"].as_array().map(Vec::len), Some(0), "{status}");
+}
+
+/// Nobody can reach west: its invitation says so, and the other way round works.
+#[test]
+fn who_cannot_be_dialled_is_told_to_let_the_other_side_invite() {
+    let topology = Topology::strangers();
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let (west_gateway, _east_gateway) = gateways(&topology);
+    let said = linking::run(west, &["invite", "--endpoint", "192.0.2.1:15008"], "");
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.out.starts_with("isthmus1_"), "{said:?}");
+    assert!(said.err.contains("not reached from here") && said.err.contains("let it invite"), "{said:?}");
+    let joined = linking::join(east, &said.out);
+    assert_eq!(joined.code, Some(1), "{joined:?}");
+    assert!(joined.err.contains("invite here and join there"), "{joined:?}");
+    assert_eq!(linking::join(west, &linking::invite(east)).code, Some(0));
+    west_gateway.wait_link("east", &["up"]);
+}
+
+#[test]
+fn mistakes_have_their_own_words() {
+    let topology = Topology::strangers();
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let (west_gateway, mut east_gateway) = gateways(&topology);
+    let token = linking::invite(east);
+    let refused = |token: &str, why: &str| {
+        let said = linking::join(west, token);
+        assert!(said.code == Some(1) && said.err.contains(why), "{token}: {said:?}");
+    };
+    refused(&token[..60], "cut off");
+    refused(&format!("{}AAAA{}", &token[..40], &token[44..]), "checksum");
+    refused("hello", "this is no invitation");
+    let own = linking::join(east, &token);
+    assert!(own.code == Some(1) && own.err.contains("east's own"), "{own:?}");
+    east_gateway.kill();
+    refused(&token, "Connection refused");
+    let down = linking::run(east, &["invite"], "");
+    assert!(down.code == Some(1) && down.err.contains("start it (isthmus run --config"), "{down:?}");
+    east_gateway.restart();
+
+    // A link of the configuration is not changed by a command.
+    let config = Config::new(west).is_dialled_by(east).imports(SERVICE, pair::import());
+    west_gateway.configure(&config);
+    eventually("west has the link of its configuration", || {
+        let status = west_gateway.status();
+        if status["links"].as_array().is_some_and(|links| links.len() == 1) { Ok(()) } else { Err(status.to_string()) }
+    });
+    refused(&token, "under `links:` of the configuration");
+    let said = linking::unlink(west, "east");
+    assert!(said.code == Some(3) && said.err.contains("remove it from `links:` there"), "{said:?}");
+    let gone = linking::unlink(east, "west");
+    assert!(gone.code == Some(1) && gone.err.contains("found no link with west"), "{gone:?}");
+
+    // None of it has used the invitation up.
+    west_gateway.configure(&Config::new(west).imports(SERVICE, pair::import()));
+    let said = linking::join(west, &token);
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
