@@ -15,6 +15,7 @@
 mod cursor;
 pub mod exchange;
 pub mod identity;
+pub mod link;
 pub mod mux;
 pub mod text;
 pub mod tls;
@@ -39,4 +40,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "names", run: text::names },
     Target { name: "open", run: mux::open },
     Target { name: "tls_record", run: tls::record },
+    Target { name: "token", run: link::token },
 ];

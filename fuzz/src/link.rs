@@ -1,0 +1,17 @@
+//! Invitations that people paste.
+
+use isthmus_link::Token;
+
+/// A token: what parses is written as it was read, but for space; a refusal is one line, and shows nothing of it.
+pub fn token(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match text.parse::<Token>() {
+        Ok(token) => {
+            let plain: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+            // A port may have had leading zeros, and an IPv6 address another form.
+            assert_eq!(token.to_string().parse::<Token>().as_ref(), Ok(&token));
+            assert!(plain.starts_with("isthmus1_"));
+        }
+        Err(refusal) => assert!(!refusal.to_string().contains(['\n', '\r', '\x1b']), "{refusal}"),
+    }
+}
