@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: text::config },
     Target { name: "exchange", run: exchange::message },
     Target { name: "exchange_stream", run: exchange::stream },
+    Target { name: "join_message", run: link::message },
     Target { name: "mux_hostile", run: mux::hostile },
     Target { name: "mux_pair", run: mux::pair },
     Target { name: "names", run: text::names },

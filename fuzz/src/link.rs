@@ -1,6 +1,13 @@
-//! Invitations that people paste.
+//! Invitations that people paste, and what those say who come with one.
 
-use isthmus_link::Token;
+use isthmus_link::{Token, wire};
+
+/// A message of the conversation that links: a refusal is one line.
+pub fn message(input: &[u8]) {
+    if let Err(refusal) = wire::check(input) {
+        assert!(!refusal.contains(['\n', '\r', '\x1b']), "{refusal}");
+    }
+}
 
 /// A token: what parses is written as it was read, but for space; a refusal is one line, and shows nothing of it.
 pub fn token(input: &[u8]) {

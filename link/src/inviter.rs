@@ -1,7 +1,7 @@
 //! The inviter's side of the conversation: who comes, with which invitation, and whether it is good.
 
 use crate::{
-    ALPN, Invite, InviteId, Invites, MOST_ENDPOINTS, Refusal, Refused, Secret,
+    ALPN, Invite, InviteId, Invites, Refusal, Refused, Secret,
     invites::Standing,
     proof::{self, Exporter, Role},
     wire::{self, Accepted, Body, Hello, Offer, Welcome},
@@ -10,7 +10,7 @@ use isthmus_certs::{IdentityStore, TrustAnchors, TrustDomain, introduce};
 use isthmus_control_api::PeerAddress;
 use rustls_pki_types::CertificateDer;
 use std::{
-    fmt, io,
+    io,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
@@ -182,21 +182,13 @@ fn examine(
     replace: bool,
     now: SystemTime,
 ) -> Result<Grant, Refused> {
-    let malformed = |e: &dyn fmt::Display| Refused::new(Refusal::Malformed, format_args!("the joiner's offer: {e}"));
-    let cluster = offer.cluster.parse().map_err(|e| malformed(&e))?;
-    let clusterset = offer.clusterset.parse().map_err(|e| malformed(&e))?;
-    let domain = TrustDomain::new(cluster, clusterset);
-    check_names(host.identity().current().domain(), &domain)?;
-    if offer.endpoints.len() > MOST_ENDPOINTS {
-        return Err(malformed(&format_args!("{} addresses, expected at most {MOST_ENDPOINTS}", offer.endpoints.len())));
-    }
-    let endpoints: Result<_, _> = offer.endpoints.iter().map(|endpoint| endpoint.parse()).collect();
-    let certificates = offer.bundle.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    let bundle = TrustAnchors::new(domain, certificates).map_err(|e| malformed(&e))?;
+    let malformed = |e: String| Refused::new(Refusal::Malformed, format_args!("the joiner's offer: {e}"));
+    check_names(host.identity().current().domain(), &offer.domain().map_err(malformed)?)?;
+    let (bundle, endpoints) = offer.content().map_err(malformed)?;
     let foreign =
         |e| Refused::new(Refusal::Identity, format_args!("the joiner's certificate is not of its own CA: {e}"));
     introduce::belongs(chain, &bundle, now).map_err(foreign)?;
-    let grant = Grant { bundle, endpoints: endpoints.map_err(|e| malformed(&e))?, replace };
+    let grant = Grant { bundle, endpoints, replace };
     host.check(&grant).map(|()| grant)
 }
 

@@ -20,7 +20,7 @@ pub mod proof;
 pub mod refusal;
 mod secret;
 pub mod token;
-mod wire;
+pub mod wire;
 
 pub use inviter::{Grant, Host, Outcome, serve};
 pub use invites::{Invite, Invites, InvitesError};

@@ -7,7 +7,11 @@
 //!          ◀─ Accepted                             ─      or Refused, in place of either answer
 //! ```
 
+use crate::{MOST_ENDPOINTS, Refusal};
+use isthmus_certs::{TrustAnchors, TrustDomain};
+use isthmus_control_api::PeerAddress;
 use prost::Message;
+use rustls_pki_types::CertificateDer;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -107,6 +111,39 @@ pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin), longest: u32) -
     let mut frame = vec![0; length as usize];
     from.read_exact(&mut frame).await?;
     decode(&frame).map(Some).ok_or_else(|| invalid("a message that makes no sense"))
+}
+
+impl Offer {
+    /// Whose it is. Cheap: no certificate is looked at.
+    pub(crate) fn domain(&self) -> Result<TrustDomain, String> {
+        let cluster = self.cluster.parse().map_err(|e| format!("{e}"))?;
+        Ok(TrustDomain::new(cluster, self.clusterset.parse().map_err(|e| format!("{e}"))?))
+    }
+
+    /// What is offered: CA certificates of its cluster, and where that can be dialled.
+    pub(crate) fn content(&self) -> Result<(TrustAnchors, Vec<PeerAddress>), String> {
+        if self.endpoints.len() > MOST_ENDPOINTS {
+            return Err(format!("found {} addresses, expected at most {MOST_ENDPOINTS}", self.endpoints.len()));
+        }
+        let endpoints: Result<_, _> = self.endpoints.iter().map(|endpoint| endpoint.parse()).collect();
+        let certificates = self.bundle.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let bundle = TrustAnchors::new(self.domain()?, certificates).map_err(|e| e.to_string())?;
+        Ok((bundle, endpoints.map_err(|e: isthmus_control_api::InvalidName| e.to_string())?))
+    }
+}
+
+/// Why a frame is no message of the conversation, or one with content that is none: all that a stranger's bytes go through.
+///
+/// # Errors
+/// What is wrong with it, in a line.
+pub fn check(frame: &[u8]) -> Result<(), String> {
+    match decode(frame) {
+        Some(Body::Offer(offer)) => {
+            offer.content().map(drop).map_err(|e| crate::Refused::new(Refusal::Malformed, e).to_string())
+        }
+        Some(_) => Ok(()),
+        None => Err("a message that makes no sense".into()),
+    }
 }
 
 /// Reads one message.
