@@ -1,9 +1,9 @@
 //! Two running clusters that know nothing of each other, linked by two commands, and unlinked by one.
 
 use isthmus_tests::{
-    Config, End, Endpoint, Gateway, Pattern, Topology, client, endpoint, eventually, linking,
+    Config, End, Endpoint, Gateway, Pattern, Topology, client, endpoint, eventually, identity, linking,
     pair::{self, SERVICE},
-    topology::{gateway, pod},
+    topology::{CLUSTERSET, gateway, pod},
 };
 use std::io::ErrorKind;
 
@@ -150,4 +150,29 @@ fn mistakes_have_their_own_words() {
     west_gateway.configure(&Config::new(west).imports(SERVICE, pair::import()));
     let said = linking::join(west, &token);
     assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+/// West has a new CA, and the link with the old one is not taken for a reason to trust the new one.
+#[test]
+fn a_new_ca_is_taken_only_if_the_inviter_wants_it() {
+    let topology = Topology::strangers();
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let _api = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let (mut west_gateway, east_gateway) = gateways(&topology);
+    assert_eq!(linking::join(west, &linking::invite(east)).code, Some(0));
+    west_gateway.wait_link("east", &["up"]);
+    west_gateway.kill();
+    let (old, new) = (west.identity_dir(), west.dir().join("new"));
+    identity::init(CLUSTERSET, "west", "24h", &new);
+    for file in ["ca.pem", "ca.key", "svid.pem", "svid.key"] {
+        std::fs::copy(new.join(file), old.join(file)).unwrap();
+    }
+    west_gateway.restart();
+    east_gateway.wait_metric("isthmus_handshakes_refused_total", &["reason=\"unknown_issuer\""], |sum| sum >= 1.0);
+    let refused = linking::join(west, &linking::invite(east));
+    assert!(refused.code == Some(1) && refused.err.contains("trusted already, with another CA"), "{refused:?}");
+    let invited = linking::run(east, &["invite", "--replace"], "");
+    let said = linking::join(west, &invited.out);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    west_gateway.wait_imported(SERVICE, &["east"]);
 }
