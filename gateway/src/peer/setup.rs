@@ -270,3 +270,6 @@ impl Running {
         end
     }
 }
+
+#[cfg(test)]
+mod tests;

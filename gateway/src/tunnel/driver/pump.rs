@@ -28,7 +28,7 @@ const READS: usize = 4;
 /// Bytes sealed before they are written, so that the peer works while we seal on.
 const SEAL: usize = 64 * 1024;
 /// Answers that wait to go out before nothing more is read from the peer: a peer that asks and never reads gets no further.
-const BACKLOG: usize = 1024 * 1024;
+pub(super) const BACKLOG: usize = 1024 * 1024;
 /// How long a drained tunnel may take to send its last bytes and hear the peer's end.
 const LINGER: Duration = Duration::from_secs(5);
 /// The same for one that is closed: nothing of worth is under way.
