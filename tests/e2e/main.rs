@@ -14,6 +14,7 @@ mod reload;
 mod reset;
 mod rotation;
 mod strangers;
+mod trust;
 mod two_clusters;
 mod wan;
 
