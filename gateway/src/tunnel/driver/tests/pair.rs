@@ -39,7 +39,7 @@ pub(crate) struct End {
 }
 
 /// How long a test may take. Generous: it ends a test that hangs, it measures nothing.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(5);
 
 impl End {
     /// Waits until the tunnel is so.
