@@ -18,6 +18,11 @@ pub struct InvalidPrefix {
 }
 
 impl Prefix {
+    /// The network of `address` whose first `length` bits count; more bits than it has are all of them.
+    pub fn new(address: IpAddr, length: u8) -> Self {
+        Self { address, length: length.min(if address.is_ipv4() { 32 } else { 128 }) }
+    }
+
     /// How many bits of the address count.
     pub fn length(&self) -> u8 {
         self.length
