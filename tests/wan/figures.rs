@@ -57,7 +57,9 @@ fn small_packets(topology: &Topology) {
         let _ = client.send_to(&[0; 72], to);
     }
     let (took, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    println!("{:.0} small packets a second, {:.0}% of a core", (packets() - before) as f64 / took, cpu / took * 100.0);
+    let packets = (packets() - before) as f64;
+    let (rate, share, each) = (packets / took, cpu / took * 100.0, cpu / packets * 1e6);
+    println!("{rate:.0} small packets a second, {share:.0}% of a core, {each:.1} us of CPU each");
 }
 
 /// One TCP connection from west's edge to east's, as fast as it goes.
@@ -77,13 +79,16 @@ fn bulk(topology: &Topology, spec: &str) {
     let counters = || topology.emulator().counters("west", "east").unwrap();
     let (before, cpu, begun) = (counters(), cpu_seconds(), Instant::now());
     send(&mut west.edge().connect(east.tunnel_address()).unwrap());
-    let cpu = (cpu_seconds() - cpu) / begun.elapsed().as_secs_f64() * 100.0;
+    let cpu = cpu_seconds() - cpu;
+    let share = cpu / begun.elapsed().as_secs_f64() * 100.0;
     let (rate, after) = (reading.join().unwrap() * 8.0 / 1e9, counters());
     let (packets, late) = (after.packets - before.packets, after.late - before.late);
     let late = late / u32::try_from(packets).unwrap().max(1);
+    let each = cpu / packets as f64 * 1e6;
     println!(
-        "{spec}: one TCP connection {rate:.2} Gbit/s, {cpu:.0}% of a core, departures late by {late:?} on average"
+        "{spec}: one TCP connection {rate:.2} Gbit/s, {share:.0}% of a core, {each:.1} us of CPU a packet of data"
     );
+    println!("  departures late by {late:?} on average");
 }
 
 fn send(stream: &mut TcpStream) {
