@@ -13,7 +13,10 @@ use std::{
 };
 
 /// How long nothing may come before no more is waited for.
-pub(crate) const SILENCE: Duration = Duration::from_millis(500);
+pub(crate) const SILENCE: Duration = Duration::from_secs(2);
+
+/// Room for more pings than any test sends, so that a busy machine loses none of them in a socket.
+const BUFFER: usize = 16 << 20;
 
 /// Answers everything in east, until it is told to end.
 pub(crate) struct Echo {
@@ -34,7 +37,7 @@ impl Echo {
         let server = bind(east.edge(), address);
         let client = bind(west.edge(), SocketAddr::new(west.tunnel_address().ip(), 0));
         client.set_read_timeout(Some(SILENCE)).unwrap();
-        server.set_read_timeout(Some(SILENCE / 10)).unwrap();
+        server.set_read_timeout(Some(SILENCE / 20)).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = Some(std::thread::spawn(move || answer(&server, &stopped)));
@@ -108,5 +111,7 @@ fn answer(server: &UdpSocket, stop: &AtomicBool) -> u64 {
 }
 
 fn bind(netns: &Netns, address: SocketAddr) -> UdpSocket {
-    netns.run(move || UdpSocket::bind(address)).unwrap()
+    let socket = netns.run(move || UdpSocket::bind(address)).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).unwrap();
+    socket
 }
