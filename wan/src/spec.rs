@@ -141,12 +141,14 @@ fn invalid(word: &str, expected: &str) -> InvalidSpec {
 impl fmt::Display for Impairments {
     /// As [`Impairments::from_str`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.round_trip())?;
+        // Debug of a duration would have µs, which is not what anybody types.
+        let milliseconds = |time: Duration| format!("{}ms", time.as_nanos() as f64 / 1e6);
+        f.write_str(&milliseconds(self.round_trip()))?;
         let percent = |share: f64| format!("{}%", (share * 1e8).round() / 1e6);
         let words = [
             (self.loss > 0.0).then(|| percent(self.loss)),
             self.rate.map(|rate| format!("{}kbit", rate as f64 / 1e3)),
-            (!self.jitter.is_zero()).then(|| format!("jitter={:?}", self.jitter)),
+            (!self.jitter.is_zero()).then(|| format!("jitter={}", milliseconds(self.jitter))),
             self.unordered.then(|| "unordered".to_owned()),
             (self.reorder > 0.0).then(|| format!("reorder={}", percent(self.reorder))),
             self.queue.map(|bytes| format!("queue={bytes}")),
@@ -206,6 +208,13 @@ mod tests {
         ] {
             let error = text.parse::<Impairments>().unwrap_err();
             assert!(error.found == word && error.expected.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_are_printed_in_milliseconds() {
+        for text in ["0ms", "0.5ms,jitter=0.25ms", "50ms,1%", "2000ms"] {
+            assert_eq!(text.parse::<Impairments>().unwrap().to_string(), text);
         }
     }
 
