@@ -6,6 +6,7 @@ mod bulk;
 mod drain;
 mod endpoints;
 mod envoys;
+mod far;
 mod garbage;
 mod half_close;
 mod many_streams;
