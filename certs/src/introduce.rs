@@ -8,7 +8,7 @@
 
 use crate::{
     HandshakeRefusal, Identity, IdentityStore, RefusedHandshake, TrustAnchors, TrustDomain, svid, tls,
-    verify::{PeerVerifier, because, check_against, no_certificate, no_tls12},
+    verify::{because, check_against, no_certificate, signatures},
     x509::{BadCertificate, Facts},
 };
 use aws_lc_rs::digest;
@@ -152,27 +152,7 @@ impl ServerCertVerifier for Pinned {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        PeerVerifier::verify_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PeerVerifier::schemes()
-    }
+    signatures!();
 }
 
 /// Takes any certificate that has the form of a gateway's SVID, and whose key the peer has.
@@ -195,27 +175,7 @@ impl ClientCertVerifier for Stranger {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        PeerVerifier::verify_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PeerVerifier::schemes()
-    }
+    signatures!();
 }
 
 /// Shows one chain.

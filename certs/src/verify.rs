@@ -211,25 +211,37 @@ impl PeerVerifier {
         check(&self.identity.current(), &self.expected, &chain, now)?;
         Ok(())
     }
-
-    pub(crate) fn verify_signature(
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &tls::provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signed, algorithms)
-    }
-
-    pub(crate) fn schemes() -> Vec<SignatureScheme> {
-        tls::provider().signature_verification_algorithms.supported_schemes()
-    }
 }
 
-/// TLS 1.2 is not configured on either side, so rustls asks for none of its signatures.
-pub(crate) fn no_tls12() -> Error {
-    RefusedHandshake::new(HandshakeRefusal::TlsVersion, "TLS 1.2", "TLS 1.3").into()
+/// The methods that both of rustls' traits want alike: TLS 1.3 signatures, as the provider checks them.
+macro_rules! signatures {
+    () => {
+        /// TLS 1.2 is not configured on either side, so rustls asks for none of its signatures.
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(RefusedHandshake::new(HandshakeRefusal::TlsVersion, "TLS 1.2", "TLS 1.3").into())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &tls::provider().signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            tls::provider().signature_verification_algorithms.supported_schemes()
+        }
+    };
 }
+pub(crate) use signatures;
 
 impl ServerCertVerifier for PeerVerifier {
     /// The server's DNS name does not count: its identity is its SPIFFE id.
@@ -244,27 +256,7 @@ impl ServerCertVerifier for PeerVerifier {
         self.verify(end_entity, intermediates, now).map(|()| ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Self::verify_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Self::schemes()
-    }
+    signatures!();
 }
 
 impl ClientCertVerifier for PeerVerifier {
@@ -282,25 +274,5 @@ impl ClientCertVerifier for PeerVerifier {
         self.verify(end_entity, intermediates, now).map(|()| ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Self::verify_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Self::schemes()
-    }
+    signatures!();
 }

@@ -269,3 +269,6 @@ impl Core {
 fn knows(table: &Table, service: &ServicePort) -> bool {
     table.exports.contains_key(service) || table.imports.values().any(|import| import.service == *service)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -6,6 +6,8 @@
 //!  10.0.0.2          198.51.100.2     to any pod    203.0.113.2      └──── nginx
 //! ```
 //!
+//! With `--wan`, the router is an emulator instead ([`isthmus_wan`]).
+//!
 //! [`scenario`] is what happens, [`breaking`] the second half of it; [`stage`] is where, in namespaces or on loopback addresses; [`clusters`], [`nginx`], [`wrk`] and
 //! [`prober`] are who; [`samples`] and [`report`] are what it comes to. Whatever is started is in the [`process::Crew`], and every
 //! file in the [`scratch::Scratch`], so that ending both leaves nothing behind, at whatever point that happens.
@@ -32,6 +34,7 @@ mod wrk;
 use super::Failure;
 use crate::output::Output;
 use error::{Doing, Error};
+use isthmus_wan::{Impairments, Wan};
 use narrator::Narrator;
 use paint::Paint;
 use preflight::Tools;
@@ -39,7 +42,7 @@ use process::Crew;
 use report::Report;
 use scenario::Scenario;
 use scratch::Scratch;
-use std::io::stdout;
+use std::{io::stdout, sync::Arc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const TITLE: &str = "Two clusters with the same pod addresses, no route between them, and one service for both.";
@@ -56,6 +59,11 @@ pub(crate) struct Args {
     #[arg(long)]
     loopback: bool,
 
+    /// Put an emulated WAN between the clusters, as 50ms,1% (a round trip, loss); more words: 100mbit, jitter=5ms, reorder=1%,
+    /// mtu=1400, noudp
+    #[arg(long, value_name = "SPEC", conflicts_with = "loopback")]
+    wan: Option<Impairments>,
+
     #[command(flatten)]
     output: Output,
 }
@@ -63,7 +71,7 @@ pub(crate) struct Args {
 /// Runs it: the story goes to stderr, the result to stdout.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     preflight::check_root(args.loopback)?;
-    let tools = Tools::find(args.loopback)?;
+    let tools = Tools::find(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = runtime.block_on(play_and_clean(args, &tools))?;
     report.paint = Paint::of(&stdout());
@@ -81,13 +89,13 @@ async fn play_and_clean(args: &Args, tools: &Tools) -> Result<Report, Failure> {
         tell.step("sweep", format_args!("removed the files of {orphans} killed run(s)"));
     }
     let scratch = Scratch::new()?;
-    let mut crew = Crew::default();
-    let scenario = Scenario { args, tools, crew: &mut crew, scratch: scratch.path(), tell: &tell };
+    let (mut crew, mut wan) = (Crew::default(), None);
+    let scenario = Scenario { args, tools, crew: &mut crew, wan: &mut wan, scratch: scratch.path(), tell: &tell };
     let outcome = tokio::select! {
         interrupt = interrupts.next() => Err(interrupt),
         outcome = scenario.play() => outcome,
     };
-    let cleaned = clean(crew, scratch, &tell).await;
+    let cleaned = clean(crew, wan, scratch, &tell).await;
     match outcome {
         Ok(report) => cleaned.map(|()| report).map_err(Failure::from),
         Err(ref error @ Error::Interrupted { number, .. }) => Err(Failure::interrupted(error.to_string(), number)),
@@ -95,10 +103,11 @@ async fn play_and_clean(args: &Args, tools: &Tools) -> Result<Report, Failure> {
     }
 }
 
-async fn clean(mut crew: Crew, scratch: Scratch, tell: &Narrator) -> Result<(), Error> {
+async fn clean(mut crew: Crew, wan: Option<Arc<Wan>>, scratch: Scratch, tell: &Narrator) -> Result<(), Error> {
     for name in crew.stop().await {
         tell.step("clean", format_args!("{name} did not end on SIGTERM and was killed"));
     }
+    drop(wan);
     scratch.remove()?;
     tell.step("clean", "no process, namespace, address or file is left\n");
     Ok(())

@@ -83,6 +83,42 @@ fn without_root_it_says_what_to_do() {
 }
 
 #[test]
+fn a_whole_run_over_an_emulated_wan_is_no_faster_than_light() {
+    let mut run = Run::start(&["--wan", "20ms,0.5%", "--seconds", "1", "--output", "json"]);
+    let traces = run.reach("gateways");
+    let report = assert_whole(&mut run, "namespaces");
+    traces.assert_none("a whole run over an emulated WAN");
+    run.assert_no_files("a whole run over an emulated WAN");
+    assert_eq!(report["wan"], "20ms,0.5%");
+    for measurement in report["throughput"].as_array().into_iter().flatten() {
+        assert!(measurement["p50_us"].as_u64() >= Some(20_000), "{measurement}");
+    }
+}
+
+#[test]
+fn interrupted_over_an_emulated_wan_it_leaves_nothing() {
+    for point in ["emulated", "gateways", "cut for"] {
+        let mut run = Run::start(&["--wan", "20ms", "--seconds", "1"]);
+        let traces = run.reach(point);
+        run.signal(Signal::INT);
+        let ended = run.wait();
+        assert_eq!(ended.code, Some(130), "at {point:?}: {}", ended.stderr);
+        traces.assert_none(&format!("at {point:?}"));
+        run.assert_no_files(&format!("at {point:?}"));
+    }
+}
+
+#[test]
+fn an_emulated_wan_needs_namespaces_and_words_that_it_knows() {
+    let mut run = Run::start(&["--wan", "50ms", "--loopback"]);
+    let ended = run.wait();
+    assert!(ended.code == Some(2) && ended.stderr.contains("cannot be used with '--loopback'"), "{}", ended.stderr);
+    let mut run = Run::start(&["--wan", "50"]);
+    let ended = run.wait();
+    assert!(ended.code == Some(2) && ended.stderr.contains("found \"50\", expected 50ms"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_whole_run_in_namespaces_is_one_json_object() {
     let mut run = Run::start(&["--seconds", "1", "--output", "json"]);
     let traces = run.reach("gateways");
@@ -100,7 +136,7 @@ fn a_whole_run_on_loopback_is_one_json_object() {
     run.assert_no_files("a whole run");
 }
 
-fn assert_whole(run: &mut Run, mode: &str) {
+fn assert_whole(run: &mut Run, mode: &str) -> Value {
     let ended = run.wait();
     let report: Value =
         serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {:?}\n{}", ended.stdout, ended.stderr));
@@ -113,4 +149,5 @@ fn assert_whole(run: &mut Run, mode: &str) {
     assert_eq!(report["endpoint_killed"]["answered"].as_object().map(serde_json::Map::len), Some(2), "{report:#}");
     assert!(report["link_cut"]["recovery_ms"].as_f64() > Some(0.0), "{report:#}");
     assert!(report["link_cut"]["failed"].as_u64() > Some(0), "a cut that nobody notices is none: {report:#}");
+    report
 }

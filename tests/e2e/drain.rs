@@ -20,11 +20,7 @@ const CLIENTS: usize = 16;
 
 fn the_egress_finishes_what_is_under_way(transport: Transport) {
     let topology = Topology::west_and_east();
-    let east = topology.cluster("east");
-    let _source =
-        Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| endpoint::source(stream, 2, LENGTH));
-    let mut pair = Pair::start(&topology, transport, &[pair::endpoint()]);
-    let streams = topology.block_on(begun(&pair));
+    let (_source, mut pair, streams) = under_way(&topology, transport);
     pair.west.terminate();
     wait_not_ready(&pair.west);
     eventually("the listener is closed", || match pair.west.cluster().pods().connect(pair::import()) {
@@ -39,11 +35,7 @@ fn the_egress_finishes_what_is_under_way(transport: Transport) {
 
 fn the_ingress_finishes_what_is_under_way(transport: Transport) {
     let topology = Topology::west_and_east();
-    let east = topology.cluster("east");
-    let _source =
-        Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| endpoint::source(stream, 2, LENGTH));
-    let mut pair = Pair::start(&topology, transport, &[pair::endpoint()]);
-    let streams = topology.block_on(begun(&pair));
+    let (_source, mut pair, streams) = under_way(&topology, transport);
     pair.east.terminate();
     wait_not_ready(&pair.east);
     assert!(pair.east.runs(), "streams are under way");
@@ -77,13 +69,7 @@ fn no_request_fails_while_the_egress_drains(transport: Transport) {
 #[test]
 fn the_second_signal_ends_at_once() {
     let topology = Topology::west_and_east();
-    let east = topology.cluster("east");
-    let _hang = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::hang);
-    let west_config = pair::west_config(&topology, Transport::Tls).with("drain: 1h");
-    let mut pair =
-        Pair::start_with(&topology, &west_config, &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
-    let mut stream = topology.block_on(pair.connect()).unwrap();
-    pair.west.wait_metric("isthmus_streams_active", &[], |active| active == 1.0);
+    let (_hang, mut pair, mut stream) = hanging(&topology, "drain: 1h");
     pair.west.terminate();
     wait_not_ready(&pair.west);
     assert!(pair.west.runs(), "a stream is under way, and there is an hour for it");
@@ -95,13 +81,7 @@ fn the_second_signal_ends_at_once() {
 #[test]
 fn the_deadline_ends_streams_that_do_not() {
     let topology = Topology::west_and_east();
-    let east = topology.cluster("east");
-    let _hang = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::hang);
-    let west_config = pair::west_config(&topology, Transport::Tls).with("drain: 1s");
-    let mut pair =
-        Pair::start_with(&topology, &west_config, &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
-    let mut stream = topology.block_on(pair.connect()).unwrap();
-    pair.west.wait_metric("isthmus_streams_active", &[], |active| active == 1.0);
+    let (_hang, mut pair, mut stream) = hanging(&topology, "drain: 1s");
     pair.west.terminate();
     pair.west.wait_end();
     let end = topology.block_on(client::receive(&mut stream)).end;
@@ -124,6 +104,30 @@ fn keep_alive_clients_are_served_to_the_deadline() {
     }
     drop(stream);
     assert!(pair.west.wait_end().success(), "the last stream has ended, and the deadline need not come");
+}
+
+/// A pair with an endpoint that sends much, and clients that have begun to read it.
+fn under_way(topology: &Topology, transport: Transport) -> (Endpoint, Pair<'_>, Vec<TcpStream>) {
+    let east = topology.cluster("east");
+    let source =
+        Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| endpoint::source(stream, 2, LENGTH));
+    let pair = Pair::start(topology, transport, &[pair::endpoint()]);
+    let streams = topology.block_on(begun(&pair));
+    (source, pair, streams)
+}
+
+/// A pair with a stream that does not end by itself; `drain`: west's line on how long it may take then.
+fn hanging<'t>(topology: &'t Topology, drain: &str) -> (Endpoint, Pair<'t>, TcpStream) {
+    let east = topology.cluster("east");
+    let hang = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::hang);
+    let (west_config, east_config) = (
+        pair::west_config(topology, Transport::Tls).with(drain),
+        pair::east_config(topology, Transport::Tls, &[pair::endpoint()]),
+    );
+    let pair = Pair::start_with(topology, &west_config, &east_config);
+    let stream = topology.block_on(pair.connect()).unwrap();
+    pair.west.wait_metric("isthmus_streams_active", &[], |active| active == 1.0);
+    (hang, pair, stream)
 }
 
 /// As many clients as are enough, each with the first byte of its answer.

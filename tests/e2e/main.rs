@@ -6,6 +6,7 @@ mod bulk;
 mod drain;
 mod endpoints;
 mod envoys;
+mod far;
 mod garbage;
 mod half_close;
 mod linking;
@@ -15,6 +16,7 @@ mod reload;
 mod reset;
 mod rotation;
 mod strangers;
+mod trust;
 mod two_clusters;
 mod wan;
 

@@ -6,9 +6,10 @@
 //!                                 └ routes neither ┘
 //! ```
 //!
-//! Start at [`Topology`], which makes the namespaces, and [`Gateway`], which runs `isthmus run` in one. [`Endpoint`] and [`Nginx`]
-//! serve, [`client`] and [`load`] use. Everything is removed when its owner is dropped, also while a test panics. Waiting is
-//! [`eventually`]: a condition with a bound. Without root or a program these tests fail; they never skip.
+//! Start at [`Topology`], which makes the namespaces, with an emulated WAN between them where a test asks for one, and [`Gateway`],
+//! which runs `isthmus run` in one. [`Endpoint`] and [`Nginx`] serve, [`client`] and [`load`] use. Everything is removed when its
+//! owner is dropped, also while a test panics. Waiting is [`eventually`]: a condition with a bound. Without root or a program these
+//! tests fail; they never skip.
 
 pub mod admin;
 pub mod client;

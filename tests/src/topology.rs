@@ -1,59 +1,77 @@
 //! Clusters in network namespaces, and the WAN between them.
 
+mod cluster;
+
+pub use cluster::{Cluster, GATEWAY, gateway, pod};
+
 use crate::{identity, netns::Netns};
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use isthmus_wan::{Impairments, Wan};
+use std::path::Path;
 use tokio::runtime::{Handle, Runtime};
 
 /// The clusterset of every topology.
 pub const CLUSTERSET: &str = "e2e";
 
-/// The gateway's address on the pods' side: the same in every cluster, as all have the same pod CIDR.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-
 /// The networks between the WAN and each cluster's gateway (RFC 5737): the WAN has .1, the gateway .2.
 const WAN_NETWORKS: [[u8; 3]; 3] = [[192, 0, 2], [198, 51, 100], [203, 0, 113]];
+
+/// Drops what a router's namespace would forward.
+const CUT: &str = "add table ip cut; add chain ip cut passing { type filter hook forward priority 0; policy drop; }";
 
 /// Up to three clusters, all with the pod CIDR 10.0.0.0/24, joined by a WAN that has no route to it.
 #[derive(Debug)]
 pub struct Topology {
     clusters: Vec<Cluster>,
-    wan: Netns,
+    between: Between,
     runtime: Option<Runtime>,
     dir: tempfile::TempDir,
 }
 
-/// One cluster: a namespace for its pods, one for its gateway, a directory for its files.
+/// What joins the clusters.
 #[derive(Debug)]
-pub struct Cluster {
-    name: String,
-    pods: Arc<Netns>,
-    edge: Netns,
-    address: Ipv4Addr,
-    dir: PathBuf,
-    tasks: Handle,
+enum Between {
+    /// A namespace that routes: as fast as the kernel, and without faults but for what nftables does in it.
+    Router(Netns),
+    /// The emulator.
+    Emulator(Wan),
 }
 
 impl Topology {
-    /// Makes the namespaces, the links between them, and each cluster's identity, with every cluster trusting all others.
+    /// Makes the namespaces, and a namespace that routes between them.
     ///
     /// # Panics
     /// Without root, `ip` or the binary.
     pub fn new(names: &[&str]) -> Self {
+        let wan = Netns::new("wan");
+        wan.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap_or_else(|e| panic!("ip_forward: {e}"));
+        Self::build(names, |clusters| {
+            clusters.iter().for_each(|cluster| cluster.plug_into(&wan));
+            Between::Router(wan)
+        })
+    }
+
+    /// The same with an emulated WAN between them, each direction as bad as `each_way`, by the dice of `seed`.
+    ///
+    /// # Panics
+    /// As [`Topology::new`], and without /dev/net/tun.
+    pub fn over(names: &[&str], each_way: Impairments, seed: u64) -> Self {
+        Self::build(names, |clusters| {
+            let attachments = clusters.iter().map(Cluster::attach).collect();
+            let wan = Wan::start(attachments, each_way, seed);
+            Between::Emulator(wan.unwrap_or_else(|e| panic!("the emulated WAN: {e}")))
+        })
+    }
+
+    fn build(names: &[&str], join: impl FnOnce(&[Cluster]) -> Between) -> Self {
         let dir = tempfile::Builder::new().prefix("isthmus-e2e-").tempdir();
         let dir = dir.unwrap_or_else(|e| panic!("a temporary directory: {e}"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap_or_else(|e| panic!("a runtime: {e}"));
-        let wan = Netns::new("wan");
-        wan.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap_or_else(|e| panic!("ip_forward: {e}"));
-        let join =
-            |(name, network): (&&str, &[u8; 3])| Cluster::join(name, *network, &wan, dir.path(), runtime.handle());
-        let clusters: Vec<_> = names.iter().zip(&WAN_NETWORKS).map(join).collect();
+        let make = |(name, network): (&&str, &[u8; 3])| Cluster::make(name, *network, dir.path(), runtime.handle());
+        let clusters: Vec<_> = names.iter().zip(&WAN_NETWORKS).map(make).collect();
         assert_eq!(clusters.len(), names.len(), "the WAN has room for {} clusters", WAN_NETWORKS.len());
-        Self { clusters, wan, runtime: Some(runtime), dir }
+        let between = join(&clusters);
+        Self { clusters, between, runtime: Some(runtime), dir }
     }
 
     /// Two clusters, west and east, each with an identity that the other trusts.
@@ -73,8 +91,19 @@ impl Topology {
     pub fn strangers() -> Self {
         let topology = Self::new(&["west", "east"]);
         for cluster in &topology.clusters {
-            identity::init(CLUSTERSET, &cluster.name, "24h", &cluster.identity_dir());
+            identity::init(CLUSTERSET, cluster.name(), "24h", &cluster.identity_dir());
         }
+        topology
+    }
+
+    /// The same over an emulated WAN, as `--wan` of the demonstration has it: `80ms,1%`.
+    ///
+    /// # Panics
+    /// As [`Topology::over`], and for a text that says no impairments.
+    pub fn west_and_east_over(wan: &str) -> Self {
+        let each_way = wan.parse().unwrap_or_else(|e| panic!("{e}"));
+        let topology = Self::over(&["west", "east"], each_way, 1);
+        topology.make_identities();
         topology
     }
 
@@ -92,11 +121,11 @@ impl Topology {
     /// If the command fails.
     pub fn make_identities_that_live(&self, ttl: &str) {
         for cluster in &self.clusters {
-            identity::init(CLUSTERSET, &cluster.name, ttl, &cluster.identity_dir());
+            identity::init(CLUSTERSET, cluster.name(), ttl, &cluster.identity_dir());
         }
         for cluster in &self.clusters {
-            for peer in self.clusters.iter().filter(|peer| peer.name != cluster.name) {
-                identity::trust(&cluster.identity_dir(), &peer.name, &peer.identity_dir().join("ca.pem"));
+            for peer in self.clusters.iter().filter(|peer| peer.name() != cluster.name()) {
+                identity::trust(&cluster.identity_dir(), peer.name(), &peer.identity_dir().join("ca.pem"));
             }
         }
     }
@@ -106,13 +135,30 @@ impl Topology {
     /// # Panics
     /// If there is none.
     pub fn cluster(&self, name: &str) -> &Cluster {
-        let found = self.clusters.iter().find(|cluster| cluster.name == name);
+        let found = self.clusters.iter().find(|cluster| cluster.name() == name);
         found.unwrap_or_else(|| panic!("there is no cluster {name}"))
     }
 
     /// The namespace between the clusters.
+    ///
+    /// # Panics
+    /// If the WAN is emulated.
     pub fn wan(&self) -> &Netns {
-        &self.wan
+        match &self.between {
+            Between::Router(wan) => wan,
+            Between::Emulator(_) => panic!("an emulated WAN is no namespace"),
+        }
+    }
+
+    /// The emulated WAN, which can be made better and worse.
+    ///
+    /// # Panics
+    /// If it is a namespace.
+    pub fn emulator(&self) -> &Wan {
+        match &self.between {
+            Between::Emulator(wan) => wan,
+            Between::Router(_) => panic!("this WAN is a namespace, not emulated"),
+        }
     }
 
     /// A directory that is removed in the end.
@@ -123,20 +169,23 @@ impl Topology {
     /// Drops every packet that would cross the WAN, in both directions, silently: no socket learns of it.
     ///
     /// # Panics
-    /// If `nft` fails.
+    /// If `nft` or the emulator fails.
     pub fn cut_wan(&self) {
-        self.wan.exec(
-            "nft",
-            &["add table ip cut; add chain ip cut passing { type filter hook forward priority 0; policy drop; }"],
-        );
+        match &self.between {
+            Between::Router(wan) => drop(wan.exec("nft", &[CUT])),
+            Between::Emulator(wan) => wan.cut().unwrap_or_else(|e| panic!("{e}")),
+        }
     }
 
     /// Ends the cut.
     ///
     /// # Panics
-    /// If `nft` fails, or there was no cut.
+    /// If `nft` or the emulator fails, or there was no cut.
     pub fn restore_wan(&self) {
-        self.wan.exec("nft", &["delete table ip cut"]);
+        match &self.between {
+            Between::Router(wan) => drop(wan.exec("nft", &["delete table ip cut"])),
+            Between::Emulator(wan) => wan.restore().unwrap_or_else(|e| panic!("{e}")),
+        }
     }
 
     /// Runs a test's asynchronous part to its end.
@@ -166,80 +215,4 @@ impl Drop for Topology {
             runtime.shutdown_background();
         }
     }
-}
-
-impl Cluster {
-    fn join(name: &str, network: [u8; 3], wan: &Netns, dir: &Path, tasks: &Handle) -> Self {
-        let edge = Netns::new(&format!("{name}-edge"));
-        let pods = Netns::new(&format!("{name}-pods"));
-        let [a, b, c] = network;
-        wan.ip(&format!("link add {name} type veth peer name wan netns {}", edge.path().display()));
-        wan.ip(&format!("address add {a}.{b}.{c}.1/24 dev {name}"));
-        wan.ip(&format!("link set {name} up"));
-        edge.ip(&format!("address add {a}.{b}.{c}.2/24 dev wan"));
-        edge.ip("link set wan up");
-        edge.ip(&format!("route add default via {a}.{b}.{c}.1"));
-        edge.ip(&format!("link add pods type veth peer name eth0 netns {}", pods.path().display()));
-        edge.ip(&format!("address add {GATEWAY}/24 dev pods"));
-        edge.ip("link set pods up");
-        for host in 2..=9 {
-            pods.ip(&format!("address add 10.0.0.{host}/24 dev eth0"));
-        }
-        pods.ip("link set eth0 up");
-        let dir = dir.join(name);
-        std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        Self {
-            name: name.to_owned(),
-            pods: Arc::new(pods),
-            edge,
-            address: Ipv4Addr::new(a, b, c, 2),
-            dir,
-            tasks: tasks.clone(),
-        }
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Where its clients and endpoints are: 10.0.0.2 to 10.0.0.9.
-    pub fn pods(&self) -> &Arc<Netns> {
-        &self.pods
-    }
-
-    /// Where its gateway is.
-    pub fn edge(&self) -> &Netns {
-        &self.edge
-    }
-
-    /// Its gateway's tunnel address on the WAN.
-    pub fn tunnel_address(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.address), 15008)
-    }
-
-    /// Its files.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Its gateway's identity.
-    pub fn identity_dir(&self) -> PathBuf {
-        self.dir.join("identity")
-    }
-
-    /// Where its endpoints' tasks run.
-    pub fn tasks(&self) -> &Handle {
-        &self.tasks
-    }
-}
-
-/// An address on the pods' network, alike in every cluster.
-pub fn pod(host: u8, port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), port)
-}
-
-/// An address of the gateway on the pods' network.
-pub fn gateway(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(GATEWAY), port)
 }

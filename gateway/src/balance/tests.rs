@@ -169,6 +169,42 @@ fn an_update_keeps_the_state_of_those_that_stay() {
     assert!(balancer.snapshot(now).iter().all(|status| status.in_flight == 0));
 }
 
+/// A service that is gone and back has another balancer, in which the streams of the first one mean nothing.
+#[test]
+fn streams_that_outlive_their_balancer_do_not_touch_the_next() {
+    let (now, list) = (Instant::now(), endpoints([1]));
+    let mut first = Balancer::new(&list);
+    let late = [(); 3].map(|()| first.pick(now, 1, &none()).unwrap());
+    drop(first);
+    let mut second = Balancer::new(&list);
+    let pick = second.pick(now, 1, &none()).unwrap();
+    let before = second.snapshot(now);
+    let [failed, released, connected] = late;
+    second.connected(&connected, Duration::from_secs(9), now);
+    second.failed(failed, now);
+    second.released(released);
+    second.released(connected);
+    assert_eq!(second.snapshot(now), before);
+    assert_eq!(before[0].in_flight, 1);
+    second.released(pick);
+}
+
+/// The same for an address that leaves a list and comes back to it.
+#[test]
+fn streams_of_an_endpoint_that_left_do_not_touch_the_one_that_comes_at_its_address() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1])));
+    let late = [(); 2].map(|()| balancer.pick(now, 1, &none()).unwrap());
+    balancer.update(&endpoints([2]));
+    balancer.update(&endpoints([1]));
+    let pick = balancer.pick(now, 1, &none()).unwrap();
+    let before = balancer.snapshot(now);
+    let [failed, released] = late;
+    balancer.failed(failed, now);
+    balancer.released(released);
+    assert_eq!(balancer.snapshot(now), before);
+    balancer.released(pick);
+}
+
 /// What a caller can do, as numbers that the test turns into calls.
 #[derive(Debug, Clone)]
 enum Step {

@@ -290,3 +290,6 @@ impl Running {
         end
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,6 @@ impl Ends {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -288,7 +288,13 @@ async fn open(
             return Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into());
         }
     }
-    poll_fn(|cx| poll_rest(cx, &mut *stream, socket, early, &mut sent)).await?;
+    let rest = poll_fn(|cx| poll_rest(cx, &mut *stream, socket, early, &mut sent));
+    tokio::select! {
+        biased;
+        sent = rest => sent?,
+        // Nobody reads what would tell of the reset.
+        () = socket.failed() => return Err(OpenFailed::Client),
+    }
     Ok(stream)
 }
 
@@ -309,8 +315,12 @@ fn poll_rest(
                 Poll::Ready(Ok(n)) if n > 0 => early.received += n as u64,
                 Poll::Ready(Err(StreamError::Socket(_))) => return Poll::Ready(Err(OpenFailed::Client)),
                 Poll::Ready(Err(_)) => break,
-                // An end is still there for the copy.
-                Poll::Ready(Ok(_)) | Poll::Pending => return Poll::Pending,
+                // An end is still there for the copy, and the client need not wait for that.
+                Poll::Ready(Ok(_)) => {
+                    socket.finish();
+                    return Poll::Pending;
+                }
+                Poll::Pending => return Poll::Pending,
             },
         }
     }
@@ -349,3 +359,6 @@ fn poll_open(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,3 +83,6 @@ async fn serve_exchange(
     stream.accept();
     copy::copy(&mut *stream, &Rc::new(socket), false, &mut ()).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,3 +95,6 @@ impl Way {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 mod pump;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use pump::Driver;
 use stream::{MuxStream, StreamState};

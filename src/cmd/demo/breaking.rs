@@ -4,7 +4,7 @@ use super::{
     error::{Doing, Error},
     narrator::Narrator,
     preflight::Tools,
-    prober::{KEPT, KEPT_RATE, Prober, SINGLE_RATE},
+    prober::{KEPT, KEPT_RATE, Prober, SINGLE_RATE, TIMEOUT},
     process::Crew,
     report::{LinkCut, grouped, milliseconds as readable},
     samples::{Outcome, Span, milliseconds},
@@ -88,7 +88,8 @@ impl Breaking<'_> {
 
     fn load(&self) -> Result<Prober, Error> {
         let stage = &self.running.stage;
-        Prober::start(&stage.client, stage.layout.service, &self.running.names).doing("start the prober")
+        let names = &self.running.names;
+        Prober::start(&stage.client, stage.layout.service, names, TIMEOUT + stage.slack()).doing("start the prober")
     }
 
     async fn count(&mut self, prober: Prober, broken: Span) -> Result<Outcome, Error> {

@@ -72,6 +72,9 @@ pub(super) enum Error {
         /// What `ip route get` said.
         route: String,
     },
+    /// The emulated WAN failed.
+    #[error(transparent)]
+    Wan(#[from] isthmus_wan::Error),
     /// wrk printed something else than our script's line.
     #[error("wrk printed no result: {found:?}")]
     Wrk {

@@ -33,6 +33,8 @@ pub(super) struct Layout {
     pub(super) endpoints: [SocketAddr; 2],
     /// Where west's gateway dials east's.
     pub(super) dialled: SocketAddr,
+    /// Where an nginx of east's is open to the WAN, if one is.
+    pub(super) open: SocketAddr,
     /// West's gateway.
     pub(super) west: Gateway,
     /// East's gateway.
@@ -55,7 +57,14 @@ impl Layout {
         let gateway = |address: Ipv4Addr| Gateway { tunnel: (address, TUNNEL).into(), admin };
         let east = gateway(WAN_EAST[1]);
         let endpoints = [(POD_A, NGINX).into(), (POD_B, NGINX).into()];
-        Self { service: (GATEWAY, SERVICE).into(), endpoints, dialled: east.tunnel, west: gateway(WAN_WEST[1]), east }
+        Self {
+            service: (GATEWAY, SERVICE).into(),
+            endpoints,
+            dialled: east.tunnel,
+            open: (WAN_EAST[1], NGINX).into(),
+            west: gateway(WAN_WEST[1]),
+            east,
+        }
     }
 
     /// An address of 127.0.0.0/8 for each role, with ports that are free, and the listener of the relay, which is what west dials.
@@ -79,6 +88,8 @@ impl Layout {
             service,
             endpoints: [first, second],
             dialled: relay.local_addr()?,
+            // Nothing is open to the WAN here: the relay leads to the tunnels only.
+            open: first,
             west: Gateway { tunnel: west_tunnel, admin: west_admin },
             east: Gateway { tunnel: east_tunnel, admin: east_admin },
         };

@@ -1,6 +1,6 @@
 //! What has to be there before anything is made.
 
-use super::error::Error;
+use super::{Args, error::Error};
 use std::{
     collections::BTreeMap,
     env,
@@ -22,10 +22,15 @@ const NFT: (&str, &str) = ("nft", "nftables");
 pub(super) struct Tools(BTreeMap<&'static str, PathBuf>);
 
 impl Tools {
-    /// Finds them all; `ip` and `nft` only where namespaces are made.
-    pub(super) fn find(loopback: bool) -> Result<Self, Error> {
+    /// Finds them all: `ip` only where namespaces are made, `nft` only where a namespace is the WAN.
+    pub(super) fn find(args: &Args) -> Result<Self, Error> {
         let path = env::var_os("PATH").unwrap_or_default();
-        find_all(if loopback { &[NGINX, WRK] } else { &[NGINX, WRK, IP, NFT] }, &path)
+        let wanted: &[_] = match (args.loopback, args.wan) {
+            (true, _) => &[NGINX, WRK],
+            (false, Some(_)) => &[NGINX, WRK, IP],
+            (false, None) => &[NGINX, WRK, IP, NFT],
+        };
+        find_all(wanted, &path)
     }
 
     /// The path of one of them.

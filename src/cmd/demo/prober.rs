@@ -1,7 +1,7 @@
 //! A client that sends requests at a fixed rate, whether they are answered or not, and keeps a record of each.
 //!
-//! Half of them have a connection each, the other half share a few that are kept. Every one ends within [`TIMEOUT`], so that never
-//! more are under way than the rate times that.
+//! Half of them have a connection each, the other half share a few that are kept. Every one ends in time, so that never more are
+//! under way than the rate times that.
 
 mod http;
 mod request;
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A request without a whole answer after this has failed.
+/// A request without a whole answer after this has failed, on a WAN without distance.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 /// Requests a second with a connection each.
 pub(super) const SINGLE_RATE: u32 = 200;
@@ -44,11 +44,16 @@ pub(super) struct Prober {
 }
 
 impl Prober {
-    /// Starts one at `place`, on a thread of its own.
-    pub(super) fn start(place: &Place, address: SocketAddr, endpoints: &[String]) -> io::Result<Self> {
+    /// Starts one at `place`, on a thread of its own, with `timeout` for each request.
+    pub(super) fn start(
+        place: &Place,
+        address: SocketAddr,
+        endpoints: &[String],
+        timeout: Duration,
+    ) -> io::Result<Self> {
         let (enough, abandon) = (CancellationToken::new(), CancellationToken::new());
         let (success, successes) = watch::channel(None);
-        let target = Target { address, endpoints: Arc::from(endpoints) };
+        let target = Target { address, endpoints: Arc::from(endpoints), timeout };
         let sending = Sending { target, enough: enough.clone(), success };
         let abandoned = abandon.clone();
         let thread = place.thread("prober", move || {
@@ -73,7 +78,7 @@ impl Prober {
     /// Sends no more, waits for what is under way, and returns everything.
     pub(super) async fn finish(mut self) -> Result<Vec<Sample>, Error> {
         self.enough.cancel();
-        // The channel closes when the thread is through: within TIMEOUT.
+        // The channel closes when the thread is through: within the time that a request has.
         while self.successes.changed().await.is_ok() {}
         let thread = self.thread.take().ok_or(Error::Thread("prober"))?;
         let samples = thread.join().map_err(|_| Error::Thread("prober"))?;
@@ -171,7 +176,8 @@ mod tests {
     #[test]
     fn answers_are_told_apart_by_endpoint() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let prober = Prober::start(&Place::here(), listener.local_addr().unwrap(), &["a".into(), "b".into()]).unwrap();
+        let prober =
+            Prober::start(&Place::here(), listener.local_addr().unwrap(), &["a".into(), "b".into()], TIMEOUT).unwrap();
         let server = std::thread::spawn(move || {
             for body in ["b 1", "nobody", "a 2"] {
                 let (mut stream, _) = listener.accept().unwrap();

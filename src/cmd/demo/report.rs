@@ -4,24 +4,26 @@ use super::{paint::Paint, samples::Outcome, wrk::Figures};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
 
-/// What [`Report::mode`] is with namespaces.
+/// What [`SetUp::mode`] is with namespaces.
 pub(super) const NAMESPACES: &str = "namespaces";
-/// What [`Report::mode`] is without.
+/// What [`SetUp::mode`] is without.
 pub(super) const LOOPBACK: &str = "loopback";
 
 /// What the words of the tables mean.
 const NOTES: &str = "direct: inside east, without a gateway. longest gap: without any answer.
 recovery: from the restored link to the first answer.";
+/// The same with an emulated WAN.
+const NOTES_WAN: &str = "direct: plain TCP over the same WAN, from west's gateway to an nginx that is open to it.
+longest gap: without any answer. recovery: from the restored link to the first answer.";
 /// What is to be known about `--loopback`.
 const RELAY: &str = "The WAN was a relay within the demo, at a cost.";
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Report {
-    /// [`NAMESPACES`] or [`LOOPBACK`].
-    pub(super) mode: &'static str,
-    /// The time of each measurement.
-    pub(super) seconds: u64,
+    /// Under which circumstances.
+    #[serde(flatten)]
+    pub(super) set_up: SetUp,
     /// With nothing broken.
     pub(super) throughput: Vec<Measurement>,
     /// While one of the two endpoints was killed and started again.
@@ -35,6 +37,17 @@ pub(super) struct Report {
     /// How the table looks.
     #[serde(skip)]
     pub(super) paint: Paint,
+}
+
+/// The circumstances of a run.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct SetUp {
+    /// [`NAMESPACES`] or [`LOOPBACK`].
+    pub(super) mode: &'static str,
+    /// The emulated WAN, if there is one.
+    pub(super) wan: Option<String>,
+    /// The time of each measurement.
+    pub(super) seconds: u64,
 }
 
 /// What wrk found.
@@ -66,7 +79,7 @@ pub(super) struct Measurement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Path {
-    /// Inside east, to one endpoint.
+    /// Without a gateway: inside east, or over an emulated WAN.
     Direct,
     /// From west, through both gateways.
     Gateways,
@@ -115,8 +128,7 @@ impl Path {
 impl Report {
     /// Adds up what should not have failed.
     pub(super) fn judge(
-        mode: &'static str,
-        seconds: u64,
+        set_up: SetUp,
         throughput: Vec<Measurement>,
         endpoint_killed: Outcome,
         link_cut: LinkCut,
@@ -124,7 +136,7 @@ impl Report {
         let errors: u64 = throughput.iter().map(|measurement| measurement.errors).sum();
         let unexpected = errors + endpoint_killed.unexpected + link_cut.outcome.unexpected;
         let ok = unexpected == 0 && link_cut.recovery_ms.is_some();
-        Self { mode, seconds, throughput, endpoint_killed, link_cut, unexpected, ok, paint: Paint::default() }
+        Self { set_up, throughput, endpoint_killed, link_cut, unexpected, ok, paint: Paint::default() }
     }
 
     /// What is to be said about it in one line.
@@ -171,7 +183,11 @@ impl fmt::Display for Report {
         self.throughput().write(f, paint, 2)?;
         writeln!(f)?;
         self.failures().write(f, paint, 1)?;
-        let notes = if self.mode == LOOPBACK { format!("{NOTES} {RELAY}") } else { NOTES.to_owned() };
+        let notes = match (self.set_up.mode, &self.set_up.wan) {
+            (LOOPBACK, _) => format!("{NOTES} {RELAY}"),
+            (_, Some(_)) => NOTES_WAN.to_owned(),
+            (_, None) => NOTES.to_owned(),
+        };
         writeln!(f, "\n{}\n", paint.dim(&notes))?;
         let verdict = self.verdict();
         if self.ok {
@@ -267,7 +283,7 @@ mod tests {
     fn report(errors: u64, unexpected: u64, recovery_ms: Option<f64>) -> Report {
         let throughput = vec![measurement(Path::Direct, 0), measurement(Path::Gateways, errors)];
         let link = LinkCut { outcome: outcome(1204, 0), cut_ms: 3000.0, recovery_ms };
-        Report::judge(LOOPBACK, 5, throughput, outcome(3, unexpected), link)
+        Report::judge(SetUp { mode: LOOPBACK, wan: None, seconds: 5 }, throughput, outcome(3, unexpected), link)
     }
 
     #[test]

@@ -10,14 +10,15 @@ use super::{
     nginx::Nginx,
     place::Place,
     preflight::Tools,
-    prober::Prober,
+    prober::{Prober, TIMEOUT},
     process::Crew,
-    report::{LOOPBACK, Measurement, NAMESPACES, Path, Report, grouped, milliseconds as readable},
+    report::{LOOPBACK, Measurement, NAMESPACES, Path, Report, SetUp, grouped, milliseconds as readable},
     samples::milliseconds,
     stage::Stage,
     wrk::Wrk,
 };
-use std::{net::SocketAddr, path::Path as FilePath, time::Duration};
+use isthmus_wan::Wan;
+use std::{net::SocketAddr, path::Path as FilePath, sync::Arc, time::Duration};
 
 /// How long a program may take until it answers.
 const START: Duration = Duration::from_secs(15);
@@ -34,6 +35,8 @@ pub(super) struct Scenario<'a> {
     pub(super) tools: &'a Tools,
     /// Those that it has started.
     pub(super) crew: &'a mut Crew,
+    /// Where the emulated WAN is left for them: gateways that end say so over it.
+    pub(super) wan: &'a mut Option<Arc<Wan>>,
     /// Where its files go.
     pub(super) scratch: &'a FilePath,
     /// Who tells about it.
@@ -58,8 +61,12 @@ impl Scenario<'_> {
         let mut breaking = Breaking { running: &running, tools: self.tools, crew: self.crew, tell: self.tell };
         let endpoint_killed = breaking.kill_endpoint(self.args.seconds).await?;
         let link_cut = breaking.cut_link(self.args.seconds).await?;
-        let mode = if self.args.loopback { LOOPBACK } else { NAMESPACES };
-        Ok(Report::judge(mode, self.args.seconds, throughput, endpoint_killed, link_cut))
+        let set_up = SetUp {
+            mode: if self.args.loopback { LOOPBACK } else { NAMESPACES },
+            wan: self.args.wan.map(|each_way| each_way.to_string()),
+            seconds: self.args.seconds,
+        };
+        Ok(Report::judge(set_up, throughput, endpoint_killed, link_cut))
     }
 
     async fn set_up(&mut self) -> Result<Running, Error> {
@@ -68,6 +75,7 @@ impl Scenario<'_> {
         let endpoints = self.serve(&stage).await?;
         let names = stage.layout.endpoints.map(|address| address.to_string());
         tell.step("east", format_args!("nginx serves at {} and {}", names[0], names[1]));
+        self.serve_in_the_open(&stage).await?;
         let clusters = Clusters::prepare(self.scratch)?;
         tell.waiting("trust", "making identities", START, clusters.identify(self.crew)).await?;
         tell.step("trust", "west.demo and east.demo: a CA each, which the other knows; none is shared");
@@ -89,11 +97,16 @@ impl Scenario<'_> {
             tell.step("network", format_args!("west is {west}, east {east}, between them a relay, {wan}"));
             return Ok(stage);
         }
-        let building = Stage::of_namespaces(self.tools, self.crew);
+        let building = Stage::of_namespaces(self.tools, self.crew, self.args.wan);
         let stage = tell.waiting("network", "making namespaces", START, building).await?;
+        *self.wan = stage.emulator();
         tell.step("network", format_args!("west and east both use {POD_CIDR}: {POD_A} is a pod in each"));
         if let Some(refusal) = stage.refusal_of_wan(self.tools, self.crew).await? {
             tell.step("network", format_args!("asked for {POD_A}, the WAN between them says \"{refusal}\""));
+        }
+        if let Some(wan) = self.args.wan {
+            let rtt = readable(milliseconds(wan.round_trip()));
+            tell.step("network", format_args!("the WAN is emulated, {wan}: a round trip takes {rtt}"));
         }
         Ok(stage)
     }
@@ -109,6 +122,18 @@ impl Scenario<'_> {
         Ok(endpoints)
     }
 
+    /// With an emulated WAN, an nginx that the WAN can reach: what direct TCP has over the same distance.
+    async fn serve_in_the_open(&mut self, stage: &Stage) -> Result<(), Error> {
+        if self.args.wan.is_none() {
+            return Ok(());
+        }
+        let open = stage.layout.open;
+        Nginx::prepare(&stage.east, self.tools.path("nginx"), self.scratch, open)?.start(self.crew)?;
+        self.wait_answer(&format!("nginx at {open}"), stage, &stage.west, open).await?;
+        self.tell.step("east", format_args!("to compare with, one more nginx is open to the WAN, at {open}"));
+        Ok(())
+    }
+
     /// Waits until `address` answers as seen from `place`, and tells how long that took.
     async fn wait_answer(
         &mut self,
@@ -117,8 +142,9 @@ impl Scenario<'_> {
         place: &Place,
         address: SocketAddr,
     ) -> Result<Duration, Error> {
-        let names = stage.layout.endpoints.map(|address| address.to_string());
-        let prober = Prober::start(place, address, &names).doing("start the prober")?;
+        let [a, b] = stage.layout.endpoints;
+        let names = [a, b, stage.layout.open].map(|address| address.to_string());
+        let prober = Prober::start(place, address, &names, TIMEOUT + stage.slack()).doing("start the prober")?;
         let begun = prober.begun();
         let (tell, crew) = (self.tell, &mut *self.crew);
         let looking = async {
@@ -141,13 +167,17 @@ impl Scenario<'_> {
     }
 
     async fn measure(&mut self, stage: &Stage) -> Result<Vec<Measurement>, Error> {
-        let wrk = Wrk::new(self.tools.path("wrk"), self.scratch);
-        let (endpoints, service) = (stage.layout.endpoints, [stage.layout.service]);
-        let ways = [(Path::Direct, &stage.east, &endpoints[..]), (Path::Gateways, &stage.client, &service[..])];
+        let wrk = Wrk::new(self.tools.path("wrk"), self.scratch, stage.slack());
+        let (endpoints, service, open) = (stage.layout.endpoints, [stage.layout.service], [stage.layout.open]);
+        let gateways = (Path::Gateways, &stage.client, &service[..]);
+        let direct = match self.args.wan {
+            None => (Path::Direct, &stage.east, &endpoints[..]),
+            Some(_) => (Path::Direct, &stage.west, &open[..]),
+        };
         let length = Duration::from_secs(self.args.seconds);
         let mut measurements = Vec::new();
         for connections in CONNECTIONS {
-            for (path, place, targets) in ways {
+            for (path, place, targets) in [direct, gateways] {
                 let doing = format!("wrk {}, {connections} keep-alive", path.name());
                 let work = wrk.run(self.crew, place, targets, connections, length);
                 let figures = self.tell.during("measure", &doing, length, work).await?;

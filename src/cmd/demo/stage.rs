@@ -8,7 +8,8 @@ use super::{
     process::Crew,
     relay::Relay,
 };
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use isthmus_wan::{Attachment, Impairments, Prefix, Tun, Wan as Emulator};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 /// How long `ip` or `nft` may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -17,6 +18,10 @@ const CUT: &str = "add table inet isthmus_demo; \
     add chain inet isthmus_demo cut { type filter hook forward priority 0; policy drop; }";
 /// Ends that.
 const RESTORE: &str = "delete table inet isthmus_demo";
+/// The emulated WAN's dice: the same in each run.
+const SEED: u64 = 1;
+/// How many round trips more a request may take because of the WAN: what is lost is sent again.
+const SLACK: u32 = 10;
 
 /// The places of both clusters.
 #[derive(Debug)]
@@ -38,24 +43,29 @@ pub(super) struct Stage {
 #[derive(Debug)]
 enum Wan {
     Namespace(Place),
+    Emulator(Arc<Emulator>, Impairments),
     Relay(Relay),
 }
 
 impl Stage {
-    /// Makes the namespaces and joins them.
-    pub(super) async fn of_namespaces(tools: &Tools, crew: &mut Crew) -> Result<Self, Error> {
-        let new = || Place::namespace().doing("make a network namespace (see `isthmus demo --loopback`)");
-        let (client, west, wan, east, pods) = (new()?, new()?, new()?, new()?, [new()?, new()?]);
+    /// Makes the namespaces and joins them: the clusters by a namespace that routes, or by an emulated WAN.
+    pub(super) async fn of_namespaces(
+        tools: &Tools,
+        crew: &mut Crew,
+        emulated: Option<Impairments>,
+    ) -> Result<Self, Error> {
+        let (client, west, east, pods) = (namespace()?, namespace()?, namespace()?, [namespace()?, namespace()?]);
         let mut ip = Ip { program: tools.path("ip"), crew };
-        for place in [&client, &west, &wan, &east, &pods[0], &pods[1]] {
+        for place in [&client, &west, &east, &pods[0], &pods[1]] {
             ip.run(place, "link set lo up").await?;
         }
         ip.join_pods(&west, &[(&client, POD_A)]).await?;
         ip.join_pods(&east, &[(&pods[0], POD_A), (&pods[1], POD_B)]).await?;
-        ip.join_wan(&wan, "west", &west, WAN_WEST).await?;
-        ip.join_wan(&wan, "east", &east, WAN_EAST).await?;
-        forward(&wan)?;
-        Ok(Self { layout: Layout::of_namespaces(), client, west, east, pods, wan: Wan::Namespace(wan) })
+        let wan = match emulated {
+            None => ip.route_between(&west, &east).await?,
+            Some(each_way) => ip.emulate_between(&west, &east, each_way).await?,
+        };
+        Ok(Self { layout: Layout::of_namespaces(), client, west, east, pods, wan })
     }
 
     /// Chooses addresses of 127.0.0.0/8 and starts the relay.
@@ -68,7 +78,11 @@ impl Stage {
 
     /// What the WAN says to a packet for a pod. It must know no way.
     pub(super) async fn refusal_of_wan(&self, tools: &Tools, crew: &mut Crew) -> Result<Option<String>, Error> {
-        let Wan::Namespace(wan) = &self.wan else { return Ok(None) };
+        let wan = match &self.wan {
+            Wan::Namespace(wan) => wan,
+            Wan::Emulator(wan, _) => return refusal_of_emulator(wan).map(Some),
+            Wan::Relay(_) => return Ok(None),
+        };
         let mut command = wan.command(tools.path("ip"));
         command.args(["route", "get"]).arg(POD_A.to_string());
         let asked = crew.run(command, LIMIT).await?;
@@ -90,7 +104,21 @@ impl Stage {
 
     /// An error if a part of the stage that runs by itself has ended.
     pub(super) fn check(&self) -> Result<(), Error> {
-        if let Wan::Relay(relay) = &self.wan { relay.check() } else { Ok(()) }
+        match &self.wan {
+            Wan::Relay(relay) => relay.check(),
+            Wan::Emulator(wan, _) => Ok(wan.unrouted().map(drop)?),
+            Wan::Namespace(_) => Ok(()),
+        }
+    }
+
+    /// The emulated WAN, if there is one.
+    pub(super) fn emulator(&self) -> Option<Arc<Emulator>> {
+        if let Wan::Emulator(wan, _) = &self.wan { Some(Arc::clone(wan)) } else { None }
+    }
+
+    /// How much longer a request may take because of the WAN.
+    pub(super) fn slack(&self) -> Duration {
+        if let Wan::Emulator(_, each_way) = &self.wan { each_way.round_trip() * SLACK } else { Duration::ZERO }
     }
 
     async fn set_open(&self, open: bool, rules: &str, tools: &Tools, crew: &mut Crew) -> Result<(), Error> {
@@ -100,6 +128,7 @@ impl Stage {
                 command.arg(rules);
                 crew.run(command, LIMIT).await?.ok().map(drop)
             }
+            Wan::Emulator(wan, _) => Ok(if open { wan.restore() } else { wan.cut() }?),
             Wan::Relay(relay) => {
                 relay.set_open(open);
                 Ok(())
@@ -136,6 +165,31 @@ impl Ip<'_> {
         Ok(())
     }
 
+    /// A namespace as the router between the clusters.
+    async fn route_between(&mut self, west: &Place, east: &Place) -> Result<Wan, Error> {
+        let wan = namespace()?;
+        self.run(&wan, "link set lo up").await?;
+        self.join_wan(&wan, "west", west, WAN_WEST).await?;
+        self.join_wan(&wan, "east", east, WAN_EAST).await?;
+        forward(&wan)?;
+        Ok(Wan::Namespace(wan))
+    }
+
+    /// An emulated WAN between the clusters.
+    async fn emulate_between(&mut self, west: &Place, east: &Place, each_way: Impairments) -> Result<Wan, Error> {
+        let mut attachments = Vec::new();
+        for (name, gateway, [_, own]) in [("west", west, WAN_WEST), ("east", east, WAN_EAST)] {
+            let making = gateway.thread("tun", || Tun::create("wan")).doing("start a thread")?;
+            let tun = making.join().map_err(|_| Error::Thread("tun"))?;
+            let tun = tun.doing("make a TUN device for the emulated WAN (it needs /dev/net/tun)")?;
+            self.run(gateway, &format!("addr add {own}/24 dev wan")).await?;
+            self.run(gateway, "link set wan up").await?;
+            self.run(gateway, "route add default dev wan").await?;
+            attachments.push(Attachment { name: name.to_owned(), tun, prefixes: vec![Prefix::new(own.into(), 24)] });
+        }
+        Ok(Wan::Emulator(Arc::new(Emulator::start(attachments, each_way, SEED)?), each_way))
+    }
+
     /// A leg between the WAN's router and a gateway, which routes everything it does not know to it.
     async fn join_wan(
         &mut self,
@@ -151,6 +205,18 @@ impl Ip<'_> {
         self.run(gateway, &format!("addr add {own}/24 dev wan")).await?;
         self.run(gateway, "link set wan up").await?;
         self.run(gateway, &format!("route add default via {router}")).await
+    }
+}
+
+fn namespace() -> Result<Place, Error> {
+    Place::namespace().doing("make a network namespace (see `isthmus demo --loopback`)")
+}
+
+/// What the emulator answers to a packet for a pod. It must know no way.
+fn refusal_of_emulator(wan: &Emulator) -> Result<String, Error> {
+    match wan.routes(POD_A.into())[..] {
+        [] => Ok("Network is unreachable".into()),
+        ref routes => Err(Error::Routed { address: POD_A.to_string(), route: routes.join(", ") }),
     }
 }
 

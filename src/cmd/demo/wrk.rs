@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-/// A request that takes longer counts as a timeout.
-const TIMEOUT: &str = "2s";
+/// A request that takes longer counts as a timeout, on a WAN without distance.
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Threads, of which each has a target: as many as there are endpoints.
 const THREADS: u32 = 2;
 /// How long wrk may take beyond the time of the measurement.
@@ -41,6 +41,7 @@ end
 pub(super) struct Wrk {
     program: PathBuf,
     script: PathBuf,
+    timeout: Duration,
 }
 
 /// What one run of it found.
@@ -85,9 +86,9 @@ impl Figures {
 }
 
 impl Wrk {
-    /// The program, with its script below `scratch`.
-    pub(super) fn new(program: &Path, scratch: &Path) -> Self {
-        Self { program: program.to_owned(), script: scratch.join("wrk.lua") }
+    /// The program, with its script below `scratch`; requests may take that much longer because of the WAN.
+    pub(super) fn new(program: &Path, scratch: &Path, slack: Duration) -> Self {
+        Self { program: program.to_owned(), script: scratch.join("wrk.lua"), timeout: TIMEOUT + slack }
     }
 
     /// Sends requests over keep-alive connections as fast as they are answered: to the first of `targets` from one connection,
@@ -107,7 +108,8 @@ impl Wrk {
         command.arg(format!("-t{threads}")).arg(format!("-c{connections}")).arg(format!("-d{}s", length.as_secs()));
         // The script says whom to ask; the URL has to be one all the same.
         let url = targets.first().map(|target| format!("http://{target}/"));
-        command.arg("--timeout").arg(TIMEOUT).arg("-s").arg(&self.script).args(url);
+        let timeout = format!("{}s", self.timeout.as_secs_f64().ceil());
+        command.arg("--timeout").arg(timeout).arg("-s").arg(&self.script).args(url);
         parse(&crew.run(command, length + GRACE).await?.ok()?)
     }
 }

@@ -7,7 +7,7 @@ use crate::{
         Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
         mux::{Event, liveness},
         open,
-        tls::{Handshaken, Opened, RecordBuffer, TlsError, TrafficKeys, record},
+        tls::{Handshaken, Opened, TlsError, TrafficKeys, record},
     },
 };
 use std::{
@@ -21,14 +21,15 @@ use std::{
 };
 use tokio::time::Sleep;
 
+mod outgoing;
+use outgoing::Outgoing;
+
 /// Bytes read from the connection at once.
 const READ: usize = 256 * 1024;
 /// Reads before the other tasks of the core have their turn.
 const READS: usize = 4;
-/// Bytes sealed before they are written, so that the peer works while we seal on.
-const SEAL: usize = 64 * 1024;
 /// Answers that wait to go out before nothing more is read from the peer: a peer that asks and never reads gets no further.
-const BACKLOG: usize = 1024 * 1024;
+pub(super) const BACKLOG: usize = 1024 * 1024;
 /// How long a drained tunnel may take to send its last bytes and hear the peer's end.
 const LINGER: Duration = Duration::from_secs(5);
 /// The same for one that is closed: nothing of worth is under way.
@@ -56,14 +57,6 @@ struct Incoming {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-}
-
-/// Records on their way out.
-#[derive(Debug, Default)]
-struct Outgoing {
-    records: RecordBuffer,
-    sealed: usize,
-    sent: usize,
 }
 
 /// Consecutive DATA frames of one stream, as ranges of the incoming bytes.
@@ -136,7 +129,7 @@ impl Driver {
         }
         self.watch(cx, now, timer.as_mut())?;
         self.pump_out(cx)?;
-        if self.tunnel.0.mux.borrow().is_done() && self.outgoing.records.is_empty() {
+        if self.tunnel.0.mux.borrow().is_done() && self.outgoing.is_empty() {
             return Err(TunnelEnd::Drained);
         }
         *self.tunnel.0.driver.borrow_mut() = Some(cx.waker().clone());
@@ -315,63 +308,6 @@ impl Driver {
         if delivered > 0 {
             mux.consumed(run.stream, delivered, now, self.tunnel.0.rtt.get().unwrap_or_default());
         }
-    }
-
-    fn pump_out(&mut self, cx: &mut Context<'_>) -> Result<(), TunnelEnd> {
-        loop {
-            if self.outgoing.sent == self.outgoing.records.len() && !self.next_batch() {
-                return Ok(());
-            }
-            if self.outgoing.sent == self.outgoing.sealed {
-                self.outgoing.sealed = self.keys.seal(&mut self.outgoing.records, self.outgoing.sealed, SEAL)?;
-            }
-            let bytes = self.outgoing.records.slice(self.outgoing.sent, self.outgoing.sealed);
-            match self.socket.poll_send(cx, bytes) {
-                Poll::Ready(sent) => self.outgoing.sent += sent?,
-                Poll::Pending => return Ok(()),
-            }
-        }
-    }
-
-    /// Takes what streams have queued meanwhile, and makes room for more; false if there is nothing.
-    fn next_batch(&mut self) -> bool {
-        self.outgoing.records.clear();
-        (self.outgoing.sealed, self.outgoing.sent) = (0, 0);
-        let mut mux = self.tunnel.0.mux.borrow_mut();
-        let out = mux.out();
-        self.keys.queue_update(out);
-        if out.is_empty() {
-            return false;
-        }
-        out.close();
-        std::mem::swap(out, &mut self.outgoing.records);
-        for id in self.tunnel.0.waiting_for_room.borrow_mut().drain(..) {
-            if let Some(state) = mux.user(id) {
-                state.has_room();
-            }
-        }
-        true
-    }
-
-    /// Sends what is queued and `close_notify`, if the connection takes it soon, and waits for the peer's end.
-    ///
-    /// A TCP socket that is closed while bytes come in is reset, and throws away what it had still to send: the last bytes of streams
-    /// that have just ended.
-    async fn say_close(&mut self, limit: Duration) {
-        self.tunnel.0.mux.borrow_mut().out().push(record::ContentType::Alert, &[1, 0]);
-        let close = async {
-            poll_fn(|cx| match self.pump_out(cx) {
-                Ok(()) if self.outgoing.records.is_empty() => Poll::Ready(()),
-                Ok(()) => Poll::Pending,
-                Err(_) => Poll::Ready(()),
-            })
-            .await;
-            self.socket.finish();
-            let mut discarded = [0; 4096];
-            while poll_fn(|cx| self.socket.poll_recv(cx, &mut discarded)).await.is_ok_and(|n| n > 0) {}
-        };
-        // Courtesy only: the peer may be gone.
-        let _ = tokio::time::timeout(limit, close).await;
     }
 }
 

@@ -1,6 +1,8 @@
 //! Two tunnels over a real connection with real TLS, on one core.
 
-mod pair;
+mod by_hand;
+pub(crate) mod pair;
+mod raw;
 
 use super::*;
 use crate::tunnel::{StreamError, tls::tests::Configs};

@@ -22,17 +22,10 @@ pub(crate) struct Configs {
 
 impl Configs {
     pub(crate) fn new() -> Self {
-        let (west, east) = ("west".parse().unwrap(), "east".parse().unwrap());
-        let now = SystemTime::now();
-        let authorities = [&west, &east].map(|cluster: &isthmus_control_api::ClusterName| {
-            Authority::create(TrustDomain::new(cluster.clone(), "demo".parse().unwrap()), now).unwrap()
-        });
-        let store = |own: &Authority, peer: &Authority| {
-            let svid = own.issue(&own.domain().gateway(), Duration::from_hours(1), now).unwrap();
-            let bundle = TrustAnchors::new(peer.domain().clone(), vec![peer.certificate().clone()]).unwrap();
-            IdentityStore::new(Identity::new(svid, [bundle]).unwrap())
-        };
-        let (west_id, east_id) = (store(&authorities[0], &authorities[1]), store(&authorities[1], &authorities[0]));
+        let [west, east] = ["west", "east"].map(authority);
+        let (west_id, east_id) =
+            (IdentityStore::new(identity(&west, &[&east])), IdentityStore::new(identity(&east, &[&west])));
+        let east = "east".parse().unwrap();
         Self {
             client: configs::client_config(&west_id, &east, ALPN).unwrap(),
             server: configs::server_config(&east_id, AllowedClusters::every_trusted(), ALPN).unwrap(),
@@ -48,7 +41,21 @@ impl Configs {
     }
 }
 
-async fn connection() -> (TcpStream, TcpStream) {
+/// The CA of a cluster in the clusterset demo.
+pub(crate) fn authority(cluster: &str) -> Authority {
+    let domain = TrustDomain::new(cluster.parse().unwrap(), "demo".parse().unwrap());
+    Authority::create(domain, SystemTime::now()).unwrap()
+}
+
+/// A gateway's identity, with the bundles of the peers that it trusts.
+pub(crate) fn identity(own: &Authority, peers: &[&Authority]) -> Identity {
+    let svid = own.issue(&own.domain().gateway(), Duration::from_hours(1), SystemTime::now()).unwrap();
+    let bundle = |peer: &&Authority| TrustAnchors::new(peer.domain().clone(), vec![peer.certificate().clone()]);
+    Identity::new(svid, peers.iter().map(|peer| bundle(peer).unwrap())).unwrap()
+}
+
+/// A TCP connection: the end that dialled it, and the other.
+pub(crate) async fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dialling = TcpStream::connect(listener.local_addr().unwrap());
     let (dialled, accepted) = tokio::try_join!(dialling, listener.accept()).unwrap();

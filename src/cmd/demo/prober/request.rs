@@ -1,11 +1,13 @@
 //! One request, on a connection of its own or on one that is kept.
 
-use super::{
-    TIMEOUT,
-    http::{self, Answer},
-};
+use super::http::{self, Answer};
 use crate::cmd::demo::samples::{Fault, Sample};
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -19,6 +21,8 @@ pub(super) struct Target {
     pub(super) address: SocketAddr,
     /// What the answers may begin with.
     pub(super) endpoints: Arc<[String]>,
+    /// A request without a whole answer after this has failed.
+    pub(super) timeout: Duration,
 }
 
 /// A connection that is kept between requests.
@@ -53,7 +57,7 @@ impl Target {
             let endpoint = self.exchange(&mut stream, keep).await?;
             Ok((endpoint, stream))
         };
-        let outcome = timeout(TIMEOUT, asking).await.unwrap_or(Err(Fault::Timeout));
+        let outcome = timeout(self.timeout, asking).await.unwrap_or(Err(Fault::Timeout));
         let ended = Instant::now();
         let outcome = outcome.map(|(endpoint, stream)| {
             *kept = keep.then_some(Kept { stream, opened });
@@ -99,7 +103,8 @@ mod tests {
     }
 
     fn target(listener: &TcpListener) -> Target {
-        Target { address: listener.local_addr().unwrap(), endpoints: Arc::from(["a".to_owned()]) }
+        let timeout = Duration::from_millis(500);
+        Target { address: listener.local_addr().unwrap(), endpoints: Arc::from(["a".to_owned()]), timeout }
     }
 
     #[test]

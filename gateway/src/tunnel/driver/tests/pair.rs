@@ -14,14 +14,14 @@ use tokio::{
 };
 
 /// A stream as a tunnel hands it out.
-pub(super) type Stream = Box<dyn TunnelStream>;
+pub(crate) type Stream = Box<dyn TunnelStream>;
 
 /// Keeps what a tunnel hands in.
 #[derive(Debug)]
 struct Offers(mpsc::Sender<Offer>);
 
 /// What was asked for, and the stream.
-pub(super) struct Offer(pub(super) OpenRequest, pub(super) Stream);
+pub(crate) struct Offer(pub(crate) OpenRequest, pub(crate) Stream);
 
 impl Ingress for Offers {
     fn incoming(&self, _: &Rc<PeerIdentity>, request: OpenRequest, stream: Stream) {
@@ -31,31 +31,49 @@ impl Ingress for Offers {
 }
 
 /// One end of the connection.
-pub(super) struct End {
-    pub(super) tunnel: MuxTunnel,
-    pub(super) offers: mpsc::Receiver<Offer>,
-    pub(super) end: JoinHandle<TunnelEnd>,
-    pub(super) budget: Arc<Budget>,
+pub(crate) struct End {
+    pub(crate) tunnel: MuxTunnel,
+    pub(crate) offers: mpsc::Receiver<Offer>,
+    pub(crate) end: JoinHandle<TunnelEnd>,
+    pub(crate) budget: Arc<Budget>,
+}
+
+/// How long a test may take. Generous: it ends a test that hangs, it measures nothing.
+const BOUND: Duration = Duration::from_mins(5);
+
+impl End {
+    /// Waits until the tunnel is so.
+    pub(crate) async fn tunnel_is(&self, wanted: TunnelHealth) {
+        self.tunnel.watch().wait_for(|&health| health == wanted).await.unwrap();
+    }
 }
 
 /// Runs a test on a core of its own.
-pub(super) fn on_a_core(test: impl Future<Output = ()>) {
+pub(crate) fn on_a_core(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, test);
+    let bounded = async { tokio::time::timeout(BOUND, test).await.expect("the test hangs") };
+    LocalSet::new().block_on(&runtime, bounded);
+}
+
+/// Lets the other tasks of the core and its sockets go on until something is so.
+pub(crate) async fn until(mut so: impl FnMut() -> bool) {
+    while !so() {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A task of the test: it ends with the test's core.
-pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+pub(crate) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
     #[expect(clippy::disallowed_methods, reason = "the test's LocalSet owns it")]
     tokio::task::spawn_local(task)
 }
 
-pub(super) fn identity(cluster: &str) -> Rc<PeerIdentity> {
+pub(crate) fn identity(cluster: &str) -> Rc<PeerIdentity> {
     let id = format!("spiffe://{cluster}.demo/ns/isthmus-system/sa/gateway").parse().unwrap();
     Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id })
 }
 
-pub(super) fn request(cluster: &str) -> OpenRequest {
+pub(crate) fn request(cluster: &str) -> OpenRequest {
     OpenRequest {
         service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
         source: Source { id: format!("spiffe://{cluster}.demo/ns/shop/sa/web").parse().unwrap(), address: None },
@@ -63,10 +81,10 @@ pub(super) fn request(cluster: &str) -> OpenRequest {
     }
 }
 
-pub(super) const SETTINGS: Settings = Settings { window: 64 * 1024, max_streams: 100, cores: 1 };
+pub(crate) const SETTINGS: Settings = Settings { window: 64 * 1024, max_streams: 100, cores: 1 };
 
 /// West dialled, east accepted; both are live.
-pub(super) async fn pair() -> (End, End) {
+pub(crate) async fn pair() -> (End, End) {
     let (dialled, accepted) = Configs::new().pair().await;
     let mut west = start(dialled, Direction::Dialled, "east");
     let mut east = start(accepted, Direction::Accepted, "west");
@@ -76,18 +94,22 @@ pub(super) async fn pair() -> (End, End) {
     (west, east)
 }
 
-pub(super) fn start(handshaken: Handshaken, direction: Direction, peer: &str) -> End {
+pub(crate) fn start(handshaken: Handshaken, direction: Direction, peer: &str) -> End {
+    start_with(handshaken, direction, peer, SETTINGS)
+}
+
+pub(crate) fn start_with(handshaken: Handshaken, direction: Direction, peer: &str, settings: Settings) -> End {
     crate::socket::tune_tunnel(&handshaken.socket, None).unwrap();
     let (sender, offers) = mpsc::channel(128);
     let budget = Arc::new(Budget::new(64 << 20));
-    let config = MuxConfig { settings: SETTINGS, budget: budget.clone() };
+    let config = MuxConfig { settings, budget: budget.clone() };
     let ingress = Rc::new(Offers(sender));
     let (tunnel, driver) = MuxTunnel::start(handshaken, direction, identity(peer), ingress, &config).unwrap();
     End { tunnel, offers, end: spawn(driver.run()), budget }
 }
 
 /// A stream that the other side has accepted: both its ends.
-pub(super) async fn stream(from: &End, to: &mut End) -> (Stream, Stream) {
+pub(crate) async fn stream(from: &End, to: &mut End) -> (Stream, Stream) {
     let cluster = if from.tunnel.status().direction == Direction::Dialled { "west" } else { "east" };
     let mut ours = from.tunnel.open(&request(cluster)).unwrap();
     let Offer(asked, mut theirs) = to.offers.recv().await.unwrap();
@@ -97,27 +119,27 @@ pub(super) async fn stream(from: &End, to: &mut End) -> (Stream, Stream) {
     (ours, theirs)
 }
 
-pub(super) async fn opened(stream: &mut Stream) -> Result<(), Refusal> {
+pub(crate) async fn opened(stream: &mut Stream) -> Result<(), Refusal> {
     poll_fn(|cx| stream.poll_opened(cx)).await
 }
 
 /// A proxied end of a stream: what a client or an endpoint sees, and how the copying ended.
-pub(super) struct Proxied {
-    pub(super) socket: UnixStream,
-    pub(super) copied: JoinHandle<Result<(), StreamError>>,
+pub(crate) struct Proxied {
+    pub(crate) socket: UnixStream,
+    pub(crate) copied: JoinHandle<Result<(), StreamError>>,
 }
 
-pub(super) async fn proxied(from: &End, to: &mut End) -> (Proxied, Proxied) {
+pub(crate) async fn proxied(from: &End, to: &mut End) -> (Proxied, Proxied) {
     let (ours, theirs) = stream(from, to).await;
     (proxy(ours), proxy(theirs))
 }
 
-pub(super) fn proxy(stream: Stream) -> Proxied {
+pub(crate) fn proxy(stream: Stream) -> Proxied {
     proxy_with(stream, None)
 }
 
 /// `buffer`: how much the gateway's own socket takes while nobody reads.
-pub(super) fn proxy_with(stream: Stream, buffer: Option<usize>) -> Proxied {
+pub(crate) fn proxy_with(stream: Stream, buffer: Option<usize>) -> Proxied {
     let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
     if let Some(buffer) = buffer {
         socket2::SockRef::from(&near).set_send_buffer_size(buffer).unwrap();

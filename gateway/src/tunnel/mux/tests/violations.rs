@@ -172,6 +172,18 @@ fn streams_beyond_the_memory_budget_are_refused() {
 }
 
 #[test]
+fn one_peer_leaves_a_quarter_of_the_memory_budget_for_our_own_streams() {
+    let (mut mux, budget) = side(Role::Acceptor, Settings { max_streams: 100, ..LOCAL }, 8000);
+    take(&mut mux, &hello(1000)).unwrap();
+    let opens: Vec<u8> = (1..41).step_by(2).flat_map(|id| frame(Kind::Open, id, b"x")).collect();
+    let events = take(&mut mux, &opens).unwrap();
+    assert_eq!(events.iter().filter(|event| event.starts_with("Open(")).count(), 6);
+    assert_eq!((mux.live(), budget.granted()), ((0, 6), 6000));
+    assert_eq!((mux.open(b"", ()), mux.open(b"", ())), (Ok(2), Ok(4)));
+    assert_eq!(mux.open(b"", ()), Err(OpenError::Memory));
+}
+
+#[test]
 fn a_flood_is_answered_with_a_few_times_its_size_at_the_most() {
     let (mut mux, _budget) = acceptor();
     let pings = frame(Kind::Ping, 0, &[7; 8]).repeat(1000);

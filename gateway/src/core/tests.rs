@@ -1,0 +1,217 @@
+//! A core for tests: east's only one, on the test's thread, with a peer that dials it and clients that are handed to it.
+
+use super::*;
+use crate::{
+    admin::Readiness,
+    app::Limits,
+    metrics::{Metrics, scrape},
+    status::{ExtraStatus, merge},
+    tunnel::{
+        Direction, TunnelHealth,
+        driver::{
+            MuxConfig,
+            tests::pair::{self, until},
+        },
+        mux::Settings,
+        tls::{
+            Handshaken, handshake,
+            tests::{authority, connection, identity},
+        },
+    },
+};
+use isthmus_certs::{Authority, tls as configs};
+use isthmus_control_api::{Endpoint, Export, Import, Link};
+use std::io;
+use tokio::{net::TcpStream, sync::Semaphore};
+
+/// Where the import of every table listens: an address that no machine has, so clients are handed in.
+pub(crate) const LISTEN: &str = "192.0.2.1:80";
+
+/// The core of a gateway in cluster east.
+pub(crate) struct East {
+    pub(crate) core: Rc<Core>,
+    pub(crate) east: Authority,
+    pub(crate) west: Authority,
+    table: watch::Sender<Arc<Table>>,
+    _mail: Vec<mpsc::Receiver<Mail>>,
+}
+
+impl East {
+    /// Linked with west.
+    pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// The same, with a configuration that the test changes.
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let [west, east] = ["west", "east"].map(authority);
+        let store = IdentityStore::new(identity(&east, &[&west]));
+        let mut config = config();
+        change(&mut config);
+        let (table, subscribed) = watch::channel(Arc::default());
+        let (mailboxes, mail) = (0..config.cores).map(|_| mpsc::channel(8)).unzip();
+        let common = Arc::new(Common {
+            tls: crate::peer::TlsConfigs::new(&store, subscribed).unwrap(),
+            board: Board::new(config.cores),
+            identity: store,
+            mailboxes,
+            exchanges: Exchanges(mpsc::channel(1).0),
+            joins: Joins(mpsc::channel(1).0),
+            recorder: None,
+            ready: Ready::new(config.cores),
+            metrics: Metrics::new(config.cores),
+            config,
+            draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
+        });
+        let east = Self { core: Rc::new(Core::new(0, common)), east, west, table, _mail: mail };
+        east.apply(linked());
+        east
+    }
+
+    /// Takes a table, as the core does when control has a new one.
+    pub(crate) fn apply(&self, table: Table) {
+        let table = self.table.send_replace(Arc::new(table));
+        drop(table);
+        let table = self.table.borrow().clone();
+        self.core.apply(&table, &mut Listeners::default(), &mut Links::default());
+    }
+
+    /// West's end of a connection that east's core has been given, behind the handshake.
+    pub(crate) async fn dialled(&self) -> Handshaken {
+        let (dialler, acceptor) = connection().await;
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let from = acceptor.peer_addr().unwrap();
+        crate::peer::accept(&self.core, acceptor.into_std().unwrap(), from, permit);
+        self.handshake(dialler).await
+    }
+
+    /// West's side of a handshake.
+    pub(crate) async fn handshake(&self, dialler: TcpStream) -> Handshaken {
+        let cluster = "east".parse().unwrap();
+        let west = IdentityStore::new(identity(&self.west, &[&self.east]));
+        let config = configs::client_config(&west, &cluster, &[b"isthmus/1"]).unwrap();
+        handshake::dial(config, configs::server_name(&west, &cluster).unwrap(), dialler).await.unwrap()
+    }
+
+    /// West's end of a tunnel that is live at both ends.
+    pub(crate) async fn peer(&self, settings: Settings) -> pair::End {
+        let end = pair::start_with(self.dialled().await, Direction::Dialled, "east", settings);
+        end.tunnel_is(TunnelHealth::Live).await;
+        until(|| self.core.peers.is_live(&"west".parse().unwrap())).await;
+        end
+    }
+
+    /// Hands a client to the core: the client's own end.
+    pub(crate) async fn client(&self) -> TcpStream {
+        let (client, accepted) = connection().await;
+        self.serve(accepted);
+        client
+    }
+
+    /// Hands the core a client that it accepted.
+    pub(crate) fn serve(&self, accepted: TcpStream) {
+        let from = accepted.peer_addr().ok();
+        let socket = accepted.into_std().unwrap().into();
+        stream::start(&self.core, Client { socket, listen: LISTEN.parse().unwrap(), from, moved: false });
+    }
+
+    /// Whether /metrics has this line.
+    pub(crate) fn counted(&self, line: &str) -> bool {
+        let status = merge(&ExtraStatus::default(), &Readiness::default(), &[]);
+        scrape::text(&self.core.common.metrics, status, &[]).unwrap().lines().any(|found| found == line)
+    }
+}
+
+fn config() -> Config {
+    let limits = Limits { connections: 100, streams_per_tunnel: 100, handshakes: 8, memory: 64 << 20 };
+    // No test is to wait for one of these that does not say so.
+    let long = Duration::from_hours(1);
+    Config {
+        cluster: "east".parse().unwrap(),
+        clusterset: "demo".parse().unwrap(),
+        tunnel_listen: None,
+        cores: 1,
+        tunnels_per_core: 1,
+        limits,
+        mux: MuxConfig::new(&limits, 1),
+        handshake_timeout: long,
+        connect_timeout: long,
+        drain: long,
+        access_log: None,
+    }
+}
+
+/// The service that tests use.
+pub(crate) fn service() -> ServicePort {
+    ServicePort { service: "shop/api".parse().unwrap(), port: 80 }
+}
+
+/// A table with a link, and nothing else.
+pub(crate) fn linked() -> Table {
+    Table { links: [("west".parse().unwrap(), Link::default())].into(), ..Table::default() }
+}
+
+/// The same, and the service imported; `clusters`: who has it.
+pub(crate) fn importing(clusters: &[&str]) -> Table {
+    let clusters = clusters.iter().map(|cluster| (cluster.parse().unwrap(), 1)).collect();
+    let import = Import { service: service(), affinity: Default::default(), clusters };
+    Table { imports: [(LISTEN.parse().unwrap(), import)].into(), ..linked() }
+}
+
+/// A table that has, besides what `table` has, the service here.
+pub(crate) fn exporting(table: Table, endpoints: &[SocketAddr]) -> Table {
+    let endpoints = endpoints.iter().map(|&address| Endpoint { address }).collect();
+    Table { exports: [(service(), Export { port_name: None, endpoints })].into(), ..table }
+}
+
+/// A local connection of the gateway's, and its far end.
+pub(crate) async fn local() -> (Rc<crate::socket::Socket>, TcpStream) {
+    let (near, far) = connection().await;
+    (Rc::new(crate::socket::Socket::new(near.into_std().unwrap().into()).unwrap()), far)
+}
+
+/// Closes with RST.
+pub(crate) fn reset(socket: TcpStream) {
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+}
+
+/// What comes, to the end, and whether that was a clean one.
+pub(crate) async fn read_all(socket: &mut TcpStream) -> (Vec<u8>, io::Result<()>) {
+    let mut bytes = vec![];
+    let ended = tokio::io::AsyncReadExt::read_to_end(socket, &mut bytes).await;
+    (bytes, ended.map(drop))
+}
+
+/// Writes until nothing more is taken, though everybody on this thread has had their turn many times.
+pub(crate) async fn fill(socket: &TcpStream) {
+    let mut in_vain = 0;
+    until(|| {
+        let taken = socket.try_write(&[7; 64 * 1024]);
+        in_vain = if taken.is_ok() { 0 } else { in_vain + 1 };
+        in_vain > 200
+    })
+    .await;
+}
+
+/// An endpoint that answers nobody: its queue is full. It is there as long as what comes with its address.
+pub(crate) async fn deaf() -> (SocketAddr, (tokio::net::TcpListener, TcpStream)) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let queued = TcpStream::connect(address).await.unwrap();
+    (address, (listener, queued))
+}
+
+/// An endpoint that takes connections and does nothing with them.
+pub(crate) async fn idle() -> (SocketAddr, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    (listener.local_addr().unwrap(), listener)
+}
+
+/// Has the kernel give a connection up that takes nothing, as it does with one that falls silent, and soon.
+pub(crate) fn give_up_soon(socket: &crate::socket::Socket) {
+    rustix::net::sockopt::set_tcp_user_timeout(socket, 100).unwrap();
+}

@@ -1,0 +1,138 @@
+//! Clients that are handed to a core.
+
+use super::*;
+use crate::{
+    core::tests::{East, deaf, exporting, idle, importing, local, read_all, reset},
+    tunnel::{
+        Tunnel,
+        driver::tests::pair::{End, Offer, SETTINGS, Stream, on_a_core, opened, request as asked, spawn, until},
+        mux::Settings,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const CLIENTS_REFUSED: &str = r#"isthmus_refusals_total{bound="connections"}"#;
+
+/// Two cores share three connections: two each. Five streams of a peer are no clients.
+#[test]
+fn clients_are_counted_by_themselves_and_each_core_has_its_share() {
+    on_a_core(async {
+        let east = East::with(|config| (config.cores, config.limits.connections) = (2, 3));
+        let (address, _endpoint) = idle().await;
+        east.apply(exporting(importing(&[]), &[address]));
+        let west = east.peer(SETTINGS).await;
+        let mut streams: Vec<Stream> = vec![];
+        for _ in 0..5 {
+            let mut stream = west.tunnel.open(&asked("west")).unwrap();
+            opened(&mut stream).await.unwrap();
+            streams.push(stream);
+        }
+        assert_eq!(east.core.streams.len(), 5);
+        let first = east.client().await;
+        let _second = east.client().await;
+        assert_eq!(east.core.clients.get(), 2);
+        assert!(east.counted(&format!("{CLIENTS_REFUSED} 0")));
+        let mut third = east.client().await;
+        assert_eq!(third.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(east.counted(&format!("{CLIENTS_REFUSED} 1")));
+        reset(first);
+        until(|| east.core.clients.get() == 1).await;
+        let _fourth = east.client().await;
+        assert_eq!(east.core.clients.get(), 2);
+        assert!(east.counted(&format!("{CLIENTS_REFUSED} 1")));
+    });
+}
+
+/// Bytes that a client sends before its stream is accepted: more than the peer gives credit for.
+const EARLY_BYTES: usize = 10_000;
+/// West's credit.
+const LITTLE: Settings = Settings { window: 1000, ..SETTINGS };
+
+/// A client's stream that west has accepted with the client's first bytes half way, and west's end of it.
+async fn half_sent(east: &East) -> (TcpStream, Stream, End) {
+    east.apply(importing(&["west"]));
+    let mut west = east.peer(LITTLE).await;
+    let (mut client, accepted) = crate::tunnel::tls::tests::connection().await;
+    client.write_all(&[7; EARLY_BYTES]).await.unwrap();
+    east.serve(accepted);
+    let Offer(_, mut theirs) = west.offers.recv().await.unwrap();
+    until(|| theirs.first_byte().is_some()).await;
+    theirs.accept();
+    (client, theirs, west)
+}
+
+/// Sends so many bytes into a stream, and its end.
+async fn send(theirs: &mut Stream, bytes: usize) {
+    let (bytes, mut sent) = (vec![5; bytes], 0);
+    while sent < bytes.len() {
+        sent += poll_fn(|cx| theirs.poll_write(cx, &bytes[sent..])).await.unwrap();
+    }
+    theirs.finish();
+}
+
+#[test]
+fn a_peer_that_sends_before_it_reads_is_read_while_the_first_bytes_wait() {
+    on_a_core(async {
+        let east = East::new();
+        let (mut client, mut theirs, west) = half_sent(&east).await;
+        // More than east gives credit for: it must be on its way to the client before west reads anything.
+        const ANSWER: usize = 1 << 20;
+        let answered = spawn(async move {
+            send(&mut theirs, ANSWER).await;
+            theirs
+        });
+        client.read_exact(&mut vec![0; ANSWER]).await.unwrap();
+        let mut theirs = answered.await.unwrap();
+        client.shutdown().await.unwrap();
+        let (sink, mut endpoint) = local().await;
+        let taken = spawn(async move { read_all(&mut endpoint).await });
+        while poll_fn(|cx| theirs.poll_receive(cx, &sink)).await.unwrap() > 0 {}
+        sink.finish();
+        assert_eq!(taken.await.unwrap().0, [7; EARLY_BYTES]);
+        drop((theirs, west));
+    });
+}
+
+#[test]
+fn the_end_of_a_peer_that_never_reads_comes_to_the_client() {
+    on_a_core(async {
+        let east = East::new();
+        let (mut client, mut theirs, _west) = half_sent(&east).await;
+        send(&mut theirs, 5000).await;
+        let (bytes, end) = read_all(&mut client).await;
+        end.unwrap();
+        assert_eq!(bytes.len(), 5000);
+    });
+}
+
+#[test]
+fn a_client_that_goes_while_its_first_bytes_wait_resets_its_stream() {
+    on_a_core(async {
+        let east = East::new();
+        let (mut client, mut theirs, _west) = half_sent(&east).await;
+        // Once this is there, the stream is open.
+        poll_fn(|cx| theirs.poll_write(cx, b"?")).await.unwrap();
+        client.read_exact(&mut [0]).await.unwrap();
+        reset(client);
+        until(|| east.core.clients.get() == 0).await;
+        // Reading would give credit, and the first bytes would wait no more.
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        until(|| matches!(theirs.poll_write(&mut cx, b"!"), Poll::Ready(Err(StreamError::Reset)))).await;
+    });
+}
+
+#[test]
+fn an_endpoint_that_does_not_answer_in_time_is_counted_as_a_timeout() {
+    on_a_core(async {
+        let east = East::with(|config| config.connect_timeout = Duration::from_millis(50));
+        let (address, _full) = deaf().await;
+        east.apply(exporting(importing(&[]), &[address]));
+        let mut client = east.client().await;
+        assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        let labels = r#"service="shop/api:80",peer="_local",direction="egress",reason="refused_timeout""#;
+        until(|| east.counted(&format!("isthmus_streams_closed_total{{{labels}}} 1"))).await;
+    });
+}

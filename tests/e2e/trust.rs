@@ -1,0 +1,191 @@
+//! Trust is withdrawn under traffic: the tunnels end, and their streams with them, nothing new gets through, and what is put back
+//! works again.
+
+use crate::over_both_transports;
+use isthmus_tests::{
+    Cluster, Config, End, Endpoint, Gateway, Received, Topology, Transport, client, endpoint, eventually,
+    pair::{self, Pair},
+};
+use std::{io::ErrorKind, path::PathBuf};
+use tokio::{net::TcpStream, task::JoinSet};
+
+over_both_transports!(
+    the_service_takes_the_link_out,
+    the_client_takes_the_link_out,
+    the_service_takes_the_bundle_away,
+    the_client_takes_the_bundle_away,
+);
+
+/// More than can have passed when trust ends.
+const ENDLESS: u64 = 1 << 40;
+/// Streams that carry as much as they can.
+const BUSY: u64 = 4;
+
+fn the_service_takes_the_link_out(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let (_echo, pair) = start(&topology, transport);
+    let streams = Streams::start(&pair);
+    pair.east.configure(&Config::new(topology.cluster("east")).exports(pair::SERVICE, &[pair::endpoint()]));
+    streams.are_reset();
+    wait_no_link(&pair.east, "west");
+    pair.east.wait_metric("isthmus_handshakes_refused_total", &["reason=\"not_linked\""], |sum| sum > 0.0);
+    wait_down(&pair.west, "east", "down");
+    assert_refused(&pair);
+    pair.east.configure(&pair::east_config(&topology, transport, &[pair::endpoint()]));
+    assert_restored(&pair);
+}
+
+fn the_client_takes_the_link_out(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let (_echo, pair) = start(&topology, transport);
+    let streams = Streams::start(&pair);
+    pair.west.configure(&Config::new(topology.cluster("west")).imports(pair::SERVICE, pair::import()));
+    streams.are_reset();
+    wait_no_link(&pair.west, "east");
+    wait_down(&pair.east, "west", without(transport));
+    assert_refused(&pair);
+    pair.west.configure(&pair::west_config(&topology, transport));
+    assert_restored(&pair);
+}
+
+fn the_service_takes_the_bundle_away(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let (_echo, pair) = start(&topology, transport);
+    let streams = Streams::start(&pair);
+    let bundle = Bundle::take(topology.cluster("east"), "west");
+    streams.are_reset();
+    pair.east.wait_log(&["not trusted any more"]);
+    wait_down(&pair.east, "west", without(transport));
+    wait_down(&pair.west, "east", "down");
+    assert_refused(&pair);
+    bundle.put_back();
+    assert_restored(&pair);
+}
+
+fn the_client_takes_the_bundle_away(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let (_echo, pair) = start(&topology, transport);
+    let streams = Streams::start(&pair);
+    let bundle = Bundle::take(topology.cluster("west"), "east");
+    streams.are_reset();
+    pair.west.wait_log(&["not trusted any more"]);
+    wait_down(&pair.west, "east", "down");
+    wait_down(&pair.east, "west", without(transport));
+    assert_refused(&pair);
+    bundle.put_back();
+    assert_restored(&pair);
+}
+
+/// What east calls its link while it cannot come up. Over h2 both sides dial.
+fn without(transport: Transport) -> &'static str {
+    if transport == Transport::H2 { "down" } else { "waiting" }
+}
+
+fn start(topology: &Topology, transport: Transport) -> (Endpoint, Pair<'_>) {
+    let east = topology.cluster("east");
+    let echo = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    (echo, Pair::start(topology, transport, &[pair::endpoint()]))
+}
+
+/// Streams under way: some that carry as much as they can both ways, and one that is idle.
+struct Streams<'t> {
+    topology: &'t Topology,
+    busy: JoinSet<(u64, Received)>,
+    idle: TcpStream,
+}
+
+impl<'t> Streams<'t> {
+    fn start(pair: &Pair<'t>) -> Self {
+        let topology = pair.topology;
+        let mut busy = JoinSet::new();
+        let idle = topology.block_on(async {
+            for seed in 1..=BUSY {
+                let stream = pair.connect().await.unwrap();
+                busy.spawn(echoed(stream, seed));
+            }
+            let mut idle = pair.connect().await.unwrap();
+            client::exchange(&mut idle, b"while trusted").await.unwrap();
+            idle
+        });
+        pair.west.wait_metric("isthmus_streams_active", &[], |active| active == (BUSY + 1) as f64);
+        pair.west.wait_metric("isthmus_stream_bytes_total", &["flow=\"down\""], |bytes| bytes > 16e6);
+        Self { topology, busy, idle }
+    }
+
+    /// Each must end as broken off, with nothing wrong before.
+    fn are_reset(mut self) {
+        self.topology.block_on(async {
+            let idle = client::receive(&mut self.idle).await;
+            assert_eq!(idle.end, End::Error(ErrorKind::ConnectionReset));
+            for (seed, received) in self.busy.join_all().await {
+                received.assert_reset(seed);
+            }
+        });
+    }
+}
+
+/// Sends on and on, and reads what comes back to the end.
+async fn echoed(stream: TcpStream, seed: u64) -> (u64, Received) {
+    let (mut reader, mut writer) = stream.into_split();
+    let (mut received, sent) = tokio::join!(client::receive(&mut reader), client::send(&mut writer, seed, ENDLESS));
+    if let Err(e) = sent
+        && e.kind() == ErrorKind::ConnectionReset
+    {
+        // The kernel tells of a reset once: whoever asks next sees an end.
+        received.end = End::Error(e.kind());
+    }
+    (seed, received)
+}
+
+/// A bundle that was taken out of its directory.
+struct Bundle {
+    path: PathBuf,
+    pem: String,
+}
+
+impl Bundle {
+    fn take(of: &Cluster, peer: &str) -> Self {
+        let path = of.identity_dir().join(format!("bundles/{peer}.pem"));
+        let pem = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        Self { path, pem }
+    }
+
+    fn put_back(&self) {
+        std::fs::write(&self.path, &self.pem).unwrap();
+    }
+}
+
+fn wait_no_link(gateway: &Gateway<'_>, peer: &str) {
+    gateway.wait_log(&["tunnel ended", "closed by this gateway"]);
+    eventually("the link is gone", || {
+        let status = gateway.status();
+        let there = status["links"].as_array().is_some_and(|links| links.iter().any(|link| link["cluster"] == peer));
+        if there { Err(status.to_string()) } else { Ok(()) }
+    });
+}
+
+/// Waits until a link says that there is no way through; one that is dialled says why.
+fn wait_down(gateway: &Gateway<'_>, peer: &str, state: &str) {
+    gateway.wait_link(peer, &[state]);
+    let link = gateway.link(peer);
+    assert_eq!((&link["streams_in"], &link["streams_out"]), (&0.into(), &0.into()), "{link}");
+    assert!(state == "waiting" || link["message"].as_str().is_some_and(|why| !why.is_empty()), "{link}");
+}
+
+/// New clients are refused, and /status says that there is nobody for them.
+fn assert_refused(pair: &Pair<'_>) {
+    pair.west.wait_imported(pair::SERVICE, &[]);
+    let status = pair.west.status();
+    let import = status["services"].as_array().unwrap().iter().find(|service| service["kind"] == "import").unwrap();
+    assert_eq!(import["message"], "no cluster has a ready endpoint");
+    let received = pair.topology.block_on(async { client::receive(&mut pair.connect().await.unwrap()).await });
+    assert_eq!((received.bytes, received.end), (0, End::Error(ErrorKind::ConnectionReset)));
+}
+
+fn assert_restored(pair: &Pair<'_>) {
+    pair.west.wait_imported(pair::SERVICE, &["east"]);
+    pair.west.wait_link("east", &["up"]);
+    pair.east.wait_link("west", &["up"]);
+    pair.wait_echo();
+}
