@@ -1,6 +1,7 @@
 //! `isthmus run`: gateway and control in one process, and the glue between them.
 
 mod glue;
+mod quota;
 mod report;
 
 use super::Failure;
@@ -145,6 +146,7 @@ fn gateway_config(config: &Config) -> isthmus_gateway::Config {
         clusterset: config.clusterset.clone(),
         tunnel_listen: Some(config.tunnel.listen),
         cores,
+        busy_poll: config.busy_poll.unwrap_or_else(|| !quota::applies()),
         tunnels_per_core: 1,
         limits,
         mux: MuxConfig::new(&limits, cores),
