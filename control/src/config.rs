@@ -57,6 +57,8 @@ pub struct Config {
     pub drain: Duration,
     /// How many cores to serve on; `None`: all.
     pub cores: Option<NonZeroUsize>,
+    /// Whether cores ask for more for a moment after work, before they sleep; `None`: unless there is a CPU quota.
+    pub busy_poll: Option<bool>,
     /// Bounds on what the process takes.
     pub limits: Limits,
     /// The clusters to link with.

@@ -51,6 +51,8 @@ pub struct Config {
     pub tunnel_listen: Option<SocketAddr>,
     /// How many cores to use, at least 1.
     pub cores: usize,
+    /// Whether cores ask for more for a moment after work, before they sleep.
+    pub busy_poll: bool,
     /// Tunnels that each core dials to each link.
     pub tunnels_per_core: usize,
     /// The bounds.

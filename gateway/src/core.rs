@@ -7,6 +7,7 @@ use crate::{
     app::Config,
     balance::Balancer,
     board::Board,
+    busy,
     exchange::Exchanges,
     listener::Listeners,
     meter,
@@ -30,6 +31,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, watch},
+    task::JoinHandle,
     time::Interval,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -109,6 +111,8 @@ impl Core {
         let core = Rc::new(Self::new(id, common));
         let (mut listeners, mut links) = (Listeners::default(), Links::default());
         let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let polls = core.common.config.busy_poll;
+        let polling = polls.then(|| core.tasks.spawn_local(busy::run(core.counters.clone())));
         core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links);
         let draining = core.common.draining.clone();
         let mut control_lives = true;
@@ -128,6 +132,11 @@ impl Core {
             }
         }
         core.drain(listeners, links, mail, tick).await;
+        core.peers.close();
+        polling.inspect(JoinHandle::abort);
+        core.tasks.close();
+        // Tunnels say close_notify; a peer that does not take it is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(1), core.tasks.wait()).await;
     }
 
     fn new(id: usize, common: Arc<Common>) -> Self {
@@ -259,10 +268,6 @@ impl Core {
                 _ = tick.tick() => self.counters.beat(Instant::now()),
             }
         }
-        self.peers.close();
-        self.tasks.close();
-        // Tunnels say close_notify; a peer that does not take it is not waited for.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
     }
 }
 

@@ -10,6 +10,7 @@ pub mod admin;
 mod app;
 pub mod balance;
 mod board;
+mod busy;
 pub mod close;
 mod core;
 mod exchange;

@@ -116,6 +116,8 @@ pub struct CoreMetrics {
     pub endpoint_ejections: Counter,
     /// Connections that accept(2) failed to hand over, for want of descriptors or memory.
     pub accept_errors: Counter,
+    /// Times that the core asked its reactor again after work, instead of sleeping.
+    pub busy_polls: Counter,
     /// Access records that the writer was too slow for.
     pub access_records_dropped: Counter,
     /// Bytes of the memory budget that this core has granted as credit or holds in buffers.
@@ -133,6 +135,7 @@ impl CoreMetrics {
             refusals: Default::default(),
             endpoint_ejections: Counter::default(),
             accept_errors: Counter::default(),
+            busy_polls: Counter::default(),
             access_records_dropped: Counter::default(),
             memory_granted: Gauge::default(),
         }

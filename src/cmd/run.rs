@@ -2,6 +2,7 @@
 
 mod glue;
 mod joins;
+mod quota;
 mod report;
 
 use super::Failure;
@@ -150,6 +151,7 @@ fn gateway_config(config: &Config) -> isthmus_gateway::Config {
         clusterset: config.clusterset.clone(),
         tunnel_listen: Some(config.tunnel.listen),
         cores,
+        busy_poll: config.busy_poll.unwrap_or_else(|| !quota::applies()),
         tunnels_per_core: 1,
         limits,
         mux: MuxConfig::new(&limits, cores),

@@ -37,6 +37,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let access_log = top.value("accessLog", values::access_log);
     let drain = top.value("drain", values::duration);
     let cores = top.value("cores", values::cores);
+    let busy_poll = top.value("busyPoll", values::auto_switch);
     let cluster = cluster?;
     let state = state.unwrap_or_else(|| format!("{cluster}-state"));
     Some(Config {
@@ -49,6 +50,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         access_log: access_log?.within(directory),
         drain: drain?,
         cores: cores?,
+        busy_poll: busy_poll?,
         limits: limits?,
         links,
         exports,

@@ -107,6 +107,13 @@ pub const KEYS: &[Key] = &[
         "How many cores to serve on, a thread each.",
     ),
     key(
+        ("", "busyPoll"),
+        "auto, on or off",
+        Text("auto"),
+        "off",
+        "Whether a core goes on asking for work for 150 µs before it sleeps, while it serves one busy stream: docs/operations.md. `auto`: unless the process has a CPU quota.",
+    ),
+    key(
         ("", "limits"),
         "a mapping",
         Rule("its keys' defaults"),

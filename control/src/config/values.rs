@@ -111,6 +111,16 @@ pub(super) fn cores(text: &str) -> Result<Option<NonZeroUsize>, Refused> {
     if cores.get() > 1024 { Err(Refused(None)) } else { Ok(Some(cores)) }
 }
 
+/// `None`: it depends.
+pub(super) fn auto_switch(text: &str) -> Result<Option<bool>, Refused> {
+    match text {
+        "auto" => Ok(None),
+        "on" => Ok(Some(true)),
+        "off" => Ok(Some(false)),
+        _ => Err(Refused(None)),
+    }
+}
+
 pub(super) fn count(text: &str) -> Result<usize, Refused> {
     parsed(text).and_then(|count| if (1..=10_000_000).contains(&count) { Ok(count) } else { Err(Refused(None)) })
 }

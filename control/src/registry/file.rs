@@ -183,6 +183,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("state", running.state != new.state),
         ("drain", running.drain != new.drain),
         ("cores", running.cores != new.cores),
+        ("busyPoll", running.busy_poll != new.busy_poll),
         ("limits", running.limits != new.limits),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()

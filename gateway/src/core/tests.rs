@@ -131,6 +131,7 @@ fn config() -> Config {
         cluster: "east".parse().unwrap(),
         clusterset: "demo".parse().unwrap(),
         tunnel_listen: None,
+        busy_poll: true,
         cores: 1,
         tunnels_per_core: 1,
         limits,

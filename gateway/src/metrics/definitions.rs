@@ -163,6 +163,9 @@ define! {
     Counter "isthmus_accept_errors" []
         "Connections that the kernel did not hand over, for want of descriptors or memory."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.accept_errors.get()).sum());
+    Counter "isthmus_busy_polls" []
+        "Times that a core went on asking for work after work, instead of sleeping at once."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.busy_polls.get()).sum());
     Gauge "isthmus_memory_granted_bytes" []
         "Bytes of the memory budget that are granted as credit or held in buffers."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.memory_granted.get()).sum());

@@ -1,6 +1,7 @@
 //! Moving bytes both ways until both have ended, each end's FIN and RST kept apart.
 
 use crate::{
+    busy,
     close::Closed,
     meter::StreamMeter,
     socket::Socket,
@@ -8,7 +9,6 @@ use crate::{
 };
 use std::{
     future::poll_fn,
-    pin::pin,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -51,14 +51,20 @@ pub(crate) async fn copy(
     if socket_ended {
         stream.finish();
     }
-    let mut failed = pin!(socket.failed());
+    let mut unread = None;
     let result = poll_fn(|cx| {
         let moved = ends.poll(cx, stream, socket, tally);
-        if moved.is_pending() && !ends.again && failed.as_mut().poll(cx).is_ready() {
-            // Nobody reads what would tell of the reset: the stream waits for credit, or that way has ended.
-            return Poll::Ready(Err(StreamError::Socket(socket.take_error())));
+        if moved.is_ready() || ends.again {
+            return moved;
         }
-        moved
+        if !ends.sent && socket.poll_readable(cx)?.is_pending() {
+            // Whoever waits for bytes is told of a reset. Most streams do nothing else most of the time: they keep no room for more.
+            unread = None;
+            return Poll::Pending;
+        }
+        // Nobody reads: the stream waits for credit, or that way has ended.
+        let failed = unread.get_or_insert_with(|| Box::pin(socket.failed()));
+        failed.as_mut().poll(cx).map(|()| Err(StreamError::Socket(socket.take_error())))
     })
     .await;
     match result {
@@ -127,7 +133,10 @@ impl Ends {
                     self.sent = true;
                     return Ok(false);
                 }
-                n => tally.sent(n as u64),
+                n => {
+                    busy::moved(Rc::as_ptr(socket).addr());
+                    tally.sent(n as u64);
+                }
             }
         }
         Ok(true)

@@ -115,7 +115,8 @@ async fn serve(core: &Rc<Core>, client: Client) {
             closed
         }
         Ok((Upstream::Local(endpoint), early)) => {
-            local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter).await
+            // In a box, too: streams through a tunnel are the many.
+            Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter)).await
         }
         Err(closed) => closed,
     };

@@ -1,11 +1,12 @@
 //! A stream that stays in its cluster: from one local socket to another, with no tunnel.
 
-use crate::{close::Closed, core::Core, meter::StreamMeter, socket::Socket, tunnel::StreamError};
+use crate::{busy, close::Closed, core::Core, meter::StreamMeter, socket::Socket, tunnel::StreamError};
 use std::{
     future::poll_fn,
     io,
     pin::pin,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 /// Moves each way before the other way and the other tasks of the core have their turn.
@@ -37,6 +38,10 @@ pub(crate) async fn copy(
     let result = poll_fn(|cx| {
         let first = up.poll(cx, core, client, endpoint)?;
         let second = down.poll(cx, core, endpoint, client)?;
+        if up.moved + down.moved > 0 {
+            busy::moved(std::ptr::from_ref(client).addr());
+            busy::worked(Instant::now());
+        }
         meter.up(std::mem::take(&mut up.moved));
         meter.down(std::mem::take(&mut down.moved));
         if first.is_ready() && second.is_ready() {

@@ -2,6 +2,7 @@
 
 use super::{MuxStream, MuxTunnel, StreamState, TunnelEnd};
 use crate::{
+    busy,
     socket::{self, Socket},
     tunnel::{
         Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
@@ -121,6 +122,7 @@ impl Driver {
         }
         let now = Instant::now();
         self.tunnel.0.now.set(now);
+        busy::worked(now);
         // Waking the driver while it runs would make it run twice: it sends below whatever was queued above.
         *self.tunnel.0.driver.borrow_mut() = None;
         let held_up = self.pump_in(cx, now)?;

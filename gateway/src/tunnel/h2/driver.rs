@@ -7,10 +7,13 @@ use super::{
     request,
     stream::H2Stream,
 };
-use crate::tunnel::{
-    Ingress, PeerIdentity, TunnelHealth,
-    driver::TunnelEnd,
-    mux::liveness::{Liveness, Verdict},
+use crate::{
+    busy,
+    tunnel::{
+        Ingress, PeerIdentity, TunnelHealth,
+        driver::TunnelEnd,
+        mux::liveness::{Liveness, Verdict},
+    },
 };
 use h2::{Ping, PingPong};
 use std::{
@@ -90,6 +93,7 @@ where
             return Err(end);
         }
         let now = Instant::now();
+        busy::worked(now);
         if self.shared.sent.take() {
             self.liveness.sent(now);
         }
