@@ -12,7 +12,7 @@ use crate::{
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
     metrics::Metrics,
-    peer::TlsConfigs,
+    peer::{TlsConfigs, quic::QuicCommon},
     ready::Ready,
     status::CoreQuery,
     stream::record::{AccessLog, RecordWriter, Recorder},
@@ -139,8 +139,11 @@ impl Gateway {
         let (recorder, records) = start_records(config.access_log.as_ref(), &metrics)?.unzip();
         let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..config.cores).map(|_| mpsc::channel(MAILBOX)).unzip();
         let (exchanges, incoming) = mpsc::channel(EXCHANGES);
+        let tls = TlsConfigs::new(&identity, table.clone())?;
         let common = Arc::new(Common {
-            tls: TlsConfigs::new(&identity, table.clone())?,
+            quic: QuicCommon::new(config.tunnel_listen, config.cores, &config.mux, tls.quic_server())?,
+            handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
+            tls,
             board: Board::new(config.cores),
             identity,
             mailboxes,
@@ -267,9 +270,4 @@ fn start_core(
     let thread = std::thread::Builder::new().name(format!("core-{id}")).spawn(run)?;
     is_ready.recv().map_err(|_| io::Error::other("the core's thread ended"))??;
     Ok(thread)
-}
-
-/// Handshakes under way at once.
-pub(crate) fn handshake_permits(config: &Config) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(config.limits.handshakes))
 }

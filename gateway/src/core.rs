@@ -51,6 +51,9 @@ pub(crate) struct Common {
     pub(crate) config: Config,
     pub(crate) identity: IdentityStore,
     pub(crate) tls: crate::peer::TlsConfigs,
+    pub(crate) quic: crate::peer::quic::QuicCommon,
+    /// Handshakes under way on the tunnel port, over TCP and QUIC together.
+    pub(crate) handshakes: Arc<tokio::sync::Semaphore>,
     pub(crate) mailboxes: Vec<mpsc::Sender<Mail>>,
     pub(crate) board: Board,
     pub(crate) exchanges: Exchanges,
@@ -71,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) common: Arc<Common>,
     pub(crate) table: RefCell<Arc<Table>>,
     pub(crate) peers: Peers,
+    /// Where it dials QUIC from.
+    pub(crate) diallers: crate::peer::quic::Diallers,
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
@@ -109,6 +114,7 @@ impl Core {
         let (mut listeners, mut links) = (Listeners::default(), Links::default());
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links);
+        crate::peer::quic::serve(&core);
         let draining = core.common.draining.clone();
         let mut control_lives = true;
         loop {
@@ -138,6 +144,7 @@ impl Core {
             common,
             table: RefCell::default(),
             peers: Peers::default(),
+            diallers: Default::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
             clients: Cell::default(),

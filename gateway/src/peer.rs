@@ -1,6 +1,7 @@
 //! The gateways of linked clusters, as one core knows them: its tunnels to them, and the dialling of new ones.
 
 mod dial;
+pub(crate) mod quic;
 mod setup;
 
 pub(crate) use dial::{LinkStates, Links};

@@ -22,6 +22,7 @@ pub mod driver;
 pub mod h2;
 pub mod mux;
 pub mod open;
+pub mod quic;
 pub mod tls;
 
 /// A live mTLS connection to a peer.
@@ -83,6 +84,8 @@ pub struct TunnelStatus {
 pub enum Transport {
     /// Our multiplexer over TLS.
     Tls,
+    /// A QUIC stream for each stream.
+    Quic,
     /// HTTP/2 CONNECT.
     H2,
 }
@@ -92,6 +95,7 @@ impl Transport {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tls => "tls",
+            Self::Quic => "quic",
             Self::H2 => "h2",
         }
     }

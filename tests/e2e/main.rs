@@ -17,7 +17,7 @@ mod strangers;
 mod two_clusters;
 mod wan;
 
-/// Makes each test twice: over our multiplexer and over HTTP/2.
+/// Makes each test once for each transport: over our multiplexer, over HTTP/2 and over QUIC.
 macro_rules! over_both_transports {
     ($($test:ident),+ $(,)?) => {
         mod over_tls {
@@ -25,6 +25,9 @@ macro_rules! over_both_transports {
         }
         mod over_h2 {
             $(#[test] fn $test() { super::$test(isthmus_tests::Transport::H2); })+
+        }
+        mod over_quic {
+            $(#[test] fn $test() { super::$test(isthmus_tests::Transport::Quic); })+
         }
     };
 }

@@ -194,10 +194,10 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         ("links[]", "transport"),
-        "auto, tls or h2",
+        "auto, tls, quic or h2",
         Text("auto"),
         "tls",
-        "What to dial with. `auto` takes the best that both speak.",
+        "What to dial with. `auto` dials TLS and QUIC, keeps both, and takes for each stream what its path asks for; HTTP/2 where the peer speaks nothing else.",
     ),
     key(
         ("links[]", "services"),

@@ -71,6 +71,9 @@ pub enum TunnelEnd {
     /// HTTP/2 failed, or the connection below it.
     #[error("HTTP/2: {0}")]
     Http2(#[from] ::h2::Error),
+    /// QUIC failed.
+    #[error("QUIC: {0}")]
+    Quic(#[from] quinn::ConnectionError),
 }
 
 /// A live tunnel of our own transport. Cheap to clone.
