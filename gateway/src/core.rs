@@ -195,7 +195,9 @@ impl Core {
 
     /// What is done every second.
     fn beat(self: &Rc<Self>, listeners: &mut Listeners) {
-        self.counters.beat(Instant::now());
+        let now = Instant::now();
+        self.counters.beat(now);
+        self.peers.choose(now);
         if self.id == 0 {
             let granted = self.common.config.mux.budget.granted();
             self.counters.memory_granted.set(granted as u64);
@@ -222,6 +224,7 @@ impl Core {
         });
         let report = CoreReport {
             tunnels: self.peers.report(),
+            choices: self.peers.choices(),
             dials: dials.collect(),
             listeners: listeners.report(),
             endpoints: endpoints.collect(),

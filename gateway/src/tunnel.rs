@@ -36,6 +36,11 @@ pub trait Tunnel {
     /// What it is and how it fares.
     fn status(&self) -> TunnelStatus;
 
+    /// Which transport it is.
+    fn transport(&self) -> Transport {
+        self.status().transport
+    }
+
     /// Whether it takes new streams.
     fn health(&self) -> TunnelHealth {
         *self.watch().borrow()
@@ -48,6 +53,11 @@ pub trait Tunnel {
     fn load(&self) -> usize {
         let status = self.status();
         status.streams_out + status.streams_in
+    }
+
+    /// How many packets it has sent, and how many of those were lost; `None` where that is not known.
+    fn packets(&self) -> Option<Packets> {
+        None
     }
 
     /// Whether this side can open streams on it at all: an HTTP/2 server cannot.
@@ -77,6 +87,15 @@ pub struct TunnelStatus {
     pub streams_out: usize,
     /// Live streams that the peer opened.
     pub streams_in: usize,
+}
+
+/// What a tunnel has counted on its path, from its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Packets {
+    /// Sent.
+    pub sent: u64,
+    /// Of these, lost.
+    pub lost: u64,
 }
 
 /// A tunnel's transport.

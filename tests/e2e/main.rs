@@ -10,6 +10,7 @@ mod garbage;
 mod half_close;
 mod many_streams;
 mod peers;
+mod quic;
 mod reload;
 mod reset;
 mod rotation;

@@ -21,7 +21,7 @@ const WAN_NETWORKS: [[u8; 3]; 3] = [[192, 0, 2], [198, 51, 100], [203, 0, 113]];
 #[derive(Debug)]
 pub struct Topology {
     clusters: Vec<Cluster>,
-    wan: Netns,
+    wan: Arc<Netns>,
     runtime: Option<Runtime>,
     dir: tempfile::TempDir,
 }
@@ -47,7 +47,7 @@ impl Topology {
         let dir = dir.unwrap_or_else(|e| panic!("a temporary directory: {e}"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap_or_else(|e| panic!("a runtime: {e}"));
-        let wan = Netns::new("wan");
+        let wan = Arc::new(Netns::new("wan"));
         wan.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap_or_else(|e| panic!("ip_forward: {e}"));
         let join =
             |(name, network): (&&str, &[u8; 3])| Cluster::join(name, *network, &wan, dir.path(), runtime.handle());
@@ -99,7 +99,7 @@ impl Topology {
     }
 
     /// The namespace between the clusters.
-    pub fn wan(&self) -> &Netns {
+    pub fn wan(&self) -> &Arc<Netns> {
         &self.wan
     }
 
@@ -125,6 +125,22 @@ impl Topology {
     /// If `nft` fails, or there was no cut.
     pub fn restore_wan(&self) {
         self.wan.exec("nft", &["delete table ip cut"]);
+    }
+
+    /// Drops every packet of an IP protocol (`tcp`, `udp`) that would cross the WAN, silently.
+    ///
+    /// # Panics
+    /// If `ip` fails.
+    pub fn block(&self, protocol: &str) {
+        self.wan.ip(&format!("rule add ipproto {protocol} blackhole"));
+    }
+
+    /// Lets them through again.
+    ///
+    /// # Panics
+    /// If `ip` fails, or they were not blocked.
+    pub fn unblock(&self, protocol: &str) {
+        self.wan.ip(&format!("rule del ipproto {protocol} blackhole"));
     }
 
     /// Runs a test's asynchronous part to its end.

@@ -213,9 +213,9 @@ const NO_PROTOCOL: u8 = 120;
 /// TLS's alert `certificate_required`.
 const NO_CERTIFICATE: u8 = 116;
 
-/// What our own side had against a peer. quinn keeps the text of rustls' error, and our verifier's words are in it.
+/// What our own side had against a peer. quinn keeps the text of rustls' error only, and our verifier's refusal is in that.
 fn said(code: TransportErrorCode, reason: &str) -> HandshakeRefusal {
-    let ours = |word: &&HandshakeRefusal| reason.contains(&format!("{}: ", word.as_str()));
+    let ours = |word: &&HandshakeRefusal| reason.contains(&format!("reason: {word:?},"));
     if code == TransportErrorCode::crypto(NO_PROTOCOL) {
         HandshakeRefusal::Alpn
     } else if code == TransportErrorCode::crypto(NO_CERTIFICATE) || reason.contains("sent no certificates") {

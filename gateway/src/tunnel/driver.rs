@@ -10,17 +10,18 @@
 //! across one.
 
 use super::{
-    Direction, Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
+    Direction, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
     TunnelStatus, TunnelStream,
     mux::{Budget, Mux, OpenError, ProtocolError, Role, Settings},
     open,
     tls::{Handshaken, TlsError},
 };
+use crate::socket::{Socket, info::tcp_facts};
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     task::Waker,
     time::{Duration, Instant},
@@ -93,6 +94,8 @@ struct Shared {
     now: Cell<Instant>,
     closing: Cell<bool>,
     direction: Direction,
+    /// The driver's, to ask the kernel of the path.
+    socket: RefCell<Weak<Socket>>,
 }
 
 impl MuxTunnel {
@@ -117,6 +120,7 @@ impl MuxTunnel {
             now: Cell::new(Instant::now()),
             closing: Cell::default(),
             direction,
+            socket: RefCell::default(),
         }));
         let driver = Driver::new(tunnel.clone(), handshaken, peer, ingress)?;
         Ok((tunnel, driver))
@@ -161,6 +165,10 @@ impl Tunnel for MuxTunnel {
         }
     }
 
+    fn transport(&self) -> Transport {
+        Transport::Tls
+    }
+
     fn watch(&self) -> watch::Receiver<TunnelHealth> {
         self.0.health.subscribe()
     }
@@ -172,6 +180,12 @@ impl Tunnel for MuxTunnel {
     fn load(&self) -> usize {
         let (ours, theirs) = self.0.mux.borrow().live();
         ours + theirs
+    }
+
+    fn packets(&self) -> Option<Packets> {
+        let socket = self.0.socket.borrow().upgrade()?;
+        let facts = tcp_facts(&*socket).ok()?;
+        Some(Packets { sent: facts.sent, lost: facts.lost })
     }
 
     fn drain(&self) {

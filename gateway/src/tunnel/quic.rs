@@ -10,7 +10,7 @@
 //! stays within the memory budget. See [`endpoint::transport_config`].
 
 use super::{
-    Direction, Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
+    Direction, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
     TunnelStatus, TunnelStream,
     driver::MuxConfig,
     mux::{Settings, window::Window},
@@ -38,8 +38,10 @@ use control::Outbox;
 pub use driver::Driver;
 use stream::QuicStream;
 
-/// With which the QUIC connection, or a stream, is ended where there is nothing to say.
+/// With which the connection is ended in peace, and a stream that was not accepted is reset.
 const NOTHING: VarInt = VarInt::from_u32(0);
+/// With which a stream is reset that was accepted: the reset may overtake the answer.
+const CUT: VarInt = VarInt::from_u32(1);
 /// With which the connection is ended because the peer broke the protocol.
 const BROKEN: VarInt = VarInt::from_u32(1);
 
@@ -160,6 +162,10 @@ impl Tunnel for QuicTunnel {
         }
     }
 
+    fn transport(&self) -> Transport {
+        Transport::Quic
+    }
+
     fn watch(&self) -> watch::Receiver<TunnelHealth> {
         self.0.health.subscribe()
     }
@@ -170,6 +176,11 @@ impl Tunnel for QuicTunnel {
 
     fn load(&self) -> usize {
         self.0.streams_out.get() + self.0.streams_in.get()
+    }
+
+    fn packets(&self) -> Option<Packets> {
+        let path = self.0.connection.stats().path;
+        Some(Packets { sent: path.sent_packets, lost: path.lost_packets })
     }
 
     fn drain(&self) {

@@ -40,7 +40,7 @@ pub(super) const RUN: usize = 16;
 #[derive(Debug)]
 pub struct Driver {
     tunnel: MuxTunnel,
-    socket: Socket,
+    socket: Rc<Socket>,
     keys: TrafficKeys,
     peer: Rc<PeerIdentity>,
     ingress: Rc<dyn Ingress>,
@@ -82,7 +82,8 @@ impl Driver {
         ingress: Rc<dyn Ingress>,
     ) -> io::Result<Self> {
         let Handshaken { socket, keys, received: bytes, .. } = handshaken;
-        let socket = Socket::new(OwnedFd::from(socket.into_std()?))?;
+        let socket = Rc::new(Socket::new(OwnedFd::from(socket.into_std()?))?);
+        *tunnel.0.socket.borrow_mut() = Rc::downgrade(&socket);
         let incoming = Incoming { start: 0, end: bytes.len(), bytes };
         let liveness = liveness::Liveness::new(Instant::now());
         Ok(Self {
@@ -283,7 +284,7 @@ impl Driver {
     fn tune_to_path(&mut self) {
         if !self.short_path && self.liveness.rtt().is_some_and(|rtt| rtt < socket::SHORT_PATH) {
             self.short_path = true;
-            socket::tune_short_path(&self.socket);
+            socket::tune_short_path(&*self.socket);
         }
     }
 

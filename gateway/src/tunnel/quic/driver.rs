@@ -251,7 +251,7 @@ impl Driver {
             let read = tokio::time::timeout(OPEN_TIMEOUT, poll_fn(|cx| poll_head(&mut receive, &mut reading, cx))).await;
             match read {
                 Ok(Ok(())) => incoming(&shared, &peer, &*ingress, (send, receive), &reading),
-                Ok(Err(HeadError::Cut | HeadError::Lost)) | Err(_) => reject((send, receive)),
+                Ok(Err(HeadError::Cut | HeadError::Reset | HeadError::Lost)) | Err(_) => reject((send, receive)),
             }
         });
         Ok(())

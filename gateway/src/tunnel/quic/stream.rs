@@ -1,6 +1,6 @@
 //! One stream of a QUIC tunnel, as its own task uses it.
 
-use super::{Credit, NOTHING, Shared, head};
+use super::{CUT, Credit, NOTHING, Shared, head};
 use crate::{
     socket::Socket,
     tunnel::{
@@ -39,6 +39,8 @@ pub(super) struct QuicStream {
     window: Window,
     /// This side asked: the answer, while it is read, and then what it was.
     answer: Answer,
+    /// The peer asked, and this side has not accepted.
+    unanswered: bool,
     /// Taken from the local side, and not taken by the connection yet.
     unsent: Bytes,
     /// Came in, and is not in the local socket yet, from `at` on.
@@ -105,6 +107,7 @@ impl QuicStream {
             credit,
             window,
             answer: Answer::Was(Ok(())),
+            unanswered: !outgoing,
             unsent: Bytes::new(),
             pending: Vec::new(),
             at: 0,
@@ -144,6 +147,11 @@ impl QuicStream {
             Ok(()) => reading.answer(),
             Err(HeadError::Lost) => {
                 Err(super::refusal(RefusalReason::TunnelLost, "the tunnel ended before the peer answered"))
+            }
+            // A reset may overtake the answer: then it was accepted, and reading tells of the reset.
+            Err(HeadError::Reset) => {
+                self.over = true;
+                Ok(())
             }
             Err(HeadError::Cut) => Err(super::refusal(RefusalReason::NoEndpoint, "the peer ended it without an answer")),
         };
@@ -201,7 +209,11 @@ impl QuicStream {
                 Poll::Pending => break,
                 Poll::Ready(Ok(None)) => self.ended = true,
                 Poll::Ready(Ok(Some(n))) => self.take(&parts[..n], socket, moved)?,
-                Poll::Ready(Err(e)) => return Err(read_failed(&e)),
+                Poll::Ready(Err(e)) => {
+                    // quinn tells it once: asked again, it would say that the stream has ended.
+                    self.over = true;
+                    return Err(read_failed(&e));
+                }
             }
         }
         Ok(())
@@ -277,6 +289,7 @@ impl TunnelStream for QuicStream {
     }
 
     fn accept(&mut self) {
+        self.unanswered = false;
         self.send_head(head::opened(Ok(())));
     }
 
@@ -287,6 +300,7 @@ impl TunnelStream for QuicStream {
             // The peer may still send what it sent before it knew.
             let _ = self.receive.stop(NOTHING);
             (self.finished, self.ended, self.over) = (true, true, true);
+            self.shared.wrote();
         } else {
             self.reset();
         }
@@ -365,7 +379,7 @@ impl TunnelStream for QuicStream {
 
     fn reset(&mut self) {
         // Either fails where that way is over already.
-        let _ = self.send.reset(NOTHING);
+        let _ = self.send.reset(if self.unanswered { NOTHING } else { CUT });
         let _ = self.receive.stop(NOTHING);
         self.unsent = Bytes::new();
         (self.finished, self.ended, self.over) = (true, true, true);
@@ -381,7 +395,7 @@ impl Drop for QuicStream {
     fn drop(&mut self) {
         // Dropping quinn's stream would end it as if it were whole.
         let whole = self.finished && self.ended && self.unsent.is_empty() && self.at == self.pending.len();
-        if !whole && !self.over {
+        if !whole {
             self.reset();
         }
         self.shared.leave(self.id, self.outgoing, self.window.size());
@@ -393,6 +407,8 @@ impl Drop for QuicStream {
 pub(super) enum HeadError {
     /// The stream ended within it, or it is too long.
     Cut,
+    /// The stream was reset behind it.
+    Reset,
     /// The tunnel ended.
     Lost,
 }
@@ -414,6 +430,7 @@ pub(super) fn poll_head(
             Ok(0) => return Poll::Ready(Err(HeadError::Cut)),
             Ok(n) => reading.add(&bytes[..n]),
             Err(ReadError::ConnectionLost(_)) => return Poll::Ready(Err(HeadError::Lost)),
+            Err(ReadError::Reset(CUT)) => return Poll::Ready(Err(HeadError::Reset)),
             Err(_) => return Poll::Ready(Err(HeadError::Cut)),
         }
     }

@@ -135,6 +135,20 @@ fn dropping_a_stream_resets_it() {
 }
 
 #[test]
+fn a_reset_that_overtakes_the_answer_is_no_refusal() {
+    on_a_core(async {
+        let (west, mut east) = pair().await;
+        let mut ours = west.tunnel.open(&request("west")).unwrap();
+        let Offer(_, mut theirs) = east.offers.recv().await.unwrap();
+        // Both go out together, and quinn drops what a reset leaves behind it.
+        theirs.accept();
+        theirs.reset();
+        opened(&mut ours).await.unwrap();
+        assert!(matches!(read_all(&mut ours).await, Err(StreamError::Reset)));
+    });
+}
+
+#[test]
 fn a_reset_reaches_a_side_whose_reader_is_stalled() {
     on_a_core(async {
         let (west, mut east) = pair().await;
