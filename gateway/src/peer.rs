@@ -30,6 +30,9 @@ pub(crate) struct Peers {
     choosers: RefCell<BTreeMap<ClusterName, Chooser>>,
 }
 
+/// A stream that was asked for, and the tunnel that it is on.
+pub(crate) type Opened = (Box<dyn TunnelStream>, Rc<dyn Tunnel>);
+
 struct Known {
     tunnel: Rc<dyn Tunnel>,
     /// When the peer's certificate expires.
@@ -42,11 +45,7 @@ impl Peers {
     ///
     /// # Errors
     /// There is no live tunnel, or none takes the stream.
-    pub(crate) fn open(
-        &self,
-        cluster: &ClusterName,
-        request: &OpenRequest,
-    ) -> Result<(Box<dyn TunnelStream>, Rc<dyn Tunnel>), Refusal> {
+    pub(crate) fn open(&self, cluster: &ClusterName, request: &OpenRequest) -> Result<Opened, Refusal> {
         let mut tunnels = self.live(cluster);
         let chosen = self.chosen(cluster);
         tunnels.sort_by_cached_key(|tunnel| (carrier(&**tunnel) != chosen, tunnel.load()));

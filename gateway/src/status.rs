@@ -12,7 +12,8 @@ pub mod timestamp;
 
 pub use merge::merge;
 pub use report::{
-    ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra, ListenerReport, TunnelReport,
+    ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra, ListenerReport,
+    TunnelReport,
 };
 pub use timestamp::Timestamp;
 

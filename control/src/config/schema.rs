@@ -134,7 +134,13 @@ pub const KEYS: &[Key] = &[
         "see above",
         "What local clients can use, and at which address.",
     ),
-    key(("tunnel", "listen"), LISTEN, Text("0.0.0.0:15008"), "0.0.0.0:15008", "Where peers' tunnels are accepted: TCP, and UDP for QUIC. Without UDP it goes on with TCP."),
+    key(
+        ("tunnel", "listen"),
+        LISTEN,
+        Text("0.0.0.0:15008"),
+        "0.0.0.0:15008",
+        "Where peers' tunnels are accepted: TCP, and UDP for QUIC. Without UDP it goes on with TCP.",
+    ),
     key(
         ("tunnel", "advertise"),
         "a list of at most 16 host:port",

@@ -82,8 +82,8 @@ impl QuicCommon {
     }
 }
 
-fn no_suite(error: NoInitialCipherSuite) -> rustls::Error {
-    rustls::Error::General(error.to_string())
+fn no_suite(_: NoInitialCipherSuite) -> rustls::Error {
+    rustls::Error::General("QUIC needs TLS_AES_128_GCM_SHA256".into())
 }
 
 /// The endpoints that a core dials from, by whether they are of IPv6: made when first needed, each on a port of its own.

@@ -197,7 +197,10 @@ pub(super) async fn dial(
     .await
 }
 
-pub(super) async fn within<T>(core: &Core, setup: impl Future<Output = Result<T, SetupError>>) -> Result<T, SetupError> {
+pub(super) async fn within<T>(
+    core: &Core,
+    setup: impl Future<Output = Result<T, SetupError>>,
+) -> Result<T, SetupError> {
     let limit = core.common.config.handshake_timeout;
     tokio::time::timeout(limit, setup).await.unwrap_or(Err(SetupError::Timeout(limit)))
 }
@@ -238,8 +241,7 @@ async fn start(
 
 /// Who the peer is, as its certificates say, which the handshake has verified.
 fn identify(chain: &[CertificateDer<'static>]) -> Result<Rc<PeerIdentity>, SetupError> {
-    let (cluster, id) =
-        isthmus_certs::peer_identity(Some(chain)).map_err(|e| SetupError::Identity(e.to_string()))?;
+    let (cluster, id) = isthmus_certs::peer_identity(Some(chain)).map_err(|e| SetupError::Identity(e.to_string()))?;
     Ok(Rc::new(PeerIdentity { cluster, id }))
 }
 

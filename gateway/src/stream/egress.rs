@@ -282,7 +282,8 @@ async fn open(
         // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
         for _ in 1..TUNNELS {
             let answer = open_on_one(core, cluster, request, socket, early).await;
-            let lost = matches!(&answer, Err(OpenFailed::Refused(refusal)) if refusal.reason == RefusalReason::TunnelLost);
+            let lost =
+                matches!(&answer, Err(OpenFailed::Refused(refusal)) if refusal.reason == RefusalReason::TunnelLost);
             if !lost || !core.peers.is_live(cluster) {
                 return answer;
             }

@@ -129,10 +129,8 @@ impl Tunnel for QuicTunnel {
     fn open(&self, request: &OpenRequest) -> Result<Box<dyn TunnelStream>, Refusal> {
         let shared = &self.0;
         let credit = shared.may_open()?;
-        let head = head::open(request).ok_or_else(|| Refusal {
-            retry: false,
-            ..refusal(RefusalReason::Limit, "the request is too long")
-        })?;
+        let head = head::open(request)
+            .ok_or_else(|| Refusal { retry: false, ..refusal(RefusalReason::Limit, "the request is too long") })?;
         let window = shared.config.settings.window as usize;
         if !shared.config.budget.take(window) {
             return Err(Refusal { retry: false, ..refusal(RefusalReason::Limit, "the memory budget is used up") });

@@ -196,10 +196,7 @@ mod tests {
         assert!(Inbox::default().receive(&early.take(), |_| {}).is_err());
         let mut inbox = Inbox::default();
         assert_eq!(said(&mut inbox, &hello).len(), 1);
-        assert_eq!(
-            inbox.receive(&frame::header(Kind::Fin, 4, 0), |_| {}),
-            Err(ProtocolError::BadStream(Kind::Fin, 4))
-        );
+        assert_eq!(inbox.receive(&frame::header(Kind::Fin, 4, 0), |_| {}), Err(ProtocolError::BadStream(Kind::Fin, 4)));
         let mut none = Outbox::default();
         none.credit(4, 0);
         hello.extend(none.take());

@@ -248,7 +248,8 @@ impl Driver {
             return Ok(());
         }
         self.opening.spawn_local(async move {
-            let read = tokio::time::timeout(OPEN_TIMEOUT, poll_fn(|cx| poll_head(&mut receive, &mut reading, cx))).await;
+            let read =
+                tokio::time::timeout(OPEN_TIMEOUT, poll_fn(|cx| poll_head(&mut receive, &mut reading, cx))).await;
             match read {
                 Ok(Ok(())) => incoming(&shared, &peer, &*ingress, (send, receive), &reading),
                 Ok(Err(HeadError::Cut | HeadError::Reset | HeadError::Lost)) | Err(_) => reject((send, receive)),

@@ -79,12 +79,7 @@ impl QuicStream {
     }
 
     /// A stream that the peer asks for; its OPEN has been read.
-    pub(super) fn offered(
-        shared: Rc<Shared>,
-        halves: (SendStream, RecvStream),
-        credit: usize,
-        window: Window,
-    ) -> Self {
+    pub(super) fn offered(shared: Rc<Shared>, halves: (SendStream, RecvStream), credit: usize, window: Window) -> Self {
         Self::new(shared, halves, credit, window, false)
     }
 
@@ -153,7 +148,9 @@ impl QuicStream {
                 self.over = true;
                 Ok(())
             }
-            Err(HeadError::Cut) => Err(super::refusal(RefusalReason::NoEndpoint, "the peer ended it without an answer")),
+            Err(HeadError::Cut) => {
+                Err(super::refusal(RefusalReason::NoEndpoint, "the peer ended it without an answer"))
+            }
         };
         self.answer = Answer::Was(answer);
         Poll::Ready(())

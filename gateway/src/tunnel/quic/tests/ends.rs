@@ -1,8 +1,8 @@
 //! Bytes, and how streams end.
 
 use super::*;
-use std::future::poll_fn;
 use crate::tunnel::{StreamError, driver::TunnelEnd};
+use std::future::poll_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
@@ -11,11 +11,8 @@ fn either_side_opens_and_half_closes_either_way() {
         let (mut west, mut east) = pair().await;
         for west_opens in [true, false] {
             for opener_ends in [true, false] {
-                let (ours, theirs) = if west_opens {
-                    proxied(&west, &mut east).await
-                } else {
-                    proxied(&east, &mut west).await
-                };
+                let (ours, theirs) =
+                    if west_opens { proxied(&west, &mut east).await } else { proxied(&east, &mut west).await };
                 let (mut first, mut second) = if opener_ends { (ours, theirs) } else { (theirs, ours) };
                 say(&mut first.socket, b"the whole request").await;
                 first.socket.shutdown().await.unwrap();

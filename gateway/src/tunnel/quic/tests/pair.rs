@@ -101,8 +101,7 @@ pub(super) async fn pair_with(settings: Settings, memory: usize) -> (End, End) {
 
 fn start(connection: Connection, endpoint: Endpoint, direction: Direction, peer: &str, config: MuxConfig) -> End {
     let (sender, offers) = mpsc::channel(128);
-    let (tunnel, driver) =
-        QuicTunnel::start(connection, direction, identity(peer), Rc::new(Offers(sender)), &config);
+    let (tunnel, driver) = QuicTunnel::start(connection, direction, identity(peer), Rc::new(Offers(sender)), &config);
     End { tunnel, offers, end: spawn(driver.run()), budget: config.budget, endpoint }
 }
 

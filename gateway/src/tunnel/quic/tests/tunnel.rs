@@ -1,8 +1,8 @@
 //! Tunnels: refusals, limits, stalled readers, drain, paths that change and fail.
 
 use super::*;
-use std::future::poll_fn;
 use crate::tunnel::driver::TunnelEnd;
+use std::future::poll_fn;
 
 #[test]
 fn each_refusal_is_told_as_it_was_meant() {
