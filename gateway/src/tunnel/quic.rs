@@ -25,10 +25,10 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 
-mod control;
+pub mod control;
 mod driver;
 pub mod endpoint;
-mod head;
+pub mod head;
 pub mod steer;
 mod stream;
 #[cfg(test)]

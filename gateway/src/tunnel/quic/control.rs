@@ -7,11 +7,11 @@ use crate::tunnel::mux::{
 
 /// Frames that wait to be sent.
 #[derive(Debug, Default)]
-pub(super) struct Outbox(Vec<u8>);
+pub struct Outbox(Vec<u8>);
 
 /// What the peer said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub enum Said {
     /// The first thing: how it wants the tunnel to be run.
     Hello(Settings),
     /// So many bytes more may be sent on a stream.
@@ -26,17 +26,17 @@ pub(super) enum Said {
 
 /// Bytes of the peer that make no whole frame yet.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub struct Inbox {
     bytes: Vec<u8>,
     heard_hello: bool,
 }
 
 /// The most that credit may add up to on one stream.
-pub(super) const MAX_CREDIT: usize = (1 << 31) - 1;
+pub const MAX_CREDIT: usize = (1 << 31) - 1;
 
 impl Outbox {
     /// With HELLO in it.
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         let mut hello = [0; 12];
         hello[..4].copy_from_slice(&settings.window.to_be_bytes());
         hello[4..8].copy_from_slice(&settings.max_streams.to_be_bytes());
@@ -46,29 +46,39 @@ impl Outbox {
         outbox
     }
 
-    pub(super) fn credit(&mut self, stream: u32, bytes: usize) {
+    /// Gives a stream credit.
+    pub fn credit(&mut self, stream: u32, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.put(Kind::Credit, stream, &bytes.to_be_bytes());
     }
 
-    pub(super) fn ping(&mut self, token: u64) {
+    /// Asks.
+    pub fn ping(&mut self, token: u64) {
         self.put(Kind::Ping, 0, &token.to_be_bytes());
     }
 
-    pub(super) fn pong(&mut self, payload: [u8; 8]) {
+    /// Answers.
+    pub fn pong(&mut self, payload: [u8; 8]) {
         self.put(Kind::Pong, 0, &payload);
     }
 
-    pub(super) fn goaway(&mut self) {
+    /// Says goodbye.
+    pub fn goaway(&mut self) {
         self.put(Kind::Goaway, 0, &[]);
     }
 
     /// Takes everything.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
@@ -83,7 +93,7 @@ impl Inbox {
     ///
     /// # Errors
     /// The peer broke the protocol: the tunnel must end.
-    pub(super) fn receive(&mut self, bytes: &[u8], mut act: impl FnMut(Said)) -> Result<(), ProtocolError> {
+    pub fn receive(&mut self, bytes: &[u8], mut act: impl FnMut(Said)) -> Result<(), ProtocolError> {
         self.bytes.extend_from_slice(bytes);
         let whole = whole_frames(&self.bytes)?;
         let mut input = &self.bytes[..whole];

@@ -264,7 +264,7 @@ impl Driver {
         let shared = &self.shared;
         let goodbye = shared.said_goaway.get() && shared.heard_goaway.get();
         let idle = shared.credits.borrow().is_empty() && self.opening.is_empty();
-        if !goodbye || !idle || self.sent < self.sending.len() || shared.outbox.borrow().len() > 0 {
+        if !goodbye || !idle || self.sent < self.sending.len() || !shared.outbox.borrow().is_empty() {
             return Ok(());
         }
         if self.done.is_none() {

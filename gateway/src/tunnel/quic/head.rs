@@ -15,7 +15,7 @@ const LONGEST_TEXT: usize = 200;
 
 /// A head that is being read. It takes exactly its own bytes off the stream: what follows belongs to others.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub struct Reading {
     bytes: Vec<u8>,
     kind: Kind,
 }
@@ -27,14 +27,14 @@ enum Kind {
 }
 
 /// OPEN's bytes; `None` where the request is too long.
-pub(super) fn open(request: &OpenRequest) -> Option<Vec<u8>> {
+pub fn open(request: &OpenRequest) -> Option<Vec<u8>> {
     let message = open::encode(request);
     let length = u16::try_from(message.len()).ok().filter(|&length| usize::from(length) <= MAX_OPEN)?;
     Some([&length.to_be_bytes()[..], &message].concat())
 }
 
 /// OPENED's bytes.
-pub(super) fn opened(answer: Result<(), &Refusal>) -> Vec<u8> {
+pub fn opened(answer: Result<(), &Refusal>) -> Vec<u8> {
     let (status, retry, text) = match answer {
         Ok(()) => (0, false, ""),
         Err(refusal) => (open::status_of(refusal.reason), refusal.retry, refusal.message.as_str()),
@@ -46,17 +46,17 @@ pub(super) fn opened(answer: Result<(), &Refusal>) -> Vec<u8> {
 
 impl Reading {
     /// Of OPEN.
-    pub(super) fn open() -> Self {
+    pub fn open() -> Self {
         Self { bytes: Vec::new(), kind: Kind::Open }
     }
 
     /// Of OPENED.
-    pub(super) fn opened() -> Self {
+    pub fn opened() -> Self {
         Self { bytes: Vec::new(), kind: Kind::Opened }
     }
 
     /// How many bytes are missing, as far as it is known; 0: it is whole. `None`: it is longer than it may be.
-    pub(super) fn missing(&self) -> Option<usize> {
+    pub fn missing(&self) -> Option<usize> {
         let whole = match (self.kind, &self.bytes[..]) {
             (Kind::Open, [a, b, ..]) => 2 + usize::from(u16::from_be_bytes([*a, *b])),
             (Kind::Open, _) => 2,
@@ -67,17 +67,23 @@ impl Reading {
     }
 
     /// Adds some of what is missing.
-    pub(super) fn add(&mut self, bytes: &[u8]) {
+    pub fn add(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// What a whole OPEN asks for.
-    pub(super) fn request(&self) -> Result<OpenRequest, BadOpen> {
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn request(&self) -> Result<OpenRequest, BadOpen> {
         open::decode(self.bytes.get(2..).unwrap_or_default())
     }
 
     /// What a whole OPENED says.
-    pub(super) fn answer(&self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn answer(&self) -> Result<(), Refusal> {
         match &self.bytes[..] {
             [status, retry, _, text @ ..] => open::answer(*status, *retry == 1, text),
             // Not whole: as a refusal without a reason.
