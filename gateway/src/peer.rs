@@ -155,8 +155,8 @@ fn facts(tunnels: &[Known], of: Carrier) -> Facts {
     let mut facts = Facts::default();
     for known in tunnels.iter().filter(|known| carrier(&*known.tunnel) == of) {
         let packets = known.tunnel.packets().unwrap_or_default();
-        facts.sent += packets.sent;
-        facts.lost += packets.lost;
+        facts.sent = facts.sent.saturating_add(packets.sent);
+        facts.lost = facts.lost.saturating_add(packets.lost);
         if is_open(&*known.tunnel) {
             facts.live += 1;
             facts.rtt = facts.rtt.into_iter().chain(known.tunnel.status().rtt).min();

@@ -55,7 +55,7 @@ pub trait Tunnel {
         status.streams_out + status.streams_in
     }
 
-    /// How many packets it has sent, and how many of those were lost; `None` where that is not known.
+    /// How many packets both sides have sent, and how many of those were lost; `None` where that is not known.
     fn packets(&self) -> Option<Packets> {
         None
     }
@@ -96,6 +96,29 @@ pub struct Packets {
     pub sent: u64,
     /// Of these, lost.
     pub lost: u64,
+}
+
+impl Packets {
+    /// As PATH carries it.
+    pub fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.sent) << 64 | u128::from(self.lost)).to_be_bytes()
+    }
+
+    /// What a PATH of at least 16 bytes says.
+    pub fn from_bytes(payload: &[u8]) -> Self {
+        let word =
+            |at: usize| payload.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_be_bytes);
+        Self { sent: word(0), lost: word(8) }
+    }
+}
+
+/// Both sides' counts. What the peer says may be anything.
+impl std::ops::Add for Packets {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { sent: self.sent.saturating_add(other.sent), lost: self.lost.saturating_add(other.lost) }
+    }
 }
 
 /// A tunnel's transport.

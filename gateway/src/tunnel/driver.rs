@@ -96,6 +96,8 @@ struct Shared {
     direction: Direction,
     /// The driver's, to ask the kernel of the path.
     socket: RefCell<Weak<Socket>>,
+    /// What the peer has counted.
+    peers_packets: Cell<Packets>,
 }
 
 impl MuxTunnel {
@@ -121,6 +123,7 @@ impl MuxTunnel {
             closing: Cell::default(),
             direction,
             socket: RefCell::default(),
+            peers_packets: Cell::default(),
         }));
         let driver = Driver::new(tunnel.clone(), handshaken, peer, ingress)?;
         Ok((tunnel, driver))
@@ -184,8 +187,7 @@ impl Tunnel for MuxTunnel {
 
     fn packets(&self) -> Option<Packets> {
         let socket = self.0.socket.borrow().upgrade()?;
-        let facts = tcp_facts(&*socket).ok()?;
-        Some(Packets { sent: facts.sent, lost: facts.lost })
+        Some(packets_of(&socket)? + self.0.peers_packets.get())
     }
 
     fn drain(&self) {
@@ -200,4 +202,10 @@ impl Tunnel for MuxTunnel {
         self.0.closing.set(true);
         self.wake_driver();
     }
+}
+
+/// What this side has sent through a connection, as the kernel has counted.
+fn packets_of(socket: &Socket) -> Option<Packets> {
+    let facts = tcp_facts(socket).ok()?;
+    Some(Packets { sent: facts.sent, lost: facts.lost })
 }

@@ -65,6 +65,8 @@ struct Shared {
     outbox: RefCell<Outbox>,
     health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
+    /// What the peer has counted of the path.
+    peers_packets: Cell<Packets>,
     streams_out: Cell<usize>,
     streams_in: Cell<usize>,
     said_goaway: Cell<bool>,
@@ -108,6 +110,7 @@ impl QuicTunnel {
             outbox: RefCell::new(Outbox::new(&config.settings)),
             health: watch::Sender::new(TunnelHealth::Starting),
             rtt: Cell::default(),
+            peers_packets: Cell::default(),
             streams_out: Cell::default(),
             streams_in: Cell::default(),
             said_goaway: Cell::default(),
@@ -177,8 +180,7 @@ impl Tunnel for QuicTunnel {
     }
 
     fn packets(&self) -> Option<Packets> {
-        let path = self.0.connection.stats().path;
-        Some(Packets { sent: path.sent_packets, lost: path.lost_packets })
+        Some(self.0.packets() + self.0.peers_packets.get())
     }
 
     fn drain(&self) {
@@ -231,6 +233,12 @@ impl Shared {
                 self.driver.notify_one();
             }
         }
+    }
+
+    /// What this side has sent, as quinn has counted.
+    fn packets(&self) -> Packets {
+        let path = self.connection.stats().path;
+        Packets { sent: path.sent_packets, lost: path.lost_packets }
     }
 
     fn broke(&self, error: super::mux::ProtocolError) {

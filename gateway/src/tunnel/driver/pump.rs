@@ -154,7 +154,12 @@ impl Driver {
             match self.liveness.verdict(now) {
                 liveness::Verdict::Live => {}
                 liveness::Verdict::Ask(token) => {
-                    self.tunnel.0.mux.borrow_mut().ping(token);
+                    let mut mux = self.tunnel.0.mux.borrow_mut();
+                    mux.ping(token);
+                    if let Some(packets) = super::packets_of(&self.socket).filter(|_| mux.is_ready()) {
+                        mux.tell_path(packets);
+                    }
+                    drop(mux);
                     self.incoming.release_if_empty();
                 }
                 liveness::Verdict::Doubt => {
@@ -220,7 +225,7 @@ impl Driver {
             let mut rest = bytes;
             let mut mux = self.tunnel.0.mux.borrow_mut();
             let Some(event) = mux.receive(&mut rest)? else { break };
-            active |= !matches!(event, Event::Pong(_) | Event::Nothing);
+            active |= !matches!(event, Event::Pong(_) | Event::Path(_) | Event::Nothing);
             let next = payload.end - rest.len();
             if let Event::Data(stream, data) = event {
                 let range = (next - data.len(), next);
@@ -265,6 +270,7 @@ impl Driver {
                     drop(mux);
                     self.tune_to_path();
                 }
+                Event::Path(packets) => self.tunnel.0.peers_packets.set(packets),
                 Event::Goaway => {
                     drop(mux);
                     self.tunnel.set_health(TunnelHealth::Draining);

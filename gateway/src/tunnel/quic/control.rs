@@ -1,8 +1,11 @@
 //! ● The control stream of a QUIC tunnel: frames of the multiplexer, as far as they concern the tunnel or give credit.
 
-use crate::tunnel::mux::{
-    ProtocolError, Settings,
-    frame::{self, Frame, HEADER, Kind},
+use crate::tunnel::{
+    Packets,
+    mux::{
+        ProtocolError, Settings,
+        frame::{self, Frame, HEADER, Kind},
+    },
 };
 
 /// Frames that wait to be sent.
@@ -20,6 +23,8 @@ pub enum Said {
     Ping([u8; 8]),
     /// It answers.
     Pong(u64),
+    /// What it has counted of its path to us.
+    Path(Packets),
     /// It opens no more streams.
     Goaway,
 }
@@ -60,6 +65,11 @@ impl Outbox {
     /// Answers.
     pub fn pong(&mut self, payload: [u8; 8]) {
         self.put(Kind::Pong, 0, &payload);
+    }
+
+    /// Tells what was counted of the path to the peer.
+    pub fn path(&mut self, packets: Packets) {
+        self.put(Kind::Path, 0, &packets.to_bytes());
     }
 
     /// Says goodbye.
@@ -150,6 +160,7 @@ fn meaning(frame: Frame<'_>, heard_hello: &mut bool) -> Result<Said, ProtocolErr
         },
         Kind::Ping => Ok(Said::Ping(payload.try_into().unwrap_or_default())),
         Kind::Pong => Ok(Said::Pong(payload.try_into().map_or(0, u64::from_be_bytes))),
+        Kind::Path => Ok(Said::Path(Packets::from_bytes(payload))),
         Kind::Goaway => Ok(Said::Goaway),
         // What streams of their own say over QUIC.
         Kind::Data | Kind::Open | Kind::Opened | Kind::Fin | Kind::Rst => Err(ProtocolError::BadStream(kind, stream)),
@@ -176,6 +187,7 @@ mod tests {
             outbox.ping(token);
             outbox.pong(token.to_be_bytes());
             outbox.credit(stream, bytes);
+            outbox.path(Packets { sent: token, lost: 1 });
             outbox.goaway();
             let mut inbox = Inbox::default();
             let heard: Vec<_> = outbox.take().chunks(cut).flat_map(|part| said(&mut inbox, part)).collect();
@@ -184,6 +196,7 @@ mod tests {
                 Said::Ping(token.to_be_bytes()),
                 Said::Pong(token),
                 Said::Credit(stream, bytes),
+                Said::Path(Packets { sent: token, lost: 1 }),
                 Said::Goaway,
             ];
             prop_assert_eq!(heard, wanted);

@@ -171,7 +171,11 @@ impl Driver {
                 }
             }
             Verdict::Ask(token) => {
-                self.shared.outbox.borrow_mut().ping(token);
+                let packets = self.shared.packets();
+                let mut outbox = self.shared.outbox.borrow_mut();
+                outbox.ping(token);
+                outbox.path(packets);
+                drop(outbox);
                 if self.shared.credits.borrow().is_empty() {
                     self.shared.scratch.take();
                 }
@@ -217,6 +221,7 @@ impl Driver {
             }
             Said::Ping(payload) => shared.outbox.borrow_mut().pong(payload),
             Said::Pong(token) => liveness.answered(token, Instant::now()),
+            Said::Path(packets) => shared.peers_packets.set(packets),
             Said::Goaway => {
                 shared.heard_goaway.set(true);
                 shared.say_goaway();

@@ -1,7 +1,7 @@
 //! How QUIC is run here: its bounds and its timers.
 
 use crate::tunnel::{driver::MuxConfig, mux::window};
-use quinn::{TransportConfig, VarInt};
+use quinn::{TransportConfig, VarInt, congestion::BbrConfig};
 use std::{sync::Arc, time::Duration};
 
 /// Streams that a peer may have at once when a tunnel begins, as QUIC counts them. QUIC's state grows with it, so it is raised
@@ -30,6 +30,8 @@ pub fn transport_config(config: &MuxConfig) -> Arc<TransportConfig> {
         .max_idle_timeout(IDLE.try_into().ok())
         // Our PING goes every 20 s on an idle tunnel.
         .keep_alive_interval(None)
+        // Cubic takes each lost packet for congestion: at 0.5% loss and 40 ms it moved a hundredth of what this moves (0012).
+        .congestion_controller_factory(Arc::new(BbrConfig::default()))
         .datagram_receive_buffer_size(None)
         .allow_spin(false);
     Arc::new(transport)

@@ -172,6 +172,19 @@ fn the_round_trip_is_measured() {
 }
 
 #[test]
+fn each_side_learns_what_the_other_has_counted() {
+    on_a_core(async {
+        let (west, east) = pair().await;
+        for end in [&west, &east] {
+            while end.tunnel.0.peers_packets.get().sent == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(end.tunnel.packets().unwrap().sent > end.tunnel.0.peers_packets.get().sent);
+        }
+    });
+}
+
+#[test]
 fn a_tunnel_goes_on_from_another_address() {
     on_a_core(async {
         let (west, mut east) = pair().await;
