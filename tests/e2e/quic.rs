@@ -149,3 +149,29 @@ fn a_stranger_that_dials_quic_is_refused_with_a_reason() {
     east_gateway.wait_metric("isthmus_handshakes_refused_total", &reason, |refused| refused > 0.0);
     east_gateway.wait_log(&["refused a peer", "not_linked"]);
 }
+
+/// With a bound of one, every handshake is one of many: each dialler has to prove its address first.
+#[test]
+fn tunnels_come_up_where_addresses_have_to_be_proven() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _echo = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let east_config = pair::east_config(&topology, Transport::Quic, &[pair::endpoint()]);
+    let west_config = pair::west_config(&topology, Transport::Quic);
+    let pair = Pair::start_with(&topology, &west_config, &east_config.with("limits: {handshakes: 1}"));
+    pair.wait_echo();
+}
+
+#[test]
+fn a_udp_port_that_is_taken_leaves_tcp() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let address = east.tunnel_address();
+    let _taken = east.edge().run(move || std::net::UdpSocket::bind(address)).unwrap();
+    let _echo = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let pair = Pair::start(&topology, Transport::Auto, &[pair::endpoint()]);
+    pair.wait_echo();
+    pair.east.wait_log(&["cannot listen for QUIC"]);
+    assert_eq!(pair.west.link("east")["transport"], "tls");
+    assert_eq!(wait_chosen(&pair.west, "east", "tls"), "no other transport has a live tunnel");
+}

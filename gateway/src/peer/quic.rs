@@ -138,7 +138,7 @@ fn admit(common: &Common, incoming: Incoming) -> Option<(Incoming, OwnedSemaphor
         incoming.refuse();
         return None;
     };
-    let busy = common.handshakes.available_permits() < common.config.limits.handshakes / 2;
+    let busy = common.handshakes.available_permits() < common.config.limits.handshakes.div_ceil(2);
     if busy && !incoming.remote_address_validated() && incoming.may_retry() {
         // It cannot fail: it may be retried.
         let _ = incoming.retry();
