@@ -3,20 +3,21 @@
 use super::{CUT, Credit, NOTHING, Shared, head};
 use crate::{
     socket::Socket,
-    tunnel::{
-        Refusal, RefusalReason, StreamError, TunnelStream,
-        mux::{ProtocolError, window::Window},
-    },
+    tunnel::{Refusal, RefusalReason, StreamError, TunnelStream, mux::window::Window},
 };
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
+use quinn::{RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use std::{
-    io::IoSlice,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
     time::Instant,
 };
+
+mod opening;
+mod receive;
+
+pub(super) use opening::{HeadError, poll_head};
 
 /// Bytes read from a local socket at once, at first and at the most.
 const READ_FIRST: usize = 16 * 1024;
@@ -196,82 +197,6 @@ impl QuicStream {
         self.credit.left.set(self.credit.left.get().saturating_sub(bytes));
         self.shared.wrote();
     }
-
-    /// Takes everything that came in off the connection, whether or not the local socket takes it: credit bounds it.
-    fn poll_incoming(&mut self, cx: &mut Context<'_>, socket: &Socket, moved: &mut usize) -> Result<(), StreamError> {
-        while !self.ended {
-            let mut parts: [Bytes; RUN] = Default::default();
-            let read = pin!(self.receive.read_chunks(&mut parts)).poll(cx);
-            match read {
-                Poll::Pending => break,
-                Poll::Ready(Ok(None)) => self.ended = true,
-                Poll::Ready(Ok(Some(n))) => self.take(&parts[..n], socket, moved)?,
-                Poll::Ready(Err(e)) => {
-                    // quinn tells it once: asked again, it would say that the stream has ended.
-                    self.over = true;
-                    return Err(read_failed(&e));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what came in to the local socket, as far as that takes it, and keeps the rest.
-    fn take(&mut self, parts: &[Bytes], socket: &Socket, moved: &mut usize) -> Result<(), StreamError> {
-        let length = parts.iter().map(Bytes::len).sum();
-        if !self.window.receive(length) {
-            self.shared.broke(ProtocolError::CreditExceeded(self.id));
-            return Err(StreamError::TunnelLost);
-        }
-        self.shared.received.set(true);
-        self.first_byte.get_or_insert_with(Instant::now);
-        let mut taken = 0;
-        if self.pending.is_empty() {
-            let mut slices = [IoSlice::new(&[]); RUN];
-            for (slice, part) in slices.iter_mut().zip(parts) {
-                *slice = IoSlice::new(part);
-            }
-            taken = socket.try_send_vectored(&slices[..parts.len()]);
-            *moved += taken;
-        }
-        if self.at * 2 >= self.pending.len() {
-            self.pending.drain(..std::mem::take(&mut self.at));
-        }
-        for part in parts {
-            let skipped = taken.min(part.len());
-            taken -= skipped;
-            // A copy: a piece would hold the whole buffer that its datagram came in.
-            self.pending.extend_from_slice(&part[skipped..]);
-        }
-        Ok(())
-    }
-
-    /// Writes what is pending to the local socket; `Pending` if that does not take all.
-    fn poll_deliver(
-        &mut self,
-        cx: &mut Context<'_>,
-        socket: &Socket,
-        moved: &mut usize,
-    ) -> Poll<Result<(), StreamError>> {
-        while self.at < self.pending.len() {
-            let n = ready!(socket.poll_send(cx, &self.pending[self.at..]))?;
-            self.at += n;
-            *moved += n;
-        }
-        self.at = 0;
-        self.pending = Vec::new();
-        Poll::Ready(Ok(()))
-    }
-
-    /// Lets the peer send as much again as has left our buffers.
-    fn consumed(&mut self, bytes: usize) {
-        let shared = &self.shared;
-        let rtt = shared.rtt.get().unwrap_or_default();
-        let credit = self.window.consume(bytes, Instant::now(), rtt, &shared.config.budget);
-        if credit > 0 && !self.ended {
-            shared.give_credit(self.id, credit);
-        }
-    }
 }
 
 impl TunnelStream for QuicStream {
@@ -397,44 +322,6 @@ impl Drop for QuicStream {
         }
         self.shared.leave(self.id, self.outgoing, self.window.size());
     }
-}
-
-/// Why a head cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HeadError {
-    /// The stream ended within it, or it is too long.
-    Cut,
-    /// The stream was reset behind it.
-    Reset,
-    /// The tunnel ended.
-    Lost,
-}
-
-/// Reads a head, and not a byte more.
-pub(super) fn poll_head(
-    receive: &mut RecvStream,
-    reading: &mut head::Reading,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), HeadError>> {
-    let mut bytes = [0; 512];
-    loop {
-        let missing = match reading.missing() {
-            None => return Poll::Ready(Err(HeadError::Cut)),
-            Some(0) => return Poll::Ready(Ok(())),
-            Some(missing) => missing.min(bytes.len()),
-        };
-        match ready!(receive.poll_read(cx, &mut bytes[..missing])) {
-            Ok(0) => return Poll::Ready(Err(HeadError::Cut)),
-            Ok(n) => reading.add(&bytes[..n]),
-            Err(ReadError::ConnectionLost(_)) => return Poll::Ready(Err(HeadError::Lost)),
-            Err(ReadError::Reset(CUT)) => return Poll::Ready(Err(HeadError::Reset)),
-            Err(_) => return Poll::Ready(Err(HeadError::Cut)),
-        }
-    }
-}
-
-fn read_failed(e: &ReadError) -> StreamError {
-    if matches!(e, ReadError::ConnectionLost(_)) { StreamError::TunnelLost } else { StreamError::Reset }
 }
 
 fn write_failed(e: &WriteError) -> StreamError {
