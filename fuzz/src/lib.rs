@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod identity;
 pub mod link;
 pub mod mux;
+pub mod quic;
 pub mod text;
 pub mod tls;
 
@@ -40,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mux_pair", run: mux::pair },
     Target { name: "names", run: text::names },
     Target { name: "open", run: mux::open },
+    Target { name: "quic_control", run: quic::control },
+    Target { name: "quic_head", run: quic::head },
     Target { name: "tls_record", run: tls::record },
     Target { name: "token", run: link::token },
 ];

@@ -15,6 +15,7 @@ use crate::{
     peer::{
         TlsConfigs,
         join::{IncomingJoin, Joins},
+        quic::QuicCommon,
     },
     ready::Ready,
     status::CoreQuery,
@@ -148,8 +149,11 @@ impl Gateway {
         let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..config.cores).map(|_| mpsc::channel(MAILBOX)).unzip();
         let (exchanges, incoming) = mpsc::channel(EXCHANGES);
         let (joins, joining) = mpsc::channel(JOINS);
+        let tls = TlsConfigs::new(&identity, table.clone())?;
         let common = Arc::new(Common {
-            tls: TlsConfigs::new(&identity, table.clone())?,
+            quic: QuicCommon::new(config.tunnel_listen, config.cores, &config.mux, tls.quic_server())?,
+            handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
+            tls,
             board: Board::new(config.cores),
             identity,
             mailboxes,
@@ -282,9 +286,4 @@ fn start_core(
     let thread = std::thread::Builder::new().name(format!("core-{id}")).spawn(run)?;
     is_ready.recv().map_err(|_| io::Error::other("the core's thread ended"))??;
     Ok(thread)
-}
-
-/// Handshakes under way at once.
-pub(crate) fn handshake_permits(config: &Config) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(config.limits.handshakes))
 }

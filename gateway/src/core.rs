@@ -53,6 +53,9 @@ pub(crate) struct Common {
     pub(crate) config: Config,
     pub(crate) identity: IdentityStore,
     pub(crate) tls: crate::peer::TlsConfigs,
+    pub(crate) quic: crate::peer::quic::QuicCommon,
+    /// Handshakes under way on the tunnel port, over TCP and QUIC together.
+    pub(crate) handshakes: Arc<tokio::sync::Semaphore>,
     pub(crate) mailboxes: Vec<mpsc::Sender<Mail>>,
     pub(crate) board: Board,
     pub(crate) exchanges: Exchanges,
@@ -74,6 +77,8 @@ pub(crate) struct Core {
     pub(crate) common: Arc<Common>,
     pub(crate) table: RefCell<Arc<Table>>,
     pub(crate) peers: Peers,
+    /// Where it dials QUIC from.
+    pub(crate) diallers: crate::peer::quic::Diallers,
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
@@ -114,6 +119,7 @@ impl Core {
         let polls = core.common.config.busy_poll;
         let polling = polls.then(|| core.tasks.spawn_local(busy::run(core.counters.clone())));
         core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links);
+        crate::peer::quic::serve(&core);
         let draining = core.common.draining.clone();
         let mut control_lives = true;
         loop {
@@ -148,6 +154,7 @@ impl Core {
             common,
             table: RefCell::default(),
             peers: Peers::default(),
+            diallers: Default::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
             clients: Cell::default(),
@@ -198,7 +205,9 @@ impl Core {
 
     /// What is done every second.
     fn beat(self: &Rc<Self>, listeners: &mut Listeners) {
-        self.counters.beat(Instant::now());
+        let now = Instant::now();
+        self.counters.beat(now);
+        self.peers.choose(now);
         if self.id == 0 {
             let granted = self.common.config.mux.budget.granted();
             self.counters.memory_granted.set(granted as u64);
@@ -225,6 +234,7 @@ impl Core {
         });
         let report = CoreReport {
             tunnels: self.peers.report(),
+            choices: self.peers.choices(),
             dials: dials.collect(),
             listeners: listeners.report(),
             endpoints: endpoints.collect(),

@@ -15,6 +15,9 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub mod info;
+pub mod udp;
+
 /// A connected stream socket (TCP, or a Unix pair for the exchange) on this core's reactor.
 #[derive(Debug)]
 pub struct Socket(AsyncFd<OwnedFd>);

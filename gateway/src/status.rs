@@ -12,7 +12,8 @@ pub mod timestamp;
 
 pub use merge::merge;
 pub use report::{
-    CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra, ListenerReport, TunnelReport,
+    ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra, ListenerReport,
+    TunnelReport,
 };
 pub use timestamp::Timestamp;
 
@@ -64,6 +65,12 @@ pub struct LinkStatus {
     pub state: LinkWord,
     /// The transports of its tunnels, joined by `+`.
     pub transport: Option<String>,
+    /// What carries new streams: one of these transports, or several joined by `+` where cores differ.
+    #[serde(default)]
+    pub chosen: Option<String>,
+    /// Why, in one line.
+    #[serde(default)]
+    pub chosen_because: Option<String>,
     /// Who dialled them: `dialled`, `accepted` or both, joined by `+`.
     pub direction: Option<String>,
     /// The shortest smoothed round trip of its tunnels, in milliseconds.

@@ -22,6 +22,7 @@ pub mod driver;
 pub mod h2;
 pub mod mux;
 pub mod open;
+pub mod quic;
 pub mod tls;
 
 /// A live mTLS connection to a peer.
@@ -35,6 +36,11 @@ pub trait Tunnel {
     /// What it is and how it fares.
     fn status(&self) -> TunnelStatus;
 
+    /// Which transport it is.
+    fn transport(&self) -> Transport {
+        self.status().transport
+    }
+
     /// Whether it takes new streams.
     fn health(&self) -> TunnelHealth {
         *self.watch().borrow()
@@ -47,6 +53,11 @@ pub trait Tunnel {
     fn load(&self) -> usize {
         let status = self.status();
         status.streams_out + status.streams_in
+    }
+
+    /// How many packets both sides have sent, and how many of those were lost; `None` where that is not known.
+    fn packets(&self) -> Option<Packets> {
+        None
     }
 
     /// Whether this side can open streams on it at all: an HTTP/2 server cannot.
@@ -78,11 +89,45 @@ pub struct TunnelStatus {
     pub streams_in: usize,
 }
 
+/// What a tunnel has counted on its path, from its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Packets {
+    /// Sent.
+    pub sent: u64,
+    /// Of these, lost.
+    pub lost: u64,
+}
+
+impl Packets {
+    /// As PATH carries it.
+    pub fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.sent) << 64 | u128::from(self.lost)).to_be_bytes()
+    }
+
+    /// What a PATH of at least 16 bytes says.
+    pub fn from_bytes(payload: &[u8]) -> Self {
+        let word =
+            |at: usize| payload.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_be_bytes);
+        Self { sent: word(0), lost: word(8) }
+    }
+}
+
+/// Both sides' counts. What the peer says may be anything.
+impl std::ops::Add for Packets {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { sent: self.sent.saturating_add(other.sent), lost: self.lost.saturating_add(other.lost) }
+    }
+}
+
 /// A tunnel's transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// Our multiplexer over TLS.
     Tls,
+    /// A QUIC stream for each stream.
+    Quic,
     /// HTTP/2 CONNECT.
     H2,
 }
@@ -92,6 +137,7 @@ impl Transport {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tls => "tls",
+            Self::Quic => "quic",
             Self::H2 => "h2",
         }
     }

@@ -12,6 +12,7 @@ mod half_close;
 mod linking;
 mod many_streams;
 mod peers;
+mod quic;
 mod reload;
 mod reset;
 mod rotation;
@@ -20,7 +21,7 @@ mod trust;
 mod two_clusters;
 mod wan;
 
-/// Makes each test twice: over our multiplexer and over HTTP/2.
+/// Makes each test once for each transport: over our multiplexer, over HTTP/2 and over QUIC.
 macro_rules! over_both_transports {
     ($($test:ident),+ $(,)?) => {
         mod over_tls {
@@ -28,6 +29,9 @@ macro_rules! over_both_transports {
         }
         mod over_h2 {
             $(#[test] fn $test() { super::$test(isthmus_tests::Transport::H2); })+
+        }
+        mod over_quic {
+            $(#[test] fn $test() { super::$test(isthmus_tests::Transport::Quic); })+
         }
     };
 }

@@ -9,8 +9,12 @@ use std::{
 /// Which transport a link asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
+    /// TLS and QUIC, each stream over what its path asks for.
+    Auto,
     /// Our multiplexer over TLS.
     Tls,
+    /// QUIC.
+    Quic,
     /// HTTP/2 CONNECT.
     H2,
 }
@@ -18,7 +22,9 @@ pub enum Transport {
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Auto => "auto",
             Self::Tls => "tls",
+            Self::Quic => "quic",
             Self::H2 => "h2",
         })
     }

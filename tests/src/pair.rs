@@ -103,7 +103,7 @@ pub fn west_config(topology: &Topology, transport: Transport) -> Config {
 pub fn east_config(topology: &Topology, transport: Transport, endpoints: &[SocketAddr]) -> Config {
     let (west, east) = (topology.cluster("west"), topology.cluster("east"));
     let config = match transport {
-        Transport::Tls => Config::new(east).is_dialled_by(west),
+        Transport::Auto | Transport::Tls | Transport::Quic => Config::new(east).is_dialled_by(west),
         Transport::H2 => Config::new(east).dials(west, transport),
     };
     config.exports(SERVICE, endpoints)

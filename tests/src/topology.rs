@@ -6,7 +6,7 @@ pub use cluster::{Cluster, GATEWAY, gateway, pod};
 
 use crate::{identity, netns::Netns};
 use isthmus_wan::{Impairments, Wan};
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 use tokio::runtime::{Handle, Runtime};
 
 /// The clusterset of every topology.
@@ -31,7 +31,7 @@ pub struct Topology {
 #[derive(Debug)]
 enum Between {
     /// A namespace that routes: as fast as the kernel, and without faults but for what nftables does in it.
-    Router(Netns),
+    Router(Arc<Netns>),
     /// The emulator.
     Emulator(Wan),
 }
@@ -42,7 +42,7 @@ impl Topology {
     /// # Panics
     /// Without root, `ip` or the binary.
     pub fn new(names: &[&str]) -> Self {
-        let wan = Netns::new("wan");
+        let wan = Arc::new(Netns::new("wan"));
         wan.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap_or_else(|e| panic!("ip_forward: {e}"));
         Self::build(names, |clusters| {
             clusters.iter().for_each(|cluster| cluster.plug_into(&wan));
@@ -143,7 +143,7 @@ impl Topology {
     ///
     /// # Panics
     /// If the WAN is emulated.
-    pub fn wan(&self) -> &Netns {
+    pub fn wan(&self) -> &Arc<Netns> {
         match &self.between {
             Between::Router(wan) => wan,
             Between::Emulator(_) => panic!("an emulated WAN is no namespace"),
@@ -186,6 +186,22 @@ impl Topology {
             Between::Router(wan) => drop(wan.exec("nft", &["delete table ip cut"])),
             Between::Emulator(wan) => wan.restore().unwrap_or_else(|e| panic!("{e}")),
         }
+    }
+
+    /// Drops every packet of an IP protocol (`tcp`, `udp`) that would cross the WAN, silently.
+    ///
+    /// # Panics
+    /// If `ip` fails.
+    pub fn block(&self, protocol: &str) {
+        self.wan().ip(&format!("rule add ipproto {protocol} blackhole"));
+    }
+
+    /// Lets them through again.
+    ///
+    /// # Panics
+    /// If `ip` fails, or they were not blocked.
+    pub fn unblock(&self, protocol: &str) {
+        self.wan().ip(&format!("rule del ipproto {protocol} blackhole"));
     }
 
     /// Runs a test's asynchronous part to its end.

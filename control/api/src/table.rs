@@ -81,11 +81,13 @@ pub struct PeerAddress {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportChoice {
-    /// The best that both sides speak.
+    /// TLS and QUIC both, each stream over what its path asks for; HTTP/2 where the peer speaks nothing else.
     #[default]
     Auto,
     /// Our multiplexer over TLS.
     Tls,
+    /// QUIC.
+    Quic,
     /// HTTP/2 CONNECT, as HBONE has it.
     H2,
 }

@@ -141,7 +141,13 @@ pub const KEYS: &[Key] = &[
         "see above",
         "What local clients can use, and at which address.",
     ),
-    key(("tunnel", "listen"), LISTEN, Text("0.0.0.0:15008"), "0.0.0.0:15008", "Where peers' tunnels are accepted."),
+    key(
+        ("tunnel", "listen"),
+        LISTEN,
+        Text("0.0.0.0:15008"),
+        "0.0.0.0:15008",
+        "Where peers' tunnels are accepted: TCP, and UDP for QUIC. Without UDP it goes on with TCP.",
+    ),
     key(
         ("tunnel", "advertise"),
         "a list of at most 16 host:port",
@@ -201,10 +207,10 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         ("links[]", "transport"),
-        "auto, tls or h2",
+        "auto, tls, quic or h2",
         Text("auto"),
         "tls",
-        "What to dial with. `auto` takes the best that both speak.",
+        "What to dial with. `auto` dials TLS and QUIC, keeps both, and takes for each stream what its path asks for; HTTP/2 where the peer speaks nothing else.",
     ),
     key(
         ("links[]", "services"),

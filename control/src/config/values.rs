@@ -77,8 +77,8 @@ pub(super) fn transport(text: &str) -> Result<TransportChoice, Refused> {
     match text {
         "auto" => Ok(TransportChoice::Auto),
         "tls" => Ok(TransportChoice::Tls),
+        "quic" => Ok(TransportChoice::Quic),
         "h2" => Ok(TransportChoice::H2),
-        "quic" => Err(Refused(Some("not supported yet"))),
         _ => Err(Refused(None)),
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     admin::Readiness,
     app::Limits,
     metrics::{Metrics, scrape},
+    peer::quic::QuicCommon,
     status::{ExtraStatus, merge},
     tunnel::{
         Direction, TunnelHealth,
@@ -50,8 +51,11 @@ impl East {
         change(&mut config);
         let (table, subscribed) = watch::channel(Arc::default());
         let (mailboxes, mail) = (0..config.cores).map(|_| mpsc::channel(8)).unzip();
+        let tls = crate::peer::TlsConfigs::new(&store, subscribed).unwrap();
         let common = Arc::new(Common {
-            tls: crate::peer::TlsConfigs::new(&store, subscribed).unwrap(),
+            quic: QuicCommon::new(None, config.cores, &config.mux, tls.quic_server()).unwrap(),
+            handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
+            tls,
             board: Board::new(config.cores),
             identity: store,
             mailboxes,

@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 /// hash would often put all of a peer's on one core.
 pub(crate) async fn serve(common: Arc<Common>, listener: Option<TcpListener>) {
     let Some(listener) = listener else { return common.draining.cancelled().await };
-    let permits = crate::app::handshake_permits(&common.config);
     let mut next = 0;
     loop {
         let accepted = tokio::select! {
@@ -30,7 +29,7 @@ pub(crate) async fn serve(common: Arc<Common>, listener: Option<TcpListener>) {
                 continue;
             }
         };
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
+        let Ok(permit) = common.handshakes.clone().try_acquire_owned() else {
             common.metrics.control().refused(Bound::Handshakes);
             continue;
         };

@@ -304,7 +304,7 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 9] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
-        ("transport", vec!["tls", "h2"]),
+        ("transport", vec!["tls", "quic", "h2"]),
         ("direction of a tunnel or handshake", vec!["dialled", "accepted"]),
         ("health of a tunnel", vec!["live", "unresponsive", "draining"]),
         ("reason of isthmus_handshakes_refused_total", HandshakeRefusal::ALL.map(HandshakeRefusal::as_str).to_vec()),

@@ -6,7 +6,7 @@ use crate::{
     metrics::reasons::DialFailure,
     tunnel::{TunnelHealth, link},
 };
-use isthmus_control_api::{ClusterName, Link, PeerAddress, Table};
+use isthmus_control_api::{ClusterName, Link, PeerAddress, Table, TransportChoice};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -47,12 +47,25 @@ impl Links {
             if self.0.contains_key(cluster) || link.endpoints.is_empty() {
                 continue;
             }
-            let slots = (0..core.common.config.tunnels_per_core).map(|slot| {
-                let keep = keep(core.clone(), cluster.clone(), link.clone(), slot);
-                core.tasks.spawn_local(keep)
+            let each = core.common.config.tunnels_per_core;
+            let choices = choices(link.transport).iter().flat_map(|&choice| std::iter::repeat_n(choice, each));
+            let slots = choices.enumerate().map(|(slot, choice)| {
+                let link = Link { transport: choice, ..link.clone() };
+                core.tasks.spawn_local(keep(core.clone(), cluster.clone(), link, slot))
             });
             self.0.insert(cluster.clone(), Dialler { link: link.clone(), slots: slots.collect() });
         }
+    }
+}
+
+/// What a link dials with. Both are kept where `auto` has found them to work: new streams go over what [`super::choose`] says.
+fn choices(transport: TransportChoice) -> &'static [TransportChoice] {
+    match transport {
+        // Over TCP it is `auto` still: what both speak of TLS and HTTP/2.
+        TransportChoice::Auto => &[TransportChoice::Auto, TransportChoice::Quic],
+        TransportChoice::Tls => &[TransportChoice::Tls],
+        TransportChoice::Quic => &[TransportChoice::Quic],
+        TransportChoice::H2 => &[TransportChoice::H2],
     }
 }
 
@@ -73,7 +86,12 @@ async fn keep(core: Rc<Core>, cluster: ClusterName, link: Link, slot: usize) {
         let address = &link.endpoints[next % link.endpoints.len()];
         next += 1;
         let why = attempt(&core, &cluster, &link, address, &state, permit).await;
-        tracing::warn!(%cluster, %address, %why, "no tunnel");
+        if link.transport == TransportChoice::Quic && core.peers.is_live(&cluster) {
+            // Where UDP does not get through, that is how it is; the link works.
+            tracing::debug!(%cluster, %address, %why, "no tunnel over QUIC");
+        } else {
+            tracing::warn!(%cluster, %address, %why, "no tunnel");
+        }
         let random = core.random();
         state.borrow_mut().down(Instant::now(), &why, random);
     }

@@ -9,6 +9,7 @@ use crate::{
         Direction, Ingress, PeerIdentity, Tunnel, TunnelHealth,
         driver::{MuxTunnel, TunnelEnd},
         h2::{self, H2Config},
+        quic::QuicTunnel,
         tls::{HandshakeError, Handshaken, handshake, stream::TlsStream},
     },
 };
@@ -47,14 +48,21 @@ impl TlsConfigs {
         Ok(Self { identity: identity.clone(), server, clients: Mutex::default() })
     }
 
-    fn client(
+    /// What peers dial over QUIC: the same, without HTTP/2.
+    pub(crate) fn quic_server(&self) -> Arc<rustls::ServerConfig> {
+        let mut server = rustls::ServerConfig::clone(&self.server);
+        server.alpn_protocols = vec![ISTHMUS.to_vec()];
+        Arc::new(server)
+    }
+
+    pub(super) fn client(
         &self,
         cluster: &ClusterName,
         choice: TransportChoice,
     ) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
         let alpn: &[&[u8]] = match choice {
             TransportChoice::Auto => &[ISTHMUS, H2],
-            TransportChoice::Tls => &[ISTHMUS],
+            TransportChoice::Tls | TransportChoice::Quic => &[ISTHMUS],
             TransportChoice::H2 => &[H2],
         };
         let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -89,6 +97,12 @@ pub(crate) enum SetupError {
     /// The peer agreed on HTTP/2 and does not speak it.
     #[error(transparent)]
     Http2(#[from] TunnelEnd),
+    /// QUIC has no connection.
+    #[error("QUIC: {0}")]
+    Quic(#[from] quinn::ConnectionError),
+    /// TLS cannot be configured.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// The connection broke behind the handshake.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -105,6 +119,8 @@ impl SetupError {
             Self::Identity(_) => HandshakeRefusal::BadSvid,
             Self::Protocol => HandshakeRefusal::Alpn,
             Self::Http2(_) => HandshakeRefusal::Other,
+            Self::Tls(_) => HandshakeRefusal::Other,
+            Self::Quic(error) => return super::quic::refusal(error),
             Self::Connect(_) => return None,
         })
     }
@@ -113,7 +129,8 @@ impl SetupError {
     pub(crate) fn dial_failure(&self) -> DialFailure {
         match self {
             Self::Connect(_) => DialFailure::Connect,
-            Self::Timeout(_) => DialFailure::Timeout,
+            Self::Timeout(_) | Self::Quic(quinn::ConnectionError::TimedOut) => DialFailure::Timeout,
+            Self::Quic(_) if self.refusal().is_none() => DialFailure::Connect,
             Self::Io(_) | Self::Handshake(HandshakeError::Io(_)) => DialFailure::Closed,
             _ => DialFailure::Handshake,
         }
@@ -125,8 +142,7 @@ pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketA
     let core_ = core.clone();
     core.tasks.spawn_local(async move {
         let core = core_;
-        let accepted = within(&core, accepted(&core, socket)).await;
-        match accepted {
+        match within(&core, accepted(&core, socket)).await {
             Ok(Accepted::Join(socket, received)) => {
                 let join = IncomingJoin { socket, received, from, permit };
                 if core.common.joins.0.try_send(join).is_err() {
@@ -135,16 +151,33 @@ pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketA
             }
             Ok(Accepted::Tunnel(tunnel, peer)) => {
                 drop(permit);
-                core.counters.handshake(Direction::Accepted);
-                tunnel.live(&core, &peer).await;
+                live_accepted(&core, Ok((tunnel, peer)), from).await;
             }
             Err(error) => {
-                let reason = error.refusal().unwrap_or(HandshakeRefusal::Other);
-                core.counters.handshake_refused(reason);
-                tracing::warn!(%from, reason = reason.as_str(), %error, "refused a peer");
+                drop(permit);
+                live_accepted(&core, Err(error), from).await;
             }
         }
     });
+}
+
+/// Runs a tunnel that a peer has dialled, or says why there is none.
+pub(super) async fn live_accepted(
+    core: &Rc<Core>,
+    tunnel: Result<(Running, Rc<PeerIdentity>), SetupError>,
+    from: SocketAddr,
+) {
+    match tunnel {
+        Ok((tunnel, peer)) => {
+            core.counters.handshake(Direction::Accepted);
+            tunnel.live(core, &peer).await;
+        }
+        Err(error) => {
+            let reason = error.refusal().unwrap_or(HandshakeRefusal::Other);
+            core.counters.handshake_refused(reason);
+            tracing::warn!(%from, reason = reason.as_str(), %error, "refused a peer");
+        }
+    }
 }
 
 /// Whom a connection to the tunnel port is of.
@@ -174,6 +207,9 @@ pub(super) async fn dial(
     choice: TransportChoice,
     address: SocketAddr,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
+    if choice == TransportChoice::Quic {
+        return super::quic::dial(core, cluster, address).await;
+    }
     within(core, async {
         let begun = std::time::Instant::now();
         let socket = TcpStream::connect(address).await.map_err(SetupError::Connect)?;
@@ -188,7 +224,10 @@ pub(super) async fn dial(
     .await
 }
 
-async fn within<T>(core: &Core, setup: impl Future<Output = Result<T, SetupError>>) -> Result<T, SetupError> {
+pub(super) async fn within<T>(
+    core: &Core,
+    setup: impl Future<Output = Result<T, SetupError>>,
+) -> Result<T, SetupError> {
     let limit = core.common.config.handshake_timeout;
     tokio::time::timeout(limit, setup).await.unwrap_or(Err(SetupError::Timeout(limit)))
 }
@@ -205,9 +244,7 @@ async fn start(
     handshaken: Handshaken,
     direction: Direction,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
-    let who = isthmus_certs::peer_identity(Some(&handshaken.certificates));
-    let (cluster, id) = who.map_err(|e| SetupError::Identity(e.to_string()))?;
-    let peer = Rc::new(PeerIdentity { cluster, id });
+    let peer = identify(&handshaken.certificates)?;
     let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
     let trust = Trust { chain: handshaken.certificates.clone(), since: SystemTime::now() };
     let running = match &handshaken.alpn[..] {
@@ -227,6 +264,28 @@ async fn start(
         _ => return Err(SetupError::Protocol),
     };
     Ok((running, peer))
+}
+
+/// Who the peer is, as its certificates say, which the handshake has verified.
+fn identify(chain: &[CertificateDer<'static>]) -> Result<Rc<PeerIdentity>, SetupError> {
+    let (cluster, id) = isthmus_certs::peer_identity(Some(chain)).map_err(|e| SetupError::Identity(e.to_string()))?;
+    Ok(Rc::new(PeerIdentity { cluster, id }))
+}
+
+/// The same over QUIC.
+pub(super) fn start_quic(
+    core: &Rc<Core>,
+    connection: quinn::Connection,
+    chain: Vec<CertificateDer<'static>>,
+    direction: Direction,
+    since: SystemTime,
+) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
+    let peer = identify(&chain)?;
+    let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
+    let config = &core.common.config.mux;
+    let (tunnel, driver) = QuicTunnel::start(connection, direction, peer.clone(), ingress, config);
+    let driver = Box::pin(async { driver.run().await.to_string() });
+    Ok((Running { tunnel: Rc::new(tunnel), trust: Trust { chain, since }, driver }, peer))
 }
 
 /// Why the peer is trusted, to be asked again when bundles change.

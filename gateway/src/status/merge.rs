@@ -39,12 +39,15 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
     let states: Vec<&LinkState> = dials.map(|dial| &dial.state).collect();
     let state = link_word(link, &tunnels, &states);
     let control = extra.links.get(cluster);
+    let choices = || reports.iter().flat_map(|report| &report.choices).filter(|choice| choice.cluster == *cluster);
     // A link that works needs no word of the attempts that failed before.
     let failed = states.iter().find_map(|state| state.last_error()).filter(|_| state != LinkWord::Up);
     LinkStatus {
         cluster: cluster.to_string(),
         state,
         transport: joined(tunnels.iter().map(|tunnel| tunnel.status.transport.as_str())),
+        chosen: joined(choices().map(|choice| choice.transport.as_str())),
+        chosen_because: choices().next().map(|choice| choice.reason.clone()),
         direction: joined(tunnels.iter().map(|tunnel| tunnel.status.direction.as_str())),
         rtt_ms: tunnels.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
         streams_in: tunnels.iter().map(|tunnel| tunnel.status.streams_in).sum(),

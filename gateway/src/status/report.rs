@@ -3,7 +3,7 @@
 use super::IdentityReport;
 use crate::{
     balance,
-    tunnel::{TunnelStatus, link::LinkState},
+    tunnel::{Transport, TunnelStatus, link::LinkState},
 };
 use isthmus_control_api::{ClusterName, ServicePort, Table};
 use std::{
@@ -23,6 +23,8 @@ pub struct CoreQuery(pub oneshot::Sender<CoreReport>);
 pub struct CoreReport {
     /// Its tunnels, whoever dialled them.
     pub tunnels: Vec<TunnelReport>,
+    /// What carries new streams, for each cluster that has a live tunnel.
+    pub choices: Vec<ChoiceReport>,
     /// The tunnels that it keeps dialled, there or not.
     pub dials: Vec<DialReport>,
     /// Its listeners.
@@ -40,6 +42,17 @@ pub struct TunnelReport {
     pub status: TunnelStatus,
     /// When the peer's certificate expires.
     pub cert_expiry: Option<SystemTime>,
+}
+
+/// What carries the new streams of a link.
+#[derive(Debug, Clone)]
+pub struct ChoiceReport {
+    /// The linked cluster.
+    pub cluster: ClusterName,
+    /// The transport.
+    pub transport: Transport,
+    /// Why this one.
+    pub reason: String,
 }
 
 /// One tunnel that a core keeps dialled.

@@ -8,7 +8,7 @@ use crate::{
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
-    tunnel::{OpenRequest, Refusal, RefusalReason, Source, StreamError, TunnelStream},
+    tunnel::{OpenRequest, Refusal, RefusalReason, Source, StreamError, Tunnel, TunnelHealth, TunnelStream},
     upstream,
 };
 use isthmus_control_api::{ClusterName, Import, ServicePort};
@@ -279,16 +279,25 @@ async fn open(
     socket: &Rc<Socket>,
     early: &mut Early,
 ) -> Result<Box<dyn TunnelStream>, OpenFailed> {
-    let mut stream = core.peers.open(cluster, request)?;
-    let mut sent = 0;
-    let opened = poll_fn(|cx| poll_open(cx, core, &mut *stream, socket, early, &mut sent));
-    match tokio::time::timeout(OPEN_TIMEOUT, opened).await {
-        Ok(result) => result?,
+    let opening = async {
+        // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
+        for _ in 1..TUNNELS {
+            let answer = open_on_one(core, cluster, request, socket, early).await;
+            let lost =
+                matches!(&answer, Err(OpenFailed::Refused(refusal)) if refusal.reason == RefusalReason::TunnelLost);
+            if !lost || !core.peers.is_live(cluster) {
+                return answer;
+            }
+        }
+        open_on_one(core, cluster, request, socket, early).await
+    };
+    let (mut stream, mut sent) = match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
+        Ok(opened) => opened?,
         Err(_) => {
             let message = format!("{cluster} did not answer within {} s", OPEN_TIMEOUT.as_secs());
             return Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into());
         }
-    }
+    };
     let rest = poll_fn(|cx| poll_rest(cx, &mut *stream, socket, early, &mut sent));
     tokio::select! {
         biased;
@@ -297,6 +306,42 @@ async fn open(
         () = socket.failed() => return Err(OpenFailed::Client),
     }
     Ok(stream)
+}
+
+/// Tunnels to one cluster that a stream is tried on.
+const TUNNELS: usize = 3;
+
+/// Opens a stream on one tunnel, and says how much of `early` it has taken.
+async fn open_on_one(
+    core: &Core,
+    cluster: &ClusterName,
+    request: &OpenRequest,
+    socket: &Socket,
+    early: &mut Early,
+) -> Result<(Box<dyn TunnelStream>, usize), OpenFailed> {
+    let (mut stream, tunnel) = core.peers.open(cluster, request)?;
+    let mut sent = 0;
+    let opened = poll_fn(|cx| poll_open(cx, core, &mut *stream, socket, early, &mut sent));
+    tokio::select! {
+        biased;
+        opened = opened => opened?,
+        () = doubted(core, cluster, &*tunnel) => {
+            let message = format!("a tunnel to {cluster} does not answer");
+            return Err(Refusal { reason: RefusalReason::TunnelLost, message, retry: true }.into());
+        }
+    }
+    Ok((stream, sent))
+}
+
+/// Waits until a tunnel's peer does not answer any more while another tunnel leads there.
+async fn doubted(core: &Core, cluster: &ClusterName, tunnel: &dyn Tunnel) {
+    loop {
+        let changed = core.changed.notified();
+        if tunnel.health() == TunnelHealth::Unresponsive && core.peers.is_live(cluster) {
+            return;
+        }
+        changed.await;
+    }
 }
 
 /// Sends what of `early` the peer has given no credit for yet. The endpoint may want to be read before it reads on.

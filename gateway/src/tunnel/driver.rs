@@ -10,17 +10,18 @@
 //! across one.
 
 use super::{
-    Direction, Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
+    Direction, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
     TunnelStatus, TunnelStream,
     mux::{Budget, Mux, OpenError, ProtocolError, Role, Settings},
     open,
     tls::{Handshaken, TlsError},
 };
+use crate::socket::{Socket, info::tcp_facts};
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     task::Waker,
     time::{Duration, Instant},
@@ -71,6 +72,9 @@ pub enum TunnelEnd {
     /// HTTP/2 failed, or the connection below it.
     #[error("HTTP/2: {0}")]
     Http2(#[from] ::h2::Error),
+    /// QUIC failed.
+    #[error("QUIC: {0}")]
+    Quic(#[from] quinn::ConnectionError),
 }
 
 /// A live tunnel of our own transport. Cheap to clone.
@@ -90,6 +94,10 @@ struct Shared {
     now: Cell<Instant>,
     closing: Cell<bool>,
     direction: Direction,
+    /// The driver's, to ask the kernel of the path.
+    socket: RefCell<Weak<Socket>>,
+    /// What the peer has counted.
+    peers_packets: Cell<Packets>,
 }
 
 impl MuxTunnel {
@@ -114,6 +122,8 @@ impl MuxTunnel {
             now: Cell::new(Instant::now()),
             closing: Cell::default(),
             direction,
+            socket: RefCell::default(),
+            peers_packets: Cell::default(),
         }));
         let driver = Driver::new(tunnel.clone(), handshaken, peer, ingress)?;
         Ok((tunnel, driver))
@@ -158,6 +168,10 @@ impl Tunnel for MuxTunnel {
         }
     }
 
+    fn transport(&self) -> Transport {
+        Transport::Tls
+    }
+
     fn watch(&self) -> watch::Receiver<TunnelHealth> {
         self.0.health.subscribe()
     }
@@ -169,6 +183,11 @@ impl Tunnel for MuxTunnel {
     fn load(&self) -> usize {
         let (ours, theirs) = self.0.mux.borrow().live();
         ours + theirs
+    }
+
+    fn packets(&self) -> Option<Packets> {
+        let socket = self.0.socket.borrow().upgrade()?;
+        Some(packets_of(&socket)? + self.0.peers_packets.get())
     }
 
     fn drain(&self) {
@@ -183,4 +202,10 @@ impl Tunnel for MuxTunnel {
         self.0.closing.set(true);
         self.wake_driver();
     }
+}
+
+/// What this side has sent through a connection, as the kernel has counted.
+fn packets_of(socket: &Socket) -> Option<Packets> {
+    let facts = tcp_facts(socket).ok()?;
+    Some(Packets { sent: facts.sent, lost: facts.lost })
 }

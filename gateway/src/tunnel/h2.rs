@@ -222,6 +222,10 @@ impl Tunnel for H2Tunnel {
         }
     }
 
+    fn transport(&self) -> Transport {
+        Transport::H2
+    }
+
     fn watch(&self) -> watch::Receiver<TunnelHealth> {
         self.0.health.subscribe()
     }

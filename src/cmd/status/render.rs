@@ -43,6 +43,7 @@ impl fmt::Display for View {
         head(status, self.now, f)?;
         if !status.links.is_empty() {
             write!(f, "\n{}", links(&status.links, self.now))?;
+            status.links.iter().try_for_each(|link| choice(link, f))?;
         }
         let of_kind = |kind| status.services.iter().filter(move |service| service.kind == kind).collect::<Vec<_>>();
         let (imported, exported) = (of_kind(ServiceKind::Import), of_kind(ServiceKind::Export));
@@ -102,6 +103,18 @@ fn links(links: &[LinkStatus], now: SystemTime) -> Grid<9> {
         ]);
     }
     grid
+}
+
+/// Which transport new streams take, where there is a choice.
+fn choice(link: &LinkStatus, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let several = link.transport.as_ref().is_some_and(|transports| transports.contains('+'));
+    match (&link.chosen, &link.chosen_because) {
+        (Some(chosen), Some(because)) if several => {
+            let [cluster, chosen, because] = [&link.cluster, chosen, because].map(|text| or_dash(Some(text.clone())));
+            writeln!(f, "new streams to {cluster} go over {chosen}: {because}")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn imports(services: &[&ServiceStatus]) -> Grid<4> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     balance,
-    status::{DialReport, LinkExtra, ListenerReport},
+    status::{ChoiceReport, DialReport, LinkExtra, ListenerReport},
     tunnel::{Direction, Transport, TunnelStatus},
 };
 use isthmus_control_api::{Endpoint, Table};
@@ -69,6 +69,21 @@ fn a_link_without_tunnels_says_why() {
     assert_eq!((failed.state, failed.message.as_deref()), (LinkWord::Down, Some("refused")));
     let retrying = LinkState::Dialling { since: Instant::now(), last_error: Some("refused".into()) };
     assert_eq!(dialled(vec![retrying]).state, LinkWord::Down);
+}
+
+#[test]
+fn what_new_streams_take_is_that_of_all_cores() {
+    let chosen = |transport, reason: &str| {
+        let choices = vec![ChoiceReport { cluster: east(), transport, reason: reason.into() }];
+        Some(CoreReport { choices, ..CoreReport::default() })
+    };
+    let same = link(&[], &[chosen(Transport::Tls, "a"), chosen(Transport::Tls, "b"), core(vec![], vec![])]);
+    assert_eq!((same.chosen.as_deref(), same.chosen_because.as_deref()), (Some("tls"), Some("a")));
+    assert_eq!(
+        link(&[], &[chosen(Transport::Tls, "a"), chosen(Transport::Quic, "b")]).chosen.as_deref(),
+        Some("quic+tls")
+    );
+    assert_eq!(link(&[], &[core(vec![], vec![])]).chosen, None);
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(super) const RUN: usize = 16;
 #[derive(Debug)]
 pub struct Driver {
     tunnel: MuxTunnel,
-    socket: Socket,
+    socket: Rc<Socket>,
     keys: TrafficKeys,
     peer: Rc<PeerIdentity>,
     ingress: Rc<dyn Ingress>,
@@ -76,7 +76,8 @@ impl Driver {
         ingress: Rc<dyn Ingress>,
     ) -> io::Result<Self> {
         let Handshaken { socket, keys, received: bytes, .. } = handshaken;
-        let socket = Socket::new(OwnedFd::from(socket.into_std()?))?;
+        let socket = Rc::new(Socket::new(OwnedFd::from(socket.into_std()?))?);
+        *tunnel.0.socket.borrow_mut() = Rc::downgrade(&socket);
         let incoming = Incoming { start: 0, end: bytes.len(), bytes };
         let liveness = liveness::Liveness::new(Instant::now());
         Ok(Self {
@@ -148,7 +149,12 @@ impl Driver {
             match self.liveness.verdict(now) {
                 liveness::Verdict::Live => {}
                 liveness::Verdict::Ask(token) => {
-                    self.tunnel.0.mux.borrow_mut().ping(token);
+                    let mut mux = self.tunnel.0.mux.borrow_mut();
+                    mux.ping(token);
+                    if let Some(packets) = super::packets_of(&self.socket).filter(|_| mux.is_ready()) {
+                        mux.tell_path(packets);
+                    }
+                    drop(mux);
                     self.incoming.release_if_empty();
                 }
                 liveness::Verdict::Doubt => {
@@ -214,7 +220,7 @@ impl Driver {
             let mut rest = bytes;
             let mut mux = self.tunnel.0.mux.borrow_mut();
             let Some(event) = mux.receive(&mut rest)? else { break };
-            active |= !matches!(event, Event::Pong(_) | Event::Nothing);
+            active |= !matches!(event, Event::Pong(_) | Event::Path(_) | Event::Nothing);
             let next = payload.end - rest.len();
             if let Event::Data(stream, data) = event {
                 let range = (next - data.len(), next);
@@ -259,6 +265,7 @@ impl Driver {
                     drop(mux);
                     self.tune_to_path();
                 }
+                Event::Path(packets) => self.tunnel.0.peers_packets.set(packets),
                 Event::Goaway => {
                     drop(mux);
                     self.tunnel.set_health(TunnelHealth::Draining);
@@ -278,7 +285,7 @@ impl Driver {
     fn tune_to_path(&mut self) {
         if !self.short_path && self.liveness.rtt().is_some_and(|rtt| rtt < socket::SHORT_PATH) {
             self.short_path = true;
-            socket::tune_short_path(&self.socket);
+            socket::tune_short_path(&*self.socket);
         }
     }
 

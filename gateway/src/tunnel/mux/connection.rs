@@ -5,7 +5,7 @@ use super::{
     frame::{self, HEADER, Kind, MAX_PAYLOAD},
     window::Window,
 };
-use crate::tunnel::tls::layout::RecordBuffer;
+use crate::tunnel::{Packets, tls::layout::RecordBuffer};
 use std::{
     collections::HashMap,
     io::IoSliceMut,
@@ -74,6 +74,8 @@ pub enum Event<'i> {
     Credit(u32),
     /// The peer answered.
     Pong(u64),
+    /// What the peer has counted of its path to us.
+    Path(Packets),
     /// The peer opens no more streams and takes none.
     Goaway,
     /// Nothing that concerns anybody.
@@ -267,11 +269,21 @@ impl<T: Default> Mux<T> {
         self.put(Kind::Ping, 0, &[&token.to_be_bytes()]);
     }
 
+    /// Tells the peer what was counted of the path to it.
+    pub fn tell_path(&mut self, packets: Packets) {
+        self.put(Kind::Path, 0, &[&packets.to_bytes()]);
+    }
+
     /// Says that no more streams will be opened from here, and asks the peer for the same.
     pub fn goaway(&mut self) {
         if !std::mem::replace(&mut self.said_goaway, true) {
             self.put(Kind::Goaway, 0, &[]);
         }
+    }
+
+    /// Whether the peer's HELLO has come.
+    pub fn is_ready(&self) -> bool {
+        self.peer.is_some()
     }
 
     /// Whether both sides have said goodbye and no stream is left.
@@ -328,7 +340,7 @@ impl<T: Default> Mux<T> {
     }
 
     fn put(&mut self, kind: Kind, id: u32, parts: &[&[u8]]) {
-        self.active |= !matches!(kind, Kind::Ping | Kind::Pong | Kind::Credit | Kind::Hello);
+        self.active |= !matches!(kind, Kind::Ping | Kind::Pong | Kind::Credit | Kind::Hello | Kind::Path);
         let length = parts.iter().map(|part| part.len()).sum();
         let header = frame::header(kind, id, length);
         match *parts {

@@ -33,6 +33,8 @@ pub enum Kind {
     Goaway = 8,
     /// The sender's settings: the first frame each way.
     Hello = 9,
+    /// How many packets the sender has sent, and how many of them were lost.
+    Path = 128,
 }
 
 /// A frame as it stands in a record.
@@ -92,10 +94,11 @@ pub fn next<'i>(input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, ProtocolError
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
         let (payload, rest) = rest.split_at_checked(length).ok_or(ProtocolError::Truncated)?;
         *input = rest;
-        if kind >= SKIPPABLE {
+        let known = Kind::from_byte(kind);
+        if known.is_none() && kind >= SKIPPABLE {
             continue;
         }
-        let kind = Kind::from_byte(kind).ok_or(ProtocolError::UnknownType(kind))?;
+        let kind = known.ok_or(ProtocolError::UnknownType(kind))?;
         if !kind.fits(length) {
             return Err(ProtocolError::BadLength(kind, length));
         }
@@ -125,6 +128,9 @@ impl Kind {
             Kind::Goaway,
             Kind::Hello,
         ];
+        if byte == Kind::Path as u8 {
+            return Some(Kind::Path);
+        }
         KINDS.get(usize::from(byte)).copied()
     }
 
@@ -136,8 +142,9 @@ impl Kind {
             Self::Credit => length == 4,
             Self::Fin | Self::Rst | Self::Goaway => length == 0,
             Self::Ping | Self::Pong => length == 8,
-            // Later versions may add to it.
+            // Later versions may add to these.
             Self::Hello => (12..=256).contains(&length),
+            Self::Path => (16..=256).contains(&length),
         }
     }
 }

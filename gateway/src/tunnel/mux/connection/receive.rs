@@ -1,7 +1,10 @@
 //! What the peer's frames do (docs/wire.md, "Streams" and "Errors").
 
 use super::{Event, MAX_CREDIT, Mux, STATUS_LIMIT, Settings, Stream};
-use crate::tunnel::mux::frame::{self, Frame, Kind, ProtocolError};
+use crate::tunnel::{
+    Packets,
+    mux::frame::{self, Frame, Kind, ProtocolError},
+};
 
 impl<T: Default> Mux<T> {
     /// Takes the next frame off a record's payload; `None` at its end.
@@ -22,7 +25,7 @@ impl<T: Default> Mux<T> {
         &mut self,
         Frame { kind, stream: id, payload }: Frame<'i>,
     ) -> Result<Event<'i>, ProtocolError> {
-        let for_connection = matches!(kind, Kind::Ping | Kind::Pong | Kind::Goaway);
+        let for_connection = matches!(kind, Kind::Ping | Kind::Pong | Kind::Goaway | Kind::Path);
         if for_connection != (id == 0) {
             return Err(ProtocolError::BadStream(kind, id));
         }
@@ -49,6 +52,7 @@ impl<T: Default> Mux<T> {
                 self.goaway();
                 Ok(Event::Goaway)
             }
+            Kind::Path => Ok(Event::Path(Packets::from_bytes(payload))),
             Kind::Hello => Ok(Event::Nothing),
         }
     }

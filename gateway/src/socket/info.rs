@@ -1,0 +1,79 @@
+//! What the kernel knows of a TCP connection (tcp(7), TCP_INFO).
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+/// How a TCP connection fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpFacts {
+    /// The smoothed round trip.
+    pub rtt: Duration,
+    /// Segments with data sent so far, those sent again among them.
+    pub sent: u64,
+    /// Segments sent again so far.
+    pub lost: u64,
+}
+
+/// Where the kernel's `struct tcp_info` has its fields (linux/tcp.h). It only ever grows at its end.
+const RTT: usize = 68;
+/// See [`RTT`].
+const TOTAL_RETRANS: usize = 100;
+/// See [`RTT`].
+const DATA_SEGS_OUT: usize = 156;
+/// Up to the last field that is read here.
+const LENGTH: usize = DATA_SEGS_OUT + 4;
+
+/// Asks the kernel.
+///
+/// # Errors
+/// It is no TCP socket, or the kernel is older than 4.6.
+pub fn tcp_facts(socket: &impl AsFd) -> io::Result<TcpFacts> {
+    let mut info = [0_u8; LENGTH];
+    let mut length = LENGTH as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which has as many, and says in `length` how many it wrote.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if (length as usize) < LENGTH {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| info[at + i]));
+    Ok(TcpFacts {
+        rtt: Duration::from_micros(word(RTT).into()),
+        sent: word(DATA_SEGS_OUT).into(),
+        lost: word(TOTAL_RETRANS).into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn a_connection_tells_what_it_has_sent() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut dialled = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        for _ in 0..5 {
+            dialled.write_all(b"x").unwrap();
+            accepted.read_exact(&mut [0]).unwrap();
+        }
+        let facts = tcp_facts(&dialled).unwrap();
+        assert!(facts.sent >= 5 && facts.lost <= facts.sent, "{facts:?}");
+        assert!(facts.rtt > Duration::ZERO, "{facts:?}");
+        assert!(tcp_facts(&std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).is_err());
+    }
+}

@@ -1,0 +1,292 @@
+//! Tunnels over QUIC: one bidirectional QUIC stream per stream, opened by either side (docs/wire.md, "Over QUIC").
+//!
+//! ```text
+//! stream tasks ──read sockets, write──▶ quinn ──datagrams──▶ UDP socket of the core
+//! local sockets ◀──written by stream tasks── quinn ◀──datagrams──
+//! control stream: HELLO, CREDIT, PING, PONG, GOAWAY          (driver)
+//! ```
+//!
+//! QUIC's own windows are no bound here: credit is our own, as over TLS, because only so it is per stream, grows with the path and
+//! stays within the memory budget. See [`endpoint::transport_config`].
+
+use super::{
+    Direction, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
+    TunnelStatus, TunnelStream,
+    driver::MuxConfig,
+    mux::{Settings, window::Window},
+};
+use quinn::{Connection, VarInt};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, watch};
+
+pub mod control;
+mod driver;
+pub mod endpoint;
+pub mod head;
+pub mod steer;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use control::Outbox;
+pub use driver::Driver;
+use stream::QuicStream;
+
+/// With which the connection is ended in peace, and a stream that was not accepted is reset.
+const NOTHING: VarInt = VarInt::from_u32(0);
+/// With which a stream is reset that was accepted: the reset may overtake the answer.
+const CUT: VarInt = VarInt::from_u32(1);
+/// With which the connection is ended because the peer broke the protocol.
+const BROKEN: VarInt = VarInt::from_u32(1);
+
+/// Streams that either side opens on one connection in its life: so many that all ids fit 32 bits.
+const LAST_STREAM: u64 = (1 << 30) - 1;
+
+/// A live QUIC tunnel. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct QuicTunnel(Rc<Shared>);
+
+/// What the tunnel's handle, driver and streams share.
+#[derive(Debug)]
+struct Shared {
+    connection: Connection,
+    direction: Direction,
+    config: MuxConfig,
+    /// The peer's HELLO, once it came.
+    peer: Cell<Option<Settings>>,
+    /// The credit of each live stream, by its QUIC id.
+    credits: RefCell<HashMap<u32, Rc<Credit>>>,
+    outbox: RefCell<Outbox>,
+    health: watch::Sender<TunnelHealth>,
+    rtt: Cell<Option<Duration>>,
+    /// What the peer has counted of the path.
+    peers_packets: Cell<Packets>,
+    streams_out: Cell<usize>,
+    streams_in: Cell<usize>,
+    said_goaway: Cell<bool>,
+    heard_goaway: Cell<bool>,
+    closing: Cell<bool>,
+    /// A stream broke the protocol: how.
+    broken: Cell<Option<super::mux::ProtocolError>>,
+    /// When a stream first sent something since the driver last looked.
+    written: Cell<Option<Instant>>,
+    /// The driver will look again soon.
+    looking: Cell<bool>,
+    /// Streams have been given something since the driver last looked.
+    received: Cell<bool>,
+    /// Where bytes of local sockets lie for a moment; empty while the tunnel idles.
+    scratch: RefCell<Vec<u8>>,
+    driver: Notify,
+}
+
+/// What the peer lets a stream send.
+#[derive(Debug)]
+struct Credit {
+    left: Cell<usize>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl QuicTunnel {
+    /// Goes on where the handshake ended. The driver must be run; when it ends, the tunnel has.
+    pub fn start(
+        connection: Connection,
+        direction: Direction,
+        peer: Rc<PeerIdentity>,
+        ingress: Rc<dyn Ingress>,
+        config: &MuxConfig,
+    ) -> (Self, Driver) {
+        let tunnel = Self(Rc::new(Shared {
+            connection,
+            direction,
+            config: config.clone(),
+            peer: Cell::default(),
+            credits: RefCell::default(),
+            outbox: RefCell::new(Outbox::new(&config.settings)),
+            health: watch::Sender::new(TunnelHealth::Starting),
+            rtt: Cell::default(),
+            peers_packets: Cell::default(),
+            streams_out: Cell::default(),
+            streams_in: Cell::default(),
+            said_goaway: Cell::default(),
+            heard_goaway: Cell::default(),
+            closing: Cell::default(),
+            broken: Cell::default(),
+            written: Cell::default(),
+            looking: Cell::default(),
+            received: Cell::default(),
+            scratch: RefCell::default(),
+            driver: Notify::new(),
+        }));
+        let driver = Driver::new(tunnel.0.clone(), peer, ingress);
+        (tunnel, driver)
+    }
+}
+
+impl Tunnel for QuicTunnel {
+    fn open(&self, request: &OpenRequest) -> Result<Box<dyn TunnelStream>, Refusal> {
+        let shared = &self.0;
+        let credit = shared.may_open()?;
+        let head = head::open(request)
+            .ok_or_else(|| Refusal { retry: false, ..refusal(RefusalReason::Limit, "the request is too long") })?;
+        let window = shared.config.settings.window as usize;
+        if !shared.config.budget.take(window) {
+            return Err(Refusal { retry: false, ..refusal(RefusalReason::Limit, "the memory budget is used up") });
+        }
+        let opened = std::pin::pin!(shared.connection.open_bi()).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok((send, receive))) = opened else {
+            shared.config.budget.give_back(window);
+            return Err(match opened {
+                Poll::Pending => refusal(RefusalReason::Limit, "the peer takes no more streams on this tunnel now"),
+                Poll::Ready(_) => refusal(RefusalReason::TunnelLost, "the tunnel has ended"),
+            });
+        };
+        if send.id().index() >= LAST_STREAM {
+            self.drain();
+        }
+        Ok(Box::new(QuicStream::asked(shared.clone(), (send, receive), head, credit, Window::new(window))))
+    }
+
+    fn status(&self) -> TunnelStatus {
+        TunnelStatus {
+            transport: Transport::Quic,
+            direction: self.0.direction,
+            health: self.health(),
+            rtt: self.0.rtt.get(),
+            streams_out: self.0.streams_out.get(),
+            streams_in: self.0.streams_in.get(),
+        }
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Quic
+    }
+
+    fn watch(&self) -> watch::Receiver<TunnelHealth> {
+        self.0.health.subscribe()
+    }
+
+    fn health(&self) -> TunnelHealth {
+        *self.0.health.borrow()
+    }
+
+    fn load(&self) -> usize {
+        self.0.streams_out.get() + self.0.streams_in.get()
+    }
+
+    fn packets(&self) -> Option<Packets> {
+        Some(self.0.packets() + self.0.peers_packets.get())
+    }
+
+    fn drain(&self) {
+        self.0.say_goaway();
+        if self.health() != TunnelHealth::Closed {
+            self.0.set_health(TunnelHealth::Draining);
+        }
+    }
+
+    fn close(&self) {
+        self.0.closing.set(true);
+        self.0.driver.notify_one();
+    }
+}
+
+impl Shared {
+    /// The first credit that the peer gives a stream, if one may be opened.
+    fn may_open(&self) -> Result<usize, Refusal> {
+        let Some(peer) = self.peer.get() else {
+            return Err(refusal(RefusalReason::Draining, "the tunnel is not ready"));
+        };
+        if self.said_goaway.get() || self.heard_goaway.get() {
+            return Err(refusal(RefusalReason::Draining, "the tunnel is draining"));
+        }
+        if self.streams_out.get() >= peer.max_streams as usize {
+            let message = format!("the peer takes no more than {} streams on a tunnel", peer.max_streams);
+            return Err(Refusal { message, ..refusal(RefusalReason::Limit, "") });
+        }
+        Ok(peer.window as usize)
+    }
+
+    fn say_goaway(&self) {
+        if !self.said_goaway.replace(true) {
+            self.outbox.borrow_mut().goaway();
+            self.driver.notify_one();
+        }
+    }
+
+    /// Lets the peer send more on a stream.
+    fn give_credit(&self, id: u32, bytes: usize) {
+        self.outbox.borrow_mut().credit(id, bytes);
+        self.driver.notify_one();
+    }
+
+    /// A stream has sent something.
+    fn wrote(&self) {
+        if self.written.get().is_none() {
+            self.written.set(Some(Instant::now()));
+            if !self.looking.replace(true) {
+                self.driver.notify_one();
+            }
+        }
+    }
+
+    /// What this side has sent, as quinn has counted.
+    fn packets(&self) -> Packets {
+        let path = self.connection.stats().path;
+        Packets { sent: path.sent_packets, lost: path.lost_packets }
+    }
+
+    fn broke(&self, error: super::mux::ProtocolError) {
+        self.broken.set(Some(error));
+        self.driver.notify_one();
+    }
+
+    fn set_health(&self, health: TunnelHealth) {
+        self.health.send_if_modified(|was| std::mem::replace(was, health) != health);
+    }
+
+    /// Counts a stream, and keeps what the peer lets it send.
+    fn enter(&self, id: u32, outgoing: bool, credit: usize) -> Rc<Credit> {
+        let count = if outgoing { &self.streams_out } else { &self.streams_in };
+        count.set(count.get() + 1);
+        let credit = Rc::new(Credit { left: Cell::new(credit), waker: RefCell::default() });
+        self.credits.borrow_mut().insert(id, credit.clone());
+        credit
+    }
+
+    /// A stream is over.
+    fn leave(&self, id: u32, outgoing: bool, window: usize) {
+        let count = if outgoing { &self.streams_out } else { &self.streams_in };
+        count.set(count.get().saturating_sub(1));
+        self.credits.borrow_mut().remove(&id);
+        self.config.budget.give_back(window);
+        if self.said_goaway.get() {
+            self.driver.notify_one();
+        }
+    }
+}
+
+impl Credit {
+    fn wait(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// One that may do better on another tunnel.
+fn refusal(reason: RefusalReason, message: &str) -> Refusal {
+    Refusal { reason, message: message.into(), retry: true }
+}

@@ -1,0 +1,102 @@
+//! Bytes from the peer into the local socket.
+
+use super::{QuicStream, RUN};
+use crate::{
+    socket::Socket,
+    tunnel::{StreamError, mux::ProtocolError},
+};
+use bytes::Bytes;
+use quinn::ReadError;
+use std::{
+    io::IoSlice,
+    pin::pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+impl QuicStream {
+    /// Takes everything that came in off the connection, whether or not the local socket takes it: credit bounds it.
+    pub(super) fn poll_incoming(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+        moved: &mut usize,
+    ) -> Result<(), StreamError> {
+        while !self.ended {
+            let mut parts: [Bytes; RUN] = Default::default();
+            let read = pin!(self.receive.read_chunks(&mut parts)).poll(cx);
+            match read {
+                Poll::Pending => break,
+                Poll::Ready(Ok(None)) => self.ended = true,
+                Poll::Ready(Ok(Some(n))) => self.take(&parts[..n], socket, moved)?,
+                Poll::Ready(Err(e)) => {
+                    // quinn tells it once: asked again, it would say that the stream has ended.
+                    self.over = true;
+                    return Err(read_failed(&e));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what came in to the local socket, as far as that takes it, and keeps the rest.
+    fn take(&mut self, parts: &[Bytes], socket: &Socket, moved: &mut usize) -> Result<(), StreamError> {
+        let length = parts.iter().map(Bytes::len).sum();
+        if !self.window.receive(length) {
+            self.shared.broke(ProtocolError::CreditExceeded(self.id));
+            return Err(StreamError::TunnelLost);
+        }
+        self.shared.received.set(true);
+        self.first_byte.get_or_insert_with(Instant::now);
+        let mut taken = 0;
+        if self.pending.is_empty() {
+            let mut slices = [IoSlice::new(&[]); RUN];
+            for (slice, part) in slices.iter_mut().zip(parts) {
+                *slice = IoSlice::new(part);
+            }
+            taken = socket.try_send_vectored(&slices[..parts.len()]);
+            *moved += taken;
+        }
+        if self.at * 2 >= self.pending.len() {
+            self.pending.drain(..std::mem::take(&mut self.at));
+        }
+        for part in parts {
+            let skipped = taken.min(part.len());
+            taken -= skipped;
+            // A copy: a piece would hold the whole buffer that its datagram came in.
+            self.pending.extend_from_slice(&part[skipped..]);
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending to the local socket; `Pending` if that does not take all.
+    pub(super) fn poll_deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+        moved: &mut usize,
+    ) -> Poll<Result<(), StreamError>> {
+        while self.at < self.pending.len() {
+            let n = ready!(socket.poll_send(cx, &self.pending[self.at..]))?;
+            self.at += n;
+            *moved += n;
+        }
+        self.at = 0;
+        self.pending = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Lets the peer send as much again as has left our buffers.
+    pub(super) fn consumed(&mut self, bytes: usize) {
+        let shared = &self.shared;
+        let rtt = shared.rtt.get().unwrap_or_default();
+        let credit = self.window.consume(bytes, Instant::now(), rtt, &shared.config.budget);
+        if credit > 0 && !self.ended {
+            shared.give_credit(self.id, credit);
+        }
+    }
+}
+
+fn read_failed(e: &ReadError) -> StreamError {
+    if matches!(e, ReadError::ConnectionLost(_)) { StreamError::TunnelLost } else { StreamError::Reset }
+}

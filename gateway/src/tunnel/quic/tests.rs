@@ -1,0 +1,8 @@
+//! Two-ended tests over the loopback device, with real sockets.
+
+mod ends;
+mod pair;
+mod tunnel;
+
+use super::*;
+use pair::*;
