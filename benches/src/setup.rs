@@ -25,6 +25,8 @@ pub enum Setup {
     Direct,
     /// isthmus, transport tls.
     IsthmusTls,
+    /// isthmus, transport quic.
+    IsthmusQuic,
     /// isthmus, transport h2.
     IsthmusH2,
     /// Envoy, one mTLS connection for each TCP connection.
@@ -39,8 +41,16 @@ pub enum Setup {
 
 impl Setup {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 7] =
-        [Self::Direct, Self::IsthmusTls, Self::IsthmusH2, Self::EnvoyTcp, Self::EnvoyHbone, Self::Haproxy, Self::Nginx];
+    pub const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::IsthmusTls,
+        Self::IsthmusQuic,
+        Self::IsthmusH2,
+        Self::EnvoyTcp,
+        Self::EnvoyHbone,
+        Self::Haproxy,
+        Self::Nginx,
+    ];
     /// Those that isthmus is measured against.
     pub const PEERS: [Self; 4] = [Self::EnvoyTcp, Self::EnvoyHbone, Self::Haproxy, Self::Nginx];
 
@@ -49,6 +59,7 @@ impl Setup {
         match self {
             Self::Direct => "direct",
             Self::IsthmusTls => "isthmus-tls",
+            Self::IsthmusQuic => "isthmus-quic",
             Self::IsthmusH2 => "isthmus-h2",
             Self::EnvoyTcp => "envoy-tcp",
             Self::EnvoyHbone => "envoy-hbone",
@@ -62,6 +73,7 @@ impl Setup {
         match self {
             Self::Direct => "direct, no proxy",
             Self::IsthmusTls => "isthmus x2, tls",
+            Self::IsthmusQuic => "isthmus x2, quic",
             Self::IsthmusH2 => "isthmus x2, h2",
             Self::EnvoyTcp => "Envoy x2, TLS per connection",
             Self::EnvoyHbone => "Envoy x2, HBONE",
@@ -77,6 +89,7 @@ impl Setup {
         let mut pair = match self {
             Self::Direct => Pair { setup: self, web: origin.web, bulk: origin.bulk.port(), processes: Vec::new() },
             Self::IsthmusTls => isthmus::start(&place, self, "tls")?,
+            Self::IsthmusQuic => isthmus::start(&place, self, "quic")?,
             Self::IsthmusH2 => isthmus::start(&place, self, "h2")?,
             Self::EnvoyTcp => envoy::start_tcp(&place)?,
             Self::EnvoyHbone => envoy::start_hbone(&place)?,
