@@ -14,9 +14,11 @@ use std::{
     time::Instant,
 };
 
+mod asked;
 mod opening;
 mod receive;
 
+pub(super) use asked::{Asked, reset_answered};
 pub(super) use opening::{HeadError, poll_head};
 
 /// Bytes read from a local socket at once, at first and at the most.
@@ -114,6 +116,11 @@ impl QuicStream {
             stopped: None,
             first_byte: None,
         }
+    }
+
+    /// Whether this side has asked and not read the answer.
+    fn is_unanswered(&self) -> bool {
+        matches!(self.answer, Answer::Awaited(_))
     }
 
     /// Sends OPEN or OPENED, which take no credit.
