@@ -1,6 +1,6 @@
 //! A transfer that was broken off is an error at the other end, never a clean end.
 
-use crate::over_both_transports;
+use crate::over_each_transport;
 use isthmus_tests::{
     Endpoint, Pattern, Topology, Transport, client, endpoint,
     pair::{self, Pair},
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-over_both_transports!(
+over_each_transport!(
     by_the_client,
     by_the_client_while_the_server_reads_nothing,
     by_the_server_between_messages,
