@@ -2,6 +2,7 @@
 
 use super::{CUT, Credit, NOTHING, Shared, head};
 use crate::{
+    busy,
     socket::Socket,
     tunnel::{Refusal, RefusalReason, StreamError, TunnelStream, mux::window::Window},
 };
@@ -201,6 +202,7 @@ impl QuicStream {
     }
 
     fn sent(&self, bytes: usize) {
+        busy::worked(Instant::now());
         self.credit.left.set(self.credit.left.get().saturating_sub(bytes));
         self.shared.wrote();
     }
