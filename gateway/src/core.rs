@@ -268,7 +268,7 @@ impl Core {
                     self.peers.drain();
                     self.streams.close();
                 }
-                () = self.streams.wait(), if settled => break,
+                () = self.finished(), if settled => break,
                 Some(mail) = mail.recv() => match mail {
                     Mail::Client(client) => stream::start(self, client),
                     Mail::Report(query) => self.report(query, &Listeners::default()),
@@ -278,6 +278,12 @@ impl Core {
                 _ = tick.tick() => self.counters.beat(Instant::now()),
             }
         }
+    }
+
+    /// Waits until every stream has ended, here and for the peers.
+    async fn finished(&self) {
+        self.streams.wait().await;
+        self.peers.flushed().await;
     }
 }
 

@@ -120,6 +120,14 @@ impl Peers {
         self.tunnels.borrow().values().flatten().for_each(|known| known.tunnel.drain());
     }
 
+    /// Waits until the peers have the last bytes of the streams that have ended here.
+    pub(crate) async fn flushed(&self) {
+        let tunnels: Vec<_> = self.tunnels.borrow().values().flatten().map(|known| known.tunnel.clone()).collect();
+        for tunnel in tunnels {
+            tunnel.flushed().await;
+        }
+    }
+
     /// Ends all tunnels.
     pub(crate) fn close(&self) {
         self.tunnels.borrow().values().flatten().for_each(|known| known.tunnel.close());

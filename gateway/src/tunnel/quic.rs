@@ -19,6 +19,7 @@ use quinn::{Connection, VarInt};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -28,6 +29,7 @@ use tokio::sync::{Notify, watch};
 pub mod control;
 mod driver;
 pub mod endpoint;
+mod farewell;
 pub mod head;
 pub mod steer;
 mod stream;
@@ -36,6 +38,7 @@ mod tests;
 
 use control::Outbox;
 pub use driver::Driver;
+use farewell::Farewells;
 use stream::QuicStream;
 
 /// With which the connection is ended in peace, and a stream that was not accepted is reset.
@@ -82,6 +85,8 @@ struct Shared {
     received: Cell<bool>,
     /// Where bytes of local sockets lie for a moment; empty while the tunnel idles.
     scratch: RefCell<Vec<u8>>,
+    /// Streams that are over here and not at the peer.
+    farewells: Farewells,
     driver: Notify,
 }
 
@@ -121,6 +126,7 @@ impl QuicTunnel {
             looking: Cell::default(),
             received: Cell::default(),
             scratch: RefCell::default(),
+            farewells: Farewells::default(),
             driver: Notify::new(),
         }));
         let driver = Driver::new(tunnel.0.clone(), peer, ingress);
@@ -188,6 +194,10 @@ impl Tunnel for QuicTunnel {
         if self.health() != TunnelHealth::Closed {
             self.0.set_health(TunnelHealth::Draining);
         }
+    }
+
+    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(self.0.farewells.heard())
     }
 
     fn close(&self) {
