@@ -60,6 +60,8 @@ pub(crate) struct Common {
     pub(crate) board: Board,
     pub(crate) exchanges: Exchanges,
     pub(crate) joins: Joins,
+    /// The tunnels that peers have dialled.
+    pub(crate) accepted: Arc<crate::peer::bound::AcceptedTunnels>,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,
@@ -77,8 +79,8 @@ pub(crate) struct Core {
     pub(crate) common: Arc<Common>,
     pub(crate) table: RefCell<Arc<Table>>,
     pub(crate) peers: Peers,
-    /// Where it dials QUIC from.
-    pub(crate) diallers: crate::peer::quic::Diallers,
+    /// Where it serves QUIC, and dials it from.
+    pub(crate) quic: crate::peer::quic::Endpoints,
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
@@ -151,10 +153,10 @@ impl Core {
             id,
             counters: common.metrics.core(id).clone(),
             handles: RefCell::default(),
+            quic: crate::peer::quic::Endpoints::new(&common.quic),
             common,
             table: RefCell::default(),
             peers: Peers::default(),
-            diallers: Default::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
             clients: Cell::default(),
@@ -212,6 +214,7 @@ impl Core {
             let granted = self.common.config.mux.budget.granted();
             self.counters.memory_granted.set(granted as u64);
         }
+        crate::peer::quic::serve(self);
         if listeners.retry(self) {
             self.say_ready(listeners);
         }

@@ -1,5 +1,6 @@
 //! The gateways of linked clusters, as one core knows them: its tunnels to them, and the dialling of new ones.
 
+pub(crate) mod bound;
 pub(crate) mod choose;
 mod dial;
 pub(crate) mod join;

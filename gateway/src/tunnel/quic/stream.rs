@@ -90,7 +90,7 @@ impl QuicStream {
     ) -> Self {
         // The driver and `open` have seen to it that ids fit.
         let id = u32::try_from(VarInt::from(send.id()).into_inner()).unwrap_or(u32::MAX);
-        let credit = shared.enter(id, outgoing, credit);
+        let credit = shared.enter(id, outgoing, credit, window.size());
         Self {
             shared,
             id,

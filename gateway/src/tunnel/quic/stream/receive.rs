@@ -90,7 +90,9 @@ impl QuicStream {
     pub(super) fn consumed(&mut self, bytes: usize) {
         let shared = &self.shared;
         let rtt = shared.rtt.get().unwrap_or_default();
+        let before = self.window.size();
         let credit = self.window.consume(bytes, Instant::now(), rtt, &shared.config.budget);
+        shared.resized(before, self.window.size());
         if credit > 0 && !self.ended {
             shared.give_credit(self.id, credit);
         }

@@ -78,6 +78,50 @@ fn stop_sending_alone_ends_a_sender_without_credit() {
     });
 }
 
+#[test]
+fn a_connection_holds_little_more_than_its_streams_were_granted() {
+    on_a_core(async {
+        let (west, _endpoint, mut east) = by_hand().await;
+        let (mut control, _heard) = west.open_bi().await.unwrap();
+        say(&mut control, &hello()).await;
+        let window = || east.tunnel.0.window.get();
+        let mut offered = vec![];
+        for _ in 0..4 {
+            let (mut send, _receive) = west.open_bi().await.unwrap();
+            say(&mut send, &head::open(&request("west")).unwrap()).await;
+            offered.push((send, _receive, east.offers.recv().await.unwrap()));
+        }
+        // It cares for no credit, and nobody looks at what it sends.
+        let mut sent = 0;
+        for (send, ..) in &mut offered {
+            let quiet = Duration::from_millis(200);
+            while let Ok(written) = tokio::time::timeout(quiet, send.write(&[1; 65_536])).await {
+                sent += written.unwrap();
+            }
+        }
+        assert!(sent <= endpoint::FIRST_WINDOW + 4 * 65_536 + (4 << 20), "{sent} bytes are held");
+        assert_eq!(window(), endpoint::connection_window(4 * 65_536));
+    });
+}
+
+#[test]
+fn a_connections_window_grows_with_its_streams() {
+    on_a_core(async {
+        let (west, mut east) = pair().await;
+        let mut open = vec![];
+        for _ in 0..100 {
+            open.push(stream(&west, &mut east).await);
+        }
+        for end in [&west, &east] {
+            let shared = &end.tunnel.0;
+            assert_eq!(shared.granted.get(), 100 * SETTINGS.window as usize);
+            assert!(shared.window.get() > shared.granted.get());
+        }
+        drop(open);
+        assert_eq!((west.tunnel.0.granted.get(), east.tunnel.0.granted.get()), (0, 0));
+    });
+}
+
 /// Connection ids that a stranger can guess.
 struct Guessable(u8);
 
@@ -99,13 +143,12 @@ impl ConnectionIdGenerator for Guessable {
 #[test]
 fn a_strangers_datagrams_are_no_sign_of_life() {
     on_a_core(async {
-        let config = || MuxConfig { settings: SETTINGS, budget: Arc::new(Budget::new(64 << 20)) };
-        let (west_config, east_config) = (config(), config());
+        let config = MuxConfig { settings: SETTINGS, budget: Arc::new(Budget::new(64 << 20)) };
         let mut guessable = EndpointConfig::default();
         guessable.cid_generator(|| Box::new(Guessable(0)));
-        let ((dialled, endpoint), (accepted, east)) = connect(&west_config, &east_config, guessable).await;
+        let ((dialled, endpoint), (accepted, east)) = connect(guessable).await;
         let address: std::net::SocketAddr = ([127, 0, 0, 1], endpoint.local_addr().unwrap().port()).into();
-        let west = start(dialled, endpoint, Direction::Dialled, "east", west_config);
+        let west = start(dialled, endpoint, Direction::Dialled, "east", config);
         let (mut control, _heard) = accepted.accept_bi().await.unwrap();
         say(&mut control, &hello()).await;
         west.tunnel.watch().wait_for(|&health| health == TunnelHealth::Live).await.unwrap();

@@ -78,7 +78,7 @@ pub(super) async fn pair() -> (End, End) {
 pub(super) async fn pair_with(settings: Settings, memory: usize) -> (End, End) {
     let config = || MuxConfig { settings, budget: Arc::new(Budget::new(memory)) };
     let (west_config, east_config) = (config(), config());
-    let ((dialled, west), (accepted, east)) = connect(&west_config, &east_config, EndpointConfig::default()).await;
+    let ((dialled, west), (accepted, east)) = connect(EndpointConfig::default()).await;
     let mut west = start(dialled, west, Direction::Dialled, "east", west_config);
     let mut east = start(accepted, east, Direction::Accepted, "west", east_config);
     for end in [&mut west, &mut east] {
@@ -90,26 +90,21 @@ pub(super) async fn pair_with(settings: Settings, memory: usize) -> (End, End) {
 /// East alone, and its peer's connection, with which a test can do what no gateway does.
 pub(super) async fn by_hand() -> (Connection, Endpoint, End) {
     let config = || MuxConfig { settings: SETTINGS, budget: Arc::new(Budget::new(64 << 20)) };
-    let (west_config, east_config) = (config(), config());
-    let ((dialled, west), (accepted, east)) = connect(&west_config, &east_config, EndpointConfig::default()).await;
-    (dialled, west, start(accepted, east, Direction::Accepted, "west", east_config))
+    let ((dialled, west), (accepted, east)) = connect(EndpointConfig::default()).await;
+    (dialled, west, start(accepted, east, Direction::Accepted, "west", config()))
 }
 
 /// A connection: west's end, and east's.
-pub(super) async fn connect(
-    west_config: &MuxConfig,
-    east_config: &MuxConfig,
-    west_endpoint: EndpointConfig,
-) -> ((Connection, Endpoint), (Connection, Endpoint)) {
+pub(super) async fn connect(west_endpoint: EndpointConfig) -> ((Connection, Endpoint), (Connection, Endpoint)) {
     let configs = Configs::new();
     let crypto = QuicServerConfig::try_from(configs.server.clone()).unwrap();
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(endpoint::transport_config(east_config));
+    server.transport_config(endpoint::transport_config());
     let bind = || udp::bind_any("127.0.0.1:1".parse().unwrap()).unwrap();
     let new = |config, server| Endpoint::new(config, server, bind(), Arc::new(TokioRuntime)).unwrap();
     let (west, east) = (new(west_endpoint, None), new(EndpointConfig::default(), Some(server)));
     let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(configs.client.clone()).unwrap()));
-    client.transport_config(endpoint::transport_config(west_config));
+    client.transport_config(endpoint::transport_config());
     let address = ([127, 0, 0, 1], east.local_addr().unwrap().port()).into();
     let dialling = west.connect_with(client, address, &configs.name.to_str()).unwrap();
     let accepting = async { east.accept().await.unwrap().await };
