@@ -14,6 +14,7 @@ use crate::{
     metrics::Metrics,
     peer::{
         TlsConfigs,
+        bound::AcceptedTunnels,
         join::{IncomingJoin, Joins},
         quic::QuicCommon,
     },
@@ -151,7 +152,7 @@ impl Gateway {
         let (joins, joining) = mpsc::channel(JOINS);
         let tls = TlsConfigs::new(&identity, table.clone())?;
         let common = Arc::new(Common {
-            quic: QuicCommon::new(config.tunnel_listen, config.cores, &config.mux, tls.quic_server())?,
+            quic: QuicCommon::new(&config, tls.quic_server())?,
             handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
             tls,
             board: Board::new(config.cores),
@@ -159,6 +160,7 @@ impl Gateway {
             mailboxes,
             exchanges: Exchanges(exchanges),
             joins: Joins(joins),
+            accepted: AcceptedTunnels::new(config.cores),
             recorder,
             ready: Ready::new(config.cores),
             config,

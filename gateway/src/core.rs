@@ -60,6 +60,8 @@ pub(crate) struct Common {
     pub(crate) board: Board,
     pub(crate) exchanges: Exchanges,
     pub(crate) joins: Joins,
+    /// The tunnels that peers have dialled.
+    pub(crate) accepted: Arc<crate::peer::bound::AcceptedTunnels>,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,
@@ -77,8 +79,8 @@ pub(crate) struct Core {
     pub(crate) common: Arc<Common>,
     pub(crate) table: RefCell<Arc<Table>>,
     pub(crate) peers: Peers,
-    /// Where it dials QUIC from.
-    pub(crate) diallers: crate::peer::quic::Diallers,
+    /// Where it serves QUIC, and dials it from.
+    pub(crate) quic: crate::peer::quic::Endpoints,
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
@@ -151,10 +153,10 @@ impl Core {
             id,
             counters: common.metrics.core(id).clone(),
             handles: RefCell::default(),
+            quic: crate::peer::quic::Endpoints::new(&common.quic),
             common,
             table: RefCell::default(),
             peers: Peers::default(),
-            diallers: Default::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
             clients: Cell::default(),
@@ -212,6 +214,7 @@ impl Core {
             let granted = self.common.config.mux.budget.granted();
             self.counters.memory_granted.set(granted as u64);
         }
+        crate::peer::quic::serve(self);
         if listeners.retry(self) {
             self.say_ready(listeners);
         }
@@ -268,7 +271,7 @@ impl Core {
                     self.peers.drain();
                     self.streams.close();
                 }
-                () = self.streams.wait(), if settled => break,
+                () = self.finished(), if settled => break,
                 Some(mail) = mail.recv() => match mail {
                     Mail::Client(client) => stream::start(self, client),
                     Mail::Report(query) => self.report(query, &Listeners::default()),
@@ -278,6 +281,12 @@ impl Core {
                 _ = tick.tick() => self.counters.beat(Instant::now()),
             }
         }
+    }
+
+    /// Waits until every stream has ended, here and for the peers.
+    async fn finished(&self) {
+        self.streams.wait().await;
+        self.peers.flushed().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The gateways of linked clusters, as one core knows them: its tunnels to them, and the dialling of new ones.
 
+pub(crate) mod bound;
 pub(crate) mod choose;
 mod dial;
 pub(crate) mod join;
@@ -118,6 +119,14 @@ impl Peers {
     /// Says goodbye on all tunnels.
     pub(crate) fn drain(&self) {
         self.tunnels.borrow().values().flatten().for_each(|known| known.tunnel.drain());
+    }
+
+    /// Waits until the peers have the last bytes of the streams that have ended here.
+    pub(crate) async fn flushed(&self) {
+        let tunnels: Vec<_> = self.tunnels.borrow().values().flatten().map(|known| known.tunnel.clone()).collect();
+        for tunnel in tunnels {
+            tunnel.flushed().await;
+        }
     }
 
     /// Ends all tunnels.

@@ -11,6 +11,7 @@ use isthmus_control_api::ServicePort;
 use std::{
     io,
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -67,6 +68,12 @@ pub trait Tunnel {
 
     /// Says goodbye (GOAWAY): no new streams either way; it ends by itself when the last one has.
     fn drain(&self);
+
+    /// Waits until the peer has the last bytes of the streams that have ended here, on a tunnel that drains. Where the kernel sees
+    /// to that there is nothing to wait for.
+    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// Ends it now; its streams end as reset.
     fn close(&self);

@@ -6,13 +6,23 @@ use isthmus_tests::{
     load::Reuse,
     pair::{self, Pair},
 };
-use std::{io::ErrorKind, time::Duration};
-use tokio::{net::TcpStream, task::JoinSet};
+use std::{
+    io::{self, ErrorKind},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+    task::JoinSet,
+};
 
 over_each_transport!(
     the_egress_finishes_what_is_under_way,
     the_ingress_finishes_what_is_under_way,
     no_request_fails_while_the_egress_drains,
+    half_closed_clients_get_the_last_bytes_of_an_ingress_that_drains,
 );
 
 const LENGTH: u64 = 4 << 20;
@@ -51,6 +61,45 @@ fn the_ingress_finishes_what_is_under_way(transport: Transport) {
         received.clean().map(|()| received).map_err(|e| e.to_string())
     });
     received.assert_whole(2, LENGTH);
+}
+
+/// The client's end is there already: nothing more comes from it that would tell that it has everything.
+fn half_closed_clients_get_the_last_bytes_of_an_ingress_that_drains(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let asked = Arc::new(Semaphore::new(0));
+    let asked_ = asked.clone();
+    let _endpoint = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), move |mut stream| {
+        let asked = asked_.clone();
+        async move {
+            stream.write_all(b"hello").await?;
+            client::receive(&mut stream).await.clean()?;
+            asked.acquire().await.map_err(io::Error::other)?.forget();
+            endpoint::source(stream, 2, LENGTH).await
+        }
+    });
+    let mut pair = Pair::start(&topology, transport, &[pair::endpoint()]);
+    let mut streams = topology.block_on(begun(&pair));
+    topology.block_on(async {
+        for stream in &mut streams {
+            stream.read_exact(&mut [0; 5]).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    pair.east.terminate();
+    wait_not_ready(&pair.east);
+    let finished = topology.block_on(async {
+        let mut reading = JoinSet::new();
+        for mut stream in streams {
+            reading.spawn(async move { client::receive(&mut stream).await });
+        }
+        asked.add_permits(CLIENTS);
+        reading.join_all().await
+    });
+    for received in finished {
+        received.assert_whole(2, LENGTH);
+    }
+    assert!(pair.east.wait_end().success());
 }
 
 /// Whatever was accepted is answered; a client that is refused goes elsewhere, as it would with several gateways.

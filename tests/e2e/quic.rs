@@ -163,15 +163,17 @@ fn tunnels_come_up_where_addresses_have_to_be_proven() {
 }
 
 #[test]
-fn a_udp_port_that_is_taken_leaves_tcp() {
+fn a_udp_port_that_is_taken_leaves_tcp_until_it_is_free() {
     let topology = Topology::west_and_east();
     let east = topology.cluster("east");
     let address = east.tunnel_address();
-    let _taken = east.edge().run(move || std::net::UdpSocket::bind(address)).unwrap();
+    let taken = east.edge().run(move || std::net::UdpSocket::bind(address)).unwrap();
     let _echo = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
     let pair = Pair::start(&topology, Transport::Auto, &[pair::endpoint()]);
     pair.wait_echo();
     pair.east.wait_log(&["cannot listen for QUIC"]);
     assert_eq!(pair.west.link("east")["transport"], "tls");
     assert_eq!(wait_chosen(&pair.west, "east", "tls"), "no other transport has a live tunnel");
+    drop(taken);
+    wait_live(&pair.west, &["tls", "quic"]);
 }

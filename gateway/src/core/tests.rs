@@ -5,7 +5,7 @@ use crate::{
     admin::Readiness,
     app::Limits,
     metrics::{Metrics, scrape},
-    peer::quic::QuicCommon,
+    peer::{bound::AcceptedTunnels, quic::QuicCommon},
     status::{ExtraStatus, merge},
     tunnel::{
         Direction, TunnelHealth,
@@ -53,7 +53,7 @@ impl East {
         let (mailboxes, mail) = (0..config.cores).map(|_| mpsc::channel(8)).unzip();
         let tls = crate::peer::TlsConfigs::new(&store, subscribed).unwrap();
         let common = Arc::new(Common {
-            quic: QuicCommon::new(None, config.cores, &config.mux, tls.quic_server()).unwrap(),
+            quic: QuicCommon::new(&config, tls.quic_server()).unwrap(),
             handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
             tls,
             board: Board::new(config.cores),
@@ -61,6 +61,7 @@ impl East {
             mailboxes,
             exchanges: Exchanges(mpsc::channel(1).0),
             joins: Joins(mpsc::channel(1).0),
+            accepted: AcceptedTunnels::new(config.cores),
             recorder: None,
             ready: Ready::new(config.cores),
             metrics: Metrics::new(config.cores),
@@ -92,10 +93,16 @@ impl East {
 
     /// West's side of a handshake.
     pub(crate) async fn handshake(&self, dialler: TcpStream) -> Handshaken {
+        let (config, name) = self.client_config();
+        handshake::dial(config, name.try_into().unwrap(), dialler).await.unwrap()
+    }
+
+    /// What west dials with, and whom.
+    pub(crate) fn client_config(&self) -> (Arc<rustls::ClientConfig>, String) {
         let cluster = "east".parse().unwrap();
         let west = IdentityStore::new(identity(&self.west, &[&self.east]));
         let config = configs::client_config(&west, &cluster, &[b"isthmus/1"]).unwrap();
-        handshake::dial(config, configs::server_name(&west, &cluster).unwrap(), dialler).await.unwrap()
+        (config, configs::server_name(&west, &cluster).unwrap().to_str().into_owned())
     }
 
     /// West's end of a tunnel that is live at both ends.

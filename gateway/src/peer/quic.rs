@@ -2,81 +2,95 @@
 
 use super::setup::{self, Running, SetupError};
 use crate::{
-    core::{Common, Core},
+    app::Config,
+    core::Core,
     metrics::reasons::Bound,
     socket::udp,
     tunnel::{
         Direction, PeerIdentity,
-        driver::MuxConfig,
         quic::{
             endpoint,
             steer::{self, CoreIds},
         },
     },
 };
-use isthmus_certs::{HandshakeRefusal, tls};
+use dialler::Diallers;
+use isthmus_certs::tls;
 use isthmus_control_api::{ClusterName, TransportChoice};
 use quinn::{
-    ClientConfig, ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
-    TransportErrorCode,
+    ClientConfig, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use rustls::pki_types::CertificateDer;
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
     io,
     net::{SocketAddr, UdpSocket},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+mod dialler;
+mod refusal;
+
+pub(super) use refusal::refusal;
 
 /// What all cores' endpoints have in common.
 pub(crate) struct QuicCommon {
     transport: Arc<TransportConfig>,
     server: ServerConfig,
-    /// A socket for each core, on the tunnel port; none where UDP cannot be had. They stay open to the end.
-    sockets: Vec<UdpSocket>,
+    listen: Option<SocketAddr>,
+    cores: usize,
+    /// Handshakes that a core may have under way. Whoever dials chooses the core: one alone must not get to do all of them.
+    handshakes: usize,
+    /// A socket for each core, on the tunnel port; none as long as UDP cannot be had. They stay open to the end.
+    sockets: OnceLock<Vec<UdpSocket>>,
 }
 
 impl QuicCommon {
     /// Opens the tunnel port. Without it peers reach us over TCP, so that is no reason not to start.
-    pub(crate) fn new(
-        listen: Option<SocketAddr>,
-        cores: usize,
-        config: &MuxConfig,
-        server: Arc<rustls::ServerConfig>,
-    ) -> Result<Self, rustls::Error> {
-        let transport = endpoint::transport_config(config);
+    pub(crate) fn new(config: &Config, server: Arc<rustls::ServerConfig>) -> Result<Self, rustls::Error> {
+        let transport = endpoint::transport_config();
         let crypto = QuicServerConfig::try_from(server).map_err(no_suite)?;
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        let handshakes = config.limits.handshakes.div_ceil(config.cores.max(1));
+        endpoint::bound_handshakes(&mut server, handshakes);
         server.transport_config(transport.clone());
-        let bound = listen.map(|address| (address, udp::bind_cores(address, cores)));
-        let sockets = match bound {
-            Some((address, Ok(sockets))) => {
-                if !sockets.iter().all(udp::has_room) {
-                    tracing::info!(
-                        %address,
-                        "small UDP buffers: fat paths will lose datagrams; raise net.core.rmem_max and net.core.wmem_max to 4194304"
-                    );
-                }
-                sockets
-            }
-            Some((address, Err(error))) => {
-                tracing::warn!(%address, %error, "cannot listen for QUIC: peers reach this gateway over TCP only");
-                Vec::new()
-            }
-            None => Vec::new(),
+        let (listen, cores) = (config.tunnel_listen, config.cores);
+        let common = Self { transport, server, listen, cores, handshakes, sockets: OnceLock::new() };
+        if let Some((address, error)) = common.bind() {
+            tracing::warn!(
+                %address, %error,
+                "cannot listen for QUIC: peers reach this gateway over TCP only; it is tried again"
+            );
+        }
+        Ok(common)
+    }
+
+    /// Opens the tunnel port, if that is wanted and not done. One thread at a time may.
+    fn bind(&self) -> Option<(SocketAddr, io::Error)> {
+        let address = self.listen.filter(|_| self.sockets.get().is_none())?;
+        let sockets = match udp::bind_cores(address, self.cores) {
+            Ok(sockets) => sockets,
+            Err(error) => return Some((address, error)),
         };
-        Ok(Self { transport, server, sockets })
+        if !sockets.iter().all(udp::has_room) {
+            tracing::info!(
+                %address,
+                "small UDP buffers: fat paths will lose datagrams; raise net.core.rmem_max and net.core.wmem_max to 4194304"
+            );
+        }
+        // Nobody else has set it.
+        let _ = self.sockets.set(sockets);
+        None
     }
 
     fn listen(&self, core: usize) -> io::Result<Option<Endpoint>> {
-        let Some(socket) = self.sockets.get(core) else { return Ok(None) };
+        let Some(socket) = self.sockets.get().and_then(|sockets| sockets.get(core)) else { return Ok(None) };
         let mut config = EndpointConfig::default();
-        let cores = self.sockets.len();
+        let cores = self.cores;
         config.cid_generator(move || Box::new(CoreIds::new(core, cores)));
         Endpoint::new(config, Some(self.server.clone()), socket.try_clone()?, Arc::new(TokioRuntime)).map(Some)
     }
@@ -86,28 +100,38 @@ fn no_suite(_: NoInitialCipherSuite) -> rustls::Error {
     rustls::Error::General("QUIC needs TLS_AES_128_GCM_SHA256".into())
 }
 
-/// The endpoints that a core dials from, by whether they are of IPv6: made when first needed, each on a port of its own.
-#[derive(Default)]
-pub(crate) struct Diallers(RefCell<BTreeMap<bool, Endpoint>>);
+/// One core's endpoints.
+pub(crate) struct Endpoints {
+    diallers: Diallers,
+    /// What takes connections.
+    serving: RefCell<Option<Endpoint>>,
+    /// Handshakes of those who dial this core; see [`QuicCommon`].
+    handshakes: Arc<Semaphore>,
+}
 
-impl Diallers {
-    fn endpoint(&self, peer: SocketAddr) -> io::Result<Endpoint> {
-        let mut endpoints = self.0.borrow_mut();
-        if let Some(endpoint) = endpoints.get(&peer.is_ipv6()) {
-            return Ok(endpoint.clone());
-        }
-        let socket = udp::bind_any(peer)?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
-        endpoints.insert(peer.is_ipv6(), endpoint.clone());
-        Ok(endpoint)
+impl Endpoints {
+    /// None yet.
+    pub(crate) fn new(common: &QuicCommon) -> Self {
+        let handshakes = Arc::new(Semaphore::new(common.handshakes));
+        Self { diallers: Diallers::default(), serving: RefCell::default(), handshakes }
     }
 }
 
-/// Takes the connections that the kernel gives this core, until the gateway drains.
+/// Sees to it that this core takes the connections that the kernel gives it, until the gateway drains. At the start, and then every
+/// second: the port may have been taken, by a gateway that drained for example, or an endpoint may have failed.
 pub(crate) fn serve(core: &Rc<Core>) {
+    if core.quic.serving.borrow().is_some() {
+        return;
+    }
+    if core.id == 0
+        && let Some((address, error)) = core.common.quic.bind()
+    {
+        tracing::debug!(%address, %error, "still cannot listen for QUIC");
+    }
     match core.common.quic.listen(core.id) {
         Ok(None) => {}
         Ok(Some(endpoint)) => {
+            core.quic.serving.replace(Some(endpoint.clone()));
             let core_ = core.clone();
             core.tasks.spawn_local(async move { accept_all(&core_, &endpoint).await });
         }
@@ -122,38 +146,50 @@ async fn accept_all(core: &Rc<Core>, endpoint: &Endpoint) {
             () = core.common.draining.cancelled() => break,
             incoming = endpoint.accept() => incoming,
         };
-        let Some(incoming) = incoming else { return };
-        if let Some((incoming, permit)) = admit(&core.common, incoming) {
-            accept(core, incoming, permit);
+        let Some(incoming) = incoming else {
+            tracing::warn!(core = core.id, "the socket that serves QUIC on a core has failed: it is tried again");
+            core.quic.serving.take();
+            return;
+        };
+        if let Some((incoming, permits)) = admit(core, incoming) {
+            accept(core, incoming, permits);
         }
     }
     endpoint.set_server_config(None);
 }
 
-/// Lets a handshake begin, within the bound that TCP's count towards, too. When half of it is in use, who comes has to show first
-/// that its address is its own.
-fn admit(common: &Common, incoming: Incoming) -> Option<(Incoming, OwnedSemaphorePermit)> {
-    let Ok(permit) = common.handshakes.clone().try_acquire_owned() else {
-        common.metrics.control().refused(Bound::Handshakes);
+/// The right to have a handshake under way: of the core's, and of all.
+type Permits = [OwnedSemaphorePermit; 2];
+
+/// Lets a handshake begin, within the core's bound and the one that TCP's count towards, too. When half of either is in use, who
+/// comes has to show first that its address is its own.
+fn admit(core: &Core, incoming: Incoming) -> Option<(Incoming, Permits)> {
+    let bounds = [
+        (&core.quic.handshakes, core.common.quic.handshakes),
+        (&core.common.handshakes, core.common.config.limits.handshakes),
+    ];
+    let permit = |bound: &Arc<Semaphore>| bound.clone().try_acquire_owned().ok();
+    let [Some(ours), Some(all)] = bounds.map(|(bound, _)| permit(bound)) else {
+        core.counters.refused(Bound::Handshakes);
         incoming.refuse();
         return None;
     };
-    let busy = common.handshakes.available_permits() < common.config.limits.handshakes.div_ceil(2);
+    let busy = bounds.iter().any(|(bound, limit)| bound.available_permits() < limit.div_ceil(2));
     if busy && !incoming.remote_address_validated() && incoming.may_retry() {
         // It cannot fail: it may be retried.
         let _ = incoming.retry();
         return None;
     }
-    Some((incoming, permit))
+    Some((incoming, [ours, all]))
 }
 
-fn accept(core: &Rc<Core>, incoming: Incoming, permit: OwnedSemaphorePermit) {
+fn accept(core: &Rc<Core>, incoming: Incoming, permits: Permits) {
     let core_ = core.clone();
     let from = incoming.remote_address();
     core.tasks.spawn_local(async move {
         let core = core_;
         let tunnel = setup::within(&core, async { start(&core, incoming.await?, Direction::Accepted) }).await;
-        drop(permit);
+        drop(permits);
         setup::live_accepted(&core, tunnel, from).await;
     });
 }
@@ -165,7 +201,6 @@ pub(super) async fn dial(
     address: SocketAddr,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     setup::within(core, async {
-        let endpoint = core.diallers.endpoint(address).map_err(SetupError::Connect)?;
         let crypto = core.common.tls.client(cluster, TransportChoice::Quic)?;
         let crypto = QuicClientConfig::try_from(crypto).map_err(no_suite)?;
         let mut config = ClientConfig::new(Arc::new(crypto));
@@ -173,8 +208,8 @@ pub(super) async fn dial(
         config.transport_config(core.common.quic.transport.clone());
         config.initial_dst_cid_provider(Arc::new(move || steer::first_id(id)));
         let name = tls::server_name(&core.common.identity, cluster)?;
-        let dialling = endpoint.connect_with(config, address, &name.to_str());
-        let connection = dialling.map_err(|error| SetupError::Connect(io::Error::other(error)))?.await?;
+        let dialling = core.quic.diallers.connect(&config, address, &name.to_str());
+        let connection = dialling.map_err(SetupError::Connect)?.await?;
         let running = start(core, connection, Direction::Dialled)?;
         core.counters.handshake(Direction::Dialled);
         Ok(running)
@@ -192,55 +227,5 @@ fn start(
     setup::start_quic(core, connection, chain, direction, SystemTime::now())
 }
 
-/// Which refusal of a handshake an error is; `None` where it never came to one.
-pub(super) fn refusal(error: &ConnectionError) -> Option<HandshakeRefusal> {
-    match error {
-        ConnectionError::TransportError(error) => Some(said(error.code, &error.reason)),
-        // The peer's words are its own: which of its rules we broke is in its log.
-        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => None,
-        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::crypto(NO_PROTOCOL) => {
-            Some(HandshakeRefusal::Alpn)
-        }
-        ConnectionError::ConnectionClosed(_) | ConnectionError::ApplicationClosed(_) => Some(HandshakeRefusal::ByPeer),
-        ConnectionError::TimedOut => Some(HandshakeRefusal::Timeout),
-        ConnectionError::VersionMismatch => Some(HandshakeRefusal::TlsVersion),
-        _ => Some(HandshakeRefusal::Other),
-    }
-}
-
-/// TLS's alert `no_application_protocol`.
-const NO_PROTOCOL: u8 = 120;
-/// TLS's alert `certificate_required`.
-const NO_CERTIFICATE: u8 = 116;
-
-/// What our own side had against a peer. quinn keeps the text of rustls' error only, and our verifier's refusal is in that.
-fn said(code: TransportErrorCode, reason: &str) -> HandshakeRefusal {
-    let ours = |word: &&HandshakeRefusal| reason.contains(&format!("reason: {word:?},"));
-    if code == TransportErrorCode::crypto(NO_PROTOCOL) {
-        HandshakeRefusal::Alpn
-    } else if code == TransportErrorCode::crypto(NO_CERTIFICATE) || reason.contains("sent no certificates") {
-        HandshakeRefusal::NoCertificate
-    } else if let Some(word) = HandshakeRefusal::ALL.iter().find(ours) {
-        *word
-    } else if (0x100..0x200).contains(&u64::from(code)) {
-        HandshakeRefusal::Other
-    } else {
-        HandshakeRefusal::Malformed
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_our_verifier_said_is_found_in_quinns_error() {
-        for refusal in [HandshakeRefusal::NotLinked, HandshakeRefusal::WrongTrustDomain, HandshakeRefusal::Expired] {
-            let refused = isthmus_certs::RefusedHandshake { reason: refusal, detail: "found a, expected b".into() };
-            let text = rustls::Error::from(refused).to_string();
-            assert_eq!(said(TransportErrorCode::crypto(46), &text), refusal, "{text}");
-        }
-        assert_eq!(said(TransportErrorCode::PROTOCOL_VIOLATION, ""), HandshakeRefusal::Malformed);
-        assert_eq!(said(TransportErrorCode::crypto(NO_PROTOCOL), ""), HandshakeRefusal::Alpn);
-    }
-}
+mod tests;

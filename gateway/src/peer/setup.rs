@@ -170,6 +170,12 @@ pub(super) async fn live_accepted(
     match tunnel {
         Ok((tunnel, peer)) => {
             core.counters.handshake(Direction::Accepted);
+            let accepted = &core.common.accepted;
+            let Some(_place) = accepted.enter(&peer.cluster) else {
+                core.counters.refused(Bound::TunnelsPerPeer);
+                tracing::warn!(%from, cluster = %peer.cluster, limit = accepted.limit(), "a peer has dialled too many tunnels");
+                return;
+            };
             tunnel.live(core, &peer).await;
         }
         Err(error) => {

@@ -17,15 +17,24 @@ const ENOUGH: usize = 1 << 20;
 /// One socket for each core, all on the same address: the kernel hands a datagram to the core that its connection id names, see
 /// [`steer`]. They must stay open as long as any of them is used: the kernel counts them by their order.
 ///
+/// Nobody else may have a socket there, of a gateway that drains for example: the kernel would hand it some of our datagrams, and us
+/// some of its. So the first is bound as one that shares with nobody, and shares from then on.
+///
 /// # Errors
 /// The address cannot be had, or the kernel does not take the program.
 pub fn bind_cores(address: SocketAddr, cores: usize) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::with_capacity(cores);
     for core in 0..cores {
         let socket = new_socket(address)?;
-        socket.set_reuse_port(true)?;
+        if core > 0 {
+            socket.set_reuse_port(true)?;
+        }
         socket.bind(&address.into())?;
         if core == 0 && cores > 1 {
+            socket.set_reuse_port(true)?;
+        }
+        if core == 1 {
+            // There is a group to give the program to from the second socket on.
             steer_group(&socket, &steer::program(cores))?;
         }
         sockets.push(socket.into());
@@ -93,6 +102,21 @@ mod tests {
     use quinn::ConnectionIdGenerator;
 
     const CORES: usize = 3;
+
+    #[test]
+    fn an_address_that_somebody_shares_is_not_had() {
+        for cores in [1, 2] {
+            let stranger = new_socket("127.0.0.1:0".parse().unwrap()).unwrap();
+            stranger.set_reuse_port(true).unwrap();
+            stranger.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+            let address = stranger.local_addr().unwrap().as_socket().unwrap();
+            let taken = || bind_cores(address, cores).unwrap_err().kind();
+            assert_eq!(taken(), io::ErrorKind::AddrInUse);
+            drop(stranger);
+            let _ours = bind_cores(address, cores).unwrap();
+            assert_eq!(taken(), io::ErrorKind::AddrInUse);
+        }
+    }
 
     #[test]
     fn a_datagram_reaches_the_core_that_its_id_names_wherever_it_comes_from() {

@@ -19,6 +19,7 @@ use quinn::{Connection, VarInt};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -28,6 +29,7 @@ use tokio::sync::{Notify, mpsc, watch};
 pub mod control;
 mod driver;
 pub mod endpoint;
+mod farewell;
 pub mod head;
 pub mod steer;
 mod stream;
@@ -36,6 +38,7 @@ mod tests;
 
 use control::Outbox;
 pub use driver::Driver;
+use farewell::Farewells;
 use stream::{Asked, QuicStream};
 
 /// With which the connection is ended in peace, and a stream that was not accepted is reset.
@@ -70,6 +73,9 @@ struct Shared {
     rtt: Cell<Option<Duration>>,
     /// What the peer has counted of the path.
     peers_packets: Cell<Packets>,
+    /// What its streams have been granted, together, and the connection's window.
+    granted: Cell<usize>,
+    window: Cell<usize>,
     streams_out: Cell<usize>,
     streams_in: Cell<usize>,
     said_goaway: Cell<bool>,
@@ -87,6 +93,8 @@ struct Shared {
     scratch: RefCell<Vec<u8>>,
     /// Streams that were reset before the peer had answered: the driver keeps them until it has.
     forsaken: mpsc::Sender<Box<QuicStream>>,
+    /// Streams that are over here and not at the peer.
+    farewells: Farewells,
     driver: Notify,
 }
 
@@ -117,6 +125,8 @@ impl QuicTunnel {
             health: watch::Sender::new(TunnelHealth::Starting),
             rtt: Cell::default(),
             peers_packets: Cell::default(),
+            granted: Cell::default(),
+            window: Cell::new(endpoint::FIRST_WINDOW),
             streams_out: Cell::default(),
             streams_in: Cell::default(),
             said_goaway: Cell::default(),
@@ -128,6 +138,7 @@ impl QuicTunnel {
             received: Cell::default(),
             scratch: RefCell::default(),
             forsaken,
+            farewells: Farewells::default(),
             driver: Notify::new(),
         }));
         let driver = Driver::new(tunnel.0.clone(), peer, ingress, forsaken_streams);
@@ -198,6 +209,10 @@ impl Tunnel for QuicTunnel {
         }
     }
 
+    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(self.0.farewells.heard())
+    }
+
     fn close(&self) {
         self.0.closing.set(true);
         self.0.driver.notify_one();
@@ -259,12 +274,25 @@ impl Shared {
     }
 
     /// Counts a stream, and keeps what the peer lets it send.
-    fn enter(&self, id: u32, outgoing: bool, credit: usize) -> Rc<Credit> {
+    fn enter(&self, id: u32, outgoing: bool, credit: usize, window: usize) -> Rc<Credit> {
+        self.resized(0, window);
         let count = if outgoing { &self.streams_out } else { &self.streams_in };
         count.set(count.get() + 1);
         let credit = Rc::new(Credit { left: Cell::new(credit), waker: RefCell::default() });
         self.credits.borrow_mut().insert(id, credit.clone());
         credit
+    }
+
+    /// A stream's window has changed: the connection's follows the sum of all, as long as there is memory for that.
+    fn resized(&self, from: usize, to: usize) {
+        let granted = (self.granted.get() + to).saturating_sub(from);
+        self.granted.set(granted);
+        let wanted = endpoint::connection_window(granted);
+        let more = wanted.saturating_sub(self.window.get());
+        if more > 0 && self.config.budget.take_for_connection(more) {
+            self.window.set(wanted);
+            self.connection.set_receive_window(VarInt::from_u64(wanted as u64).unwrap_or(VarInt::MAX));
+        }
     }
 
     /// A stream is over.
@@ -273,9 +301,16 @@ impl Shared {
         count.set(count.get().saturating_sub(1));
         self.credits.borrow_mut().remove(&id);
         self.config.budget.give_back(window);
+        self.resized(window, 0);
         if self.said_goaway.get() {
             self.driver.notify_one();
         }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.config.budget.give_back_for_connection(self.window.get() - endpoint::FIRST_WINDOW);
     }
 }
 

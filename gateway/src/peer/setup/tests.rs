@@ -90,3 +90,18 @@ fn a_peer_that_shakes_hands_and_says_no_hello_is_left_at_the_time_limit() {
         assert!(east.core.peers.report().is_empty());
     });
 }
+
+#[test]
+fn a_tunnel_beyond_the_peers_bound_is_closed() {
+    on_a_core(async {
+        let east = East::new();
+        let accepted = &east.core.common.accepted;
+        let cluster = "west".parse().unwrap();
+        let places: Vec<_> = (0..accepted.limit()).map(|_| accepted.enter(&cluster).unwrap()).collect();
+        let refused = west(east.dialled().await);
+        assert!(matches!(refused.end.await.unwrap(), TunnelEnd::PeerClosed | TunnelEnd::Io(_)));
+        assert!(east.counted("isthmus_refusals_total{bound=\"tunnels_per_peer\"} 1"));
+        drop(places);
+        east.peer(pair::SETTINGS).await;
+    });
+}

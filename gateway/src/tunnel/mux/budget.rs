@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 #[derive(Debug)]
 pub struct Budget {
     granted: AtomicUsize,
+    /// What connections of QUIC have beyond what each begins with.
+    windows: AtomicUsize,
     limit: usize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { granted: AtomicUsize::new(0), limit }
+        Self { granted: AtomicUsize::new(0), windows: AtomicUsize::new(0), limit }
     }
 
     /// Takes `bytes`, if that stays within the limit.
@@ -44,6 +46,18 @@ impl Budget {
         self.granted.fetch_sub(bytes, Relaxed);
     }
 
+    /// Takes `bytes` for the window of a QUIC connection, which bounds what its peer can have us hold whatever credit it has. They
+    /// are counted apart from the credit, up to the same limit.
+    #[must_use]
+    pub fn take_for_connection(&self, bytes: usize) -> bool {
+        take_within(&self.windows, bytes, self.limit)
+    }
+
+    /// Gives back what connections have taken.
+    pub fn give_back_for_connection(&self, bytes: usize) {
+        self.windows.fetch_sub(bytes, Relaxed);
+    }
+
     /// Bytes granted now.
     pub fn granted(&self) -> usize {
         self.granted.load(Relaxed)
@@ -55,7 +69,11 @@ impl Budget {
     }
 
     fn take_within(&self, bytes: usize, limit: usize) -> bool {
-        let fits = |granted: usize| granted.checked_add(bytes).filter(|&sum| sum <= limit);
-        self.granted.fetch_update(Relaxed, Relaxed, fits).is_ok()
+        take_within(&self.granted, bytes, limit)
     }
+}
+
+fn take_within(taken: &AtomicUsize, bytes: usize, limit: usize) -> bool {
+    let fits = |taken: usize| taken.checked_add(bytes).filter(|&sum| sum <= limit);
+    taken.fetch_update(Relaxed, Relaxed, fits).is_ok()
 }

@@ -48,8 +48,8 @@ pub struct Driver {
     sending: Vec<u8>,
     sent: usize,
     liveness: Liveness,
-    /// Datagrams that had come in when it was last looked.
-    datagrams: u64,
+    /// Frames that had come in when it was last looked.
+    frames: u64,
     /// Streams whose OPEN has not wholly come in.
     opening: JoinSet<()>,
     /// Streams that were reset before the peer had answered, to be kept in `resetting` until it has.
@@ -77,7 +77,7 @@ impl Driver {
             sending: Vec::new(),
             sent: 0,
             liveness: Liveness::new(Instant::now()),
-            datagrams: 0,
+            frames: 0,
             opening: JoinSet::new(),
             forsaken,
             resetting: JoinSet::new(),
@@ -93,6 +93,7 @@ impl Driver {
         self.shared.set_health(TunnelHealth::Closed);
         let code = if matches!(end, TunnelEnd::Protocol(_)) { BROKEN } else { NOTHING };
         self.shared.connection.close(code, b"");
+        self.shared.farewells.forget();
         self.shared.credits.borrow().values().for_each(|credit| credit.wake());
         // quinn's tasks say it; they have their turn before this one goes on.
         for _ in 0..4 {
@@ -120,6 +121,7 @@ impl Driver {
         loop {
             self.look()?;
             timer.as_mut().reset(self.next_look().into());
+            self.forget_unsayable();
             if self.sending.len() == self.sent {
                 (self.sending, self.sent) = (self.shared.outbox.borrow_mut().take(), 0);
             }
@@ -133,17 +135,31 @@ impl Driver {
                     let read = read.map_err(|_| self.lost())?;
                     self.hear(read.map(|n| &bytes[..n]))?;
                 }
-                stream = connection.accept_bi() => self.offered(stream.map_err(|e| self.ended(e))?)?,
+                // An OPEN that overtakes HELLO waits: how much may be sent is not known yet.
+                stream = connection.accept_bi(), if self.shared.peer.get().is_some() => self.offered(stream.map_err(|e| self.ended(e))?)?,
                 () = self.shared.driver.notified() => {}
                 Some(_) = self.opening.join_next() => {}
                 Some(stream) = self.forsaken.recv() => {
                     self.resetting.spawn_local(reset_answered(stream));
                 }
                 Some(_) = self.resetting.join_next() => {}
+                () = poll_fn(|cx| self.shared.farewells.poll(cx)), if self.has_farewells() => {}
                 () = &mut timer => {}
             }
             self.say_done(&mut send)?;
         }
+    }
+
+    /// What is said behind the end of our control stream nobody can hear.
+    fn forget_unsayable(&self) {
+        if self.done.is_some() {
+            self.shared.outbox.borrow_mut().take();
+        }
+    }
+
+    /// Whether it matters now when the peer has the last bytes of streams that are over here.
+    fn has_farewells(&self) -> bool {
+        self.shared.said_goaway.get() && !self.shared.farewells.is_empty()
     }
 
     /// Waits for the order to end.
@@ -163,7 +179,9 @@ impl Driver {
         }
         let now = Instant::now();
         let stats = self.shared.connection.stats();
-        if std::mem::replace(&mut self.datagrams, stats.udp_rx.datagrams) != stats.udp_rx.datagrams {
+        // Anybody can send datagrams; frames are of packets that were authenticated. Whatever the peer sends has one of these.
+        let frames = stats.frame_rx.acks + stats.frame_rx.stream + stats.frame_rx.ping;
+        if std::mem::replace(&mut self.frames, frames) != frames {
             self.liveness.received(now, self.shared.received.take());
             self.shared.rtt.set(Some(stats.path.rtt));
         }
@@ -192,6 +210,7 @@ impl Driver {
                 drop(outbox);
                 if self.shared.credits.borrow().is_empty() {
                     self.shared.scratch.take();
+                    self.shared.farewells.prune();
                 }
             }
             Verdict::Doubt => {
@@ -277,12 +296,13 @@ impl Driver {
         Ok(())
     }
 
-    /// Ends the control stream once both sides have said goodbye and all streams are over here, and the tunnel once the peer has,
-    /// too: then all that either side has sent has come in.
+    /// Ends the control stream once both sides have said goodbye, all streams are over here and the peer has their last bytes, and
+    /// the tunnel once the peer has, too.
     fn say_done(&mut self, control: &mut SendStream) -> Result<(), TunnelEnd> {
+        self.forget_unsayable();
         let shared = &self.shared;
         let goodbye = shared.said_goaway.get() && shared.heard_goaway.get();
-        let idle = shared.credits.borrow().is_empty() && self.opening.is_empty();
+        let idle = shared.credits.borrow().is_empty() && self.opening.is_empty() && shared.farewells.is_empty();
         if !goodbye || !idle || self.sent < self.sending.len() || !shared.outbox.borrow().is_empty() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! How QUIC is run here: its bounds and its timers.
 
-use crate::tunnel::{driver::MuxConfig, mux::window};
-use quinn::{TransportConfig, VarInt, congestion::BbrConfig};
+use crate::tunnel::mux::window;
+use quinn::{ServerConfig, TransportConfig, VarInt, congestion::BbrConfig};
 use std::{sync::Arc, time::Duration};
 
 /// Streams that a peer may have at once when a tunnel begins, as QUIC counts them. QUIC's state grows with it, so it is raised
@@ -12,20 +12,33 @@ const UNACKNOWLEDGED: u64 = 16 << 20;
 /// QUIC's own end of a connection that nothing came in on. The driver asks sooner, and gives up sooner.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// What a peer may have us hold on a connection before it has opened a stream: behind a hole, for example, where we cannot see it.
+pub(super) const FIRST_WINDOW: usize = 4 << 20;
+/// The steps of a connection's window. It is kept two above what its streams have been granted, for OPENs and what is on its way.
+const STEP: usize = 2 << 20;
+/// What somebody who dials may have sent before we look at it: a CRYPTO flight.
+const EARLY: u64 = 64 * 1024;
+/// Who dials within one turn of a core's tasks is looked at one by one; so many wait for it at least.
+const QUEUE: usize = 16;
+
+/// Bounds what those hold whose handshake has not been looked at, where `handshakes` may be under way.
+pub fn bound_handshakes(server: &mut ServerConfig, handshakes: usize) {
+    let waiting = handshakes.max(QUEUE);
+    server.max_incoming(waiting).incoming_buffer_size(EARLY).incoming_buffer_size_total(EARLY * waiting as u64);
+}
+
 /// What all our connections are run with.
 ///
-/// QUIC's flow control is set so that it never comes to hold back a peer that keeps to our own credit: a stream's window is the
-/// largest that credit can be, a connection's is the whole memory budget, which bounds the sum of all credit. A peer that does not
-/// keep to it locks itself out, or is noticed as soon as its bytes are read.
-pub fn transport_config(config: &MuxConfig) -> Arc<TransportConfig> {
+/// QUIC's flow control is set so that it does not come to hold back a peer that keeps to our own credit: a stream's window is the
+/// largest that credit can be, a connection's follows what its streams have been granted, see [`connection_window`]. A peer that
+/// does not keep to it locks itself out, or is noticed as soon as its bytes are read.
+pub fn transport_config() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
-    let heads = FIRST_STREAMS * 1024;
-    let connection = (config.budget.limit() as u64).saturating_add(heads).min(VarInt::MAX.into_inner());
     transport
         .max_concurrent_bidi_streams(super::driver::streams(FIRST_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32((window::MAX + 64 * 1024) as u32))
-        .receive_window(VarInt::from_u64(connection).unwrap_or(VarInt::MAX))
+        .receive_window(VarInt::from_u32(FIRST_WINDOW as u32))
         .send_window(UNACKNOWLEDGED)
         .max_idle_timeout(IDLE.try_into().ok())
         // Our PING goes every 20 s on an idle tunnel.
@@ -35,4 +48,10 @@ pub fn transport_config(config: &MuxConfig) -> Arc<TransportConfig> {
         .datagram_receive_buffer_size(None)
         .allow_spin(false);
     Arc::new(transport)
+}
+
+/// The window of a connection whose streams have been granted so much, together. It only ever grows: what a peer may send cannot be
+/// taken back.
+pub(super) fn connection_window(granted: usize) -> usize {
+    granted.saturating_add(2 * STEP).next_multiple_of(STEP).max(FIRST_WINDOW)
 }

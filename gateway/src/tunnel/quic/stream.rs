@@ -1,15 +1,15 @@
 //! One stream of a QUIC tunnel, as its own task uses it.
 
-use super::{CUT, Credit, NOTHING, Shared, head};
+use super::{CUT, Credit, NOTHING, Shared, farewell::Stopped, head};
 use crate::{
     busy,
     socket::Socket,
     tunnel::{Refusal, RefusalReason, StreamError, TunnelStream, mux::window::Window},
 };
 use bytes::Bytes;
-use quinn::{RecvStream, SendStream, StoppedError, VarInt, WriteError};
+use quinn::{RecvStream, SendStream, VarInt, WriteError};
 use std::{
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Instant,
@@ -28,9 +28,6 @@ const READ_FIRST: usize = 16 * 1024;
 const READ_MOST: usize = 64 * 1024;
 /// Pieces that are taken off the connection, and written to the local socket, together: a datagram makes one.
 const RUN: usize = 32;
-
-/// Tells whether the peer wants no more.
-type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>>>;
 
 /// A stream of a [`super::QuicTunnel`].
 pub(super) struct QuicStream {
@@ -96,7 +93,7 @@ impl QuicStream {
     ) -> Self {
         // The driver and `open` have seen to it that ids fit.
         let id = u32::try_from(VarInt::from(send.id()).into_inner()).unwrap_or(u32::MAX);
-        let credit = shared.enter(id, outgoing, credit);
+        let credit = shared.enter(id, outgoing, credit, window.size());
         Self {
             shared,
             id,
@@ -176,7 +173,8 @@ impl QuicStream {
         match self.credit.left.get().min(want) {
             0 => {
                 self.credit.wait(cx);
-                self.rest(cx)
+                self.poll_stopped(cx)?;
+                Poll::Pending
             }
             room => Poll::Ready(Ok(room)),
         }
@@ -193,11 +191,19 @@ impl QuicStream {
         if !self.ended || (self.finished && self.unsent.is_empty()) {
             return Ok(());
         }
+        self.poll_stopped(cx)
+    }
+
+    /// Whether the peer wants no more.
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Result<(), StreamError> {
         let stopped = self.stopped.get_or_insert_with(|| Box::pin(self.send.stopped()));
-        match stopped.as_mut().poll(cx) {
-            Poll::Pending | Poll::Ready(Ok(None)) => Ok(()),
-            Poll::Ready(Ok(Some(_))) => Err(StreamError::Reset),
-            Poll::Ready(Err(_)) => Err(StreamError::TunnelLost),
+        let Poll::Ready(stopped) = stopped.as_mut().poll(cx) else { return Ok(()) };
+        // It must not be asked again.
+        self.stopped = None;
+        match stopped {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(StreamError::Reset),
+            Err(_) => Err(StreamError::TunnelLost),
         }
     }
 
@@ -326,7 +332,9 @@ impl Drop for QuicStream {
     fn drop(&mut self) {
         // Dropping quinn's stream would end it as if it were whole.
         let whole = self.finished && self.ended && self.unsent.is_empty() && self.at == self.pending.len();
-        if !whole {
+        if whole {
+            self.shared.farewells.add(Box::pin(self.send.stopped()));
+        } else {
             self.reset();
         }
         self.shared.leave(self.id, self.outgoing, self.window.size());

@@ -1,5 +1,6 @@
 //! Two-ended tests over the loopback device, with real sockets.
 
+mod by_hand;
 mod ends;
 mod pair;
 mod tunnel;

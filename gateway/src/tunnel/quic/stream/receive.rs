@@ -93,7 +93,9 @@ impl QuicStream {
         // quinn's own task drives the connection: only here, and where bytes are sent, is it known that there was work.
         busy::worked(now);
         let rtt = shared.rtt.get().unwrap_or_default();
+        let before = self.window.size();
         let credit = self.window.consume(bytes, now, rtt, &shared.config.budget);
+        shared.resized(before, self.window.size());
         if credit > 0 && !self.ended {
             shared.give_credit(self.id, credit);
         }

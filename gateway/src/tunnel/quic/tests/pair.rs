@@ -76,21 +76,9 @@ pub(super) async fn pair() -> (End, End) {
 }
 
 pub(super) async fn pair_with(settings: Settings, memory: usize) -> (End, End) {
-    let configs = Configs::new();
     let config = || MuxConfig { settings, budget: Arc::new(Budget::new(memory)) };
     let (west_config, east_config) = (config(), config());
-    let crypto = QuicServerConfig::try_from(configs.server.clone()).unwrap();
-    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(endpoint::transport_config(&east_config));
-    let bind = || udp::bind_any("127.0.0.1:1".parse().unwrap()).unwrap();
-    let new = |server| Endpoint::new(EndpointConfig::default(), server, bind(), Arc::new(TokioRuntime)).unwrap();
-    let (west, east) = (new(None), new(Some(server)));
-    let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(configs.client.clone()).unwrap()));
-    client.transport_config(endpoint::transport_config(&west_config));
-    let address = ([127, 0, 0, 1], east.local_addr().unwrap().port()).into();
-    let dialling = west.connect_with(client, address, &configs.name.to_str()).unwrap();
-    let accepting = async { east.accept().await.unwrap().await };
-    let (dialled, accepted) = tokio::try_join!(dialling, accepting).unwrap();
+    let ((dialled, west), (accepted, east)) = connect(EndpointConfig::default()).await;
     let mut west = start(dialled, west, Direction::Dialled, "east", west_config);
     let mut east = start(accepted, east, Direction::Accepted, "west", east_config);
     for end in [&mut west, &mut east] {
@@ -99,7 +87,38 @@ pub(super) async fn pair_with(settings: Settings, memory: usize) -> (End, End) {
     (west, east)
 }
 
-fn start(connection: Connection, endpoint: Endpoint, direction: Direction, peer: &str, config: MuxConfig) -> End {
+/// East alone, and its peer's connection, with which a test can do what no gateway does.
+pub(super) async fn by_hand() -> (Connection, Endpoint, End) {
+    let config = || MuxConfig { settings: SETTINGS, budget: Arc::new(Budget::new(64 << 20)) };
+    let ((dialled, west), (accepted, east)) = connect(EndpointConfig::default()).await;
+    (dialled, west, start(accepted, east, Direction::Accepted, "west", config()))
+}
+
+/// A connection: west's end, and east's.
+pub(super) async fn connect(west_endpoint: EndpointConfig) -> ((Connection, Endpoint), (Connection, Endpoint)) {
+    let configs = Configs::new();
+    let crypto = QuicServerConfig::try_from(configs.server.clone()).unwrap();
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    server.transport_config(endpoint::transport_config());
+    let bind = || udp::bind_any("127.0.0.1:1".parse().unwrap()).unwrap();
+    let new = |config, server| Endpoint::new(config, server, bind(), Arc::new(TokioRuntime)).unwrap();
+    let (west, east) = (new(west_endpoint, None), new(EndpointConfig::default(), Some(server)));
+    let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(configs.client.clone()).unwrap()));
+    client.transport_config(endpoint::transport_config());
+    let address = ([127, 0, 0, 1], east.local_addr().unwrap().port()).into();
+    let dialling = west.connect_with(client, address, &configs.name.to_str()).unwrap();
+    let accepting = async { east.accept().await.unwrap().await };
+    let (dialled, accepted) = tokio::try_join!(dialling, accepting).unwrap();
+    ((dialled, west), (accepted, east))
+}
+
+pub(super) fn start(
+    connection: Connection,
+    endpoint: Endpoint,
+    direction: Direction,
+    peer: &str,
+    config: MuxConfig,
+) -> End {
     let (sender, offers) = mpsc::channel(128);
     let (tunnel, driver) = QuicTunnel::start(connection, direction, identity(peer), Rc::new(Offers(sender)), &config);
     End { tunnel, offers, end: spawn(driver.run()), budget: config.budget, endpoint }
