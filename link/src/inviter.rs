@@ -58,6 +58,18 @@ pub struct Grant {
     pub endpoints: Vec<PeerAddress>,
     /// Whether the invitation allows to replace the CA of a cluster that is linked.
     pub replace: bool,
+    /// What it showed of itself in the handshake, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// When that was.
+    pub at: SystemTime,
+}
+
+impl Grant {
+    /// Whether the joiner is a gateway of `known`, too, and not only of what it gave itself: CA certificates are public, and to name one
+    /// proves nothing.
+    pub fn proves(&self, known: &TrustAnchors) -> bool {
+        introduce::belongs(&self.chain, known, self.at).is_ok()
+    }
 }
 
 /// How a conversation ended.
@@ -188,7 +200,8 @@ fn examine(
     let foreign =
         |e| Refused::new(Refusal::Identity, format_args!("the joiner's certificate is not of its own CA: {e}"));
     introduce::belongs(chain, &bundle, now).map_err(foreign)?;
-    let grant = Grant { bundle, endpoints, replace };
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let grant = Grant { bundle, endpoints, replace, chain, at: now };
     host.check(&grant).map(|()| grant)
 }
 

@@ -5,13 +5,14 @@ mod up;
 use super::{
     Failure,
     identity::words::{moment, shell},
-    linking::{self, Change, ConfigFile, Here},
+    linking::{self, Change, ConfigFile, Here, Plan},
 };
 use crate::output::Output;
+use isthmus_certs::{Fingerprint, TrustAnchors};
 use isthmus_control_api::{ClusterName, PeerAddress};
 use isthmus_link::{JoinError, Me, Refusal, Token};
 use serde::Serialize;
-use std::{cell::Cell, fmt, io::Read as _, path::PathBuf, time::SystemTime};
+use std::{fmt, io::Read as _, path::PathBuf, time::SystemTime};
 use up::Outcome;
 
 /// Arguments of `isthmus join`.
@@ -65,31 +66,35 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let here = Here::open(&args.config)?;
     check(&token, &here)?;
     let runtime = linking::runtime()?;
-    let change = Cell::new(Change::New);
     let me = Me {
         identity: here.store()?,
         bundle: here.bundle.clone(),
         endpoints: linking::advertised(&args.endpoints, &here.config)?,
     };
-    let consent = |bundle: &_| {
-        let configured = here.config.links.contains_key(&token.inviter.cluster);
-        linking::change(&here.directory, bundle, configured, args.replace).map(|found| change.set(found))
-    };
-    let offered = runtime.block_on(isthmus_link::join(&token, &me, consent));
+    let plan = |bundle: &_| plan(&here, &token, bundle, args.replace);
+    let offered = runtime.block_on(isthmus_link::join(&token, &me, |bundle| plan(bundle).map(drop)));
     let offered = offered.map_err(|error| explain(&error, &token, SystemTime::now()))?;
-    linking::link(&here.directory, &offered.bundle, &token.endpoints).map_err(|e| e.with(HALF))?;
+    let Plan { change, bundle } = plan(&offered.bundle).map_err(|why| Failure::failed(why).with(HALF))?;
+    linking::link(&here.directory, &bundle, &token.endpoints).map_err(|e| e.with(HALF))?;
     let peer = token.inviter.cluster.clone();
     let up = runtime.block_on(up::wait(linking::local(here.config.admin), &peer));
     let report = Report {
         cluster: here.domain().cluster.clone(),
         peer,
-        change: change.get(),
+        change,
         by: offered.by.to_string(),
         endpoints: token.endpoints.iter().map(ToString::to_string).collect(),
         up,
     };
     args.output.print(&report)?;
     report.up.problem(&report.peer, &shell(&args.config.path)).map_or(Ok(()), |why| Err(Failure::unwell(why)))
+}
+
+/// What linking with the inviter does. It has proven to be of the CA that the token names, and of no other of those that it gave.
+fn plan(here: &Here, token: &Token, offered: &TrustAnchors, replace: bool) -> Result<Plan, String> {
+    let proven = |known: &TrustAnchors| known.certificates().any(|ca| Fingerprint::of(ca) == token.ca);
+    let configured = here.config.links.keys().cloned().collect();
+    linking::plan(&here.directory, offered, &configured, replace, proven)
 }
 
 /// What is to be done if the other side has linked and this one could not.
@@ -126,7 +131,7 @@ fn check(token: &Token, here: &Here) -> Result<(), Failure> {
     if ours.cluster != theirs.cluster {
         return Ok(());
     }
-    let own = here.bundle.certificates().any(|ca| isthmus_certs::Fingerprint::of(ca) == token.ca);
+    let own = here.bundle.certificates().any(|ca| Fingerprint::of(ca) == token.ca);
     Err(Failure::failed(if own {
         format!("this invitation is {}'s own: run `isthmus join` on the other cluster", ours.cluster)
     } else {
@@ -165,10 +170,13 @@ impl fmt::Display for Report {
         match self.change {
             Change::New => {}
             Change::Renewed => {
-                writeln!(f, "  {peer} was trusted before, with the same CA: its bundle and link were replaced")?;
+                writeln!(
+                    f,
+                    "  {peer} was trusted before, with the same CA: trust stays as it was, the link was replaced"
+                )?;
             }
             Change::Replaced => {
-                writeln!(f, "  {peer} was trusted before, with another CA: that one is not trusted any more")?;
+                writeln!(f, "  {peer} was trusted before, with other CA certificates: these have taken their place")?;
             }
         }
         writeln!(f, "{}", self.up)

@@ -1,6 +1,6 @@
 //! Takes those who come with an invitation: as many at once and in a time as are needed, and no more.
 
-use crate::cmd::linking::{self, Change};
+use crate::cmd::linking::{self, Change, Plan};
 use isthmus_certs::{Directory, IdentityStore, TrustAnchors};
 use isthmus_control::{Config, LinkFiles};
 use isthmus_control_api::Table;
@@ -103,6 +103,16 @@ impl Inviting {
         Directory::new(&self.identity_path)
     }
 
+    /// What the grant would do.
+    fn plan(&self, grant: &Grant) -> Result<Plan, Refused> {
+        let made = LinkFiles::of(&self.identity_path);
+        // What is linked, and not by a file of ours, is so by the configuration.
+        let linked = self.table.borrow().links.keys().filter(|cluster| !made.has(cluster)).cloned().collect();
+        let proven = |known: &TrustAnchors| grant.proves(known);
+        linking::plan(&self.directory(), &grant.bundle, &linked, grant.replace, proven)
+            .map_err(|why| Refused::new(Refusal::Conflict, format_args!("on that side, {why}")))
+    }
+
     /// Waits until the gateway knows the link and trusts the cluster, so that its first dial succeeds.
     async fn taken_up(&self, bundle: &TrustAnchors) {
         let cluster = &bundle.domain().cluster;
@@ -134,27 +144,24 @@ impl Host for Inviting {
     }
 
     fn check(&self, grant: &Grant) -> Result<(), Refused> {
-        let cluster = &grant.bundle.domain().cluster;
-        // What is linked, and not by a file of ours, is so by the configuration.
-        let linked = self.table.borrow().links.contains_key(cluster);
-        let configured = linked && !LinkFiles::of(&self.identity_path).has(cluster);
-        let change = linking::change(&self.directory(), &grant.bundle, configured, grant.replace);
-        let change = change.map_err(|why| Refused::new(Refusal::Conflict, format_args!("on that side, {why}")))?;
+        self.plan(grant).map(drop)
+    }
+
+    async fn grant(&self, grant: &Grant) -> Result<(), Refused> {
+        // Once more: somebody else may have been linked by that name since. From here to the end of the writing nobody is let in between.
+        let Plan { change, bundle } = self.plan(grant)?;
+        let cluster = &bundle.domain().cluster;
         match change {
             Change::New => {}
             Change::Renewed => tracing::info!(%cluster, "was linked before, with the same CA"),
             Change::Replaced => tracing::warn!(%cluster, "comes with another CA than before, as the invitation allows"),
         }
-        Ok(())
-    }
-
-    async fn grant(&self, grant: &Grant) -> Result<(), Refused> {
-        let written = linking::link(&self.directory(), &grant.bundle, &grant.endpoints);
+        let written = linking::link(&self.directory(), &bundle, &grant.endpoints);
         written.map_err(|failure| {
-            tracing::error!(cluster = %grant.bundle.domain().cluster, error = failure.message(), "the link cannot be made");
+            tracing::error!(%cluster, error = failure.message(), "the link cannot be made");
             Refused::new(Refusal::Failed, "the inviter cannot write its half of the link: its log says why")
         })?;
-        self.taken_up(&grant.bundle).await;
+        self.taken_up(&bundle).await;
         Ok(())
     }
 }
