@@ -1,6 +1,6 @@
 //! `isthmus join`: links this cluster with the one that made an invitation.
 
-mod up;
+pub(super) mod up;
 
 use super::{
     Failure,
@@ -49,6 +49,9 @@ struct Report {
     cluster: ClusterName,
     peer: ClusterName,
     change: Change,
+    /// This cluster's own CA certificates, and those that are trusted as the peer's: their SHA-256.
+    ca_sha256: String,
+    peer_ca_sha256: String,
     /// Which of its addresses answered.
     by: String,
     /// Where the peer is dialled.
@@ -82,6 +85,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         cluster: here.domain().cluster.clone(),
         peer,
         change,
+        ca_sha256: linking::fingerprints(&here.bundle),
+        peer_ca_sha256: linking::fingerprints(&bundle),
         by: offered.by.to_string(),
         endpoints: token.endpoints.iter().map(ToString::to_string).collect(),
         up,
@@ -165,8 +170,14 @@ fn explain(error: &JoinError, token: &Token, now: SystemTime) -> Failure {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cluster, peer, by, .. } = self;
+        let Self { cluster, peer, by, ca_sha256, peer_ca_sha256, .. } = self;
         writeln!(f, "Linked {cluster} with {peer}, which answered at {by}.")?;
+        writeln!(f, "  CA of {peer}, SHA-256: {peer_ca_sha256}")?;
+        writeln!(f, "  CA of {cluster}, SHA-256: {ca_sha256}")?;
+        writeln!(
+            f,
+            "  Compare both with what {peer} has: `isthmus invite` printed its own, its gateway's log has the other."
+        )?;
         match self.change {
             Change::New => {}
             Change::Renewed => {

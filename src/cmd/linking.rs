@@ -1,13 +1,14 @@
 //! What `invite`, `join`, `unlink` and the running gateway have in common: this cluster's files, and what linking does to them.
 
 use super::Failure;
-use isthmus_certs::{Directory, Identity, IdentityStore, TrustAnchors, TrustDomain};
+use isthmus_certs::{Directory, Fingerprint, Identity, IdentityStore, TrustAnchors, TrustDomain};
 use isthmus_control::{Config, LinkFiles, MOST_LINKS};
 use isthmus_control_api::{ClusterName, PeerAddress};
 use serde::Serialize;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -34,6 +35,7 @@ impl Here {
     pub(super) fn open(file: &ConfigFile) -> Result<Self, Failure> {
         let config = Config::load(&file.path)?;
         config.check_files()?;
+        check_owner(&config.identity)?;
         let directory = Directory::new(&config.identity);
         let store = IdentityStore::new(directory.load_own()?);
         super::run::belongs(&config, &store)?;
@@ -113,6 +115,29 @@ fn check_room(directory: &Directory, cluster: &ClusterName, configured: &BTreeSe
         return Ok(());
     }
     Err(format!("there are {} links already, expected at most {MOST_LINKS}: unlink a cluster first", linked.len()))
+}
+
+/// The SHA-256 of `bundle`'s certificates, for people to compare.
+pub(super) fn fingerprints(bundle: &TrustAnchors) -> String {
+    bundle.certificates().map(|ca| Fingerprint::of(ca).to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses to change an identity directory as another user than its owner, whom the gateway runs as: that one could not read what was
+/// written, or only until the next renewal.
+pub(super) fn check_owner(identity: &Path) -> Result<(), Failure> {
+    let metadata = std::fs::metadata(identity).map_err(|e| Failure::failed(format!("{}: {e}", identity.display())))?;
+    same_user(identity, metadata.uid(), rustix::process::geteuid().as_raw())
+}
+
+fn same_user(identity: &Path, owner: u32, user: u32) -> Result<(), Failure> {
+    if owner == user {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "{} is of the user {owner}, and this runs as {user}: the gateway could not read what this would write: run it as {owner} \
+         (sudo -u '#{owner}' isthmus ...)",
+        identity.display()
+    )))
 }
 
 /// Trusts and links. The bundle comes first: a link without trust would be dialled in vain, trust without a link does nothing.

@@ -171,7 +171,7 @@ fn a_new_ca_is_taken_only_if_the_inviter_wants_it() {
     east_gateway.wait_metric("isthmus_handshakes_refused_total", &["reason=\"unknown_issuer\""], |sum| sum >= 1.0);
     let refused = linking::join(west, &linking::invite(east));
     assert!(refused.code == Some(1) && refused.err.contains("trusted already, with another CA"), "{refused:?}");
-    let invited = linking::run(east, &["invite", "--replace"], "");
+    let invited = linking::run(east, &["invite", "--replace", "west"], "");
     let said = linking::join(west, &invited.out);
     assert_eq!(said.code, Some(0), "{said:?}");
     west_gateway.wait_imported(SERVICE, &["east"]);

@@ -86,3 +86,15 @@ fn who_listens_everywhere_is_dialled_here() {
     assert_eq!(local("[::]:1".parse().unwrap()), "[::1]:1".parse().unwrap());
     assert_eq!(local("192.0.2.1:1".parse().unwrap()), "192.0.2.1:1".parse().unwrap());
 }
+
+#[test]
+fn another_user_than_the_owner_changes_nothing() {
+    let path = Path::new("west-identity");
+    assert!(same_user(path, 65534, 65534).is_ok());
+    let refused = same_user(path, 65534, 0).unwrap_err();
+    assert!(
+        refused.message().contains("west-identity is of the user 65534, and this runs as 0"),
+        "{}",
+        refused.message()
+    );
+}
