@@ -176,7 +176,7 @@ impl fmt::Display for Report {
         writeln!(f, "  CA of {cluster}, SHA-256: {ca_sha256}")?;
         writeln!(
             f,
-            "  Compare both with what {peer} has: `isthmus invite` printed its own, its gateway's log has the other."
+            "  Compare both with what {peer} has: `isthmus invite` printed its own, `isthmus identity show` has the other there."
         )?;
         match self.change {
             Change::New => {}

@@ -1,4 +1,4 @@
-//! Waits until the running gateway has the link up, as its admin address tells.
+//! Waits until the running gateway has the link up, or has closed it, as its admin address tells.
 
 use crate::cmd::status::fetch::{self, FetchError};
 use isthmus_control_api::ClusterName;
@@ -7,8 +7,11 @@ use serde::Serialize;
 use std::{fmt, net::SocketAddr, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long a link may take to come up: some attempts to dial.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a link may take to come up. Where one was before, a gateway that dials in vain may wait for fifteen seconds before it tries
+/// again.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long tunnels may take to close: files are looked at every ten seconds, if nothing says that they have changed.
+const CLOSING: Duration = Duration::from_secs(15);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,7 +48,7 @@ pub(super) async fn wait(admin: SocketAddr, peer: &ClusterName) -> Outcome {
             }
             Ok(Some(link)) => Outcome::Down { message: link.message.unwrap_or_else(|| link.state.as_str().into()) },
             Ok(None) => Outcome::Down { message: "the gateway has not taken the link up".into() },
-            Err(message) => return Outcome::Unknown { message },
+            Err(error) => return Outcome::Unknown { message: error.to_string() },
         };
         if Instant::now() >= deadline {
             return found;
@@ -54,9 +57,59 @@ pub(super) async fn wait(admin: SocketAddr, peer: &ClusterName) -> Outcome {
     }
 }
 
-async fn ask(admin: SocketAddr, peer: &ClusterName) -> Result<Option<LinkStatus>, String> {
-    let answer = fetch::get(&admin.to_string(), "/status").await.map_err(|error: FetchError| error.to_string())?;
-    let status: Status = serde_json::from_slice(&answer).map_err(|e| format!("{admin} answered no status: {e}"))?;
+/// What has become of the tunnels with a cluster that was unlinked.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "tunnels")]
+pub(in crate::cmd) enum Gone {
+    /// There are none.
+    Closed,
+    /// There are some, still.
+    Open,
+    /// Nothing listens at the admin address: no gateway runs, and there are none.
+    NoGateway,
+    /// The gateway could not be asked.
+    Unknown {
+        /// Why not.
+        message: String,
+    },
+}
+
+/// Asks until no tunnel with `peer` is left, or they have had their time to end.
+pub(in crate::cmd) async fn gone(admin: SocketAddr, peer: &ClusterName) -> Gone {
+    let deadline = Instant::now() + CLOSING;
+    loop {
+        match ask(admin, peer).await {
+            Ok(Some(link)) if has_tunnels(link.state) => {}
+            Ok(_) => return Gone::Closed,
+            Err(NoAnswer::Fetch(FetchError::NobodyThere(_))) => return Gone::NoGateway,
+            Err(error) => return Gone::Unknown { message: error.to_string() },
+        }
+        if Instant::now() >= deadline {
+            return Gone::Open;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn has_tunnels(state: LinkWord) -> bool {
+    match state {
+        LinkWord::Up | LinkWord::Unresponsive | LinkWord::Draining => true,
+        LinkWord::Dialling | LinkWord::Down | LinkWord::Waiting => false,
+    }
+}
+
+/// Why nothing is known.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("{0} answered no status: {1}")]
+    NoStatus(SocketAddr, serde_json::Error),
+}
+
+async fn ask(admin: SocketAddr, peer: &ClusterName) -> Result<Option<LinkStatus>, NoAnswer> {
+    let answer = fetch::get(&admin.to_string(), "/status").await?;
+    let status: Status = serde_json::from_slice(&answer).map_err(|e| NoAnswer::NoStatus(admin, e))?;
     Ok(status.links.into_iter().find(|link| link.cluster == peer.as_str()))
 }
 
