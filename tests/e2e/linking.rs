@@ -267,6 +267,15 @@ fn invitations_are_made_in_spite_of_those_who_hold_places() {
     let refused = linking::join(west, &field("token"));
     assert!(refused.code == Some(1) && refused.err.contains("no such invitation"), "{refused:?}");
 
+    // What cannot be read is no invitation, and the log says so: nobody has to guess.
+    let invited = linking::run(east, &["invite", "--output", "json"], "");
+    let report: serde_json::Value = serde_json::from_str(&invited.out).unwrap();
+    let file = east.identity_dir().join(format!("invites/{}.json", report["id"].as_str().unwrap()));
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(linking::join(west, report["token"].as_str().unwrap()).code, Some(1));
+    east_gateway.wait_log(&["an invitation cannot be read"]);
+
     // Both sides name the CAs, to be compared.
     let invited = linking::run(east, &["invite"], "");
     let ca = field("ca_sha256");

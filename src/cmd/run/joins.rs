@@ -209,7 +209,10 @@ impl Host for Inviting {
 
     fn bundle(&self) -> Result<TrustAnchors, Refused> {
         let bundle = self.directory().own_bundle(self.identity.current().domain());
-        bundle.map_err(|e| Refused::new(Refusal::Failed, format_args!("the inviter's own CA cannot be read: {e}")))
+        bundle.map_err(|error| {
+            tracing::error!(%error, "our own CA cannot be read: nobody can be invited");
+            Refused::new(Refusal::Failed, "the inviter's own CA cannot be read: its log says why")
+        })
     }
 
     fn invites(&self) -> &Invites {
