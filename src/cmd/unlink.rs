@@ -95,7 +95,7 @@ impl Report {
         let still = match &self.gone {
             Gone::Closed | Gone::NoGateway => None,
             Gone::Open => Some(format!(
-                "the gateway still has tunnels with {peer}: its log and `isthmus status` say which file it does not take up; if in doubt \
+                "the gateway still has tunnels with {peer}, or would take new ones: its log and `isthmus status` say which file it does not take up; if in doubt \
                  restart it, that ends them"
             )),
             Gone::Unknown { message } => Some(format!(

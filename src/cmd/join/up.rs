@@ -42,7 +42,7 @@ pub(super) enum Outcome {
 pub(super) async fn wait(admin: SocketAddr, peer: &ClusterName) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let found = match ask(admin, peer).await {
+        let found = match ask(admin).await.map(|status| link(status, peer)) {
             Ok(Some(link)) if link.state == LinkWord::Up => {
                 return Outcome::Up { transport: link.transport, direction: link.direction };
             }
@@ -61,9 +61,9 @@ pub(super) async fn wait(admin: SocketAddr, peer: &ClusterName) -> Outcome {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "tunnels")]
 pub(in crate::cmd) enum Gone {
-    /// There are none.
+    /// There are none, and none can come up.
     Closed,
-    /// There are some, still.
+    /// There are some, still, or there can be new ones.
     Open,
     /// Nothing listens at the admin address: no gateway runs, and there are none.
     NoGateway,
@@ -78,9 +78,13 @@ pub(in crate::cmd) enum Gone {
 pub(in crate::cmd) async fn gone(admin: SocketAddr, peer: &ClusterName) -> Gone {
     let deadline = Instant::now() + CLOSING;
     loop {
-        match ask(admin, peer).await {
-            Ok(Some(link)) if has_tunnels(link.state) => {}
-            Ok(_) => return Gone::Closed,
+        match ask(admin).await {
+            Ok(status) => {
+                let trusted = status.identity.trusts.iter().any(|cluster| cluster == peer.as_str());
+                if has_let_go(link(status, peer).map(|link| link.state), trusted) {
+                    return Gone::Closed;
+                }
+            }
             Err(NoAnswer::Fetch(FetchError::NobodyThere(_))) => return Gone::NoGateway,
             Err(error) => return Gone::Unknown { message: error.to_string() },
         }
@@ -91,10 +95,13 @@ pub(in crate::cmd) async fn gone(admin: SocketAddr, peer: &ClusterName) -> Gone 
     }
 }
 
-fn has_tunnels(state: LinkWord) -> bool {
-    match state {
-        LinkWord::Up | LinkWord::Unresponsive | LinkWord::Draining => true,
-        LinkWord::Dialling | LinkWord::Down | LinkWord::Waiting => false,
+/// Whether the gateway has let go of a cluster: of what it says of the link, and whether it trusts it. Where there is no tunnel just now,
+/// one can come up as long as there are both.
+fn has_let_go(link: Option<LinkWord>, trusted: bool) -> bool {
+    match link {
+        None => true,
+        Some(LinkWord::Up | LinkWord::Unresponsive | LinkWord::Draining) => false,
+        Some(LinkWord::Dialling | LinkWord::Down | LinkWord::Waiting) => !trusted,
     }
 }
 
@@ -107,10 +114,13 @@ enum NoAnswer {
     NoStatus(SocketAddr, serde_json::Error),
 }
 
-async fn ask(admin: SocketAddr, peer: &ClusterName) -> Result<Option<LinkStatus>, NoAnswer> {
+async fn ask(admin: SocketAddr) -> Result<Status, NoAnswer> {
     let answer = fetch::get(&admin.to_string(), "/status").await?;
-    let status: Status = serde_json::from_slice(&answer).map_err(|e| NoAnswer::NoStatus(admin, e))?;
-    Ok(status.links.into_iter().find(|link| link.cluster == peer.as_str()))
+    serde_json::from_slice(&answer).map_err(|e| NoAnswer::NoStatus(admin, e))
+}
+
+fn link(status: Status, peer: &ClusterName) -> Option<LinkStatus> {
+    status.links.into_iter().find(|link| link.cluster == peer.as_str())
 }
 
 impl Outcome {
@@ -137,6 +147,22 @@ impl fmt::Display for Outcome {
                 write!(f, "  the link is up: {}, {}", word(transport), word(direction))
             }
             Self::Down { .. } | Self::Unknown { .. } => write!(f, "  the link is not up yet"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_is_merely_down_is_not_gone() {
+        assert!(has_let_go(None, true), "no link, no tunnel");
+        for state in [LinkWord::Dialling, LinkWord::Down, LinkWord::Waiting] {
+            assert!(has_let_go(Some(state), false) && !has_let_go(Some(state), true), "{state:?}");
+        }
+        for state in [LinkWord::Up, LinkWord::Unresponsive, LinkWord::Draining] {
+            assert!(!has_let_go(Some(state), false), "{state:?}");
         }
     }
 }
