@@ -104,6 +104,7 @@ async fn play_and_clean(args: &Args, tools: &Tools) -> Result<Report, Failure> {
 }
 
 async fn clean(mut crew: Crew, wan: Option<Arc<Wan>>, scratch: Scratch, tell: &Narrator) -> Result<(), Error> {
+    tell.step("clean", "ending all; a gateway waits up to 5 s for streams whose peer it has lost");
     for name in crew.stop().await {
         tell.step("clean", format_args!("{name} did not end on SIGTERM and was killed"));
     }

@@ -1,6 +1,6 @@
 //! Much data, slow readers, and the memory that it takes meanwhile.
 
-use crate::{heavy, over_both_transports};
+use crate::{heavy, over_each_transport};
 use isthmus_tests::{
     Endpoint, Pattern, Topology, Transport, client, endpoint,
     pair::{self, Pair},
@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-over_both_transports!(one_gib_each_way_past_slow_readers, stalled_readers_stall_only_themselves);
+over_each_transport!(one_gib_each_way_past_slow_readers, stalled_readers_stall_only_themselves);
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

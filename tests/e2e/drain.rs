@@ -1,6 +1,6 @@
 //! SIGTERM: what is under way is finished, nothing new is taken, and then it ends.
 
-use crate::over_both_transports;
+use crate::over_each_transport;
 use isthmus_tests::{
     End, Endpoint, Gateway, Nginx, Topology, Transport, client, endpoint, eventually,
     load::Reuse,
@@ -9,7 +9,7 @@ use isthmus_tests::{
 use std::{io::ErrorKind, time::Duration};
 use tokio::{net::TcpStream, task::JoinSet};
 
-over_both_transports!(
+over_each_transport!(
     the_egress_finishes_what_is_under_way,
     the_ingress_finishes_what_is_under_way,
     no_request_fails_while_the_egress_drains,

@@ -1,6 +1,6 @@
 //! Endpoints that refuse, are not there, or die: another one is tried as long as nothing can be lost by it.
 
-use crate::over_both_transports;
+use crate::over_each_transport;
 use isthmus_tests::{
     End, Endpoint, Nginx, Pattern, Topology, Transport, client, endpoint, eventually,
     load::Reuse,
@@ -10,7 +10,7 @@ use isthmus_tests::{
 use std::io::ErrorKind;
 use tokio::io::AsyncWriteExt;
 
-over_both_transports!(
+over_each_transport!(
     the_only_one_refuses,
     one_refuses_and_the_other_serves,
     one_swallows_every_packet_and_the_other_serves,

@@ -1,6 +1,6 @@
 //! Two clusters far from each other, by an emulated WAN: what loss does to bytes, and what distance costs.
 
-use crate::over_both_transports;
+use crate::over_each_transport;
 use isthmus_tests::{
     Netns, Nginx, Pattern, Topology, Transport, client,
     load::Reuse,
@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-over_both_transports!(http_arrives_whole_over_a_lossy_wan, a_new_connection_costs_one_round_trip);
+over_each_transport!(http_arrives_whole_over_a_lossy_wan, a_new_connection_costs_one_round_trip);
 
 /// A round trip over the WAN.
 const ROUND_TRIP: Duration = Duration::from_millis(80);

@@ -22,7 +22,7 @@ mod two_clusters;
 mod wan;
 
 /// Makes each test once for each transport: over our multiplexer, over HTTP/2 and over QUIC.
-macro_rules! over_both_transports {
+macro_rules! over_each_transport {
     ($($test:ident),+ $(,)?) => {
         mod over_tls {
             $(#[test] fn $test() { super::$test(isthmus_tests::Transport::Tls); })+
@@ -35,7 +35,7 @@ macro_rules! over_both_transports {
         }
     };
 }
-use over_both_transports;
+use over_each_transport;
 
 /// Tests that need the machine for themselves take turns.
 fn heavy() -> std::sync::MutexGuard<'static, ()> {

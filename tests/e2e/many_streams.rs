@@ -1,6 +1,6 @@
 //! Five thousand streams at once.
 
-use crate::{heavy, over_both_transports};
+use crate::{heavy, over_each_transport};
 use isthmus_tests::{
     Endpoint, Pattern, Topology, Transport, client, endpoint,
     pair::{self, Pair},
@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet};
 
-over_both_transports!(five_thousand_at_once);
+over_each_transport!(five_thousand_at_once);
 
 const STREAMS: usize = 5000;
 

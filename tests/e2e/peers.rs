@@ -1,6 +1,6 @@
 //! Peers that die, come back, or never come.
 
-use crate::over_both_transports;
+use crate::over_each_transport;
 use isthmus_tests::{
     Config, End, Endpoint, Gateway, Load, Nginx, Topology, Transport, client, endpoint, eventually,
     load::Reuse,
@@ -11,7 +11,7 @@ use isthmus_tests::{
 use std::io::ErrorKind;
 use tokio::{io::AsyncReadExt, sync::mpsc};
 
-over_both_transports!(killed_in_mid_stream_and_restarted, killed_with_an_uploading_client);
+over_each_transport!(killed_in_mid_stream_and_restarted, killed_with_an_uploading_client);
 
 /// More than any buffer on the way: the transfer is in its middle when the gateway dies.
 const ENDLESS: u64 = 1 << 40;

@@ -1,7 +1,7 @@
 //! Trust is withdrawn under traffic: the tunnels end, and their streams with them, nothing new gets through, and what is put back
 //! works again.
 
-use crate::over_both_transports;
+use crate::over_each_transport;
 use isthmus_tests::{
     Cluster, Config, End, Endpoint, Gateway, Received, Topology, Transport, client, endpoint, eventually,
     pair::{self, Pair},
@@ -9,7 +9,7 @@ use isthmus_tests::{
 use std::{io::ErrorKind, path::PathBuf};
 use tokio::{net::TcpStream, task::JoinSet};
 
-over_both_transports!(
+over_each_transport!(
     the_service_takes_the_link_out,
     the_client_takes_the_link_out,
     the_service_takes_the_bundle_away,

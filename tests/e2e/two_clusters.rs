@@ -1,6 +1,6 @@
 //! Two clusters with the same pod CIDR, and real programs at both ends.
 
-use crate::over_both_transports;
+use crate::over_each_transport;
 use isthmus_tests::{
     Config, Endpoint, Gateway, Load, Nginx, Pattern, Topology, Transport, client, endpoint,
     load::Reuse,
@@ -9,7 +9,7 @@ use isthmus_tests::{
 };
 use std::io;
 
-over_both_transports!(http_from_west_is_served_in_east, large_files_arrive_whole);
+over_each_transport!(http_from_west_is_served_in_east, large_files_arrive_whole);
 
 fn http_from_west_is_served_in_east(transport: Transport) {
     let topology = Topology::west_and_east();

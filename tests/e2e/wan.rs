@@ -1,13 +1,13 @@
 //! The path between the clusters fails: packets vanish, and no socket is told.
 
-use crate::over_both_transports;
+use crate::over_each_transport;
 use isthmus_tests::{
     End, Endpoint, Nginx, Pattern, Topology, Transport, client, endpoint,
     load::Reuse,
     pair::{self, Pair},
 };
 
-over_both_transports!(cut_and_restored, cut_under_load);
+over_each_transport!(cut_and_restored, cut_under_load);
 
 /// What a link may be called that carries nothing.
 const NOT_UP: [&str; 4] = ["unresponsive", "down", "dialling", "waiting"];

@@ -23,7 +23,7 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 pub mod control;
 mod driver;
@@ -36,7 +36,7 @@ mod tests;
 
 use control::Outbox;
 pub use driver::Driver;
-use stream::QuicStream;
+use stream::{Asked, QuicStream};
 
 /// With which the connection is ended in peace, and a stream that was not accepted is reset.
 const NOTHING: VarInt = VarInt::from_u32(0);
@@ -44,6 +44,9 @@ const NOTHING: VarInt = VarInt::from_u32(0);
 const CUT: VarInt = VarInt::from_u32(1);
 /// With which the connection is ended because the peer broke the protocol.
 const BROKEN: VarInt = VarInt::from_u32(1);
+
+/// Streams that were reset before the peer had answered, and wait for the driver to take them. More are reset at once.
+const FORSAKEN: usize = 1024;
 
 /// Streams that either side opens on one connection in its life: so many that all ids fit 32 bits.
 const LAST_STREAM: u64 = (1 << 30) - 1;
@@ -82,6 +85,8 @@ struct Shared {
     received: Cell<bool>,
     /// Where bytes of local sockets lie for a moment; empty while the tunnel idles.
     scratch: RefCell<Vec<u8>>,
+    /// Streams that were reset before the peer had answered: the driver keeps them until it has.
+    forsaken: mpsc::Sender<Box<QuicStream>>,
     driver: Notify,
 }
 
@@ -101,6 +106,7 @@ impl QuicTunnel {
         ingress: Rc<dyn Ingress>,
         config: &MuxConfig,
     ) -> (Self, Driver) {
+        let (forsaken, forsaken_streams) = mpsc::channel(FORSAKEN);
         let tunnel = Self(Rc::new(Shared {
             connection,
             direction,
@@ -121,9 +127,10 @@ impl QuicTunnel {
             looking: Cell::default(),
             received: Cell::default(),
             scratch: RefCell::default(),
+            forsaken,
             driver: Notify::new(),
         }));
-        let driver = Driver::new(tunnel.0.clone(), peer, ingress);
+        let driver = Driver::new(tunnel.0.clone(), peer, ingress, forsaken_streams);
         (tunnel, driver)
     }
 }
@@ -149,7 +156,8 @@ impl Tunnel for QuicTunnel {
         if send.id().index() >= LAST_STREAM {
             self.drain();
         }
-        Ok(Box::new(QuicStream::asked(shared.clone(), (send, receive), head, credit, Window::new(window))))
+        let stream = QuicStream::asked(shared.clone(), (send, receive), head, credit, Window::new(window));
+        Ok(Box::new(Asked::new(stream)))
     }
 
     fn status(&self) -> TunnelStatus {

@@ -18,7 +18,7 @@ use tokio::{
 const OUTPUT_LIMIT: u64 = 256 * 1024;
 
 /// How long the programs may take to end after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How many lines of a log an error carries.
 const LOG_LINES: usize = 8;

@@ -5,7 +5,7 @@ use super::{
     BROKEN, LAST_STREAM, NOTHING, Shared,
     control::{Inbox, MAX_CREDIT, Said},
     head,
-    stream::{HeadError, QuicStream, poll_head},
+    stream::{HeadError, QuicStream, poll_head, reset_answered},
 };
 use crate::tunnel::{
     Direction, Ingress, PeerIdentity, Refusal, RefusalReason, TunnelHealth, TunnelStream,
@@ -25,7 +25,7 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Bytes of the control stream read at once.
 const READ: usize = 4096;
@@ -52,6 +52,9 @@ pub struct Driver {
     datagrams: u64,
     /// Streams whose OPEN has not wholly come in.
     opening: JoinSet<()>,
+    /// Streams that were reset before the peer had answered, to be kept in `resetting` until it has.
+    forsaken: mpsc::Receiver<Box<QuicStream>>,
+    resetting: JoinSet<()>,
     /// Streams that the peer may have at once, as QUIC counts them.
     streams: u64,
     /// Since when both sides are done, as far as this side knows.
@@ -60,7 +63,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Rc<Shared>, peer: Rc<PeerIdentity>, ingress: Rc<dyn Ingress>) -> Self {
+    pub(super) fn new(
+        shared: Rc<Shared>,
+        peer: Rc<PeerIdentity>,
+        ingress: Rc<dyn Ingress>,
+        forsaken: mpsc::Receiver<Box<QuicStream>>,
+    ) -> Self {
         Self {
             shared,
             peer,
@@ -71,6 +79,8 @@ impl Driver {
             liveness: Liveness::new(Instant::now()),
             datagrams: 0,
             opening: JoinSet::new(),
+            forsaken,
+            resetting: JoinSet::new(),
             streams: super::endpoint::FIRST_STREAMS,
             done: None,
             peer_done: false,
@@ -126,6 +136,10 @@ impl Driver {
                 stream = connection.accept_bi() => self.offered(stream.map_err(|e| self.ended(e))?)?,
                 () = self.shared.driver.notified() => {}
                 Some(_) = self.opening.join_next() => {}
+                Some(stream) = self.forsaken.recv() => {
+                    self.resetting.spawn_local(reset_answered(stream));
+                }
+                Some(_) = self.resetting.join_next() => {}
                 () = &mut timer => {}
             }
             self.say_done(&mut send)?;

@@ -2,6 +2,7 @@
 
 use super::{CUT, Credit, NOTHING, Shared, head};
 use crate::{
+    busy,
     socket::Socket,
     tunnel::{Refusal, RefusalReason, StreamError, TunnelStream, mux::window::Window},
 };
@@ -14,9 +15,11 @@ use std::{
     time::Instant,
 };
 
+mod asked;
 mod opening;
 mod receive;
 
+pub(super) use asked::{Asked, reset_answered};
 pub(super) use opening::{HeadError, poll_head};
 
 /// Bytes read from a local socket at once, at first and at the most.
@@ -116,6 +119,11 @@ impl QuicStream {
         }
     }
 
+    /// Whether this side has asked and not read the answer.
+    fn is_unanswered(&self) -> bool {
+        matches!(self.answer, Answer::Awaited(_))
+    }
+
     /// Sends OPEN or OPENED, which take no credit.
     fn send_head(&mut self, head: Vec<u8>) {
         self.unsent = head.into();
@@ -194,6 +202,7 @@ impl QuicStream {
     }
 
     fn sent(&self, bytes: usize) {
+        busy::worked(Instant::now());
         self.credit.left.set(self.credit.left.get().saturating_sub(bytes));
         self.shared.wrote();
     }

@@ -2,6 +2,7 @@
 
 use super::{QuicStream, RUN};
 use crate::{
+    busy,
     socket::Socket,
     tunnel::{StreamError, mux::ProtocolError},
 };
@@ -88,9 +89,11 @@ impl QuicStream {
 
     /// Lets the peer send as much again as has left our buffers.
     pub(super) fn consumed(&mut self, bytes: usize) {
-        let shared = &self.shared;
+        let (shared, now) = (&self.shared, Instant::now());
+        // quinn's own task drives the connection: only here, and where bytes are sent, is it known that there was work.
+        busy::worked(now);
         let rtt = shared.rtt.get().unwrap_or_default();
-        let credit = self.window.consume(bytes, Instant::now(), rtt, &shared.config.budget);
+        let credit = self.window.consume(bytes, now, rtt, &shared.config.budget);
         if credit > 0 && !self.ended {
             shared.give_credit(self.id, credit);
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tunnel::{StreamError, driver::TunnelEnd};
+use isthmus_control_api::ServicePort;
 use std::future::poll_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -142,6 +143,62 @@ fn a_reset_that_overtakes_the_answer_is_no_refusal() {
         theirs.reset();
         opened(&mut ours).await.unwrap();
         assert!(matches!(read_all(&mut ours).await, Err(StreamError::Reset)));
+    });
+}
+
+#[test]
+fn a_reset_before_the_answer_comes_behind_the_request() {
+    on_a_core(async {
+        let (west, mut east) = pair().await;
+        for (by_drop, accepted) in [(false, true), (true, true), (false, false), (true, false)] {
+            let mut ours = west.tunnel.open(&request("west")).unwrap();
+            write(&mut ours, b"part").await.unwrap();
+            // At once: not even OPEN has left.
+            if by_drop {
+                drop(ours);
+            } else {
+                ours.reset();
+            }
+            let service = ServicePort { port: 81, ..request("west").service };
+            let next = west.tunnel.open(&OpenRequest { service, ..request("west") }).unwrap();
+            let Offer(asked, mut theirs) = east.offers.recv().await.unwrap();
+            assert_eq!(asked, request("west"));
+            // It is a stream of the tunnel until it is answered, so the limit holds.
+            assert_eq!(west.tunnel.load(), 2);
+            if accepted {
+                theirs.accept();
+                assert!(matches!(read_all(&mut theirs).await, Err(StreamError::Reset)));
+            }
+            drop((theirs, next));
+            drop(east.offers.recv().await);
+            while west.tunnel.load() + east.tunnel.load() > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!((west.budget.granted(), east.budget.granted()), (0, 0));
+        }
+    });
+}
+
+#[test]
+fn a_stream_whose_reset_waits_for_the_answer_is_the_tunnels_own() {
+    on_a_core(async {
+        for closes in [true, false] {
+            let (west, mut east) = pair().await;
+            drop(west.tunnel.open(&request("west")).unwrap());
+            let Offer(_, mut theirs) = east.offers.recv().await.unwrap();
+            if closes {
+                west.tunnel.close();
+                assert!(matches!(read_all(&mut theirs).await, Err(StreamError::TunnelLost)));
+            } else {
+                west.tunnel.drain();
+                theirs.accept();
+                assert!(matches!(read_all(&mut theirs).await, Err(StreamError::Reset)));
+            }
+            drop(theirs);
+            let ended = west.end.await.unwrap();
+            assert!(matches!((closes, &ended), (true, TunnelEnd::Closed) | (false, TunnelEnd::Drained)), "{ended}");
+            assert_eq!((west.tunnel.load(), west.budget.granted()), (0, 0));
+        }
     });
 }
 
