@@ -189,6 +189,13 @@ impl Directory {
         write::bundle(&self.path, &anchors.domain().cluster, anchors)
     }
 
+    /// Whether `cluster`'s bundle was taken away: it is not there, and the directory that it would be in is.
+    pub(crate) fn is_distrusted(&self, cluster: &ClusterName) -> bool {
+        let path = self.bundle_path(cluster);
+        let gone = path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        gone && path.parent().is_some_and(Path::is_dir)
+    }
+
     /// Trusts `cluster` no more. Whether it was trusted.
     ///
     /// # Errors

@@ -114,6 +114,13 @@ impl Identity {
         &self.bundles
     }
 
+    /// The same, trusting `clusters` no more.
+    pub(crate) fn without(&self, clusters: &[ClusterName]) -> Self {
+        let mut identity = self.clone();
+        identity.bundles.retain(|cluster, _| !clusters.contains(cluster));
+        identity
+    }
+
     /// Whether peers would see no difference: the same chain is shown and the same bundles are trusted.
     pub fn is_same(&self, other: &Self) -> bool {
         self.certified.cert == other.certified.cert && self.bundles == other.bundles

@@ -149,13 +149,13 @@ impl Config {
 
     /// The same with the links that `isthmus join` has made, which lie beside the identity.
     ///
-    /// # Errors
-    /// One of their files is wrong, or the configuration has a link with the same cluster.
-    pub fn with_links(mut self) -> Result<Self, ConfigErrors> {
+    /// Those that are wrong, or that the configuration has itself, are left out: the registry reports them.
+    #[must_use]
+    pub fn with_links(mut self) -> Self {
         let files = LinkFiles::of(&self.identity);
-        let made = files.load()?;
-        links::merge(&mut self, &files, made)?;
-        Ok(self)
+        let (made, _) = links::all(&files.read());
+        let _ = links::merge(&mut self, &files, made);
+        self
     }
 
     /// Checks what only the file system knows: that the identity's directory is there. To be called before a start; a running

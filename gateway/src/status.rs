@@ -176,4 +176,7 @@ pub struct IdentityReport {
     pub renews_at: Option<Timestamp>,
     /// Why the last renewal or reload failed; none once things are in order again.
     pub last_error: Option<String>,
+    /// The clusters that it has a bundle of.
+    #[serde(default)]
+    pub trusts: Vec<String>,
 }

@@ -20,7 +20,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// From the first byte to the offer, and again for the answer.
+/// From the first byte to the proof that the joiner was invited.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+/// From there to the offer, and again for the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For the other side to take the last message.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -58,6 +60,18 @@ pub struct Grant {
     pub endpoints: Vec<PeerAddress>,
     /// Whether the invitation allows to replace the CA of a cluster that is linked.
     pub replace: bool,
+    /// What it showed of itself in the handshake, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// When that was.
+    pub at: SystemTime,
+}
+
+impl Grant {
+    /// Whether the joiner is a gateway of `known`, too, and not only of what it gave itself: CA certificates are public, and to name one
+    /// proves nothing.
+    pub fn proves(&self, known: &TrustAnchors) -> bool {
+        introduce::belongs(&self.chain, known, self.at).is_ok()
+    }
 }
 
 /// How a conversation ended.
@@ -75,9 +89,16 @@ pub enum Outcome {
 
 type Tls = TlsStream<TcpStream>;
 
-/// Serves one connection of which `received` came already. `now` is asked for the time.
-pub async fn serve(host: &impl Host, socket: TcpStream, received: &[u8], now: impl Fn() -> SystemTime) -> Outcome {
-    let (mut stream, hello) = match within(greet(host, socket, received)).await {
+/// Serves one connection of which `received` came already. `now` is asked for the time; `proven` is called once the joiner has proven that
+/// it was invited.
+pub async fn serve(
+    host: &impl Host,
+    socket: TcpStream,
+    received: &[u8],
+    now: impl Fn() -> SystemTime,
+    proven: impl FnOnce(),
+) -> Outcome {
+    let (mut stream, hello) = match within(HANDSHAKE, greet(host, socket, received)).await {
         Ok(Some(greeted)) => greeted,
         Ok(None) => return Outcome::Probed,
         Err(error) => return Outcome::Broke(error),
@@ -86,7 +107,8 @@ pub async fn serve(host: &impl Host, socket: TcpStream, received: &[u8], now: im
         Ok(invite) => invite,
         Err((refused, proven)) => return refuse(&mut stream, refused, proven.then(&now)).await,
     };
-    let grant = match within(hear(host, &mut stream, &invite, now())).await {
+    proven();
+    let grant = match within(PATIENCE, hear(host, &mut stream, &invite, now())).await {
         Ok(Ok(grant)) => grant,
         Ok(Err(refused)) => return refuse(&mut stream, refused, Some(now())).await,
         Err(error) => return Outcome::Broke(error),
@@ -94,7 +116,7 @@ pub async fn serve(host: &impl Host, socket: TcpStream, received: &[u8], now: im
     if let Err(refused) = take(host, &invite, &grant).await {
         return refuse(&mut stream, refused, Some(now())).await;
     }
-    let told = within(wire::send(&mut stream, Body::Accepted(Accepted {}))).await;
+    let told = within(PATIENCE, wire::send(&mut stream, Body::Accepted(Accepted {}))).await;
     part(&mut stream).await;
     // The link is made: should the joiner not have heard it, it will be told when it comes with another invitation.
     drop(told);
@@ -144,7 +166,10 @@ fn recognise(host: &impl Host, stream: &Tls, hello: &Hello, now: SystemTime) -> 
     match standing {
         Standing::Good => Ok(invite),
         Standing::Used => refused(Refusal::Used, "the invitation was used before: each links once"),
-        Standing::Expired => refused(Refusal::Expired, "the invitation is over: each is good for 15 minutes"),
+        Standing::Expired => refused(
+            Refusal::Expired,
+            "the invitation is over: each is good for 15 minutes, by one clock that is not set back",
+        ),
     }
 }
 
@@ -167,7 +192,7 @@ async fn hear(
     match wire::receive(stream, wire::LONG).await? {
         Some(Body::Offer(offer)) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-            Ok(examine(host, &offer, chain, invite.replace, now))
+            Ok(examine(host, &offer, chain, invite, now))
         }
         Some(_) => malformed("found another message, expected an offer"),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -179,7 +204,7 @@ fn examine(
     host: &impl Host,
     offer: &Offer,
     chain: &[CertificateDer<'_>],
-    replace: bool,
+    invite: &Invite,
     now: SystemTime,
 ) -> Result<Grant, Refused> {
     let malformed = |e: String| Refused::new(Refusal::Malformed, format_args!("the joiner's offer: {e}"));
@@ -188,7 +213,9 @@ fn examine(
     let foreign =
         |e| Refused::new(Refusal::Identity, format_args!("the joiner's certificate is not of its own CA: {e}"));
     introduce::belongs(chain, &bundle, now).map_err(foreign)?;
-    let grant = Grant { bundle, endpoints, replace };
+    let replace = invite.replace.as_ref() == Some(&bundle.domain().cluster);
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let grant = Grant { bundle, endpoints, replace, chain, at: now };
     host.check(&grant).map(|()| grant)
 }
 
@@ -218,7 +245,7 @@ async fn refuse(stream: &mut Tls, refused: Refused, clock: Option<SystemTime>) -
     let now = clock.map_or(0, |now| now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     let told = wire::Refused { reason: refused.reason.number(), detail: refused.detail.clone(), now };
     // Who does not hear it is refused all the same.
-    drop(within(wire::send(stream, Body::Refused(told))).await);
+    drop(within(PATIENCE, wire::send(stream, Body::Refused(told))).await);
     part(stream).await;
     Outcome::Refused(refused)
 }
@@ -238,6 +265,6 @@ fn exporter(stream: &Tls) -> Option<Exporter> {
     stream.get_ref().1.export_keying_material([0; 32], proof::LABEL, None).ok()
 }
 
-async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(PATIENCE, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -5,6 +5,7 @@ use crate::{
     InviteId, Secret,
     secret::{hex, unhex},
 };
+use isthmus_control_api::ClusterName;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -26,6 +27,10 @@ const MOST: usize = 64;
 const LARGEST: u64 = 4096;
 const PENDING: &str = "json";
 const USED: &str = "used";
+const OVER: &str = "over";
+
+/// How far the clock may be set back before an invitation counts as over.
+const SET_BACK: Duration = Duration::from_mins(1);
 
 /// An invitation as the inviter keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +43,8 @@ pub struct Invite {
     pub issued: SystemTime,
     /// When it ends, to the second.
     pub expires: SystemTime,
-    /// Whether it may replace the CA of a cluster that is linked.
-    pub replace: bool,
+    /// The cluster whose CA it may replace, if that is linked.
+    pub replace: Option<ClusterName>,
 }
 
 /// How an invitation stands.
@@ -81,7 +86,7 @@ struct Stored {
     secret: String,
     issued: u64,
     expires: u64,
-    replace: bool,
+    replace: Option<String>,
 }
 
 impl Invite {
@@ -89,7 +94,7 @@ impl Invite {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn generate(now: SystemTime, replace: bool) -> io::Result<Self> {
+    pub fn generate(now: SystemTime, replace: Option<ClusterName>) -> io::Result<Self> {
         let issued = UNIX_EPOCH + Duration::from_secs(seconds(now));
         let (id, secret) = (InviteId::generate()?, Secret::generate()?);
         Ok(Self { id, secret, issued, expires: issued + LIFETIME, replace })
@@ -122,7 +127,7 @@ impl Invites {
             secret: hex(&invite.secret.0),
             issued: seconds(invite.issued),
             expires: seconds(invite.expires),
-            replace: invite.replace,
+            replace: invite.replace.as_ref().map(ToString::to_string),
         };
         let write = || {
             let text = serde_json::to_string(&stored)?;
@@ -137,14 +142,38 @@ impl Invites {
         write().map_err(at(&path))
     }
 
-    /// The invitation with this id, and how it stands; `None` if there is none, or its file is damaged.
+    /// The invitation with this id, and how it stands; `None` if there is none, or its file cannot be used, which is logged. One that was
+    /// over once stays so, whatever the clock says later.
     pub fn find(&self, id: InviteId, now: SystemTime) -> Option<(Invite, Standing)> {
-        let used = self.read(id, USED).map(|invite| (invite, Standing::Used));
-        used.or_else(|| {
-            let invite = self.read(id, PENDING)?;
-            let standing = if now > invite.expires { Standing::Expired } else { Standing::Good };
-            Some((invite, standing))
-        })
+        for (extension, standing) in [(USED, Standing::Used), (OVER, Standing::Expired)] {
+            if let Some(invite) = self.read(id, extension) {
+                return Some((invite, standing));
+            }
+        }
+        let invite = self.read(id, PENDING)?;
+        if now <= invite.expires && now + SET_BACK >= invite.issued {
+            return Some((invite, Standing::Good));
+        }
+        match fs::rename(self.path(id, PENDING), self.path(id, OVER)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(%id, %error, "an invitation that is over cannot be put away");
+            }
+            _ => {}
+        }
+        Some((invite, Standing::Expired))
+    }
+
+    /// Takes back an invitation that waits. Whether there was one.
+    ///
+    /// # Errors
+    /// The file system refuses; then it still waits.
+    pub fn withdraw(&self, id: InviteId) -> Result<bool, InvitesError> {
+        let path = self.path(id, PENDING);
+        match fs::remove_file(&path).and_then(|()| self.sync()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(InvitesError::Io { path, error }),
+        }
     }
 
     /// Uses an invitation up. True for exactly one of all that try.
@@ -161,16 +190,24 @@ impl Invites {
         self.sync().map(|()| true).map_err(|error| InvitesError::Io { path, error })
     }
 
-    /// Takes an invitation back, used or not.
-    pub fn forget(&self, id: InviteId) {
-        // What is not there is forgotten.
-        let _ = fs::remove_file(self.path(id, PENDING));
-        let _ = fs::remove_file(self.path(id, USED));
+    /// Removes every trace of an invitation.
+    fn forget(&self, id: InviteId) {
+        for extension in [PENDING, USED, OVER] {
+            // What is not there is forgotten.
+            let _ = fs::remove_file(self.path(id, extension));
+        }
     }
 
-    /// Removes what is long over; how many wait.
-    fn sweep(&self, now: SystemTime) -> usize {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return 0 };
+    /// Puts away what is over, and removes what is long over; how many wait.
+    pub fn sweep(&self, now: SystemTime) -> usize {
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
+            Err(error) => {
+                tracing::error!(path = %self.directory.display(), %error, "the invitations cannot be read");
+                return 0;
+            }
+        };
         let mut waiting = 0;
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             let id = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
@@ -185,13 +222,20 @@ impl Invites {
     }
 
     fn read(&self, id: InviteId, extension: &str) -> Option<Invite> {
-        let mut text = String::new();
-        File::open(self.path(id, extension)).ok()?.take(LARGEST).read_to_string(&mut text).ok()?;
-        let stored: Stored = serde_json::from_str(&text).ok()?;
-        let moment = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-        let (issued, expires) = (moment(stored.issued)?, moment(stored.expires)?);
-        expires.checked_add(KEPT)?;
-        Some(Invite { id, secret: Secret(unhex(&stored.secret)?), issued, expires, replace: stored.replace })
+        let (path, mut text) = (self.path(id, extension), String::new());
+        match File::open(&path).and_then(|file| file.take(LARGEST).read_to_string(&mut text)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "an invitation cannot be read");
+                return None;
+            }
+        }
+        let invite = parse(id, &text);
+        if invite.is_none() {
+            tracing::error!(path = %path.display(), "an invitation is damaged");
+        }
+        invite
     }
 
     fn path(&self, id: InviteId, extension: &str) -> PathBuf {
@@ -201,6 +245,15 @@ impl Invites {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
     }
+}
+
+fn parse(id: InviteId, text: &str) -> Option<Invite> {
+    let stored: Stored = serde_json::from_str(text).ok()?;
+    let moment = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    let (issued, expires) = (moment(stored.issued)?, moment(stored.expires)?);
+    expires.checked_add(KEPT)?;
+    let replace = stored.replace.map(|cluster| cluster.parse()).transpose().ok()?;
+    Some(Invite { id, secret: Secret(unhex(&stored.secret)?), issued, expires, replace })
 }
 
 fn seconds(at: SystemTime) -> u64 {
@@ -216,7 +269,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let invites = Invites::of(directory.path());
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let invite = Invite::generate(now, false).unwrap();
+        let invite = Invite::generate(now, Some("north".parse().unwrap())).unwrap();
         invites.add(&invite, now).unwrap();
         (directory, invites, invite, now)
     }
@@ -229,6 +282,39 @@ mod tests {
         let later = now + LIFETIME + Duration::from_secs(1);
         assert_eq!(invites.find(invite.id, later), Some((invite, Standing::Expired)));
         assert_eq!(invites.find(InviteId([0; 8]), now), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_invitation_last_longer() {
+        let (_directory, invites, invite, now) = fixture();
+        let second = Duration::from_secs(1);
+        assert_eq!(invites.find(invite.id, now - SET_BACK).unwrap().1, Standing::Good);
+        // It was seen to be over: it stays so.
+        assert_eq!(invites.find(invite.id, now + LIFETIME + second).unwrap().1, Standing::Expired);
+        assert_eq!(invites.find(invite.id, now), Some((invite.clone(), Standing::Expired)));
+        assert!(!invites.redeem(invite.id).unwrap());
+
+        // One of a time that is not yet would last until long after its fifteen minutes.
+        let ahead = Invite::generate(now + LIFETIME * 4, None).unwrap();
+        invites.add(&ahead, ahead.issued).unwrap();
+        assert_eq!(invites.find(ahead.id, ahead.issued - SET_BACK - second).unwrap().1, Standing::Expired);
+        assert_eq!(invites.find(ahead.id, ahead.issued).unwrap().1, Standing::Expired);
+    }
+
+    #[test]
+    fn one_that_waits_can_be_withdrawn() {
+        let (_directory, invites, invite, now) = fixture();
+        assert!(invites.withdraw(invite.id).unwrap());
+        assert_eq!(invites.find(invite.id, now), None);
+        assert!(!invites.withdraw(invite.id).unwrap() && !invites.redeem(invite.id).unwrap());
+    }
+
+    #[test]
+    fn a_sweep_ends_what_is_over() {
+        let (_directory, invites, invite, now) = fixture();
+        assert_eq!(invites.sweep(now), 1);
+        assert_eq!(invites.sweep(now + LIFETIME * 2), 0);
+        assert_eq!(invites.find(invite.id, now).unwrap().1, Standing::Expired);
     }
 
     #[test]
@@ -268,12 +354,12 @@ mod tests {
     fn what_is_long_over_is_forgotten_and_what_waits_is_bounded() {
         let (directory, invites, first, now) = fixture();
         for _ in 1..MOST {
-            invites.add(&Invite::generate(now, true).unwrap(), now).unwrap();
+            invites.add(&Invite::generate(now, None).unwrap(), now).unwrap();
         }
-        let refused = invites.add(&Invite::generate(now, true).unwrap(), now).unwrap_err();
+        let refused = invites.add(&Invite::generate(now, None).unwrap(), now).unwrap_err();
         assert!(matches!(refused, InvitesError::TooMany), "{refused}");
         let later = now + LIFETIME + KEPT + Duration::from_secs(1);
-        invites.add(&Invite::generate(later, true).unwrap(), later).unwrap();
+        invites.add(&Invite::generate(later, None).unwrap(), later).unwrap();
         assert_eq!(invites.find(first.id, later), None);
         assert_eq!(fs::read_dir(directory.path().join("invites")).unwrap().count(), 1);
     }
@@ -282,7 +368,7 @@ mod tests {
     fn a_damaged_file_is_no_invitation() {
         let (directory, invites, invite, now) = fixture();
         let path = directory.path().join("invites").join(format!("{}.json", invite.id));
-        for text in ["", "{", "{\"secret\":\"00\",\"issued\":0,\"expires\":18446744073709551615,\"replace\":false}"] {
+        for text in ["", "{", "{\"secret\":\"00\",\"issued\":0,\"expires\":18446744073709551615,\"replace\":null}"] {
             fs::write(&path, text).unwrap();
             assert_eq!(invites.find(invite.id, now), None, "{text}");
         }

@@ -46,6 +46,11 @@ pub enum Unreached {
     /// Nobody answers there, or its name is not known.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
+    /// Somebody takes the connection, and closes it in the handshake.
+    #[error(
+        "the connection was closed in its handshake ({0}): too many may be trying to join there: try again in some seconds"
+    )]
+    Closed(io::Error),
     /// It takes too long.
     #[error("no answer within {limit} s", limit = DIAL.as_secs())]
     Timeout,
@@ -71,7 +76,10 @@ pub enum JoinError {
         clock: Option<SystemTime>,
     },
     /// Whoever answered does not know the secret.
-    #[error("{0} did not prove that it made this invitation: nothing was sent to it; somebody may be in between")]
+    #[error(
+        "{0} did not prove that it made this invitation: it was shown this gateway's SVID, and so its name, and was asked for nothing; \
+         somebody may be in between"
+    )]
     Unproven(PeerAddress),
     /// This side does not want what the inviter is.
     #[error("{0}")]
@@ -135,7 +143,7 @@ async fn dial(
         let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(Unreached::Connect)?;
         TlsConnector::from(config).connect(name, socket).await.map_err(|error| {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            tls.map(refused).unwrap_or(Unreached::Connect(error))
+            tls.map(refused).unwrap_or(Unreached::Closed(error))
         })
     };
     timeout(DIAL, handshake).await.unwrap_or(Err(Unreached::Timeout))

@@ -26,7 +26,7 @@ pub use inviter::{Grant, Host, Outcome, serve};
 pub use invites::{Invite, Invites, InvitesError};
 pub use joiner::{JoinError, Me, Offered, Unreached, join, probe};
 pub use refusal::{Refusal, Refused};
-pub use secret::{InviteId, Secret};
+pub use secret::{BadInviteId, InviteId, Secret};
 pub use token::{BadToken, Token};
 
 /// The name of the conversation's protocol (ALPN).

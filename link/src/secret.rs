@@ -43,11 +43,16 @@ impl fmt::Display for InviteId {
     }
 }
 
-impl FromStr for InviteId {
-    type Err = ();
+/// A text is no invitation's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 16 hexadecimal digits, as `isthmus invite` printed them")]
+pub struct BadInviteId;
 
-    fn from_str(s: &str) -> Result<Self, ()> {
-        unhex(s).map(Self).ok_or(())
+impl FromStr for InviteId {
+    type Err = BadInviteId;
+
+    fn from_str(s: &str) -> Result<Self, BadInviteId> {
+        unhex(s).map(Self).ok_or(BadInviteId)
     }
 }
 

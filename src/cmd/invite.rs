@@ -10,8 +10,8 @@ use super::{
 use crate::output::{Format, Output};
 use endpoints::Tested;
 use isthmus_certs::{Fingerprint, introduce};
-use isthmus_control_api::PeerAddress;
-use isthmus_link::{Invite, Invites, Token, invites::LIFETIME};
+use isthmus_control_api::{ClusterName, PeerAddress};
+use isthmus_link::{Invite, InviteId, Invites, Token, invites::LIFETIME};
 use serde::Serialize;
 use std::{fmt::Write as _, path::Path, time::SystemTime};
 
@@ -33,9 +33,12 @@ pub(crate) struct Args {
     /// machine's own addresses
     #[arg(long = "endpoint", value_name = "HOST:PORT")]
     endpoints: Vec<PeerAddress>,
-    /// Let a cluster that is trusted already come with another CA
-    #[arg(long)]
-    replace: bool,
+    /// Let this cluster, which is trusted already, come with another CA
+    #[arg(long, value_name = "CLUSTER")]
+    replace: Option<ClusterName>,
+    /// Take the invitation with this id back, instead of making one
+    #[arg(long, value_name = "ID", conflicts_with_all = ["endpoints", "replace"])]
+    withdraw: Option<InviteId>,
     #[command(flatten)]
     output: Output,
 }
@@ -43,6 +46,7 @@ pub(crate) struct Args {
 /// What was made.
 #[derive(Debug, Serialize)]
 struct Report {
+    id: String,
     token: String,
     cluster: String,
     clusterset: String,
@@ -53,9 +57,18 @@ struct Report {
     reached: bool,
 }
 
-/// Tests the addresses, makes the invitation, prints the token.
+/// What was taken back.
+#[derive(Debug, Serialize)]
+struct Withdrawn {
+    id: String,
+}
+
+/// Tests the addresses, makes the invitation, prints the token; or takes one back.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let here = Here::open(&args.config)?;
+    if let Some(id) = args.withdraw {
+        return Ok(args.output.print(&withdraw(&here, id)?)?);
+    }
     let report = linking::runtime()?.block_on(report(args, &here))?;
     match args.output.format {
         Format::Json => args.output.print(&report)?,
@@ -73,6 +86,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     ))
 }
 
+fn withdraw(here: &Here, id: InviteId) -> Result<Withdrawn, Failure> {
+    if Invites::of(here.directory.path()).withdraw(id)? {
+        return Ok(Withdrawn { id: id.to_string() });
+    }
+    Err(Failure::failed(format!(
+        "found no invitation {id} that waits: it was used, is over, was withdrawn, or was never made: `isthmus status` shows who is linked"
+    )))
+}
+
 async fn report(args: &Args, here: &Here) -> Result<Report, Failure> {
     let now = SystemTime::now();
     let cannot = |e| Failure::failed(format!("{}: {e}: others could not check it", here.directory.ca_path().display()));
@@ -88,7 +110,9 @@ async fn report(args: &Args, here: &Here) -> Result<Report, Failure> {
     let store = here.store()?;
     endpoints::check_running(&store, here, ca, &args.config.path).await?;
     let tested = endpoints::test(&store, here.domain(), ca, &wanted).await;
-    let invite = Invite::generate(now, args.replace)?;
+    // From now on: the addresses may have taken a while.
+    let now = SystemTime::now();
+    let invite = Invite::generate(now, args.replace.clone())?;
     Invites::of(here.directory.path()).add(&invite, now)?;
     let token = Token {
         id: invite.id,
@@ -100,6 +124,7 @@ async fn report(args: &Args, here: &Here) -> Result<Report, Failure> {
         endpoints: wanted,
     };
     Ok(Report {
+        id: token.id.to_string(),
         token: token.to_string(),
         cluster: here.domain().cluster.to_string(),
         clusterset: here.domain().clusterset.to_string(),
@@ -113,8 +138,8 @@ async fn report(args: &Args, here: &Here) -> Result<Report, Failure> {
 impl Report {
     /// What people want to know beside the token.
     fn words(&self, config: &Path) -> String {
-        let Self { cluster, clusterset, expires, .. } = self;
-        let mut text = format!("An invitation of {cluster} ({clusterset}), for one cluster, until {expires}:\n");
+        let Self { id, cluster, clusterset, ca_sha256, expires, .. } = self;
+        let mut text = format!("The invitation {id} of {cluster} ({clusterset}), for one cluster, until {expires}:\n");
         for Tested { endpoint, reached, message } in &self.endpoints {
             let word = if *reached { "reached" } else { "not reached" };
             // Writing to a string does not fail.
@@ -122,8 +147,17 @@ impl Report {
         }
         let _ = writeln!(text, "Next, on the other side, within 15 minutes: isthmus join - --config FILE");
         let _ = writeln!(text, "and paste the token. Whoever has it can link with {cluster}: let nobody else read it.");
+        let _ = writeln!(text, "CA of {cluster}, SHA-256: {ca_sha256}");
+        let _ = writeln!(text, "Compare it, by another way than the token's, with what `isthmus join` prints there.");
+        let _ = writeln!(text, "To take it back: isthmus invite --withdraw {id} --config {}", shell(config));
         let _ = writeln!(text, "To end the link later: isthmus unlink CLUSTER --config {}\n", shell(config));
         text
+    }
+}
+
+impl std::fmt::Display for Withdrawn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "Withdrew the invitation {}: nobody can be linked by it any more.", self.id)
     }
 }
 

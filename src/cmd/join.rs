@@ -1,17 +1,18 @@
 //! `isthmus join`: links this cluster with the one that made an invitation.
 
-mod up;
+pub(super) mod up;
 
 use super::{
     Failure,
     identity::words::{moment, shell},
-    linking::{self, Change, ConfigFile, Here},
+    linking::{self, Change, ConfigFile, Here, Plan},
 };
 use crate::output::Output;
+use isthmus_certs::{Fingerprint, TrustAnchors};
 use isthmus_control_api::{ClusterName, PeerAddress};
 use isthmus_link::{JoinError, Me, Refusal, Token};
 use serde::Serialize;
-use std::{cell::Cell, fmt, io::Read as _, path::PathBuf, time::SystemTime};
+use std::{fmt, io::Read as _, path::PathBuf, time::SystemTime};
 use up::Outcome;
 
 /// Arguments of `isthmus join`.
@@ -48,6 +49,9 @@ struct Report {
     cluster: ClusterName,
     peer: ClusterName,
     change: Change,
+    /// This cluster's own CA certificates, and those that are trusted as the peer's: their SHA-256.
+    ca_sha256: String,
+    peer_ca_sha256: String,
     /// Which of its addresses answered.
     by: String,
     /// Where the peer is dialled.
@@ -65,31 +69,37 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let here = Here::open(&args.config)?;
     check(&token, &here)?;
     let runtime = linking::runtime()?;
-    let change = Cell::new(Change::New);
     let me = Me {
         identity: here.store()?,
         bundle: here.bundle.clone(),
         endpoints: linking::advertised(&args.endpoints, &here.config)?,
     };
-    let consent = |bundle: &_| {
-        let configured = here.config.links.contains_key(&token.inviter.cluster);
-        linking::change(&here.directory, bundle, configured, args.replace).map(|found| change.set(found))
-    };
-    let offered = runtime.block_on(isthmus_link::join(&token, &me, consent));
+    let plan = |bundle: &_| plan(&here, &token, bundle, args.replace);
+    let offered = runtime.block_on(isthmus_link::join(&token, &me, |bundle| plan(bundle).map(drop)));
     let offered = offered.map_err(|error| explain(&error, &token, SystemTime::now()))?;
-    linking::link(&here.directory, &offered.bundle, &token.endpoints).map_err(|e| e.with(HALF))?;
+    let Plan { change, bundle } = plan(&offered.bundle).map_err(|why| Failure::failed(why).with(HALF))?;
+    linking::link(&here.directory, &bundle, &token.endpoints).map_err(|e| e.with(HALF))?;
     let peer = token.inviter.cluster.clone();
     let up = runtime.block_on(up::wait(linking::local(here.config.admin), &peer));
     let report = Report {
         cluster: here.domain().cluster.clone(),
         peer,
-        change: change.get(),
+        change,
+        ca_sha256: linking::fingerprints(&here.bundle),
+        peer_ca_sha256: linking::fingerprints(&bundle),
         by: offered.by.to_string(),
         endpoints: token.endpoints.iter().map(ToString::to_string).collect(),
         up,
     };
     args.output.print(&report)?;
     report.up.problem(&report.peer, &shell(&args.config.path)).map_or(Ok(()), |why| Err(Failure::unwell(why)))
+}
+
+/// What linking with the inviter does. It has proven to be of the CA that the token names, and of no other of those that it gave.
+fn plan(here: &Here, token: &Token, offered: &TrustAnchors, replace: bool) -> Result<Plan, String> {
+    let proven = |known: &TrustAnchors| known.certificates().any(|ca| Fingerprint::of(ca) == token.ca);
+    let configured = here.config.links.keys().cloned().collect();
+    linking::plan(&here.directory, offered, &configured, replace, proven)
 }
 
 /// What is to be done if the other side has linked and this one could not.
@@ -126,7 +136,7 @@ fn check(token: &Token, here: &Here) -> Result<(), Failure> {
     if ours.cluster != theirs.cluster {
         return Ok(());
     }
-    let own = here.bundle.certificates().any(|ca| isthmus_certs::Fingerprint::of(ca) == token.ca);
+    let own = here.bundle.certificates().any(|ca| Fingerprint::of(ca) == token.ca);
     Err(Failure::failed(if own {
         format!("this invitation is {}'s own: run `isthmus join` on the other cluster", ours.cluster)
     } else {
@@ -160,15 +170,24 @@ fn explain(error: &JoinError, token: &Token, now: SystemTime) -> Failure {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cluster, peer, by, .. } = self;
+        let Self { cluster, peer, by, ca_sha256, peer_ca_sha256, .. } = self;
         writeln!(f, "Linked {cluster} with {peer}, which answered at {by}.")?;
+        writeln!(f, "  CA of {peer}, SHA-256: {peer_ca_sha256}")?;
+        writeln!(f, "  CA of {cluster}, SHA-256: {ca_sha256}")?;
+        writeln!(
+            f,
+            "  Compare both with what {peer} has: `isthmus invite` printed its own, `isthmus identity show` has the other there."
+        )?;
         match self.change {
             Change::New => {}
             Change::Renewed => {
-                writeln!(f, "  {peer} was trusted before, with the same CA: its bundle and link were replaced")?;
+                writeln!(
+                    f,
+                    "  {peer} was trusted before, with the same CA: trust stays as it was, the link was replaced"
+                )?;
             }
             Change::Replaced => {
-                writeln!(f, "  {peer} was trusted before, with another CA: that one is not trusted any more")?;
+                writeln!(f, "  {peer} was trusted before, with other CA certificates: these have taken their place")?;
             }
         }
         writeln!(f, "{}", self.up)

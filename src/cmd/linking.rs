@@ -1,12 +1,14 @@
 //! What `invite`, `join`, `unlink` and the running gateway have in common: this cluster's files, and what linking does to them.
 
 use super::Failure;
-use isthmus_certs::{Directory, Identity, IdentityStore, TrustAnchors, TrustDomain};
-use isthmus_control::{Config, LinkFiles};
+use isthmus_certs::{Directory, Fingerprint, Identity, IdentityStore, TrustAnchors, TrustDomain};
+use isthmus_control::{Config, LinkFiles, MOST_LINKS};
 use isthmus_control_api::{ClusterName, PeerAddress};
 use serde::Serialize;
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -33,6 +35,7 @@ impl Here {
     pub(super) fn open(file: &ConfigFile) -> Result<Self, Failure> {
         let config = Config::load(&file.path)?;
         config.check_files()?;
+        check_owner(&config.identity)?;
         let directory = Directory::new(&config.identity);
         let store = IdentityStore::new(directory.load_own()?);
         super::run::belongs(&config, &store)?;
@@ -58,36 +61,83 @@ impl Here {
 pub(super) enum Change {
     /// The cluster was not trusted before.
     New,
-    /// It was, with one of these CA certificates at least.
+    /// It was, and has proven to be the same: what is trusted stays as it is.
     Renewed,
     /// It was, with other CA certificates.
     Replaced,
 }
 
-/// What linking with the cluster of `bundle` would change; an objection where it must not.
-pub(super) fn change(
+/// What linking with a cluster does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) change: Change,
+    /// What is trusted then: what was offered only where nothing was known before, or where that is to be replaced.
+    pub(super) bundle: TrustAnchors,
+}
+
+/// What linking with the cluster that offers `offered` would do; an objection where it must not. `configured` are the links of the
+/// configuration. `proven` says whether what the cluster has shown of itself stands under the CA certificates known before: those are
+/// public, so that it offers one of them among others proves nothing.
+pub(super) fn plan(
     directory: &Directory,
-    bundle: &TrustAnchors,
-    in_configuration: bool,
+    offered: &TrustAnchors,
+    configured: &BTreeSet<ClusterName>,
     replace: bool,
-) -> Result<Change, String> {
-    let cluster = &bundle.domain().cluster;
-    if in_configuration {
+    proven: impl Fn(&TrustAnchors) -> bool,
+) -> Result<Plan, String> {
+    let cluster = &offered.domain().cluster;
+    if configured.contains(cluster) {
         return Err(format!(
             "{cluster} is linked already, under `links:` of the configuration: remove it there first, or exchange \
              bundles with `isthmus identity trust`"
         ));
     }
-    let Some(known) = directory.bundle(bundle.domain()).map_err(|e| e.to_string())? else { return Ok(Change::New) };
-    let shared = known.certificates().any(|known| bundle.certificates().any(|new| new == known));
-    match (shared, replace) {
-        (true, _) => Ok(Change::Renewed),
-        (false, true) => Ok(Change::Replaced),
-        (false, false) => Err(format!(
-            "{cluster} is trusted already, with another CA: if it has a new one, say --replace (to `isthmus join` where \
-             you join, to `isthmus invite` where you invite); if not, somebody else uses its name"
+    check_room(directory, cluster, configured)?;
+    let as_offered = |change| Ok(Plan { change, bundle: offered.clone() });
+    match directory.bundle(offered.domain()).map_err(|e| e.to_string())? {
+        None => as_offered(Change::New),
+        Some(known) if replace && known != *offered => as_offered(Change::Replaced),
+        // An SVID speaks for its gateway, not for its CA: it gives no reason to trust another.
+        Some(known) if proven(&known) => Ok(Plan { change: Change::Renewed, bundle: known }),
+        Some(_) => Err(format!(
+            "{cluster} is trusted already, with another CA: if it has a new one, say so (`isthmus join --replace` where you \
+             join, `isthmus invite --replace {cluster}` where you invite); if not, somebody else uses its name"
         )),
     }
+}
+
+/// One link more than may be would not be taken up.
+fn check_room(directory: &Directory, cluster: &ClusterName, configured: &BTreeSet<ClusterName>) -> Result<(), String> {
+    let mut linked =
+        LinkFiles::of(directory.path()).clusters().map_err(|e| format!("the links cannot be read: {e}"))?;
+    linked.extend(configured.iter().cloned());
+    if linked.contains(cluster) || linked.len() < MOST_LINKS {
+        return Ok(());
+    }
+    Err(format!("there are {} links already, expected at most {MOST_LINKS}: unlink a cluster first", linked.len()))
+}
+
+/// The SHA-256 of `bundle`'s certificates, for people to compare.
+pub(super) fn fingerprints(bundle: &TrustAnchors) -> String {
+    bundle.certificates().map(|ca| Fingerprint::of(ca).to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses to change an identity directory as another user than its owner, whom the gateway runs as: that one could not read what was
+/// written, or only until the next renewal.
+pub(super) fn check_owner(identity: &Path) -> Result<(), Failure> {
+    let metadata = std::fs::metadata(identity).map_err(|e| Failure::failed(format!("{}: {e}", identity.display())))?;
+    same_user(identity, metadata.uid(), rustix::process::geteuid().as_raw())
+}
+
+fn same_user(identity: &Path, owner: u32, user: u32) -> Result<(), Failure> {
+    if owner == user {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "{} is of the user {owner}, and this runs as {user}: the gateway could not read what this would write: run it as {owner} \
+         (sudo -u '#{owner}' isthmus ...)",
+        identity.display()
+    )))
 }
 
 /// Trusts and links. The bundle comes first: a link without trust would be dialled in vain, trust without a link does nothing.

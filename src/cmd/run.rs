@@ -33,7 +33,7 @@ pub(crate) struct Args {
 
 /// Runs until SIGTERM or SIGINT, then drains; a second one ends it at once.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let config = Config::load(&args.config)?.with_links()?;
+    let config = Config::load(&args.config)?.with_links();
     config.check_files()?;
     crate::log::init(args.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,23 +1,28 @@
 //! `isthmus unlink`: ends the link with a cluster, and the trust in it.
 
-use super::{Failure, linking::ConfigFile};
+use super::{
+    Failure,
+    join::up::{self, Gone},
+    linking::{self, ConfigFile},
+};
 use crate::output::Output;
 use isthmus_certs::Directory;
 use isthmus_control::{Config, LinkFiles};
 use isthmus_control_api::ClusterName;
 use serde::Serialize;
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 /// Arguments of `isthmus unlink`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A running gateway closes its tunnels with the cluster within a second.
+A running gateway closes its tunnels with the cluster, within a second as a rule: it is asked whether it has.
 
 Exit codes:
   0  this side has nothing to do with the cluster any more
   1  nothing was done
   2  the command line is wrong
-  3  the cluster is not trusted any more, but the configuration still has a link with it")]
+  3  link and bundle are removed, but the gateway still has tunnels with the cluster, or cannot be asked, or the configuration still
+     has a link with it")]
 pub(crate) struct Args {
     /// The cluster
     #[arg(value_name = "CLUSTER")]
@@ -27,6 +32,9 @@ pub(crate) struct Args {
     /// The identity directory, where the configuration cannot be read
     #[arg(long, value_name = "DIR", conflicts_with = "path")]
     identity: Option<PathBuf>,
+    /// The gateway's admin address, where the configuration cannot be read
+    #[arg(long, value_name = "HOST:PORT", requires = "identity")]
+    admin: Option<SocketAddr>,
     #[command(flatten)]
     output: Output,
 }
@@ -39,28 +47,28 @@ struct Report {
     removed_bundle: bool,
     /// The configuration that still has the link.
     left_in: Option<PathBuf>,
+    /// What the gateway says of it.
+    #[serde(flatten)]
+    gone: Gone,
 }
 
 /// Removes link and bundle.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let report = report(args)?;
     args.output.print(&report)?;
-    let Some(path) = &report.left_in else { return Ok(()) };
-    let (path, peer) = (path.display(), &report.peer);
-    Err(Failure::unwell(format!(
-        "the link with {peer} is in {path}: remove it from `links:` there; it cannot come up meanwhile"
-    )))
+    report.problem().map_or(Ok(()), |why| Err(Failure::unwell(why)))
 }
 
 fn report(args: &Args) -> Result<Report, Failure> {
-    let (identity, configured) = match &args.identity {
-        Some(identity) => (identity.clone(), None),
+    let (identity, configured, admin) = match &args.identity {
+        Some(identity) => (identity.clone(), None, args.admin),
         None => {
             let config = Config::load(&args.config.path)?;
             let configured = config.links.contains_key(&args.cluster).then_some(config.path);
-            (config.identity, configured)
+            (config.identity, configured, Some(config.admin))
         }
     };
+    linking::check_owner(&identity)?;
     let (links, peer) = (LinkFiles::of(&identity), args.cluster.clone());
     // Each of the two ends the link by itself: the second is removed even if the first could not be.
     let link = links.remove(&peer);
@@ -73,7 +81,36 @@ fn report(args: &Args) -> Result<Report, Failure> {
             identity.display()
         )));
     }
-    Ok(Report { peer, removed_link, removed_bundle, left_in: configured })
+    let gone = match admin {
+        Some(admin) => linking::runtime()?.block_on(up::gone(linking::local(admin), &peer)),
+        None => Gone::Unknown { message: "its admin address is not known (--admin HOST:PORT)".into() },
+    };
+    Ok(Report { peer, removed_link, removed_bundle, left_in: configured, gone })
+}
+
+impl Report {
+    /// What is not well, and what to do.
+    fn problem(&self) -> Option<String> {
+        let peer = &self.peer;
+        let still = match &self.gone {
+            Gone::Closed | Gone::NoGateway => None,
+            Gone::Open => Some(format!(
+                "the gateway still has tunnels with {peer}, or would take new ones: its log and `isthmus status` say which file it does not take up; if in doubt \
+                 restart it, that ends them"
+            )),
+            Gone::Unknown { message } => Some(format!(
+                "whether the gateway has closed its tunnels with {peer} is not known: {message}: see `isthmus status`"
+            )),
+        };
+        let left = self.left_in.as_ref().map(|path| {
+            format!(
+                "the link with {peer} is in {}: remove it from `links:` there; it cannot come up meanwhile",
+                path.display()
+            )
+        });
+        let problems: Vec<_> = [still, left].into_iter().flatten().collect();
+        (!problems.is_empty()).then(|| problems.join("\n"))
+    }
 }
 
 impl fmt::Display for Report {
@@ -81,12 +118,15 @@ impl fmt::Display for Report {
         let Self { peer, removed_link, removed_bundle, .. } = self;
         writeln!(f, "Unlinked {peer}:")?;
         let word = |removed: &bool| if *removed { "removed" } else { "not there" };
-        writeln!(
-            f,
-            "  its bundle  {}: it is not trusted, and a running gateway closes its tunnels",
-            word(removed_bundle)
-        )?;
-        writeln!(f, "  the link    {}", word(removed_link))?;
+        writeln!(f, "  its bundle   {}", word(removed_bundle))?;
+        writeln!(f, "  the link     {}", word(removed_link))?;
+        let tunnels = match &self.gone {
+            Gone::Closed => "closed",
+            Gone::NoGateway => "none: no gateway runs here",
+            Gone::Open => "still open",
+            Gone::Unknown { .. } => "not known",
+        };
+        writeln!(f, "  its tunnels  {tunnels}")?;
         writeln!(
             f,
             "{peer} still has its half: run `isthmus unlink` there, too. To link again: `isthmus invite` and `isthmus join`."

@@ -1,11 +1,14 @@
 //! Two running clusters that know nothing of each other, linked by two commands, and unlinked by one.
 
 use isthmus_tests::{
-    Config, End, Endpoint, Gateway, Pattern, Topology, client, endpoint, eventually, identity, linking,
+    Config, End, Endpoint, Gateway, Pattern, Topology, admin, client, endpoint, eventually, identity, linking,
     pair::{self, SERVICE},
     topology::{CLUSTERSET, gateway, pod},
 };
-use std::io::ErrorKind;
+use std::{
+    io::{ErrorKind, Write as _},
+    net::TcpStream,
+};
 
 /// Each exports a service and imports the other's; neither configuration has a link.
 fn gateways(topology: &Topology) -> (Gateway<'_>, Gateway<'_>) {
@@ -27,7 +30,10 @@ fn two_commands_link_two_clusters_and_one_ends_it() {
     let said = linking::join(west, &token);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(
-        said.out.contains("Linked west with east") && said.out.contains("the link is up: tls, dialled"),
+        // Over TLS, QUIC or both: whichever came up first.
+        said.out.contains("Linked west with east")
+            && said.out.contains("the link is up: ")
+            && said.out.contains(", dialled"),
         "{said:?}"
     );
     assert_eq!(east_gateway.link("west")["direction"], "accepted", "only west dials");
@@ -52,7 +58,7 @@ fn two_commands_link_two_clusters_and_one_ends_it() {
 
     // East alone unlinks: streams of both directions end, and west is not let in any more.
     let unlinked = linking::unlink(east, "west");
-    assert_eq!(unlinked.code, Some(0), "{unlinked:?}");
+    assert!(unlinked.code == Some(0) && unlinked.out.contains("its tunnels  closed"), "{unlinked:?}");
     topology.block_on(async {
         for stream in [&mut there, &mut back] {
             let received = client::receive(stream).await;
@@ -171,8 +177,134 @@ fn a_new_ca_is_taken_only_if_the_inviter_wants_it() {
     east_gateway.wait_metric("isthmus_handshakes_refused_total", &["reason=\"unknown_issuer\""], |sum| sum >= 1.0);
     let refused = linking::join(west, &linking::invite(east));
     assert!(refused.code == Some(1) && refused.err.contains("trusted already, with another CA"), "{refused:?}");
-    let invited = linking::run(east, &["invite", "--replace"], "");
+    let other = linking::run(east, &["invite", "--replace", "south"], "");
+    let refused = linking::join(west, &other.out);
+    assert!(refused.code == Some(1) && refused.err.contains("trusted already, with another CA"), "{refused:?}");
+    let invited = linking::run(east, &["invite", "--replace", "west"], "");
     let said = linking::join(west, &invited.out);
     assert_eq!(said.code, Some(0), "{said:?}");
     west_gateway.wait_imported(SERVICE, &["east"]);
+}
+
+/// West's CA certificate, which everybody can read, beside one of somebody's own.
+#[test]
+fn who_brings_along_the_ca_of_a_linked_cluster_does_not_take_its_place() {
+    let topology = Topology::strangers();
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let (west_gateway, east_gateway) = gateways(&topology);
+    assert_eq!(linking::join(west, &linking::invite(east)).code, Some(0));
+    let trusted = || std::fs::read_to_string(east.identity_dir().join("bundles/west.pem")).unwrap();
+    let (before, real) = (trusted(), std::fs::read_to_string(west.identity_dir().join("ca.pem")).unwrap());
+
+    // Somebody else's identity of the same name, and its bundle with the real CA behind its own.
+    let mallory = west.dir().join("mallory");
+    identity::init(CLUSTERSET, "west", "24h", &mallory);
+    let own = std::fs::read_to_string(mallory.join("ca.pem")).unwrap();
+    std::fs::write(mallory.join("ca.pem"), own + &real).unwrap();
+    let config = west.dir().join("mallory.yaml");
+    let text =
+        format!("clusterset: {CLUSTERSET}\ncluster: west\nidentity: {}\nadmin: 127.0.0.1:1\n", mallory.display());
+    std::fs::write(&config, text).unwrap();
+    let refused = linking::run_with(west, &["join", "-"], &linking::invite(east), &config);
+    assert!(refused.code == Some(1) && refused.err.contains("trusted already, with another CA"), "{refused:?}");
+    assert_eq!(trusted(), before);
+    west_gateway.wait_link("east", &["up"]);
+    east_gateway.wait_link("west", &["up"]);
+}
+
+/// Another bundle is wrong, and a link file, too: what is unlinked ends all the same.
+#[test]
+fn unlinking_does_not_wait_for_files_that_are_wrong() {
+    let topology = Topology::strangers();
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let (west_gateway, _east_gateway) = gateways(&topology);
+    assert_eq!(linking::join(west, &linking::invite(east)).code, Some(0));
+    let identity = west.identity_dir();
+    std::fs::write(identity.join("bundles/zulu.pem"), "nonsense").unwrap();
+    std::fs::write(identity.join("links/zulu.yaml"), "cluster: null\n").unwrap();
+    west_gateway.wait_log(&["zulu.pem"]);
+    west_gateway.wait_log(&["zulu.yaml"]);
+
+    // Of another directory than the gateway has: nothing closes, and that is said.
+    let copy = west.dir().join("copy");
+    for part in ["bundles", "links"] {
+        std::fs::create_dir_all(copy.join(part)).unwrap();
+    }
+    std::fs::copy(identity.join("bundles/east.pem"), copy.join("bundles/east.pem")).unwrap();
+    let admin = admin::ADDRESS.to_string();
+    let line = ["unlink", "east", "--identity", copy.to_str().unwrap(), "--admin", &admin];
+    let said = linking::run_bare(west, &line, "");
+    assert!(said.code == Some(3) && said.err.contains("still has tunnels with east"), "{said:?}");
+
+    let said = linking::unlink(west, "east");
+    assert!(said.code == Some(0) && said.out.contains("its tunnels  closed"), "{said:?}");
+}
+
+/// Sockets that are opened to join and then say nothing, and an identity that is another user's.
+#[test]
+fn invitations_are_made_in_spite_of_those_who_hold_places() {
+    let topology = Topology::strangers();
+    let (west, east) = (topology.cluster("west"), topology.cluster("east"));
+    let (_west_gateway, east_gateway) = gateways(&topology);
+    let silent: Vec<_> = (0..8)
+        .map(|_| {
+            let at = east.tunnel_address();
+            let mut socket = west.edge().run(move || TcpStream::connect(at)).unwrap();
+            socket.write_all(&join_hello()).unwrap();
+            socket
+        })
+        .collect();
+    east_gateway.wait_metric("isthmus_refusals_total", &["bound=\"joins\""], |sum| sum >= 3.0);
+    let invited = linking::run(east, &["invite", "--output", "json"], "");
+    assert_eq!(invited.code, Some(0), "{invited:?}");
+    drop(silent);
+    let field = |name: &str| {
+        let report: serde_json::Value = serde_json::from_str(&invited.out).unwrap();
+        report[name].as_str().unwrap().to_owned()
+    };
+    let withdrawn = linking::run(east, &["invite", "--withdraw", &field("id")], "");
+    assert_eq!(withdrawn.code, Some(0), "{withdrawn:?}");
+    let refused = linking::join(west, &field("token"));
+    assert!(refused.code == Some(1) && refused.err.contains("no such invitation"), "{refused:?}");
+
+    // What cannot be read is no invitation, and the log says so: nobody has to guess.
+    let invited = linking::run(east, &["invite", "--output", "json"], "");
+    let report: serde_json::Value = serde_json::from_str(&invited.out).unwrap();
+    let file = east.identity_dir().join(format!("invites/{}.json", report["id"].as_str().unwrap()));
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(linking::join(west, report["token"].as_str().unwrap()).code, Some(1));
+    east_gateway.wait_log(&["an invitation cannot be read"]);
+
+    // Both sides name the CAs, to be compared.
+    let invited = linking::run(east, &["invite"], "");
+    let ca = field("ca_sha256");
+    let joined = linking::join(west, &invited.out);
+    assert!(invited.err.contains(&ca) && joined.out.contains(&format!("CA of east, SHA-256: {ca}")), "{joined:?}");
+    east_gateway.wait_log(&["linked: it came with an invitation", "ca_sha256"]);
+
+    std::os::unix::fs::chown(east.identity_dir(), Some(65534), None).unwrap();
+    for line in [&["invite"][..], &["unlink", "west"]] {
+        let refused = linking::run(east, line, "");
+        assert!(refused.code == Some(1) && refused.err.contains("is of the user 65534"), "{refused:?}");
+    }
+    std::os::unix::fs::chown(east.identity_dir(), Some(0), None).unwrap();
+}
+
+/// A whole first message of TLS 1.3 that offers to join, after which its sender could say nothing more: it has no key.
+fn join_hello() -> Vec<u8> {
+    let counted = |width: usize, bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[4 - width..], bytes].concat();
+    let extension = |kind: u16, bytes: &[u8]| [&kind.to_be_bytes()[..], &counted(2, bytes)].concat();
+    let key_share = [&[0, 0x1d][..], &counted(2, &[9; 32])].concat();
+    let extensions = [
+        extension(0x2b, &[2, 3, 4]),                                  // TLS 1.3
+        extension(0x0a, &counted(2, &[0, 0x1d])),                     // X25519
+        extension(0x0d, &counted(2, &[4, 3])),                        // ECDSA with P-256
+        extension(0x33, &counted(2, &key_share)),                     // a key of X25519
+        extension(0x10, &counted(2, &counted(1, b"isthmus-join/1"))), // ALPN
+    ];
+    let (version, random, session, suites, compression) = ([3, 3], [7; 32], [0], [0, 2, 0x13, 1], [1, 0]);
+    let fixed = [&version[..], &random, &session, &suites, &compression].concat();
+    let body = [fixed, counted(2, &extensions.concat())].concat();
+    [vec![22, 3, 1], counted(2, &[vec![1], counted(3, &body)].concat())].concat()
 }

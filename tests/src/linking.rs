@@ -7,6 +7,7 @@ use crate::{
 };
 use std::{
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -46,8 +47,24 @@ pub fn unlink(cluster: &Cluster, peer: &str) -> Said {
 /// # Panics
 /// If it cannot be started.
 pub fn run(cluster: &Cluster, args: &[&str], input: &str) -> Said {
+    run_with(cluster, args, input, &config_path(cluster))
+}
+
+/// The same with another configuration.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn run_with(cluster: &Cluster, args: &[&str], input: &str, config: &Path) -> Said {
+    run_bare(cluster, &[args, &["--config", text(config)]].concat(), input)
+}
+
+/// `isthmus <args>`, and nothing else, beside a cluster's gateway.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn run_bare(cluster: &Cluster, args: &[&str], input: &str) -> Said {
     let mut command = Command::new(isthmus());
-    command.args(args).args(["--config", text(&config_path(cluster))]);
+    command.args(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let line = format!("isthmus {}", args.join(" "));
     let mut child = cluster.edge().run(move || command.spawn()).unwrap_or_else(|e| panic!("`{line}`: {e}"));

@@ -110,6 +110,28 @@ fn a_bad_change_leaves_the_identity_as_it_is() {
 }
 
 #[test]
+fn a_bundle_that_goes_is_withdrawn_in_spite_of_another_file_that_is_bad() {
+    let (_parent, directory) = fresh("west.demo");
+    let now = SystemTime::now();
+    let south: ClusterName = "south".parse().unwrap();
+    trust(&directory, &Cluster::new("east.demo"));
+    trust(&directory, &Cluster::new("south.demo"));
+    let mut keeper = open(&directory, now);
+    let store = keeper.store().clone();
+    // Bad content, and what cannot be read at all.
+    fs::write(directory.bundle_path(&"north".parse().unwrap()), "nonsense").unwrap();
+    directory.distrust(&east()).unwrap();
+    tick(&mut keeper, now);
+    assert!(store.current().bundle(&east()).is_none() && store.current().bundle(&south).is_some());
+    assert!(store.status().last_error.as_ref().unwrap().contains("north.pem"));
+    fs::remove_file(directory.bundle_path(&"north".parse().unwrap())).unwrap();
+    fs::create_dir(directory.bundle_path(&"north".parse().unwrap())).unwrap();
+    directory.distrust(&south).unwrap();
+    tick(&mut keeper, now);
+    assert!(store.current().bundles().is_empty());
+}
+
+#[test]
 fn files_that_vanish_leave_the_identity_as_it_is() {
     let (parent, directory) = fresh("west.demo");
     let now = SystemTime::now();

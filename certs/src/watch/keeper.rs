@@ -59,7 +59,7 @@ impl Keeper {
                     self.unreadable = Some(e);
                     self.seen = None;
                 }
-                return;
+                return self.withdraw();
             }
         };
         self.unreadable = None;
@@ -72,8 +72,27 @@ impl Keeper {
                 self.note_warnings(&contents);
                 self.take(identity, random());
             }
-            Err(e) => self.refuse(&e.to_string()),
+            Err(e) => {
+                self.refuse(&e.to_string());
+                self.withdraw();
+            }
         }
+    }
+
+    /// Takes trust away where a bundle has gone, whatever is wrong with other files: that must not wait for them.
+    fn withdraw(&self) {
+        let old = self.store.current();
+        let gone: Vec<_> =
+            old.bundles().keys().filter(|cluster| self.directory.is_distrusted(cluster)).cloned().collect();
+        if gone.is_empty() {
+            return;
+        }
+        let names: Vec<_> = gone.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            clusters = names.join(", "),
+            "their bundles have gone: not trusted any more, in spite of the file that is wrong"
+        );
+        self.store.replace(old.without(&gone));
     }
 
     /// Puts `identity` in place, unless it is another cluster's.

@@ -1,8 +1,8 @@
 //! Links that `isthmus join` has made: a file each, beside the identity, with the keys that a link has in the configuration. The
-//! configuration itself is written by people alone.
+//! configuration itself is written by people alone. A file that is wrong is a link less, and reported; the others count.
 //!
 //! ```text
-//! <identity>/links/east.yaml      cluster: east
+//! <identity>/links/east.yaml      cluster: "east"
 //!                                 endpoints: ["203.0.113.7:15008"]
 //! ```
 
@@ -16,11 +16,11 @@ use super::{
 use crate::registry::DesiredLink;
 use isthmus_control_api::{ClusterName, PeerAddress};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -30,8 +30,11 @@ pub struct LinkFiles {
     directory: PathBuf,
 }
 
-/// One of its files, not yet understood: path and text.
-pub(crate) type LinkFile = (PathBuf, String);
+/// One of its files, not yet understood: path, and text if it can be read. The directory itself if that cannot be.
+pub(crate) type LinkFile = (PathBuf, Result<String, ConfigErrors>);
+
+/// Links that were made.
+pub(crate) type Made = BTreeMap<ClusterName, DesiredLink>;
 
 impl LinkFiles {
     /// Those of the identity in the directory `identity`.
@@ -49,34 +52,40 @@ impl LinkFiles {
         self.path(cluster).exists()
     }
 
-    /// All of them.
+    /// The clusters that have one, by the files' names, whatever is in them.
     ///
     /// # Errors
-    /// One cannot be read, or is wrong.
-    pub fn load(&self) -> Result<BTreeMap<ClusterName, DesiredLink>, ConfigErrors> {
-        all(&self.read()?)
+    /// The directory is there and cannot be read.
+    pub fn clusters(&self) -> io::Result<BTreeSet<ClusterName>> {
+        Ok(self.paths()?.iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
     }
 
     /// Makes or replaces the link with `cluster`, whole or not at all.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written, or would not be read as what it is.
     pub fn write(&self, cluster: &ClusterName, endpoints: &[PeerAddress]) -> io::Result<()> {
         if !self.directory.is_dir() {
             DirBuilder::new().mode(0o700).create(&self.directory)?;
         }
         let mut text =
-            format!("# Made by `isthmus join`; `isthmus unlink {cluster}` removes it.\ncluster: {cluster}\n");
+            format!("# Made by `isthmus join`; `isthmus unlink {cluster}` removes it.\ncluster: \"{cluster}\"\n");
         if !endpoints.is_empty() {
             let endpoints: Vec<_> = endpoints.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
             // Writing to a string does not fail.
             let _ = writeln!(text, "endpoints: [{}]", endpoints.join(", "));
         }
-        let (path, new) = (self.path(cluster), self.directory.join(format!(".{cluster}.new")));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+        let path = self.path(cluster);
+        let (read, link) =
+            parse_one(&path, &text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+        if read != *cluster || link.link.endpoints != endpoints {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what is to be written is another link when read"));
+        }
+        let mode = Permissions::from_mode(0o644);
+        let mut file = tempfile::Builder::new().prefix(".isthmus-").permissions(mode).tempfile_in(&self.directory)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
         self.sync()
     }
 
@@ -92,28 +101,33 @@ impl LinkFiles {
         }
     }
 
-    /// The files as they are, in order. Those that begin with a dot are someone's work in progress.
-    pub(crate) fn read(&self) -> Result<Vec<LinkFile>, ConfigErrors> {
-        let unreadable = |error: io::Error| {
-            ConfigErrors::whole(&self.directory, format!("a directory that cannot be read ({error})"), "links")
-        };
+    /// The files as they are, in order.
+    pub(crate) fn read(&self) -> Vec<LinkFile> {
+        match self.paths() {
+            Ok(paths) => paths.into_iter().map(|path| (path.clone(), read(&path))).collect(),
+            Err(error) => {
+                let found = format!("a directory that cannot be read ({error})");
+                vec![(self.directory.clone(), Err(ConfigErrors::whole(&self.directory, found, "links")))]
+            }
+        }
+    }
+
+    /// The files, in order. Those that begin with a dot are someone's work in progress.
+    fn paths(&self) -> io::Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(unreadable)?,
+            entries => entries?,
         };
         let mut paths = Vec::new();
         for entry in entries {
-            let path = entry.map_err(unreadable)?.path();
+            let path = entry?.path();
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             if !hidden && path.extension().is_some_and(|extension| extension == "yaml") {
                 paths.push(path);
             }
-            if paths.len() > MOST_LINKS {
-                return Err(too_many(&self.directory));
-            }
         }
         paths.sort();
-        paths.into_iter().map(|path| read(&path).map(|text| (path, text))).collect()
+        Ok(paths)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -121,9 +135,16 @@ impl LinkFiles {
     }
 }
 
-/// The links that `files` are.
-pub(crate) fn all(files: &[LinkFile]) -> Result<BTreeMap<ClusterName, DesiredLink>, ConfigErrors> {
-    files.iter().map(|(path, text)| parse_one(path, text)).collect()
+/// The links that `files` are, and what is wrong with those that are none.
+pub(crate) fn all(files: &[LinkFile]) -> (Made, Vec<ConfigErrors>) {
+    let (mut made, mut wrong) = (Made::new(), Vec::new());
+    for (path, text) in files {
+        match text.as_ref().map_err(Clone::clone).and_then(|text| parse_one(path, text)) {
+            Ok((cluster, link)) => drop(made.insert(cluster, link)),
+            Err(errors) => wrong.push(errors),
+        }
+    }
+    (made, wrong)
 }
 
 fn parse_one(path: &Path, text: &str) -> Result<(ClusterName, DesiredLink), ConfigErrors> {
@@ -153,35 +174,31 @@ fn parse_one(path: &Path, text: &str) -> Result<(ClusterName, DesiredLink), Conf
     ))
 }
 
-/// Adds the links that were made to those of the configuration, which must not have the same.
-pub(crate) fn merge(
-    config: &mut Config,
-    files: &LinkFiles,
-    made: BTreeMap<ClusterName, DesiredLink>,
-) -> Result<(), ConfigErrors> {
+/// Adds the links that were made to those of the configuration; says which cannot be. What the configuration has, it has alone.
+pub(crate) fn merge(config: &mut Config, files: &LinkFiles, made: Made) -> Vec<ConfigErrors> {
+    let mut wrong = Vec::new();
     for (cluster, link) in made {
-        let path = files.path(&cluster);
-        if cluster == config.cluster {
-            let expected = "another cluster's id".into();
-            return Err(ConfigErrors::field(
-                &path,
-                "cluster",
-                format!("\"{cluster}\", which is this cluster"),
-                expected,
-            ));
+        match objection(config, &cluster) {
+            None => drop(config.links.insert(cluster, link)),
+            Some((found, expected)) => {
+                wrong.push(ConfigErrors::field(&files.path(&cluster), "cluster", found, expected));
+            }
         }
-        if config.links.contains_key(&cluster) {
-            let found = format!("\"{cluster}\", which `links:` of {} has, too", config.path.display());
-            let expected = format!("one link a cluster: remove it there, or run `isthmus unlink {cluster}`");
-            return Err(ConfigErrors::field(&path, "cluster", found, expected));
-        }
-        config.links.insert(cluster, link);
     }
-    if config.links.len() > MOST_LINKS { Err(too_many(&files.directory)) } else { Ok(()) }
+    wrong
 }
 
-fn too_many(directory: &Path) -> ConfigErrors {
-    ConfigErrors::whole(directory, format!("more than {MOST_LINKS} links"), "fewer")
+/// Why a link with `cluster` cannot be added: what was found and expected.
+fn objection(config: &Config, cluster: &ClusterName) -> Option<(String, String)> {
+    if *cluster == config.cluster {
+        return Some((format!("\"{cluster}\", which is this cluster"), "another cluster's id".into()));
+    }
+    if config.links.contains_key(cluster) {
+        let found = format!("\"{cluster}\", which `links:` of {} has, too, and which counts", config.path.display());
+        return Some((found, format!("one link a cluster: remove it there, or run `isthmus unlink {cluster}`")));
+    }
+    let full = config.links.len() >= MOST_LINKS;
+    full.then(|| (format!("\"{cluster}\", one link more than {MOST_LINKS}"), "fewer".into()))
 }
 
 #[cfg(test)]
@@ -203,38 +220,79 @@ mod tests {
         cluster.parse().unwrap()
     }
 
-    fn merged(files: &LinkFiles) -> Result<Config, String> {
+    /// The configuration with the links, and what is wrong with those that are not in it.
+    fn merged(files: &LinkFiles) -> (Config, String) {
         let mut config = config();
-        let made = files.load().map_err(|e| e.to_string())?;
-        merge(&mut config, files, made).map_err(|e| e.to_string())?;
-        Ok(config)
+        let (made, mut wrong) = all(&files.read());
+        wrong.extend(merge(&mut config, files, made));
+        (config, wrong.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn what_is_written_is_a_link() {
         let (_directory, files) = files();
-        assert!(files.load().unwrap().is_empty());
+        assert!(files.read().is_empty() && files.clusters().unwrap().is_empty());
         let endpoints = ["203.0.113.7:15008".parse().unwrap(), "[2001:db8::1]:1".parse().unwrap()];
         files.write(&name("east"), &endpoints).unwrap();
         files.write(&name("north"), &[]).unwrap();
         assert!(files.has(&name("east")));
-        let config = merged(&files).unwrap();
+        assert_eq!(files.clusters().unwrap(), [name("east"), name("north")].into());
+        let (config, wrong) = merged(&files);
+        assert_eq!(wrong, "");
         assert_eq!(config.links[&name("east")].link.endpoints, endpoints);
         assert!(config.links[&name("north")].link.endpoints.is_empty());
         assert_eq!(config.links.len(), 3);
 
         files.write(&name("east"), &[]).unwrap();
-        assert!(files.load().unwrap()[&name("east")].link.endpoints.is_empty());
+        assert!(merged(&files).0.links[&name("east")].link.endpoints.is_empty());
         assert!(files.remove(&name("east")).unwrap());
         assert!(!files.remove(&name("east")).unwrap());
-        assert_eq!(merged(&files).unwrap().links.len(), 2);
+        assert_eq!(merged(&files).0.links.len(), 2);
+    }
+
+    /// What YAML takes for something else than a text, and is a good name.
+    #[test]
+    fn a_cluster_may_be_called_what_yaml_has_words_for() {
+        let (_directory, files) = files();
+        for cluster in ["null", "true", "no", "1e3", "0x1f", "12", "2026-01-01", "y"] {
+            files.write(&name(cluster), &["h:1".parse().unwrap()]).unwrap();
+            let (config, wrong) = merged(&files);
+            assert!(wrong.is_empty() && config.links.contains_key(&name(cluster)), "{cluster}: {wrong}");
+        }
+    }
+
+    /// Somebody who may write the directory has put symbolic links where others write.
+    #[test]
+    fn nothing_is_written_through_a_symbolic_link() {
+        let (directory, files) = files();
+        fs::create_dir(directory.path().join("links")).unwrap();
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        for trap in [".east.new", "east.yaml"] {
+            std::os::unix::fs::symlink(&precious, directory.path().join("links").join(trap)).unwrap();
+        }
+        files.write(&name("east"), &[]).unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert!(merged(&files).0.links.contains_key(&name("east")));
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_named() {
+        let (_directory, files) = files();
+        for n in 0..MOST_LINKS {
+            files.write(&name(&format!("c{n:03}")), &[]).unwrap();
+        }
+        let (config, wrong) = merged(&files);
+        assert_eq!(config.links.len(), MOST_LINKS);
+        assert!(wrong.contains("c255.yaml: cluster: found \"c255\", one link more than 256"), "{wrong}");
     }
 
     #[test]
     fn a_link_that_the_configuration_has_is_refused() {
         let (_directory, files) = files();
         files.write(&name("south"), &[]).unwrap();
-        let refused = merged(&files).unwrap_err();
+        let (config, refused) = merged(&files);
+        assert_eq!(config.links.len(), 1);
         assert!(refused.contains("south.yaml: cluster: found \"south\", which `links:` of west.yaml has"), "{refused}");
         assert!(refused.contains("run `isthmus unlink south`"), "{refused}");
     }
@@ -249,13 +307,16 @@ mod tests {
             ("cluster: east\nendpoints: [\"h\"]\n", "expected host:port"),
         ] {
             let (directory, files) = files();
-            fs::create_dir(directory.path().join("links")).unwrap();
-            fs::write(files.path(&name("east")), text).unwrap();
-            let refused = merged(&files).unwrap_err();
+            files.write(&name("north"), &[]).unwrap();
+            fs::write(directory.path().join("links/east.yaml"), text).unwrap();
+            let (config, refused) = merged(&files);
             assert!(refused.contains(why), "{text:?}: {refused}");
+            assert!(config.links.contains_key(&name("north")) && config.links.len() == 2, "{text:?}");
         }
-        let (_directory, files) = files();
-        files.write(&name("west"), &[]).unwrap();
-        assert!(merged(&files).unwrap_err().contains("which is this cluster"));
+        let ((_directory, own), (directory, unreadable)) = (files(), files());
+        own.write(&name("west"), &[]).unwrap();
+        assert!(merged(&own).1.contains("which is this cluster"));
+        fs::write(directory.path().join("links"), "").unwrap();
+        assert!(merged(&unreadable).1.contains("a directory that cannot be read"));
     }
 }

@@ -4,8 +4,11 @@
 mod watcher;
 
 use super::{Desired, DesiredExport, Registry, RegistryStatus};
-use crate::config::{self, Config, ConfigErrors, LinkFiles, links::LinkFile};
-use isthmus_control_api::ServiceName;
+use crate::config::{
+    self, Config, ConfigErrors, LinkFiles,
+    links::{self, LinkFile, Made},
+};
+use isthmus_control_api::{ClusterName, ServiceName};
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration, time::SystemTime};
 use tokio::{
     sync::watch,
@@ -27,13 +30,15 @@ pub struct FileRegistry {
     running: Config,
     /// The files' content when last looked at, good or bad.
     seen: Option<Seen>,
+    /// The links that `isthmus join` has made, as they were good last.
+    made: Made,
     since: BTreeMap<ServiceName, SystemTime>,
     desired: watch::Sender<Arc<Desired>>,
     status: watch::Sender<Arc<RegistryStatus>>,
 }
 
-/// The configuration's text, and those of the links that `isthmus join` has made.
-type Seen = (String, Vec<LinkFile>);
+/// The configuration's text, if it can be read, and those of the links that `isthmus join` has made.
+type Seen = (Result<String, ConfigErrors>, Vec<LinkFile>);
 
 impl FileRegistry {
     /// The registry of the file that `config` was loaded from, its links among them that `isthmus join` has made.
@@ -42,40 +47,50 @@ impl FileRegistry {
         let since = first_seen(&BTreeMap::new(), &config, written.unwrap_or_else(|_| SystemTime::now()));
         let status = RegistryStatus { source: config.path.display().to_string(), ..RegistryStatus::default() };
         let desired = watch::Sender::new(Arc::new(desired(&config, &since)));
-        Self { running: config, seen: None, since, desired, status: watch::Sender::new(Arc::new(status)) }
+        Self {
+            running: config,
+            seen: None,
+            made: Made::new(),
+            since,
+            desired,
+            status: watch::Sender::new(Arc::new(status)),
+        }
     }
 
     /// Looks at the file, and takes or refuses what is new.
     async fn look(&mut self) {
         let (path, links) = (self.running.path.clone(), LinkFiles::of(&self.running.identity));
         // Off this thread: a file system can take its time.
-        let read = move || Ok((config::read(&path)?, links.read()?));
-        let Ok(read) = tokio::task::spawn_blocking(read).await else { return };
-        let parsed = match read {
-            Ok(seen) if self.seen.as_ref() == Some(&seen) => return,
-            Ok(seen) => {
-                let parsed = self.parse(&seen);
-                self.seen = Some(seen);
-                parsed
-            }
-            Err(errors) => {
-                self.seen = None;
-                Err(errors)
-            }
-        };
-        match parsed {
-            Ok(config) => self.take(config),
+        let read = move || (config::read(&path), links.read());
+        let Ok(seen) = tokio::task::spawn_blocking(read).await else { return };
+        if self.seen.as_ref() == Some(&seen) {
+            return;
+        }
+        match self.parse(&seen) {
+            Ok((config, wrong)) => self.take(config, &wrong),
             Err(errors) => self.refuse(&errors.to_string()),
         }
+        self.seen = Some(seen);
     }
 
-    fn parse(&self, (text, links): &Seen) -> Result<Config, ConfigErrors> {
-        let mut config = Config::parse(text, &self.running.path)?;
-        config::links::merge(&mut config, &LinkFiles::of(&self.running.identity), config::links::all(links)?)?;
-        Ok(config)
+    /// The configuration with the links that were made, and what is wrong with those that are left out.
+    fn parse(&mut self, (text, files): &Seen) -> Result<(Config, Vec<ConfigErrors>), ConfigErrors> {
+        let mut config = Config::parse(text.as_ref().map_err(Clone::clone)?, &self.running.path)?;
+        let (made, mut wrong) = links::all(files);
+        let known = LinkFiles::of(&self.running.identity);
+        // What cannot be read is no reason to end a link that was good. One whose file has gone ends.
+        let unread = |cluster: &ClusterName| {
+            let path = known.path(cluster);
+            wrong.iter().any(|errors| errors.path == path || Some(errors.path.as_path()) == path.parent())
+        };
+        self.made.retain(|cluster, _| unread(cluster));
+        self.made.extend(made);
+        wrong.extend(links::merge(&mut config, &known, self.made.clone()));
+        Ok((config, wrong))
     }
 
-    fn take(&mut self, mut config: Config) {
+    /// Takes the configuration, whatever is `wrong` with links that were made: the others count.
+    fn take(&mut self, mut config: Config, wrong: &[ConfigErrors]) {
         // A cluster's new id waits for a restart; until then a link to the running one is a link to itself.
         config.links.remove(&self.running.cluster);
         let needs_restart = needs_restart(&self.running, &config);
@@ -87,7 +102,7 @@ impl FileRegistry {
             (status.last_error.is_some(), status.needs_restart == needs_restart)
         };
         if !changed && !was_refused && known_restart {
-            return;
+            return self.leave_out(wrong);
         }
         info!(file = %config.path.display(), links = desired.links.len(), exports = desired.exports.len(),
             imports = desired.imports.len(), "configuration reloaded");
@@ -102,14 +117,27 @@ impl FileRegistry {
             status.last_error = None;
             status.needs_restart = needs_restart;
         });
+        self.leave_out(wrong);
+    }
+
+    /// Reports links that were left out, if there are any.
+    fn leave_out(&self, wrong: &[ConfigErrors]) {
+        let errors: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        if !errors.is_empty() {
+            self.report(&errors.join("\n"), "a link is left out, or stays as it was");
+        }
     }
 
     fn refuse(&self, errors: &str) {
+        self.report(errors, "configuration refused, the last good one stays");
+    }
+
+    fn report(&self, errors: &str, what: &str) {
         if self.status.borrow().last_error.as_deref() == Some(errors) {
             return;
         }
         for error in errors.lines() {
-            warn!("configuration refused, the last good one stays: {error}");
+            warn!("{what}: {error}");
         }
         self.note(|status| {
             status.refused += 1;

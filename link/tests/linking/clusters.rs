@@ -1,7 +1,7 @@
 //! Clusters, and one that has invited.
 
 use isthmus_certs::{Authority, Fingerprint, Identity, IdentityStore, TrustAnchors, TrustDomain, issue::SVID_LIFETIME};
-use isthmus_control_api::PeerAddress;
+use isthmus_control_api::{ClusterName, PeerAddress};
 use isthmus_link::{Grant, Host, Invite, Invites, Me, Outcome, Refusal, Refused, Token, serve};
 use std::{
     net::SocketAddr,
@@ -46,6 +46,8 @@ impl Cluster {
 pub(crate) struct Inviting {
     pub(crate) cluster: Cluster,
     pub(crate) address: SocketAddr,
+    /// Whose CA its invitations may replace.
+    pub(crate) replaces: Option<ClusterName>,
     host: Arc<Hosting>,
     outcomes: mpsc::Receiver<Outcome>,
     _tasks: JoinSet<()>,
@@ -86,12 +88,12 @@ impl Inviting {
             while let Ok((socket, _)) = listener.accept().await {
                 let (host, tell) = (serving.clone(), tell.clone());
                 connections.spawn(async move {
-                    let outcome = serve(&*host, socket, &[], || SystemTime::now() + ahead).await;
+                    let outcome = serve(&*host, socket, &[], || SystemTime::now() + ahead, || ()).await;
                     let _ = tell.send(outcome).await;
                 });
             }
         });
-        Self { cluster, address, host, outcomes, _tasks: tasks }
+        Self { cluster, address, replaces: None, host, outcomes, _tasks: tasks }
     }
 
     pub(crate) fn endpoint(&self) -> PeerAddress {
@@ -100,7 +102,7 @@ impl Inviting {
 
     pub(crate) fn invite(&self) -> Token {
         let now = SystemTime::now();
-        let invite = Invite::generate(now, false).unwrap();
+        let invite = Invite::generate(now, self.replaces.clone()).unwrap();
         self.host.invites.add(&invite, now).unwrap();
         Token {
             id: invite.id,

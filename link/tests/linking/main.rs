@@ -254,3 +254,26 @@ async fn garbage_is_refused_and_a_look_is_no_attempt() {
         assert!(matches!(outcome, Outcome::Broke(_)), "{garbage:?}: {outcome:?}");
     }
 }
+
+#[tokio::test]
+async fn an_invitation_replaces_the_ca_of_the_cluster_that_it_names_and_of_no_other() {
+    let mut east = Inviting::start(Cluster::new("east.demo")).await;
+    east.replaces = Some("north".parse().unwrap());
+    for (domain, replaces) in [("west.demo", false), ("north.demo", true)] {
+        join(&east.invite(), &Cluster::new(domain).me(&[]), |_| Ok(())).await.unwrap();
+        assert_eq!(east.granted().last().unwrap().replace, replaces, "{domain}");
+    }
+}
+
+/// Whoever wants to know whether a gateway is there is not told that none is, only because it had no time for him.
+#[tokio::test]
+async fn one_that_closes_the_connection_is_not_taken_for_one_that_is_not_there() {
+    let (east, west) = (Cluster::new("east.demo"), Cluster::new("west.demo"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let me = west.me(&[]);
+    let probe = isthmus_link::probe(&me.identity, &east.domain, east.ca(), &endpoint);
+    let (found, closed) = tokio::join!(probe, async { listener.accept().await.map(drop) });
+    closed.unwrap();
+    assert!(matches!(found, Err(Unreached::Closed(_))), "{found:?}");
+}

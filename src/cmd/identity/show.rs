@@ -5,7 +5,7 @@ use crate::{
     cmd::Failure,
     output::{Grid, Output},
 };
-use isthmus_certs::{Directory, Identity, TrustAnchors};
+use isthmus_certs::{Directory, Fingerprint, Identity, TrustAnchors};
 use serde::Serialize;
 use std::{
     fmt,
@@ -48,6 +48,8 @@ struct Bundle {
     cluster: String,
     trust_domain: String,
     certificates: usize,
+    /// Of each.
+    ca_sha256: Vec<String>,
     /// Of the certificate that lasts longest.
     not_after: String,
     remaining_seconds: u64,
@@ -99,6 +101,7 @@ impl Bundle {
             cluster: anchors.domain().cluster.to_string(),
             trust_domain: anchors.domain().to_string(),
             certificates: anchors.certificates().count(),
+            ca_sha256: anchors.certificates().map(|ca| Fingerprint::of(ca).to_string()).collect(),
             not_after: moment(last),
             remaining_seconds: last.duration_since(now).unwrap_or_default().as_secs(),
         }
@@ -129,6 +132,9 @@ impl fmt::Display for Report {
                 grid.row([cluster.clone(), trust_domain.clone(), certificates.to_string(), not_after.clone()]);
             }
             write!(f, "\n{grid}")?;
+            for Bundle { cluster, ca_sha256, .. } in &self.bundles {
+                writeln!(f, "CA of {cluster}, SHA-256: {}", ca_sha256.join(", "))?;
+            }
         }
         if !self.problems.is_empty() {
             writeln!(f, "\nproblems:")?;

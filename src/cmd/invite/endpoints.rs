@@ -6,8 +6,8 @@ use crate::cmd::{
     linking::{self, Here},
 };
 use isthmus_certs::{Fingerprint, IdentityStore, TrustDomain};
-use isthmus_control_api::PeerAddress;
-use isthmus_link::probe;
+use isthmus_control_api::{ClusterName, PeerAddress};
+use isthmus_link::{Unreached, probe};
 use serde::Serialize;
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -48,14 +48,21 @@ pub(super) async fn check_running(
     config: &Path,
 ) -> Result<(), Failure> {
     let at = linking::endpoint(linking::local(here.config.tunnel.listen));
-    let missing = |why| {
-        let config = shell(config);
-        Failure::failed(format!(
-            "the gateway of {} does not answer at {at}: {why}: start it (isthmus run --config {config}), then invite",
-            here.domain().cluster
-        ))
-    };
+    let missing = |why| Failure::failed(missing(&here.domain().cluster, &at, &why, &shell(config)));
     probe(store, here.domain(), ca, &at).await.map_err(missing)
+}
+
+/// Why a gateway does not take invitations, and what to do.
+fn missing(cluster: &ClusterName, at: &PeerAddress, why: &Unreached, config: &str) -> String {
+    match why {
+        Unreached::Connect(_) | Unreached::Stranger(_) => format!(
+            "the gateway of {cluster} does not answer at {at}: {why}: start it (isthmus run --config {config}), then invite"
+        ),
+        Unreached::Closed(_) | Unreached::Timeout => format!(
+            "the gateway of {cluster} seems to run, but took no handshake at {at}: {why} \
+             (isthmus_refusals_total with bound=\"joins\" counts those that it had no place for)"
+        ),
+    }
 }
 
 /// Dials each address and looks who answers.
@@ -93,6 +100,17 @@ fn near(endpoint: &PeerAddress) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gateway_that_is_busy_is_not_told_to_be_started() {
+        let said = |why| missing(&"east".parse().unwrap(), &"h:1".parse().unwrap(), &why, "east.yaml");
+        let error = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(said(Unreached::Connect(error())).contains("start it (isthmus run --config east.yaml)"));
+        for busy in [Unreached::Closed(error()), Unreached::Timeout] {
+            let said = said(busy);
+            assert!(said.contains("seems to run") && !said.contains("start it"), "{said}");
+        }
+    }
 
     #[test]
     fn who_listens_at_one_address_has_that_one() {

@@ -1,5 +1,5 @@
 use super::*;
-use isthmus_certs::{Directory, Fingerprint, TrustDomain};
+use isthmus_certs::{Authority, Directory, Fingerprint, TrustDomain};
 use isthmus_link::{InviteId, Secret, Unreached};
 use std::{fs, time::Duration};
 
@@ -73,4 +73,22 @@ fn a_token_can_come_from_a_file() {
         output: Output::default(),
     };
     assert_eq!(args.token().unwrap(), "isthmus1_x\n");
+}
+
+/// Somebody else's token in the name of a cluster that is linked: its CA comes with the real one, which everybody can read.
+#[test]
+fn a_ca_that_the_inviter_merely_names_is_no_reason_to_trust_another() {
+    let (_parent, here) = here();
+    let (domain, now) = ("east.demo".parse::<TrustDomain>().unwrap(), SystemTime::now());
+    let [east, mallory] = [0, 1].map(|_| Authority::create(domain.clone(), now).unwrap());
+    let bundle = |cas: &[&Authority]| {
+        TrustAnchors::new(domain.clone(), cas.iter().map(|ca| ca.certificate().clone()).collect()).unwrap()
+    };
+    linking::link(&here.directory, &bundle(&[&east]), &[]).unwrap();
+    let token = |ca: &Authority| token("east.demo", Fingerprint::of(ca.certificate()));
+    let refused = plan(&here, &token(&mallory), &bundle(&[&mallory, &east]), false).unwrap_err();
+    assert!(refused.contains("--replace"), "{refused}");
+    // The real one, which gives another besides: trust stays as it is.
+    let renewed = plan(&here, &token(&east), &bundle(&[&east, &mallory]), false).unwrap();
+    assert_eq!(renewed, Plan { change: Change::Renewed, bundle: bundle(&[&east]) });
 }

@@ -1,4 +1,4 @@
-//! Waits until the running gateway has the link up, as its admin address tells.
+//! Waits until the running gateway has the link up, or has closed it, as its admin address tells.
 
 use crate::cmd::status::fetch::{self, FetchError};
 use isthmus_control_api::ClusterName;
@@ -7,8 +7,11 @@ use serde::Serialize;
 use std::{fmt, net::SocketAddr, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long a link may take to come up: some attempts to dial.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a link may take to come up. Where one was before, a gateway that dials in vain may wait for fifteen seconds before it tries
+/// again.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long tunnels may take to close: files are looked at every ten seconds, if nothing says that they have changed.
+const CLOSING: Duration = Duration::from_secs(15);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,13 +42,13 @@ pub(super) enum Outcome {
 pub(super) async fn wait(admin: SocketAddr, peer: &ClusterName) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let found = match ask(admin, peer).await {
+        let found = match ask(admin).await.map(|status| link(status, peer)) {
             Ok(Some(link)) if link.state == LinkWord::Up => {
                 return Outcome::Up { transport: link.transport, direction: link.direction };
             }
             Ok(Some(link)) => Outcome::Down { message: link.message.unwrap_or_else(|| link.state.as_str().into()) },
             Ok(None) => Outcome::Down { message: "the gateway has not taken the link up".into() },
-            Err(message) => return Outcome::Unknown { message },
+            Err(error) => return Outcome::Unknown { message: error.to_string() },
         };
         if Instant::now() >= deadline {
             return found;
@@ -54,10 +57,70 @@ pub(super) async fn wait(admin: SocketAddr, peer: &ClusterName) -> Outcome {
     }
 }
 
-async fn ask(admin: SocketAddr, peer: &ClusterName) -> Result<Option<LinkStatus>, String> {
-    let answer = fetch::get(&admin.to_string(), "/status").await.map_err(|error: FetchError| error.to_string())?;
-    let status: Status = serde_json::from_slice(&answer).map_err(|e| format!("{admin} answered no status: {e}"))?;
-    Ok(status.links.into_iter().find(|link| link.cluster == peer.as_str()))
+/// What has become of the tunnels with a cluster that was unlinked.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "tunnels")]
+pub(in crate::cmd) enum Gone {
+    /// There are none, and none can come up.
+    Closed,
+    /// There are some, still, or there can be new ones.
+    Open,
+    /// Nothing listens at the admin address: no gateway runs, and there are none.
+    NoGateway,
+    /// The gateway could not be asked.
+    Unknown {
+        /// Why not.
+        message: String,
+    },
+}
+
+/// Asks until no tunnel with `peer` is left, or they have had their time to end.
+pub(in crate::cmd) async fn gone(admin: SocketAddr, peer: &ClusterName) -> Gone {
+    let deadline = Instant::now() + CLOSING;
+    loop {
+        match ask(admin).await {
+            Ok(status) => {
+                let trusted = status.identity.trusts.iter().any(|cluster| cluster == peer.as_str());
+                if has_let_go(link(status, peer).map(|link| link.state), trusted) {
+                    return Gone::Closed;
+                }
+            }
+            Err(NoAnswer::Fetch(FetchError::NobodyThere(_))) => return Gone::NoGateway,
+            Err(error) => return Gone::Unknown { message: error.to_string() },
+        }
+        if Instant::now() >= deadline {
+            return Gone::Open;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Whether the gateway has let go of a cluster: of what it says of the link, and whether it trusts it. Where there is no tunnel just now,
+/// one can come up as long as there are both.
+fn has_let_go(link: Option<LinkWord>, trusted: bool) -> bool {
+    match link {
+        None => true,
+        Some(LinkWord::Up | LinkWord::Unresponsive | LinkWord::Draining) => false,
+        Some(LinkWord::Dialling | LinkWord::Down | LinkWord::Waiting) => !trusted,
+    }
+}
+
+/// Why nothing is known.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("{0} answered no status: {1}")]
+    NoStatus(SocketAddr, serde_json::Error),
+}
+
+async fn ask(admin: SocketAddr) -> Result<Status, NoAnswer> {
+    let answer = fetch::get(&admin.to_string(), "/status").await?;
+    serde_json::from_slice(&answer).map_err(|e| NoAnswer::NoStatus(admin, e))
+}
+
+fn link(status: Status, peer: &ClusterName) -> Option<LinkStatus> {
+    status.links.into_iter().find(|link| link.cluster == peer.as_str())
 }
 
 impl Outcome {
@@ -84,6 +147,22 @@ impl fmt::Display for Outcome {
                 write!(f, "  the link is up: {}, {}", word(transport), word(direction))
             }
             Self::Down { .. } | Self::Unknown { .. } => write!(f, "  the link is not up yet"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_is_merely_down_is_not_gone() {
+        assert!(has_let_go(None, true), "no link, no tunnel");
+        for state in [LinkWord::Dialling, LinkWord::Down, LinkWord::Waiting] {
+            assert!(has_let_go(Some(state), false) && !has_let_go(Some(state), true), "{state:?}");
+        }
+        for state in [LinkWord::Up, LinkWord::Unresponsive, LinkWord::Draining] {
+            assert!(!has_let_go(Some(state), false), "{state:?}");
         }
     }
 }

@@ -66,5 +66,6 @@ fn identity_report(identity: &IdentityStore) -> IdentityReport {
         not_after: Some(Timestamp::from(current.validity().not_after)),
         renews_at: status.renewal_due.map(Timestamp::from),
         last_error: status.last_error.clone(),
+        trusts: current.bundles().keys().map(ToString::to_string).collect(),
     }
 }

@@ -25,7 +25,8 @@ fn linked(links: &str) -> tempfile::TempDir {
     let east = Authority::create(domain("east.demo"), now).unwrap();
     let bundle = TrustAnchors::new(domain("east.demo"), vec![east.certificate().clone()]).unwrap();
     linking::link(&directory, &bundle, &[]).unwrap();
-    let config = format!("clusterset: demo\ncluster: west\nidentity: id\nlinks: {links}\n");
+    // Port 1: no gateway runs.
+    let config = format!("clusterset: demo\ncluster: west\nidentity: id\nadmin: \"127.0.0.1:1\"\nlinks: {links}\n");
     fs::write(parent.path().join("isthmus.yaml"), config).unwrap();
     parent
 }
@@ -35,6 +36,7 @@ fn link_and_bundle_go() {
     let parent = linked("[]");
     let report = unlink(parent.path(), "east --config @/isthmus.yaml").unwrap();
     assert!(report.removed_link && report.removed_bundle && report.left_in.is_none());
+    assert!(matches!(report.gone, Gone::NoGateway) && report.problem().is_none());
     assert!(!parent.path().join("id/bundles/east.pem").exists() && !parent.path().join("id/links/east.yaml").exists());
     let refused = unlink(parent.path(), "east --config @/isthmus.yaml").unwrap_err();
     assert!(refused.message().contains("found no link with east"), "{}", refused.message());
@@ -52,5 +54,20 @@ fn a_link_of_the_configuration_stays_and_is_named() {
 fn a_broken_configuration_is_no_obstacle() {
     let parent = linked(": [");
     assert!(unlink(parent.path(), "east --config @/isthmus.yaml").is_err());
-    assert!(unlink(parent.path(), "east --identity @/id").unwrap().removed_bundle);
+    let report = unlink(parent.path(), "east --identity @/id").unwrap();
+    assert!(report.removed_bundle);
+    assert!(report.problem().unwrap().contains("its admin address is not known"));
+    let parent = linked(": [");
+    assert!(unlink(parent.path(), "east --identity @/id --admin 127.0.0.1:1").unwrap().problem().is_none());
+}
+
+/// A gateway that answers, but does not do it.
+#[test]
+fn tunnels_that_stay_open_are_said_to() {
+    let report =
+        |gone| Report { peer: "east".parse().unwrap(), removed_link: true, removed_bundle: true, left_in: None, gone };
+    let open = report(Gone::Open);
+    assert!(open.problem().unwrap().contains("still has tunnels with east") && open.to_string().contains("still open"));
+    assert!(report(Gone::Unknown { message: "stuck".into() }).problem().unwrap().contains("is not known: stuck"));
+    assert!(report(Gone::Closed).problem().is_none());
 }

@@ -129,3 +129,29 @@ async fn a_link_that_join_makes_is_taken_and_one_that_unlink_removes_goes() {
     let desired = fixture.desired(|desired| !desired.links.contains_key(&north)).await;
     assert_eq!(desired.links.len(), 1);
 }
+
+#[tokio::test]
+async fn a_link_file_that_is_wrong_costs_no_other_link_and_is_reported() {
+    let mut fixture = Fixture::plain();
+    let identity = fixture.directory.path().join("id");
+    std::fs::create_dir(&identity).unwrap();
+    let files = LinkFiles::of(&identity);
+    let [north, south, centre] = ["north", "south", "centre"].map(|name| name.parse::<ClusterName>().unwrap());
+    files.write(&north, &[]).unwrap();
+    fixture.desired(|desired| desired.links.contains_key(&north)).await;
+    // One that never was good, and one that was: that stays.
+    std::fs::write(files.path(&south), "cluster: null\n").unwrap();
+    std::fs::write(files.path(&north), ": [").unwrap();
+    files.write(&centre, &[]).unwrap();
+    let desired = fixture.desired(|desired| desired.links.contains_key(&centre)).await;
+    assert!(desired.links.contains_key(&north) && !desired.links.contains_key(&south));
+    let wrong = |status: &Arc<RegistryStatus>| status.last_error.clone().unwrap_or_default();
+    let both = |status: &_| wrong(status).contains("south.yaml") && wrong(status).contains("north.yaml");
+    fixture.status(both).await;
+    // The configuration is read in spite of it, and the link whose file has gone ends.
+    std::fs::write(&fixture.path, format!("{WEST}{EXPORT}")).unwrap();
+    files.remove(&north).unwrap();
+    fixture.desired(|desired| !desired.links.contains_key(&north) && !desired.exports.is_empty()).await;
+    files.remove(&south).unwrap();
+    fixture.status(|status| status.last_error.is_none()).await;
+}
