@@ -49,11 +49,11 @@ impl Patience {
             Some(gap) if gap <= LIMIT => self.trust = (self.trust + 1).min(TRUST),
             _ => self.trust = self.trust.saturating_sub(2),
         }
-        let polls = self.until.is_some();
-        if polls || self.trust >= TRUST / 2 {
-            self.until = Some(now + LIMIT);
+        if self.trust < TRUST / 2 {
+            // A poll under way ends at its limit: it is not prolonged.
+            return false;
         }
-        self.until.is_some() && !polls
+        self.until.replace(now + LIMIT).is_none()
     }
 
     /// The reactor was asked in vain, after others had the CPU for `away`: whether to ask again.

@@ -53,6 +53,18 @@ fn pieces_of_the_same_work_teach_nothing() {
     assert!(!patience.worked(at(now, 1)));
 }
 
+#[test]
+fn a_poll_is_not_prolonged_once_streams_take_turns() {
+    let mut patience = Patience { trust: TRUST, ..Patience::default() };
+    let start = Instant::now();
+    assert!(patience.worked(start));
+    for work in 2..15 {
+        patience.moved(usize::from(work % 2 == 0));
+        patience.worked(at(start, work * 10));
+    }
+    assert!(!patience.asks_again(at(start, 200), SHORT));
+}
+
 proptest! {
     /// Work that never follows within the limit begins no poll, whatever came before, but for the few that unlearn it.
     #[test]
