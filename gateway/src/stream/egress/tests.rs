@@ -4,10 +4,14 @@ use super::*;
 use crate::{
     core::tests::{East, deaf, exporting, idle, importing, local, read_all, reset},
     tunnel::{
-        Tunnel,
+        StreamError, Tunnel,
         driver::tests::pair::{End, Offer, SETTINGS, Stream, on_a_core, opened, request as asked, spawn, until},
         mux::Settings,
     },
+};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
