@@ -22,11 +22,11 @@ use std::{
 };
 use tokio::time::Sleep;
 
+mod incoming;
 mod outgoing;
+use incoming::Incoming;
 use outgoing::Outgoing;
 
-/// Bytes read from the connection at once.
-const READ: usize = 256 * 1024;
 /// Reads before the other tasks of the core have their turn.
 const READS: usize = 4;
 /// Answers that wait to go out before nothing more is read from the peer: a peer that asks and never reads gets no further.
@@ -52,14 +52,6 @@ pub struct Driver {
     short_path: bool,
 }
 
-/// Bytes of the peer: whole records are opened where they lie.
-#[derive(Debug)]
-struct Incoming {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
 /// Consecutive DATA frames of one stream, as ranges of the incoming bytes.
 #[derive(Default)]
 struct Run {
@@ -78,7 +70,7 @@ impl Driver {
         let Handshaken { socket, keys, received: bytes, .. } = handshaken;
         let socket = Rc::new(Socket::new(OwnedFd::from(socket.into_std()?))?);
         *tunnel.0.socket.borrow_mut() = Rc::downgrade(&socket);
-        let incoming = Incoming { start: 0, end: bytes.len(), bytes };
+        let incoming = Incoming::new(bytes);
         let liveness = liveness::Liveness::new(Instant::now());
         Ok(Self {
             tunnel,
@@ -195,11 +187,9 @@ impl Driver {
     fn open_records(&mut self, now: Instant) -> Result<(), TunnelEnd> {
         let mut run = Run::default();
         loop {
-            let (start, end) = (self.incoming.start, self.incoming.end);
-            let whole = record::whole_record(&self.incoming.bytes[start..end]).map_err(TlsError::from)?;
-            let Some(length) = whole else { break };
-            self.incoming.start += length;
-            match self.keys.open(&mut self.incoming.bytes[start..start + length])? {
+            let Some(whole) = self.incoming.next_record().map_err(TlsError::from)? else { break };
+            let start = whole.start;
+            match self.keys.open(self.incoming.bytes_mut(whole))? {
                 Opened::Data(payload) => {
                     let payload = start + record::HEADER..start + record::HEADER + payload.len();
                     self.act(payload, &mut run, now)?;
@@ -216,7 +206,7 @@ impl Driver {
     fn act(&mut self, payload: std::ops::Range<usize>, run: &mut Run, now: Instant) -> Result<(), TunnelEnd> {
         let (mut at, mut active) = (payload.start, false);
         loop {
-            let bytes = &self.incoming.bytes[at..payload.end];
+            let bytes = self.incoming.bytes(at..payload.end);
             let mut rest = bytes;
             let mut mux = self.tunnel.0.mux.borrow_mut();
             let Some(event) = mux.receive(&mut rest)? else { break };
@@ -309,38 +299,13 @@ impl Driver {
         }
         let mut parts: [&[u8]; RUN] = [&[]; RUN];
         for (part, &(start, end)) in parts.iter_mut().zip(&run.ranges[..length]) {
-            *part = &self.incoming.bytes[start..end];
+            *part = self.incoming.bytes(start..end);
         }
         let mut mux = self.tunnel.0.mux.borrow_mut();
         let Some(state) = mux.user(run.stream) else { return };
         let delivered = state.deliver(&parts[..length], now);
         if delivered > 0 {
             mux.consumed(run.stream, delivered, now, self.tunnel.0.rtt.get().unwrap_or_default());
-        }
-    }
-}
-
-impl Incoming {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, socket: &Socket) -> Poll<io::Result<usize>> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if self.bytes.len() < READ {
-            self.bytes.resize(READ, 0);
-        }
-        let read = socket.poll_recv(cx, &mut self.bytes[self.end..]);
-        if let Poll::Ready(Ok(n)) = read {
-            self.end += n;
-        }
-        read
-    }
-
-    fn release_if_empty(&mut self) {
-        if self.start == self.end {
-            *self = Self { bytes: Vec::new(), start: 0, end: 0 };
         }
     }
 }
