@@ -35,7 +35,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(&args.config)?.with_links();
     config.check_files()?;
-    crate::log::init(args.log);
+    crate::log::init(args.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config));
     // Lookups of DNS names may hang in their threads: nothing waits for them.
