@@ -8,7 +8,7 @@ use crate::{
     tunnel::{
         Direction, Ingress, PeerIdentity, Tunnel, TunnelHealth,
         driver::{MuxTunnel, TunnelEnd},
-        h2::{self, H2Config},
+        h2,
         quic::QuicTunnel,
         tls::{HandshakeError, Handshaken, handshake, stream::TlsStream},
     },
@@ -260,10 +260,10 @@ async fn start(
             Running { tunnel: Rc::new(tunnel), trust, driver: Box::pin(async { driver.run().await.to_string() }) }
         }
         H2 => {
-            let (io, config) = (TlsStream::new(handshaken), H2Config::default());
+            let (io, config) = (TlsStream::new(handshaken), &core.common.config.mux);
             let (tunnel, driver) = match direction {
-                Direction::Dialled => h2::connect(io, peer.clone(), &config).await?,
-                Direction::Accepted => h2::accept(io, peer.clone(), ingress, &config).await?,
+                Direction::Dialled => h2::connect(io, peer.clone(), config).await?,
+                Direction::Accepted => h2::accept(io, peer.clone(), ingress, config).await?,
             };
             Running { tunnel, trust, driver: Box::pin(async { driver.run().await.to_string() }) }
         }

@@ -8,12 +8,13 @@
 //! In HTTP/2 only the client opens streams, so only the side that dialled does: [`Tunnel::open`] on an accepted tunnel refuses. A
 //! link that carries streams both ways over h2 needs a tunnel dialled by each side.
 //!
-//! Flow control is per stream. The window that all streams of a connection share is set as large as HTTP/2 has it, above what all
-//! stream windows add up to: stalled streams cannot fill it and lock the others out.
+//! Flow control is per stream: [`windows`]. The window that all streams of a connection share is set as large as HTTP/2 has it, above
+//! what all stream windows add up to: stalled streams cannot fill it and lock the others out.
 
 use super::{
     Direction, Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
-    TunnelStatus, TunnelStream, driver::TunnelEnd,
+    TunnelStatus, TunnelStream,
+    driver::{MuxConfig, TunnelEnd},
 };
 use http::Uri;
 use isthmus_control_api::ServicePort;
@@ -38,11 +39,13 @@ pub mod refusal;
 pub mod request;
 pub mod source;
 mod stream;
+mod windows;
 
 use chunk::{Chunk, Pool};
 use driver::Connection;
 pub use driver::Driver;
 use stream::H2Stream;
+use windows::Windows;
 
 /// What all streams of a connection may have under way together: the most that HTTP/2 has (RFC 9113 section 6.9.1).
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
@@ -56,31 +59,14 @@ const RESETS: usize = 1024;
 /// Services whose authority is kept for the next stream.
 const URIS: usize = 256;
 
-/// How an h2 tunnel is run.
-#[derive(Debug, Clone)]
-pub struct H2Config {
-    /// What a stream may have under way towards us: the most that it holds here when its reader stalls.
-    pub stream_window: u32,
-    /// Streams at the same time, each way. With the stream window it must stay below 2^31, see [`H2Config::checked`].
-    pub max_streams: u32,
-    /// The longest DATA frame that the peer may send, 16 KiB to 16 MiB.
-    pub max_frame: u32,
-}
+/// The longest DATA frame that the peer may send.
+const FRAME: u32 = 64 * 1024;
 
-impl Default for H2Config {
-    /// 4096 streams of 256 KiB: half of what the connection's window allows.
-    fn default() -> Self {
-        Self { stream_window: 256 * 1024, max_streams: 4096, max_frame: 64 * 1024 }
-    }
-}
-
-impl H2Config {
-    /// The same within what HTTP/2 allows, and with so few streams that their windows together stay below the connection's.
-    pub fn checked(&self) -> Self {
-        let stream_window = self.stream_window.clamp(16 * 1024, CONNECTION_WINDOW / 2);
-        let max_streams = self.max_streams.clamp(1, CONNECTION_WINDOW / stream_window);
-        Self { stream_window, max_streams, max_frame: self.max_frame.clamp(16 * 1024, (1 << 24) - 1) }
-    }
+/// What a stream may have under way towards us when a tunnel begins, and streams at the same time, each way: within what HTTP/2 allows,
+/// and with so few streams that such windows together stay below the connection's.
+fn checked(config: &MuxConfig) -> (u32, u32) {
+    let window = config.settings.window.clamp(16 * 1024, CONNECTION_WINDOW / 2);
+    (window, config.settings.max_streams.clamp(1, CONNECTION_WINDOW / window))
 }
 
 /// A live h2 tunnel.
@@ -92,6 +78,7 @@ pub struct H2Tunnel(Rc<Shared>);
 struct Shared {
     direction: Direction,
     max_streams: usize,
+    windows: RefCell<Windows>,
     /// Opens streams; `None` on an accepted tunnel and while draining.
     sender: RefCell<Option<h2::client::SendRequest<Chunk>>>,
     uris: RefCell<HashMap<ServicePort, Uri>>,
@@ -124,18 +111,18 @@ enum Order {
 pub async fn connect<IO>(
     io: IO,
     peer: Rc<PeerIdentity>,
-    config: &H2Config,
+    config: &MuxConfig,
 ) -> Result<(Rc<H2Tunnel>, Driver<IO>), TunnelEnd>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let config = config.checked();
+    let (window, _) = checked(config);
     let (io, flusher) = gather::gather(io);
     let (sender, mut connection) = h2::client::Builder::new()
         .enable_push(false)
-        .initial_window_size(config.stream_window)
+        .initial_window_size(window)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(config.max_frame)
+        .max_frame_size(FRAME)
         .max_header_list_size(HEADERS)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(RESETS)
@@ -152,7 +139,7 @@ where
         if flusher.take_read() { Poll::Ready(Ok(())) } else { Poll::Pending }
     };
     poll_fn(settled).await?;
-    let shared = Rc::new(Shared::new(Direction::Dialled, &config, Some(sender)));
+    let shared = Rc::new(Shared::new(Direction::Dialled, config, Some(sender)));
     let driver = Driver::new(Connection::Dialled(connection), flusher, shared.clone(), peer, None);
     Ok((Rc::new(H2Tunnel(shared)), driver))
 }
@@ -166,25 +153,25 @@ pub async fn accept<IO>(
     io: IO,
     peer: Rc<PeerIdentity>,
     ingress: Rc<dyn Ingress>,
-    config: &H2Config,
+    config: &MuxConfig,
 ) -> Result<(Rc<H2Tunnel>, Driver<IO>), TunnelEnd>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let config = config.checked();
+    let (window, max_streams) = checked(config);
     let (io, flusher) = gather::gather(io);
     let connection = h2::server::Builder::new()
-        .initial_window_size(config.stream_window)
+        .initial_window_size(window)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(config.max_streams)
-        .max_frame_size(config.max_frame)
+        .max_concurrent_streams(max_streams)
+        .max_frame_size(FRAME)
         .max_header_list_size(HEADERS)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(RESETS)
         .max_pending_accept_reset_streams(RESETS)
         .handshake::<_, Chunk>(io)
         .await?;
-    let shared = Rc::new(Shared::new(Direction::Accepted, &config, None));
+    let shared = Rc::new(Shared::new(Direction::Accepted, config, None));
     let driver = Driver::new(Connection::Accepted(connection), flusher, shared.clone(), peer, Some(ingress));
     Ok((Rc::new(H2Tunnel(shared)), driver))
 }
@@ -207,7 +194,16 @@ impl Tunnel for H2Tunnel {
             Poll::Ready(Err(_)) => return Err(lost()),
             Poll::Pending => return Err(refuse(RefusalReason::Limit, "the peer takes no more streams".into())),
         }
-        let (answer, send) = sender.send_request(connect, false).map_err(|_| lost())?;
+        if !shared.windows.borrow_mut().add(false) {
+            return Err(Refusal {
+                retry: false,
+                ..refuse(RefusalReason::Limit, "the memory budget is used up".into())
+            });
+        }
+        let (answer, send) = sender.send_request(connect, false).map_err(|_| {
+            shared.windows.borrow_mut().remove();
+            lost()
+        })?;
         Ok(Box::new(H2Stream::asked(shared.clone(), answer, send)))
     }
 
@@ -256,10 +252,12 @@ impl Tunnel for H2Tunnel {
 }
 
 impl Shared {
-    fn new(direction: Direction, config: &H2Config, sender: Option<h2::client::SendRequest<Chunk>>) -> Self {
+    fn new(direction: Direction, config: &MuxConfig, sender: Option<h2::client::SendRequest<Chunk>>) -> Self {
+        let (window, max_streams) = checked(config);
         Self {
             direction,
-            max_streams: config.max_streams as usize,
+            max_streams: max_streams as usize,
+            windows: RefCell::new(Windows::new(window as usize, config.budget.clone())),
             sender: RefCell::new(sender),
             uris: RefCell::default(),
             pool: Rc::default(),
@@ -317,6 +315,10 @@ impl Shared {
 
     fn order(&self, order: Order) {
         self.order.set(order);
+        self.wake_driver();
+    }
+
+    fn wake_driver(&self) {
         if let Some(waker) = self.driver.borrow_mut().take() {
             waker.wake();
         }

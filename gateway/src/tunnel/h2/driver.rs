@@ -92,6 +92,7 @@ where
         if let Some(end) = self.poll_connection(cx) {
             return Err(end);
         }
+        self.tell_window(cx);
         let now = Instant::now();
         busy::worked(now);
         if self.shared.sent.take() {
@@ -130,6 +131,25 @@ where
             Poll::Ready(Ok(())) if self.shared.health() == TunnelHealth::Draining => Some(TunnelEnd::Drained),
             Poll::Ready(Ok(())) => Some(TunnelEnd::PeerClosed),
             Poll::Ready(Err(e)) => Some(e.into()),
+        }
+    }
+
+    /// Tells the peer the streams' window, if it has changed. While it has not acknowledged the last change, the next one waits.
+    fn tell_window(&mut self, cx: &Context<'_>) {
+        let mut windows = self.shared.windows.borrow_mut();
+        if !windows.is_news() {
+            return;
+        }
+        // At most mux::window::MAX.
+        let size = windows.size() as u32;
+        let told = match &mut self.connection {
+            Connection::Dialled(connection) => connection.set_initial_window_size(size),
+            Connection::Accepted(connection) => connection.set_initial_window_size(size),
+        };
+        if told.is_ok() {
+            windows.told();
+            // The connection writes it when it is polled next.
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -220,7 +240,7 @@ fn offer(
 ) {
     use crate::tunnel::TunnelStream;
     let Some(ingress) = ingress else { return };
-    match request::decode(&http::Request::from_parts(head, ()), peer) {
+    match stream.windowed().and_then(|()| request::decode(&http::Request::from_parts(head, ()), peer)) {
         Ok(request) => ingress.incoming(peer, request, Box::new(stream)),
         Err(refusal) => stream.refuse(&refusal),
     }

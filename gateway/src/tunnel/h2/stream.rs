@@ -4,6 +4,7 @@ use super::{
     Shared,
     chunk::{Chunk, LARGE, SMALL},
     request,
+    windows::Pace,
 };
 use crate::{
     socket::Socket,
@@ -46,6 +47,9 @@ pub(super) struct H2Stream {
     /// The peer has ended and takes no more: what the local side still sends is thrown away, as RFC 9113 section 8.1 has it.
     unwanted: bool,
     first_byte: Option<Instant>,
+    /// It has a window of the tunnel's.
+    windowed: bool,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -59,11 +63,12 @@ enum Phase {
 }
 
 impl H2Stream {
-    /// A stream that this side asks for.
+    /// A stream that this side asks for. A window was taken for it.
     pub(super) fn asked(shared: Rc<Shared>, answer: ResponseFuture, send: SendStream<Chunk>) -> Self {
         let mut stream = Self::new(shared, Phase::Asked(answer));
         stream.send = Some(send);
         stream.early = EARLY;
+        stream.windowed = true;
         stream
     }
 
@@ -92,10 +97,25 @@ impl H2Stream {
             ended: false,
             unwanted: false,
             first_byte: None,
+            windowed: false,
+            pace: Pace::default(),
         };
         let count = stream.count();
         count.set(count.get() + 1);
         stream
+    }
+
+    /// Takes a window for a stream that was offered.
+    ///
+    /// # Errors
+    /// There is none left.
+    pub(super) fn windowed(&mut self) -> Result<(), Refusal> {
+        self.windowed = self.shared.windows.borrow_mut().add(true);
+        let refusal = || {
+            let message = "the memory budget is used up".into();
+            Refusal { reason: RefusalReason::Limit, message, retry: true }
+        };
+        if self.windowed { Ok(()) } else { Err(refusal()) }
     }
 
     /// The tunnel's count that this stream is part of.
@@ -238,6 +258,14 @@ impl H2Stream {
             // It fails for more than came in, which `moved` cannot be.
             let _ = receive.flow_control().release_capacity(moved);
             self.shared.received.set(true);
+            let mut windows = self.shared.windows.borrow_mut();
+            let (size, rtt) = (windows.size(), self.shared.rtt.get().unwrap_or_default());
+            if self.pace.moved(moved, size, rtt, Instant::now) {
+                windows.held_back(size);
+                if windows.is_news() {
+                    self.shared.wake_driver();
+                }
+            }
         }
     }
 }
@@ -339,6 +367,9 @@ impl Drop for H2Stream {
     fn drop(&mut self) {
         if !(self.finished && self.ended) {
             self.reset();
+        }
+        if self.windowed {
+            self.shared.windows.borrow_mut().remove();
         }
         let count = self.count();
         count.set(count.get().saturating_sub(1));

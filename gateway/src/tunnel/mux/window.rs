@@ -10,7 +10,7 @@ pub const MAX: usize = 16 << 20;
 pub const MIN: usize = 16 << 10;
 
 /// Round trips shorter than this count as this: batching and scheduling delay credit, too.
-const LEAST_RTT: Duration = Duration::from_micros(500);
+pub const LEAST_RTT: Duration = Duration::from_micros(500);
 
 /// How much the peer may send on a stream, and how that changes. `granted + buffered <= size`, but for a while after shrinking.
 #[derive(Debug)]

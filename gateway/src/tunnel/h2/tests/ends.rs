@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 #[test]
 fn what_is_said_before_the_answer_arrives_first() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         let mut west = pair.west.open(&request()).unwrap();
         write(&mut west, b"early").await.unwrap();
         let (asked, mut east) = pair.offers.next().await;
@@ -24,7 +24,7 @@ fn what_is_said_before_the_answer_arrives_first() {
 #[test]
 fn much_passes_unchanged_both_ways_at_once() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         let (west, east) = pair.proxied().await;
         let sent: Rc<Vec<u8>> = Rc::new((0..3_000_000_u32).flat_map(u32::to_le_bytes).collect());
         let pump = |mut end: Proxied| {
@@ -51,7 +51,7 @@ fn much_passes_unchanged_both_ways_at_once() {
 #[test]
 fn half_close_by_either_side_leaves_the_other_way_open() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         for first_is_west in [true, false] {
             let (west, east) = pair.proxied().await;
             let (mut first, mut second) = if first_is_west { (west, east) } else { (east, west) };
@@ -71,7 +71,7 @@ fn half_close_by_either_side_leaves_the_other_way_open() {
 #[test]
 fn a_reset_by_either_side_is_no_end() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         for first_is_west in [true, false] {
             for half_closed in [true, false] {
                 let (west, east) = pair.stream().await;
@@ -90,7 +90,7 @@ fn a_reset_by_either_side_is_no_end() {
 #[test]
 fn a_reset_behind_the_peers_own_end_stops_its_sender() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         let (mut west, east) = pair.stream().await;
         let mut east = proxied(east);
         write(&mut west, b"all").await.unwrap();
@@ -104,7 +104,7 @@ fn a_reset_behind_the_peers_own_end_stops_its_sender() {
 #[test]
 fn dropping_a_stream_resets_it() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         let (west, mut east) = pair.stream().await;
         drop(west);
         assert!(matches!(read_all(&mut east).await, Err(StreamError::Reset)));
@@ -117,7 +117,7 @@ fn dropping_a_stream_resets_it() {
 #[test]
 fn a_reset_reaches_a_side_whose_reader_is_stalled() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         let (mut west, east) = pair.stream().await;
         // Nobody reads `stalled.socket`.
         let stalled = proxied(east);
@@ -131,7 +131,7 @@ fn a_reset_reaches_a_side_whose_reader_is_stalled() {
 fn a_tunnel_that_ends_is_no_end_of_its_streams() {
     on_a_core(async {
         for close_west in [true, false] {
-            let pair = pair(&H2Config::default()).await;
+            let pair = pair(&config()).await;
             let (mut west, mut east) = pair.stream().await;
             write(&mut west, b"part").await.unwrap();
             write(&mut east, b"part").await.unwrap();

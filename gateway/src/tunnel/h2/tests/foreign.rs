@@ -12,7 +12,7 @@ fn from_foreign() -> (DuplexStream, Rc<Offers>, impl Future<Output = Result<Tunn
     let offers = Rc::new(Offers::default());
     let ingress = offers.clone();
     let serve = async move {
-        let (_tunnel, driver) = accept(east, identity("west"), ingress, &H2Config::default()).await?;
+        let (_tunnel, driver) = accept(east, identity("west"), ingress, &config()).await?;
         Ok(driver.run().await)
     };
     (foreign, offers, serve)
@@ -173,7 +173,7 @@ fn bytes_that_are_no_http2_end_the_handshake() {
         // A server that speaks something else.
         let (west, mut foreign) = tokio::io::duplex(1024);
         foreign.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
-        assert!(connect(west, identity("east"), &H2Config::default()).await.is_err());
+        assert!(connect(west, identity("east"), &config()).await.is_err());
     });
 }
 

@@ -1,8 +1,14 @@
 //! Two ends of a tunnel in memory, local sockets, and peers that are not ours.
 
 use super::super::*;
-use crate::{socket::Socket, tunnel::Source, tunnel::StreamError};
-use std::{collections::VecDeque, io, os::fd::OwnedFd, pin::Pin};
+use crate::{
+    socket::Socket,
+    tunnel::{
+        Source, StreamError,
+        mux::{Settings, budget::Budget},
+    },
+};
+use std::{collections::VecDeque, io, os::fd::OwnedFd, pin::Pin, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::UnixStream,
@@ -81,16 +87,32 @@ pub(super) fn request() -> OpenRequest {
     }
 }
 
-pub(super) async fn pair(config: &H2Config) -> Pair {
+/// As a gateway of default limits has it.
+pub(super) fn config() -> MuxConfig {
+    limited(4096, 256 << 20)
+}
+
+/// Of `max_streams` and `memory`.
+pub(super) fn limited(max_streams: u32, memory: usize) -> MuxConfig {
+    let settings = Settings { window: 64 * 1024, max_streams, cores: 1 };
+    MuxConfig { settings, budget: Arc::new(Budget::new(memory)) }
+}
+
+pub(super) async fn pair(config: &MuxConfig) -> Pair {
+    pair_of(config, config).await
+}
+
+/// West, and east.
+pub(super) async fn pair_of(dialler: &MuxConfig, acceptor: &MuxConfig) -> Pair {
     let (west, east) = tokio::io::duplex(64 * 1024);
     let offers = Rc::new(Offers::default());
     let dialled = async {
-        let (tunnel, driver) = connect(west, identity("east"), config).await.unwrap();
+        let (tunnel, driver) = connect(west, identity("east"), dialler).await.unwrap();
         (tunnel, spawn(driver.run()))
     };
     // West waits for the settings that east's driver sends.
     let accepted = async {
-        let (tunnel, driver) = accept(east, identity("west"), offers.clone(), config).await.unwrap();
+        let (tunnel, driver) = accept(east, identity("west"), offers.clone(), acceptor).await.unwrap();
         (tunnel, spawn(driver.run()))
     };
     let ((west, west_end), (east, east_end)) = tokio::join!(dialled, accepted);
@@ -215,6 +237,6 @@ pub(super) type Foreign = Pin<Box<dyn Future<Output = ()>>>;
 pub(super) async fn to_foreign(server: impl FnOnce(DuplexStream) -> Foreign) -> (Rc<H2Tunnel>, JoinHandle<TunnelEnd>) {
     let (west, foreign) = tokio::io::duplex(64 * 1024);
     spawn(server(foreign));
-    let (tunnel, driver) = connect(west, identity("east"), &H2Config::default()).await.unwrap();
+    let (tunnel, driver) = connect(west, identity("east"), &config()).await.unwrap();
     (tunnel, spawn(driver.run()))
 }

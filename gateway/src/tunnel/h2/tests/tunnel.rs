@@ -6,7 +6,7 @@ use std::time::Duration;
 #[test]
 fn each_refusal_is_told_as_it_was_meant() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         for reason in [
             RefusalReason::Denied,
             RefusalReason::NoSuchExport,
@@ -33,7 +33,7 @@ fn each_refusal_is_told_as_it_was_meant() {
 #[test]
 fn only_the_side_that_dialled_opens() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         let refusal = pair.east.open(&request()).err().unwrap();
         assert!(refusal.retry && refusal.message.contains("dialled"), "{refusal}");
     });
@@ -42,7 +42,7 @@ fn only_the_side_that_dialled_opens() {
 #[test]
 fn streams_beyond_the_limit_are_refused_until_one_ends() {
     on_a_core(async {
-        let pair = pair(&H2Config { max_streams: 2, ..H2Config::default() }).await;
+        let pair = pair(&limited(2, 256 << 20)).await;
         let (one, _east_one) = pair.stream().await;
         let _two = pair.stream().await;
         assert_eq!(pair.west.open(&request()).err().unwrap().reason, RefusalReason::Limit);
@@ -54,8 +54,7 @@ fn streams_beyond_the_limit_are_refused_until_one_ends() {
 #[test]
 fn many_stalled_readers_do_not_lock_a_busy_one_out() {
     on_a_core(async {
-        let config = H2Config::default();
-        let pair = pair(&config).await;
+        let pair = pair(&config()).await;
         let mut stalled = vec![];
         for _ in 0..64 {
             let (west, east) = pair.proxied().await;
@@ -83,8 +82,7 @@ async fn fill(mut socket: tokio::net::UnixStream) {
 #[test]
 fn a_stalled_reader_holds_its_window_and_no_more() {
     on_a_core(async {
-        let config = H2Config { stream_window: 64 * 1024, ..H2Config::default() };
-        let pair = pair(&config).await;
+        let pair = pair(&config()).await;
         let (mut west, _east) = pair.stream().await;
         // Nobody asks `_east` for anything: what it is sent stays in the tunnel.
         let mut taken = 0;
@@ -104,6 +102,60 @@ fn a_stalled_reader_holds_its_window_and_no_more() {
     });
 }
 
+#[test]
+fn streams_have_as_much_memory_as_there_is_and_give_it_back() {
+    on_a_core(async {
+        let (west, east) = (config(), limited(4096, 1 << 20));
+        let pair = pair_of(&west, &east).await;
+        let mut streams = vec![];
+        let refused = loop {
+            let mut west = match pair.west.open(&request()) {
+                Ok(west) => west,
+                Err(refused) => break refused,
+            };
+            tokio::select! {
+                (_, mut east) = pair.offers.next() => {
+                    east.accept();
+                    opened(&mut west).await.unwrap();
+                    streams.push((west, east));
+                }
+                refused = opened(&mut west) => break refused.unwrap_err(),
+            }
+        };
+        assert_eq!(refused.reason, RefusalReason::Limit);
+        assert!(refused.message.contains("memory budget"), "{}", refused.message);
+        // A window is 16 KiB at least, and a quarter of the budget is not for peers.
+        assert_eq!((streams.len(), east.budget.granted()), (48, 768 << 10));
+        streams.clear();
+        let (mut near, mut far) = pair.stream().await;
+        write(&mut near, b"still works").await.unwrap();
+        near.finish();
+        assert_eq!(read_all(&mut far).await.unwrap(), b"still works");
+        drop((near, far));
+        while east.budget.granted() + west.budget.granted() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_busy_stream_gets_a_larger_window() {
+    on_a_core(async {
+        let config = config();
+        let pair = pair(&config).await;
+        let (mut west, mut east) = pair.proxied().await;
+        // At most 1 GiB.
+        for _ in 0..16 * 1024 {
+            say(&mut west.socket, &[7; 64 * 1024]).await;
+            hear(&mut east.socket, &[7; 64 * 1024]).await;
+            if config.budget.granted() > 2 * 1024 * 1024 {
+                return;
+            }
+        }
+        panic!("its window is still {}", config.budget.granted());
+    });
+}
+
 /// Lets everything else run; true once another stream's echo has passed, so that whatever was on its way before has arrived.
 async fn quiet(pair: &Pair) -> bool {
     let (mut west, mut east) = pair.stream().await;
@@ -119,7 +171,7 @@ async fn quiet(pair: &Pair) -> bool {
 fn a_draining_tunnel_finishes_its_streams_and_takes_no_more() {
     on_a_core(async {
         for west_drains in [true, false] {
-            let pair = pair(&H2Config::default()).await;
+            let pair = pair(&config()).await;
             let (mut west, mut east) = pair.proxied().await;
             say(&mut west.socket, b"before").await;
             hear(&mut east.socket, b"before").await;
@@ -146,7 +198,7 @@ fn a_draining_tunnel_finishes_its_streams_and_takes_no_more() {
 #[test]
 fn the_round_trip_is_measured() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         while pair.west.status().rtt.is_none() || pair.east.status().rtt.is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
