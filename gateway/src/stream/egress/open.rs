@@ -16,8 +16,9 @@ use std::{
 
 /// Bytes of a client that are kept until its stream is accepted, so that another cluster can be tried with nothing lost.
 const EARLY: usize = 64 * 1024;
-/// How long the peer may take to answer an OPEN: longer than it may try endpoints.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
+/// How much longer than one endpoint may take to accept a connection the peer may take to answer an OPEN: for the way there and
+/// back, and for an endpoint that refuses before another is tried.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// What a client has sent before its stream was accepted.
 #[derive(Default)]
@@ -68,10 +69,11 @@ pub(super) async fn open(
         }
         open_on_one(core, cluster, request, socket, early).await
     };
-    let (mut stream, mut sent) = match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
+    let limit = core.common.config.connect_timeout.saturating_add(ANSWER);
+    let (mut stream, mut sent) = match tokio::time::timeout(limit, opening).await {
         Ok(opened) => opened?,
         Err(_) => {
-            let message = format!("{cluster} did not answer within {} s", OPEN_TIMEOUT.as_secs());
+            let message = format!("{cluster} did not answer within {} s", limit.as_secs());
             return Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into());
         }
     };

@@ -140,3 +140,20 @@ fn an_endpoint_that_does_not_answer_in_time_is_counted_as_a_timeout() {
         until(|| east.counted(&format!("isthmus_streams_closed_total{{{labels}}} 1"))).await;
     });
 }
+
+#[test]
+fn a_peer_that_does_not_answer_in_time_is_counted_as_a_timeout() {
+    on_a_core(async {
+        let east = East::with(|config| config.connect_timeout = Duration::from_millis(50));
+        east.apply(importing(&["west"]));
+        let mut west = east.peer(SETTINGS).await;
+        let mut client = east.client().await;
+        // West takes the stream, and never says what became of it.
+        let Offer(_, mut theirs) = west.offers.recv().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        let labels = r#"service="shop/api:80",peer="west",direction="egress",reason="refused_timeout""#;
+        until(|| east.counted(&format!("isthmus_streams_closed_total{{{labels}}} 1"))).await;
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        until(|| matches!(theirs.poll_write(&mut cx, b"!"), Poll::Ready(Err(StreamError::Reset)))).await;
+    });
+}
