@@ -156,7 +156,7 @@ fn config() -> Config {
 
 /// The service that tests use.
 pub(crate) fn service() -> ServicePort {
-    ServicePort { service: "shop/api".parse().unwrap(), port: 80 }
+    ServicePort::tcp("shop/api".parse().unwrap(), 80)
 }
 
 /// A table with a link, and nothing else.

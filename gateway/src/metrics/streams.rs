@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     fn key(service: &str) -> StreamKey {
-        let service = ServicePort { service: service.parse().unwrap(), port: 80 };
+        let service = ServicePort::tcp(service.parse().unwrap(), 80);
         StreamKey { service, peer: Some("east".parse().unwrap()), side: Side::Egress }
     }
 

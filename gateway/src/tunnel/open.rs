@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_request_is_read_as_it_was_written() {
         let request = OpenRequest {
-            service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+            service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
             source: Source {
                 id: "spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap(),
                 address: Some("10.0.0.9:4711".parse().unwrap()),

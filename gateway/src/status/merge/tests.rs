@@ -13,7 +13,7 @@ use std::{
 const READY: Readiness = Readiness { table_applied: true, listeners_bound: true, draining: false };
 
 fn port() -> ServicePort {
-    ServicePort { service: "shop/api".parse().unwrap(), port: 80 }
+    ServicePort::tcp("shop/api".parse().unwrap(), 80)
 }
 
 fn east() -> ClusterName {

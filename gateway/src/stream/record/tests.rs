@@ -7,7 +7,7 @@ const AMPLE: Duration = Duration::from_secs(600);
 fn record() -> Record {
     Record {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_710_775_250),
-        service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+        service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
         side: Side::Ingress,
         peer: Some("west".parse().unwrap()),
         source: Some("spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap()),
