@@ -17,7 +17,7 @@ pub use links::LinkFiles;
 
 use crate::registry::{DesiredImport, DesiredLink};
 use fields::{Fields, Problems};
-use isthmus_control_api::{ClusterName, ClustersetName, Export, PeerAddress, ServicePort};
+use isthmus_control_api::{ClusterName, ClustersetName, Export, Listen, PeerAddress, ServicePort};
 use node::{Node, SyntaxError};
 use std::{
     collections::BTreeMap,
@@ -61,12 +61,14 @@ pub struct Config {
     pub busy_poll: Option<bool>,
     /// Bounds on what the process takes.
     pub limits: Limits,
+    /// How UDP flows are served.
+    pub udp: Udp,
     /// The clusters to link with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What this cluster serves.
     pub exports: BTreeMap<ServicePort, Export>,
     /// What local clients can use, and where.
-    pub imports: BTreeMap<SocketAddr, DesiredImport>,
+    pub imports: BTreeMap<Listen, DesiredImport>,
 }
 
 /// The `accessLog` key.
@@ -104,6 +106,15 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// For connecting to one endpoint.
     pub connect_timeout: Duration,
+    /// UDP flows of local clients at once.
+    pub udp_flows: usize,
+}
+
+/// The `udp` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Udp {
+    /// How long a flow lives on in which nothing moves.
+    pub idle_timeout: Duration,
 }
 
 impl AccessLog {

@@ -73,7 +73,7 @@ mod tests {
     use isthmus_control_api::{Affinity, Export};
 
     fn service(name: &str) -> ServicePort {
-        ServicePort { service: name.parse().unwrap(), port: 80 }
+        ServicePort::tcp(name.parse().unwrap(), 80)
     }
 
     fn exports(of: &[(&str, u32)]) -> Summaries {

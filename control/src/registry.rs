@@ -4,11 +4,10 @@ pub mod file;
 
 pub use file::FileRegistry;
 
-use isthmus_control_api::{Affinity, ClusterName, Export, Link, ServicePort};
+use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, ServicePort};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     time::SystemTime,
@@ -22,7 +21,7 @@ pub struct Desired {
     /// What it serves.
     pub exports: BTreeMap<ServicePort, DesiredExport>,
     /// What local clients can use, and where.
-    pub imports: BTreeMap<SocketAddr, DesiredImport>,
+    pub imports: BTreeMap<Listen, DesiredImport>,
     /// The clusters it is linked with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
 }

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn kept() -> Kept {
-        let key = ServicePort { service: "shop/api".parse().unwrap(), port: 80 };
+        let key = ServicePort::tcp("shop/api".parse().unwrap(), 80);
         let summary = Summary { port_name: Some("http".into()), ready: 2, since: 5 };
         let mut kept =
             Kept { peers: [("east".parse().unwrap(), [(key.clone(), summary)].into())].into(), ..Kept::default() };

@@ -63,6 +63,8 @@ pub struct Config {
     pub mux: MuxConfig,
     /// How long a handshake on the tunnel port, and the HELLO after it, may take.
     pub handshake_timeout: Duration,
+    /// How long a UDP flow lives on in which nothing moves.
+    pub udp_idle: Duration,
     /// How long an endpoint may take to accept a connection.
     pub connect_timeout: Duration,
     /// How long streams may go on after a drain has begun.
@@ -80,6 +82,8 @@ pub struct Limits {
     pub streams_per_tunnel: u32,
     /// Handshakes under way on the tunnel port.
     pub handshakes: usize,
+    /// UDP flows of local clients at once.
+    pub udp_flows: usize,
     /// Bytes of credit that all streams together may grant.
     pub memory: usize,
 }

@@ -20,11 +20,15 @@ pub enum Closed {
     TunnelLost,
     /// The deadline of this gateway's drain was reached.
     Drained,
+    /// UDP: nothing has moved for a time, which is how a flow ends.
+    Idle,
+    /// UDP: it gave way to a new flow, the table being full.
+    Evicted,
 }
 
 impl Closed {
     /// Every way there is, in the order of [`Self::index`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Fin,
         Self::ResetLocal,
         Self::ResetPeer,
@@ -38,6 +42,8 @@ impl Closed {
         Self::Refused(RefusalReason::Limit),
         Self::Refused(RefusalReason::Draining),
         Self::Refused(RefusalReason::TunnelLost),
+        Self::Idle,
+        Self::Evicted,
     ];
 
     /// Its place in [`Self::ALL`], for counters in an array.
@@ -56,6 +62,8 @@ impl Closed {
             Self::Refused(RefusalReason::Limit) => 10,
             Self::Refused(RefusalReason::Draining) => 11,
             Self::Refused(RefusalReason::TunnelLost) => 12,
+            Self::Idle => 13,
+            Self::Evicted => 14,
         }
     }
 
@@ -75,6 +83,8 @@ impl Closed {
             Self::Refused(RefusalReason::Limit) => "refused_limit",
             Self::Refused(RefusalReason::Draining) => "refused_draining",
             Self::Refused(RefusalReason::TunnelLost) => "refused_tunnel_lost",
+            Self::Idle => "idle",
+            Self::Evicted => "evicted",
         }
     }
 
@@ -85,13 +95,20 @@ impl Closed {
     pub const fn retry_can_help(self) -> bool {
         match self {
             Self::Refused(reason) => !matches!(reason, RefusalReason::Denied),
-            Self::Fin | Self::ResetLocal | Self::ResetPeer | Self::Timeout | Self::TunnelLost | Self::Drained => false,
+            Self::Fin
+            | Self::ResetLocal
+            | Self::ResetPeer
+            | Self::Timeout
+            | Self::TunnelLost
+            | Self::Drained
+            | Self::Idle
+            | Self::Evicted => false,
         }
     }
 
     /// Whether the other side must see an error and not an end.
     pub const fn is_error(self) -> bool {
-        !matches!(self, Self::Fin)
+        !matches!(self, Self::Fin | Self::Idle)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     board::Board,
     busy,
     exchange::Exchanges,
+    flow,
     listener::Listeners,
     meter,
     metrics::CoreMetrics,
@@ -42,6 +43,8 @@ pub(crate) enum Mail {
     Tunnel(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit),
     /// A local client that another core has no tunnel for.
     Client(Client),
+    /// A local client's datagram, for a flow that another core has no tunnel for.
+    Datagram(flow::listener::Moved),
     /// Control's exchange with a cluster: one end of a pair of sockets.
     Exchange(ClusterName, OwnedFd),
     /// Somebody wants to know how the core fares.
@@ -88,6 +91,8 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<CoreMetrics>,
     /// Its handles on the counters of streams.
     pub(crate) handles: RefCell<meter::Handles>,
+    /// Flows of local clients' datagrams, here or on other cores.
+    pub(crate) flows: RefCell<flow::listener::Flows>,
     /// Local clients being served.
     pub(crate) clients: Cell<usize>,
     /// Streams of clients and endpoints, which a drain waits for.
@@ -98,12 +103,18 @@ pub(crate) struct Core {
     pub(crate) changed: Notify,
     /// Where bytes lie for a moment, between two sockets or before a tunnel has accepted; never across an await.
     pub(crate) scratch: RefCell<Vec<u8>>,
+    /// Where datagrams lie as they come in; empty where there are no listeners for them.
+    pub(crate) datagrams: RefCell<Vec<u8>>,
+    /// When it was last said that a datagram was too large.
+    said_too_large: Cell<Option<Instant>>,
     random: Cell<u64>,
 }
 
 /// Between the last SYN that is taken and the goodbye to the peers: for clients to be accepted, here or by another core, and to
 /// open their streams. A tunnel that has said goodbye opens none.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Between two warnings of datagrams that were too large.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Bytes of [`Core::scratch`].
 const SCRATCH: usize = 64 * 1024;
 
@@ -149,8 +160,13 @@ impl Core {
 
     fn new(id: usize, common: Arc<Common>) -> Self {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), id);
+        // Each core has its share.
+        let flows = common.config.limits.udp_flows.div_ceil(common.mailboxes.len().max(1));
         Self {
             id,
+            flows: RefCell::new(flow::listener::Flows::new(flows)),
+            datagrams: RefCell::default(),
+            said_too_large: Cell::default(),
             counters: common.metrics.core(id).clone(),
             handles: RefCell::default(),
             quic: crate::peer::quic::Endpoints::new(&common.quic),
@@ -178,6 +194,16 @@ impl Core {
         x.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
+    /// Whether it may be said now that a datagram was too large: not for every one.
+    pub(crate) fn may_warn_too_large(&self, now: Instant) -> bool {
+        let last = self.said_too_large.get();
+        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+        if may {
+            self.said_too_large.set(Some(now));
+        }
+        may
+    }
+
     fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {
         *self.table.borrow_mut() = table.clone();
         let mut balancers = self.balancers.borrow_mut();
@@ -200,6 +226,7 @@ impl Core {
         match mail {
             Mail::Tunnel(socket, from, permit) => crate::peer::accept(self, socket, from, permit),
             Mail::Client(client) => stream::start(self, client),
+            Mail::Datagram(datagram) => listeners.take(self, &datagram),
             Mail::Exchange(cluster, socket) => stream::start_exchange(self, cluster, socket),
             Mail::Report(query) => self.report(query, listeners),
         }
@@ -215,6 +242,7 @@ impl Core {
             self.counters.memory_granted.set(granted as u64);
         }
         crate::peer::quic::serve(self);
+        listeners.beat(self);
         if listeners.retry(self) {
             self.say_ready(listeners);
         }
@@ -275,7 +303,7 @@ impl Core {
                 Some(mail) = mail.recv() => match mail {
                     Mail::Client(client) => stream::start(self, client),
                     Mail::Report(query) => self.report(query, &Listeners::default()),
-                    Mail::Tunnel(..) | Mail::Exchange(..) => {}
+                    Mail::Tunnel(..) | Mail::Exchange(..) | Mail::Datagram(_) => {}
                 },
                 // A core that drains is alive: nobody is to restart it for that.
                 _ = tick.tick() => self.counters.beat(Instant::now()),

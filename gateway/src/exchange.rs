@@ -28,7 +28,7 @@ pub(crate) struct Exchanges(pub(crate) mpsc::Sender<Incoming>);
 #[expect(clippy::expect_used, reason = "a constant that a test has parsed")]
 pub(crate) fn service() -> ServicePort {
     let service: ServiceName = "isthmus-system/exchange".parse().expect("a valid name");
-    ServicePort { service, port: 1 }
+    ServicePort::tcp(service, 1)
 }
 
 impl Exchanges {

@@ -4,6 +4,8 @@
 //! listener ─▶ stream (egress) ─▶ balance::locality ─▶ peer ─▶ tunnel ══▶ tunnel ─▶ stream (ingress) ─▶ balance ─▶ upstream
 //! ```
 //!
+//! UDP takes the same way, a flow being a stream: [`flow`].
+//!
 //! Start at [`Gateway`]. Where tables come from is not its business: it is given them ([`isthmus_control_api::Table`]).
 
 pub mod admin;
@@ -14,6 +16,7 @@ mod busy;
 pub mod close;
 mod core;
 mod exchange;
+pub mod flow;
 mod listener;
 mod meter;
 pub mod metrics;

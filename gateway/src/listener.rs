@@ -2,8 +2,8 @@
 
 pub(crate) mod tunnel;
 
-use crate::{core::Core, socket, status::ListenerReport, stream};
-use isthmus_control_api::Table;
+use crate::{core::Core, flow, socket, status::ListenerReport, stream};
+use isthmus_control_api::{Listen, Protocol, ServicePort, Table};
 use rustix::{
     io::Errno,
     net::{Shutdown, SocketFlags, acceptfrom_with},
@@ -27,38 +27,72 @@ const BURST: usize = 64;
 /// One core's listeners.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    open: BTreeMap<SocketAddr, Open>,
+    open: BTreeMap<Listen, Open>,
     /// Those that could not be opened, and why.
-    failed: BTreeMap<SocketAddr, String>,
+    failed: BTreeMap<Listen, String>,
 }
 
 #[derive(Debug)]
-struct Open {
+enum Open {
+    Tcp(Acceptor),
+    Udp(flow::listener::Listener),
+}
+
+/// A listener for connections.
+#[derive(Debug)]
+struct Acceptor {
     socket: Rc<AsyncFd<OwnedFd>>,
     task: AbortHandle,
 }
 
 impl Listeners {
-    /// Opens what the table has and closes what it has not. Connections that were accepted go on.
+    /// Opens what the table has and closes what it has not. Connections that were accepted go on; flows end with their listener.
     pub(crate) fn reconcile(&mut self, core: &Rc<Core>, table: &Table) {
-        self.open.retain(|address, open| {
-            let stays = table.imports.contains_key(address);
+        self.open.retain(|listen, open| {
+            let import = table.imports.get(listen);
+            // A connection ends, and the next one is for the new service. A flow would go on.
+            let stays = match open {
+                Open::Tcp(_) => import.is_some(),
+                Open::Udp(listener) => import.is_some_and(|import| import.service == *listener.service()),
+            };
             if !stays {
-                open.close(core, *address);
+                open.close(core, *listen);
             }
             stays
         });
         self.failed.clear();
-        for &address in table.imports.keys() {
-            self.open(core, address);
+        for (&listen, import) in &table.imports {
+            self.open(core, listen, &import.service);
         }
     }
 
     /// Tries again what could not be opened; whether there was anything.
     pub(crate) fn retry(&mut self, core: &Rc<Core>) -> bool {
         let failed: Vec<_> = self.failed.keys().copied().collect();
-        failed.iter().for_each(|&address| self.open(core, address));
+        let table = core.table.borrow().clone();
+        for listen in &failed {
+            if let Some(import) = table.imports.get(listen) {
+                self.open(core, *listen, &import.service);
+            }
+        }
         !failed.is_empty()
+    }
+
+    /// What is done every second.
+    pub(crate) fn beat(&self, core: &Core) {
+        for open in self.open.values() {
+            if let Open::Udp(listener) = open {
+                listener.beat(core);
+            }
+        }
+        flow::listener::forget_silent(core);
+    }
+
+    /// Takes a datagram that came in on another core. One whose listener has gone meanwhile is dropped, as it would be there.
+    pub(crate) fn take(&self, core: &Rc<Core>, datagram: &flow::listener::Moved) {
+        if let Some(Open::Udp(listener)) = self.open.get(&datagram.listen()) {
+            listener.take(core, datagram);
+        }
     }
 
     /// Whether all of them are there.
@@ -68,48 +102,69 @@ impl Listeners {
 
     /// What `/status` says of them.
     pub(crate) fn report(&self) -> Vec<ListenerReport> {
-        let open = self.open.keys().map(|&address| ListenerReport { address, error: None });
+        let open = self.open.keys().map(|&listen| ListenerReport { listen, error: None });
         let failed = self.failed.iter();
-        let failed = failed.map(|(&address, why)| ListenerReport { address, error: Some(why.clone()) });
+        let failed = failed.map(|(&listen, why)| ListenerReport { listen, error: Some(why.clone()) });
         open.chain(failed).collect()
     }
 
-    /// Begins no more connections, and goes on accepting those that have begun.
+    /// Begins no more connections, and goes on accepting those that have begun. Takes no more datagrams.
     pub(crate) fn begin_no_more(&self) {
-        for (address, open) in &self.open {
-            if let Err(error) = socket::begin_no_more(open.socket.get_ref()) {
-                tracing::debug!(%address, %error, "clients that connect now may be reset");
+        for (listen, open) in &self.open {
+            match open {
+                Open::Udp(listener) => listener.begin_no_more(),
+                Open::Tcp(acceptor) => {
+                    if let Err(error) = socket::begin_no_more(acceptor.socket.get_ref()) {
+                        tracing::debug!(%listen, %error, "clients that connect now may be reset");
+                    }
+                }
             }
         }
     }
 
-    /// Closes all of them.
+    /// Closes all of them, to drain: flows go on until they fall silent.
     pub(crate) fn close(self, core: &Rc<Core>) {
-        for (address, open) in &self.open {
-            open.close(core, *address);
+        for (listen, open) in &self.open {
+            match open {
+                Open::Tcp(acceptor) => acceptor.close(core, listen.address),
+                Open::Udp(listener) => listener.leave(),
+            }
         }
     }
 
-    fn open(&mut self, core: &Rc<Core>, address: SocketAddr) {
-        if self.open.contains_key(&address) {
+    fn open(&mut self, core: &Rc<Core>, listen: Listen, service: &ServicePort) {
+        if self.open.contains_key(&listen) {
             return;
         }
-        match start(core, address) {
+        let open = match listen.protocol {
+            Protocol::Tcp => start(core, listen.address).map(Open::Tcp),
+            Protocol::Udp => flow::listener::Listener::start(core, listen.address, service).map(Open::Udp),
+        };
+        match open {
             Ok(open) => {
-                self.failed.remove(&address);
-                self.open.insert(address, open);
+                self.failed.remove(&listen);
+                self.open.insert(listen, open);
             }
             Err(error) => {
-                if core.id == 0 && !self.failed.contains_key(&address) {
-                    tracing::error!(%address, %error, "cannot listen; trying again every second");
+                if core.id == 0 && !self.failed.contains_key(&listen) {
+                    tracing::error!(%listen, %error, "cannot listen; trying again every second");
                 }
-                self.failed.insert(address, error.to_string());
+                self.failed.insert(listen, error.to_string());
             }
         }
     }
 }
 
 impl Open {
+    fn close(&self, core: &Rc<Core>, listen: Listen) {
+        match self {
+            Self::Tcp(acceptor) => acceptor.close(core, listen.address),
+            Self::Udp(listener) => listener.close(core),
+        }
+    }
+}
+
+impl Acceptor {
     /// Takes what the kernel has accepted already, so that no client that was let in is turned away, and closes.
     fn close(&self, core: &Rc<Core>, address: SocketAddr) {
         self.task.abort();
@@ -121,10 +176,10 @@ impl Open {
     }
 }
 
-fn start(core: &Rc<Core>, address: SocketAddr) -> io::Result<Open> {
+fn start(core: &Rc<Core>, address: SocketAddr) -> io::Result<Acceptor> {
     let socket = Rc::new(socket::register(socket::listen(address)?, Interest::READABLE)?);
     let task = core.tasks.spawn_local(serve(core.clone(), socket.clone(), address)).abort_handle();
-    Ok(Open { socket, task })
+    Ok(Acceptor { socket, task })
 }
 
 async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, address: SocketAddr) {

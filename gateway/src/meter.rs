@@ -5,7 +5,10 @@
 use crate::{
     close::Closed,
     core::Core,
-    metrics::streams::{Side, StreamKey, StreamMetrics},
+    metrics::{
+        reasons::Dropped,
+        streams::{Side, StreamKey, StreamMetrics},
+    },
     stream::record::Record,
     tunnel::{OpenRequest, Source},
 };
@@ -66,12 +69,25 @@ impl Handles {
     }
 }
 
+/// Datagrams from local clients were dropped that belong to no flow.
+pub(crate) fn datagrams_dropped(core: &Core, service: &ServicePort, why: Dropped, count: u64) {
+    if count > 0 {
+        let key = StreamKey { service: service.clone(), peer: None, side: Side::Egress };
+        core.handles.borrow_mut().get(core, &key).datagrams.dropped(why, count);
+    }
+}
+
 impl<'a> StreamMeter<'a> {
     /// A stream begins.
     pub(crate) fn new(core: &'a Core, side: Side, service: ServicePort) -> Self {
         let key = StreamKey { service, peer: None, side };
         let notes = core.common.recorder.is_some().then(Box::default);
         Self { core, key, begun: Instant::now(), counters: None, retries: 0, first_byte: false, notes }
+    }
+
+    /// What it is for.
+    pub(crate) fn service(&self) -> &ServicePort {
+        &self.key.service
     }
 
     /// What it was opened with.
@@ -143,6 +159,33 @@ impl<'a> StreamMeter<'a> {
         match self.key.side {
             Side::Egress => self.down(bytes),
             Side::Ingress => self.up(bytes),
+        }
+    }
+
+    /// A datagram of a UDP flow went from the client towards the endpoint.
+    pub(crate) fn datagram_up(&mut self, bytes: usize) {
+        self.counters().datagrams.up();
+        self.up(bytes as u64);
+    }
+
+    /// A datagram of a UDP flow went from the endpoint towards the client.
+    pub(crate) fn datagram_down(&mut self, bytes: usize) {
+        self.counters().datagrams.down();
+        self.down(bytes as u64);
+        if !self.first_byte {
+            self.first_byte(Some(Instant::now()));
+        }
+    }
+
+    /// A datagram of a UDP flow was too large for a datagram of its tunnel.
+    pub(crate) fn datagram_framed(&mut self) {
+        self.counters().datagrams.framed();
+    }
+
+    /// Datagrams of a UDP flow were dropped.
+    pub(crate) fn datagrams_dropped(&mut self, why: Dropped, count: u64) {
+        if count > 0 {
+            self.counters().datagrams.dropped(why, count);
         }
     }
 

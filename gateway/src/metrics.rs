@@ -11,6 +11,7 @@
 //! changes, and then keeps. [`definitions`] has every metric's name and meaning; docs/metrics.md is made from it.
 
 pub mod counter;
+pub mod datagrams;
 pub mod definitions;
 pub mod process;
 pub mod reasons;

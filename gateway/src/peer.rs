@@ -49,7 +49,8 @@ impl Peers {
     /// There is no live tunnel, or none takes the stream.
     pub(crate) fn open(&self, cluster: &ClusterName, request: &OpenRequest) -> Result<Opened, Refusal> {
         let mut tunnels = self.live(cluster);
-        let chosen = self.chosen(cluster);
+        // Datagrams are best as datagrams: a lost one holds up nobody.
+        let chosen = if request.service.protocol.is_tcp() { self.chosen(cluster) } else { Carrier::Quic };
         tunnels.sort_by_cached_key(|tunnel| (carrier(&**tunnel) != chosen, tunnel.load()));
         let message = format!("no live tunnel to {cluster}");
         let mut refusal = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };

@@ -15,6 +15,7 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub mod datagram;
 pub mod info;
 pub mod udp;
 

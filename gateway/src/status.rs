@@ -17,6 +17,7 @@ pub use report::{
 };
 pub use timestamp::Timestamp;
 
+use isthmus_control_api::Protocol;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -128,6 +129,9 @@ pub struct ServiceStatus {
     pub service: String,
     /// The service's port.
     pub port: u16,
+    /// Of which protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Which of both it is.
     pub kind: ServiceKind,
     /// Import: where local clients connect.
@@ -138,6 +142,14 @@ pub struct ServiceStatus {
     pub endpoints: Vec<EndpointStatus>,
     /// What is wrong, in one line.
     pub message: Option<String>,
+}
+
+impl ServiceStatus {
+    /// `namespace/name:port`, with `/udp` behind a port of UDP.
+    pub fn name(&self) -> String {
+        let suffix = if self.protocol.is_tcp() { "" } else { "/udp" };
+        format!("{}:{}{suffix}", self.service, self.port)
+    }
 }
 
 /// Import or export.

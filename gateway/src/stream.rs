@@ -11,5 +11,5 @@ mod ingress;
 mod local;
 pub(crate) mod record;
 
-pub(crate) use egress::{Client, start, start_exchange};
+pub(crate) use egress::{Accepted, Asking, Client, Established, better_core, doubted, start, start_exchange};
 pub(crate) use ingress::Incoming;

@@ -6,6 +6,7 @@
 pub mod link;
 
 use crate::socket::Socket;
+use bytes::Bytes;
 use isthmus_certs::SpiffeId;
 use isthmus_control_api::ServicePort;
 use std::{
@@ -269,7 +270,7 @@ impl std::fmt::Display for RefusalReason {
     }
 }
 
-/// One proxied TCP connection inside a tunnel. Dropping one that has not ended both ways resets it.
+/// One proxied TCP connection, or UDP flow, inside a tunnel. Dropping one that has not ended both ways resets it.
 ///
 /// Every `poll_` method keeps the waker of its last caller only; one task owns a stream.
 pub trait TunnelStream {
@@ -290,6 +291,29 @@ pub trait TunnelStream {
 
     /// Moves bytes from the peer into `socket`; how many since the last call, 0 once the peer has finished and all was delivered.
     fn poll_receive(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>>;
+
+    /// Moves bytes from the peer into `room`, which is not empty; how many, 0 once the peer has finished and all was read. A stream
+    /// is read this way or by [`Self::poll_receive`], not by both.
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>>;
+
+    /// Takes the peer's datagrams from now on, on the side that accepts: before it does. See [`Self::poll_send_datagram`].
+    fn take_datagrams(&mut self) {}
+
+    /// Hands a datagram to the transport, to be sent beside the stream: unordered, and lost where packets are. `Pending` while the
+    /// transport has too many of them.
+    ///
+    /// # Errors
+    /// The transport cannot carry it so: what to do instead. Transports without datagrams never can.
+    fn poll_send_datagram(&mut self, cx: &mut Context<'_>, datagram: &[u8]) -> Poll<Result<(), DatagramError>> {
+        let (_, _) = (cx, datagram);
+        Poll::Ready(Err(DatagramError::Unsupported))
+    }
+
+    /// The next datagram that came in beside the stream, and how many were dropped before it because nobody took them.
+    fn poll_receive_datagram(&mut self, cx: &mut Context<'_>) -> Poll<(Bytes, u64)> {
+        let _ = cx;
+        Poll::Pending
+    }
 
     /// No more bytes will follow from this side (FIN).
     fn finish(&mut self);
@@ -313,6 +337,20 @@ pub enum StreamError {
     #[error("reset by the peer")]
     Reset,
     /// Its tunnel ended: the local socket has to be reset.
+    #[error("the tunnel ended")]
+    TunnelLost,
+}
+
+/// Why a datagram does not go beside its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DatagramError {
+    /// The transport has no datagrams, here or at the peer.
+    #[error("the transport has no datagrams")]
+    Unsupported,
+    /// It is larger than what the path takes at the moment, in bytes.
+    #[error("the path takes no more than {0} bytes")]
+    TooLarge(usize),
+    /// The tunnel has ended.
     #[error("the tunnel ended")]
     TunnelLost,
 }

@@ -15,10 +15,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A connection to an endpoint. Dropping it tells the balancer that its stream is over.
+/// A connection to an endpoint, or a flow's socket. Dropping it tells the balancer that its stream is over.
 pub(crate) struct Connected {
     pub(crate) socket: Rc<Socket>,
-    _lease: Lease,
+    lease: Lease,
+}
+
+impl Connected {
+    /// Where it is.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.lease.pick.as_ref().map(|pick| pick.address)
+    }
+
+    /// A flow's endpoint has shown, after `took`, that it is there.
+    pub(crate) fn answered(&self, took: Duration) {
+        self.lease.connected(took);
+    }
+
+    /// A flow's endpoint has shown that it is not.
+    pub(crate) fn failed(self) {
+        self.lease.failed();
+    }
 }
 
 /// An endpoint that a stream has picked: in flight until this is dropped.
@@ -72,10 +89,7 @@ pub(crate) async fn connect(
     service: &ServicePort,
     meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
-    if !core.balancers.borrow().contains_key(service) {
-        let message = format!("{service} is not exported by {}", core.common.config.cluster);
-        return Err(Refusal { reason: RefusalReason::NoSuchExport, message, retry: true });
-    }
+    check_export(core, service)?;
     let (mut tried, mut last) = (Tried::default(), None);
     while let Some((lease, address)) = Lease::take(core, service, &mut tried) {
         let start = Instant::now();
@@ -84,7 +98,7 @@ pub(crate) async fn connect(
         match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(socket) => {
                 lease.connected(start.elapsed());
-                return Ok(Connected { socket: Rc::new(socket), _lease: lease });
+                return Ok(Connected { socket: Rc::new(socket), lease });
             }
             Err(error) => {
                 lease.failed();
@@ -98,6 +112,44 @@ pub(crate) async fn connect(
         }
     }
     Err(refusal(service, last.as_ref()))
+}
+
+/// A socket to an endpoint of `service` for a flow. Whether anybody is there, only datagrams tell: `last` is what they told of the
+/// endpoints in `tried`.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) fn connect_flow(
+    core: &Rc<Core>,
+    service: &ServicePort,
+    meter: &mut StreamMeter<'_>,
+    tried: &mut Tried,
+    mut last: Option<io::Error>,
+) -> Result<Connected, Refusal> {
+    check_export(core, service)?;
+    while !tried.is_full()
+        && let Some((lease, address)) = Lease::take(core, service, tried)
+    {
+        meter.endpoint(Some(address));
+        match socket::datagram::connect(address) {
+            Ok(socket) => return Ok(Connected { socket: Rc::new(socket), lease }),
+            Err(error) => {
+                lease.failed();
+                tracing::debug!(%service, %address, %error, "an endpoint failed");
+                meter.retry();
+                last = Some(error);
+            }
+        }
+    }
+    Err(refusal(service, last.as_ref()))
+}
+
+fn check_export(core: &Core, service: &ServicePort) -> Result<(), Refusal> {
+    if core.balancers.borrow().contains_key(service) {
+        return Ok(());
+    }
+    let message = format!("{service} is not exported by {}", core.common.config.cluster);
+    Err(Refusal { reason: RefusalReason::NoSuchExport, message, retry: true })
 }
 
 fn refusal(service: &ServicePort, last: Option<&io::Error>) -> Refusal {

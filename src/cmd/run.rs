@@ -144,6 +144,7 @@ fn gateway_config(config: &Config) -> isthmus_gateway::Config {
         connections: config.limits.connections,
         streams_per_tunnel: u32::try_from(config.limits.streams_per_peer).unwrap_or(u32::MAX),
         handshakes: config.limits.handshakes,
+        udp_flows: config.limits.udp_flows,
         memory: usize::try_from(config.limits.memory).unwrap_or(usize::MAX),
     };
     isthmus_gateway::Config {
@@ -157,6 +158,7 @@ fn gateway_config(config: &Config) -> isthmus_gateway::Config {
         mux: MuxConfig::new(&limits, cores),
         handshake_timeout: config.limits.handshake_timeout,
         connect_timeout: config.limits.connect_timeout,
+        udp_idle: config.udp.idle_timeout,
         drain: config.drain,
         access_log: match &config.access_log {
             AccessLog::Off => None,

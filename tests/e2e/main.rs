@@ -19,6 +19,8 @@ mod rotation;
 mod strangers;
 mod trust;
 mod two_clusters;
+mod udp;
+mod udp_flows;
 mod wan;
 
 /// Makes each test once for each transport: over our multiplexer, over HTTP/2 and over QUIC.

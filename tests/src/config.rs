@@ -3,7 +3,7 @@
 use crate::topology::Cluster;
 use std::{
     fmt::{self, Write as _},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 /// Which transport a link asks for.
@@ -52,6 +52,8 @@ pub struct Import {
     pub port: u16,
     /// Where local clients find it.
     pub listen: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: &'static str,
 }
 
 /// The configuration of one gateway.
@@ -67,6 +69,8 @@ pub struct Config {
     pub links: Vec<Link>,
     /// `namespace/name`, the service's port, the endpoints.
     pub exports: Vec<(String, u16, Vec<SocketAddr>)>,
+    /// `namespace/name`, a port of TCP and of UDP, the endpoints, which serve both on the same port.
+    pub exports_of_both: Vec<(String, u16, Vec<IpAddr>)>,
     /// Its imports.
     pub imports: Vec<Import>,
     /// Further top-level lines, as they are.
@@ -82,6 +86,7 @@ impl Config {
             tunnel: cluster.tunnel_address(),
             links: Vec::new(),
             exports: Vec::new(),
+            exports_of_both: Vec::new(),
             imports: Vec::new(),
             more: String::new(),
         }
@@ -121,7 +126,25 @@ impl Config {
     /// Imports port 80 of a service.
     #[must_use]
     pub fn imports(mut self, service: &str, listen: SocketAddr) -> Self {
-        self.imports.push(Import { service: service.to_owned(), port: 80, listen });
+        self.imports.push(Import { service: service.to_owned(), port: 80, listen, protocol: "TCP" });
+        self
+    }
+
+    /// Exports a port of a service, for TCP and for UDP.
+    #[must_use]
+    pub fn exports_both(mut self, service: &str, port: u16, endpoints: &[IpAddr]) -> Self {
+        self.exports_of_both.push((service.to_owned(), port, endpoints.to_vec()));
+        self
+    }
+
+    /// Imports a port of a service, for TCP and for UDP.
+    #[must_use]
+    pub fn imports_both(mut self, service: &str, listen: SocketAddr) -> Self {
+        let imports = ["TCP", "UDP"].map(|protocol| {
+            let (service, port) = (service.to_owned(), listen.port());
+            Import { service, port, listen, protocol }
+        });
+        self.imports.extend(imports);
         self
     }
 
@@ -158,14 +181,22 @@ impl Config {
                 writeln!(yaml, "    services: {}", list(&link.services))?;
             }
         }
-        writeln!(yaml, "exports:{}", if self.exports.is_empty() { " []" } else { "" })?;
+        let none = self.exports.is_empty() && self.exports_of_both.is_empty();
+        writeln!(yaml, "exports:{}", if none { " []" } else { "" })?;
         for (service, port, endpoints) in &self.exports {
             writeln!(yaml, "  - service: {service}\n    ports: [{{name: http, port: {port}, protocol: TCP}}]")?;
             writeln!(yaml, "    endpoints: {}", list(endpoints))?;
         }
+        for (service, port, endpoints) in &self.exports_of_both {
+            writeln!(yaml, "  - service: {service}\n    ports: [{{port: {port}}}, {{port: {port}, protocol: UDP}}]")?;
+            writeln!(yaml, "    endpoints: {}", list(endpoints))?;
+        }
         writeln!(yaml, "imports:{}", if self.imports.is_empty() { " []" } else { "" })?;
-        for Import { service, port, listen } in &self.imports {
-            writeln!(yaml, "  - service: {service}\n    port: {port}\n    listen: \"{listen}\"")?;
+        for Import { service, port, listen, protocol } in &self.imports {
+            writeln!(
+                yaml,
+                "  - service: {service}\n    port: {port}\n    listen: \"{listen}\"\n    protocol: {protocol}"
+            )?;
         }
         yaml.write_str(more)
     }

@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod client;
 pub mod config;
+pub mod datagrams;
 pub mod endpoint;
 pub mod envoy;
 pub mod gateway;
@@ -32,6 +33,7 @@ pub mod wait;
 
 pub use client::{End, Received};
 pub use config::{Config, Import, Link, Transport};
+pub use datagrams::UdpEcho;
 pub use endpoint::Endpoint;
 pub use envoy::Envoy;
 pub use gateway::Gateway;

@@ -1,7 +1,7 @@
 //! Names: clusterset, cluster, service. Each is checked once, where it enters.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 
 /// A name that does not fit the rules of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,13 +32,119 @@ pub struct ServiceName {
     slash: u8,
 }
 
-/// A service and one of its ports: what a stream asks for.
+/// A service and one of its ports: what a stream asks for. The same number may be two ports, one of each protocol.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServicePort {
     /// The service.
     pub service: ServiceName,
     /// The service's port (not the endpoint's), 1 to 65535.
     pub port: u16,
+    /// What is spoken on it.
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
+    pub protocol: Protocol,
+}
+
+/// What a port carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// Where local clients find a service. TCP and UDP have ports of their own. As text `ip:port`, with `/udp` behind it for UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Listen {
+    /// The address; its host may be the unspecified one.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub protocol: Protocol,
+}
+
+impl Protocol {
+    /// The name, as configurations have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+
+    /// Whether it is TCP.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp)
+    }
+
+    /// What stands behind a port's number, so that TCP's and UDP's are told apart.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Tcp => "",
+            Self::Udp => "/udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ServicePort {
+    /// A TCP port of a service.
+    pub const fn tcp(service: ServiceName, port: u16) -> Self {
+        Self { service, port, protocol: Protocol::Tcp }
+    }
+}
+
+impl Listen {
+    /// An address for TCP.
+    pub const fn tcp(address: SocketAddr) -> Self {
+        Self { address, protocol: Protocol::Tcp }
+    }
+
+    /// An address for UDP.
+    pub const fn udp(address: SocketAddr) -> Self {
+        Self { address, protocol: Protocol::Udp }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = InvalidName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidName> {
+        let (address, protocol) = match s.strip_suffix(Protocol::Udp.suffix()) {
+            Some(address) => (address, Protocol::Udp),
+            None => (s, Protocol::Tcp),
+        };
+        let address = address.parse().map_err(|_| invalid(s, "ip:port or ip:port/udp"))?;
+        Ok(Self { address, protocol })
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.address, self.protocol.suffix())
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = InvalidName;
+
+    fn try_from(s: String) -> Result<Self, InvalidName> {
+        s.parse()
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        listen.to_string()
+    }
 }
 
 impl ClusterName {
@@ -131,12 +237,16 @@ text_form!(ClusterName, ClustersetName, ServiceName);
 
 impl fmt::Display for ServicePort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.service, self.port)
+        write!(f, "{}:{}{}", self.service, self.port, self.protocol.suffix())
     }
 }
 
 fn check(found: &str, fits: bool, expected: &'static str) -> Result<(), InvalidName> {
-    if fits { Ok(()) } else { Err(InvalidName { found: found.chars().take(80).collect(), expected }) }
+    if fits { Ok(()) } else { Err(invalid(found, expected)) }
+}
+
+fn invalid(found: &str, expected: &'static str) -> InvalidName {
+    InvalidName { found: found.chars().take(80).collect(), expected }
 }
 
 /// A DNS label as RFC 1123 section 2.1 allows it, lower case only, as Kubernetes has it.
@@ -163,6 +273,19 @@ mod tests {
             let _ = s.parse::<ServiceName>();
             let _ = s.parse::<ClusterName>();
             let _ = s.parse::<ClustersetName>();
+        }
+    }
+
+    #[test]
+    fn a_port_says_its_protocol_unless_it_is_tcp() {
+        let tcp = ServicePort::tcp("shop/dns".parse().unwrap(), 53);
+        let udp = ServicePort { protocol: Protocol::Udp, ..tcp.clone() };
+        assert_eq!((tcp.to_string(), udp.to_string()), ("shop/dns:53".into(), "shop/dns:53/udp".into()));
+        for text in ["127.0.0.1:53", "[::1]:53/udp"] {
+            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+        }
+        for bad in ["", "127.0.0.1", "127.0.0.1:53/tcp", "127.0.0.1:53/udp/udp", "/udp"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The endpoint table: everything that a gateway needs to know to serve, as one immutable value.
 
-use crate::names::{ClusterName, ServicePort};
+use crate::names::{ClusterName, Listen, ServicePort};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 
@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
 pub struct Table {
     /// Grows with every change; 0 is the empty table before the first.
     pub version: u64,
-    /// What local clients can use, by the address that they use it on.
-    pub imports: BTreeMap<SocketAddr, Import>,
+    /// What local clients can use, by where they find it.
+    pub imports: BTreeMap<Listen, Import>,
     /// What this cluster serves to its peers and to its own imports.
     #[serde(with = "pairs")]
     pub exports: BTreeMap<ServicePort, Export>,

@@ -122,7 +122,7 @@ pub(super) fn report(
 ) -> ControlStatus {
     let imports = table.imports.iter().map(|(&listen, import)| ImportStatus {
         service: import.service.clone(),
-        listen,
+        listen: listen.address,
         affinity: import.affinity,
         clusters: import.clusters.clone(),
     });

@@ -86,7 +86,7 @@ fn down(cluster: &str) -> LinkEvent {
 }
 
 fn api() -> ServicePort {
-    ServicePort { service: "shop/api".parse().unwrap(), port: 80 }
+    ServicePort::tcp("shop/api".parse().unwrap(), 80)
 }
 
 /// Links to all others, the import of shop/api, and its export with so many endpoints.

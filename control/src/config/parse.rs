@@ -1,7 +1,7 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, Limits, MOST_LINKS, Tunnel,
+    Config, Limits, MOST_LINKS, Tunnel, Udp,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
     values::{self, EndpointText},
@@ -10,7 +10,7 @@ use crate::{
     MAX_SERVICE_PORTS,
     registry::{DesiredImport, DesiredLink},
 };
-use isthmus_control_api::{ClusterName, Endpoint, Export, Link, PeerAddress, ServicePort};
+use isthmus_control_api::{ClusterName, Endpoint, Export, Link, Listen, PeerAddress, Protocol, ServicePort};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -27,9 +27,9 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let tunnel = tunnel(top, &mut listeners);
     let admin = top.value("admin", values::listen);
     if let Some(admin) = admin {
-        listeners.claim(admin, top, "admin");
+        listeners.claim(Listen::tcp(admin), top, "admin");
     }
-    let limits = limits(top);
+    let (limits, udp) = (limits(top), udp(top));
     let links = links(top, cluster.as_ref());
     let exports = exports(top);
     let imports = imports(top, &mut listeners);
@@ -52,6 +52,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         cores: cores?,
         busy_poll: busy_poll?,
         limits: limits?,
+        udp: udp?,
         links,
         exports,
         imports,
@@ -66,7 +67,8 @@ fn directory_name(text: &str) -> Result<String, super::fields::Refused> {
 fn tunnel(top: &Fields<'_>, listeners: &mut Listeners) -> Option<Tunnel> {
     let fields = top.mapping_or_empty("tunnel")?;
     let listen = fields.value("listen", values::listen)?;
-    listeners.claim(listen, &fields, "listen");
+    listeners.claim(Listen::tcp(listen), &fields, "listen");
+    listeners.claim(Listen::udp(listen), &fields, "listen");
     let advertise = fields.scalars("advertise", 0..=16, "host:port", parsed);
     Some(Tunnel { listen, advertise: advertise.into_iter().map(|address| address.value).collect() })
 }
@@ -79,6 +81,7 @@ fn limits(top: &Fields<'_>) -> Option<Limits> {
         (fields.value("streamsPerPeer", values::count), fields.value("handshakes", values::count));
     let handshake_timeout = fields.value("handshakeTimeout", values::duration);
     let connect_timeout = fields.value("connectTimeout", values::duration);
+    let udp_flows = fields.value("udpFlows", values::count);
     Some(Limits {
         memory: memory?,
         connections: connections?,
@@ -86,7 +89,13 @@ fn limits(top: &Fields<'_>) -> Option<Limits> {
         handshakes: handshakes?,
         handshake_timeout: handshake_timeout?,
         connect_timeout: connect_timeout?,
+        udp_flows: udp_flows?,
     })
+}
+
+fn udp(top: &Fields<'_>) -> Option<Udp> {
+    let fields = top.mapping_or_empty("udp")?;
+    Some(Udp { idle_timeout: fields.value("idleTimeout", values::duration)? })
 }
 
 fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, DesiredLink> {
@@ -129,7 +138,7 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
         }
         for port in ports {
             let endpoints = endpoints.iter().map(|endpoint| port.endpoint(*endpoint)).collect();
-            let key = ServicePort { service: service.clone(), port: port.port };
+            let key = ServicePort { service: service.clone(), port: port.port, protocol: port.protocol };
             exports.insert(key, Export { port_name: port.name, endpoints });
         }
     }
@@ -144,6 +153,7 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
 struct Port {
     name: Option<String>,
     port: u16,
+    protocol: Protocol,
     target: Option<u16>,
 }
 
@@ -164,16 +174,16 @@ fn ports(export: &Fields<'_>) -> Vec<Port> {
         // A port's name has the form of a cluster's: a DNS label.
         let name = fields.value("name", parsed::<ClusterName>).map(String::from);
         let number = fields.value("port", values::port);
-        fields.value("protocol", values::protocol);
+        let protocol = fields.value("protocol", values::protocol);
         let target = fields.value("targetPort", values::port);
         if let Some(first) = name.clone().and_then(|name| names.seen_before(name, fields.at_of("name"))) {
             fields.conflict("name", again(name.as_deref().unwrap_or(""), first), "each name once in a service");
         }
-        let Some(port) = number else { continue };
-        if let Some(first) = numbers.seen_before(port, fields.at_of("port")) {
-            fields.conflict("port", again(port, first), "each port once in a service");
+        let (Some(port), Some(protocol)) = (number, protocol) else { continue };
+        if let Some(first) = numbers.seen_before((port, protocol), fields.at_of("port")) {
+            fields.conflict("port", again(port, first), "each port once in a service and protocol");
         }
-        ports.push(Port { name, port, target });
+        ports.push(Port { name, port, protocol, target });
     }
     ports
 }
@@ -206,18 +216,21 @@ fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<EndpointText> {
     listed.into_iter().map(|endpoint| endpoint.value).collect()
 }
 
-fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<SocketAddr, DesiredImport> {
+fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, DesiredImport> {
     let mut imports = BTreeMap::new();
     for fields in top.mappings("imports", "imports[]", 0..=10_000) {
         let service = fields.value("service", values::service);
         let port = fields.value("port", values::port);
+        let protocol = fields.value("protocol", values::protocol);
         let affinity = fields.value("affinity", values::affinity);
-        let listen = fields.value("listen", values::listen);
+        let address = fields.value("listen", values::listen);
+        let listen = address.zip(protocol).map(|(address, protocol)| Listen { address, protocol });
         if let Some(listen) = listen {
             listeners.claim(listen, &fields, "listen");
         }
         if let (Some(service), Some(port), Some(listen), Some(affinity)) = (service, port, listen, affinity) {
-            imports.insert(listen, DesiredImport { service: ServicePort { service, port }, affinity });
+            let service = ServicePort { service, port, protocol: listen.protocol };
+            imports.insert(listen, DesiredImport { service, affinity });
         }
     }
     imports
@@ -226,13 +239,13 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<SocketAddr, 
 /// Who listens where. An address and the wildcard on the same port are refused too: with SO_REUSEPORT both binds would succeed, and
 /// one would silently take the other's connections.
 #[derive(Default)]
-struct Listeners(HashMap<u16, Vec<(SocketAddr, String, Position)>>);
+struct Listeners(HashMap<(u16, Protocol), Vec<(SocketAddr, String, Position)>>);
 
 impl Listeners {
-    fn claim(&mut self, address: SocketAddr, fields: &Fields<'_>, name: &str) {
+    fn claim(&mut self, Listen { address, protocol }: Listen, fields: &Fields<'_>, name: &str) {
         let ip = address.ip();
         let overlaps = |other: &SocketAddr| ip == other.ip() || ip.is_unspecified() || other.ip().is_unspecified();
-        let taken = self.0.entry(address.port()).or_default();
+        let taken = self.0.entry((address.port(), protocol)).or_default();
         if let Some((other, by, at)) = taken.iter().find(|(other, ..)| overlaps(other)) {
             let place = if fields.has(name) { format!("{by} on line {}", at.line) } else { by.clone() };
             fields.conflict(

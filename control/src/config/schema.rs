@@ -45,6 +45,7 @@ pub(super) const SERVICE: &str = "namespace/name, each a DNS label";
 pub(super) const PORT: &str = "a port number, 1 to 65535";
 pub(super) const LISTEN: &str = "ip:port to listen on, port 1 to 65535";
 pub(super) const DURATION: &str = "a duration from 100ms to 1h, as 500ms, 30s or 5m";
+pub(super) const PROTOCOL: &str = "TCP or UDP";
 pub(super) const COUNT: &str = "a number from 1 to 10000000";
 
 /// All keys, in the order of the reference.
@@ -119,6 +120,13 @@ pub const KEYS: &[Key] = &[
         Rule("its keys' defaults"),
         "{memory: 2GiB}",
         "Bounds on what the process takes. Beyond each, new work is refused and counted.",
+    ),
+    key(
+        ("", "udp"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{idleTimeout: 30s}",
+        "How UDP flows are served: docs/operations.md.",
     ),
     key(
         ("", "links"),
@@ -197,6 +205,20 @@ pub const KEYS: &[Key] = &[
         "5s",
         "For connecting to one endpoint, before the next is tried.",
     ),
+    key(
+        ("limits", "udpFlows"),
+        COUNT,
+        Text("10000"),
+        "10000",
+        "UDP flows of local clients at once, all listeners together. Each core takes its share. Beyond it the flow that has been silent longest gives way.",
+    ),
+    key(
+        ("udp", "idleTimeout"),
+        DURATION,
+        Text("60s"),
+        "30s",
+        "A UDP flow ends when nothing has moved for so long, either way.",
+    ),
     key(("links[]", "cluster"), NAME, Required, "east", "The peer cluster's id."),
     key(
         ("links[]", "endpoints"),
@@ -235,8 +257,14 @@ pub const KEYS: &[Key] = &[
         "Who serves it. `ip:port` if the service has one port; a bare `ip` takes each port's `targetPort`.",
     ),
     key(("exports[].ports[]", "name"), NAME, Rule("no name"), "http", "The port's name, unique within the service."),
-    key(("exports[].ports[]", "port"), PORT, Required, "80", "What clients ask for, unique within the service."),
-    key(("exports[].ports[]", "protocol"), "TCP", Text("TCP"), "TCP", "UDP is not supported yet."),
+    key(
+        ("exports[].ports[]", "port"),
+        PORT,
+        Required,
+        "80",
+        "What clients ask for. Unique within the service and protocol: 53 may be there for TCP and for UDP.",
+    ),
+    key(("exports[].ports[]", "protocol"), PROTOCOL, Text("TCP"), "UDP", "What the endpoints speak on it."),
     key(
         ("exports[].ports[]", "targetPort"),
         PORT,
@@ -246,7 +274,20 @@ pub const KEYS: &[Key] = &[
     ),
     key(("imports[]", "service"), SERVICE, Required, "shop/api", "Which service to use."),
     key(("imports[]", "port"), PORT, Required, "80", "Which of its ports."),
-    key(("imports[]", "listen"), LISTEN, Required, "127.0.0.1:18080", "Where local clients connect to."),
+    key(
+        ("imports[]", "protocol"),
+        PROTOCOL,
+        Text("TCP"),
+        "UDP",
+        "Of which protocol. To use both under one number takes two entries, which may have the same `listen`.",
+    ),
+    key(
+        ("imports[]", "listen"),
+        LISTEN,
+        Required,
+        "127.0.0.1:18080",
+        "Where local clients connect to, or send datagrams to.",
+    ),
     key(
         ("imports[]", "affinity"),
         "local, remote or none",

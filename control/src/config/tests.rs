@@ -47,7 +47,7 @@ fn a_whole_file_becomes_typed_values() {
     assert_eq!(export.port_name.as_deref(), Some("http"));
     assert_eq!(export.endpoints[0].address, "10.0.0.2:8080".parse().unwrap());
     let (listen, import) = config.imports.first_key_value().unwrap();
-    assert_eq!((listen.port(), import.affinity), (18080, Affinity::Local));
+    assert_eq!((listen.address.port(), import.affinity), (18080, Affinity::Local));
 }
 
 #[test]
@@ -71,6 +71,28 @@ fn a_bare_endpoint_takes_each_ports_target() {
 }
 
 #[test]
+fn one_number_may_be_a_tcp_and_a_udp_port() {
+    let both = WEST
+        .replace("[{name: http, port: 80, protocol: TCP}]", "[{port: 53}, {port: 53, protocol: UDP}]")
+        .replace("10.0.0.2:8080", "10.0.0.2")
+        .replace(
+            "    affinity: local\n",
+            "  - {service: shop/api, port: 80, protocol: UDP, listen: \"127.0.0.1:18080\"}\n",
+        );
+    let config = parse(&both).unwrap();
+    let exports: Vec<_> = config.exports.keys().map(ToString::to_string).collect();
+    let imports: Vec<_> =
+        config.imports.iter().map(|(listen, import)| format!("{listen} {}", import.service)).collect();
+    assert_eq!(exports, ["shop/api:53", "shop/api:53/udp"]);
+    assert_eq!(imports, ["127.0.0.1:18080 shop/api:80", "127.0.0.1:18080/udp shop/api:80/udp"]);
+
+    let twice = both.replace("{port: 53}, ", "{port: 53, protocol: UDP}, ");
+    assert!(parse(&twice).unwrap_err().contains("expected each port once in a service and protocol"));
+    let quic = both.replace("UDP, listen: \"127.0.0.1:18080\"", "UDP, listen: \"127.0.0.1:15008\"");
+    assert!(parse(&quic).unwrap_err().contains("which tunnel.listen on line 5 has"));
+}
+
+#[test]
 fn a_link_states_what_its_peer_cannot_tell() {
     let text =
         WEST.replace("  - cluster: east\n", "  - cluster: east\n    services: [\"shop/api:80\", \"shop/db:5432\"]\n");
@@ -83,12 +105,8 @@ fn a_link_states_what_its_peer_cannot_tell() {
 #[test]
 fn each_mistake_is_named_with_its_place() {
     let cases = [
-        ("protocol: TCP", "protocol: TPC", r#"11:46: exports[0].ports[0].protocol: found "TPC", expected TCP"#),
-        (
-            "protocol: TCP",
-            "protocol: UDP",
-            r#"11:46: exports[0].ports[0].protocol: found "UDP" (not supported yet), expected TCP"#,
-        ),
+        ("protocol: TCP", "protocol: TPC", r#"11:46: exports[0].ports[0].protocol: found "TPC", expected TCP or UDP"#),
+        ("affinity: local", "protocol: udp", r#"17:15: imports[0].protocol: found "udp", expected TCP or UDP"#),
         ("links:", "linkss:", r#"6:1: linkss: found an unknown key, expected "links""#),
         ("    port: 80", "    prot: 80", r#"15:5: imports[0].prot: found an unknown key, expected "port""#),
         ("port: 80,", "port: 0,", r#"11:32: exports[0].ports[0].port: found "0", expected a port number, 1 to 65535"#),

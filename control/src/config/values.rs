@@ -1,7 +1,7 @@
 //! Texts of the configuration as values: addresses, durations, sizes, words.
 
 use super::{AccessLog, fields::Refused, fields::parsed};
-use isthmus_control_api::{Affinity, ServiceName, ServicePort, TransportChoice};
+use isthmus_control_api::{Affinity, Protocol, ServiceName, ServicePort, TransportChoice};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
@@ -33,7 +33,7 @@ pub(super) fn service(text: &str) -> Result<ServiceName, Refused> {
 
 pub(super) fn service_port(text: &str) -> Result<ServicePort, Refused> {
     let (name, number) = text.rsplit_once(':').ok_or(Refused(None))?;
-    Ok(ServicePort { service: service(name)?, port: port(number)? })
+    Ok(ServicePort::tcp(service(name)?, port(number)?))
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Refused> {
@@ -65,10 +65,10 @@ pub(super) fn endpoint(text: &str) -> Result<EndpointText, Refused> {
     Ok(endpoint)
 }
 
-pub(super) fn protocol(text: &str) -> Result<(), Refused> {
+pub(super) fn protocol(text: &str) -> Result<Protocol, Refused> {
     match text {
-        "TCP" => Ok(()),
-        "UDP" => Err(Refused(Some("not supported yet"))),
+        "TCP" => Ok(Protocol::Tcp),
+        "UDP" => Ok(Protocol::Udp),
         _ => Err(Refused(None)),
     }
 }

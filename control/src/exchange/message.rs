@@ -2,7 +2,7 @@
 
 use super::{Summaries, Summary, wire};
 use crate::MAX_SERVICE_PORTS;
-use isthmus_control_api::{ClusterName, InvalidName, ServiceName, ServicePort};
+use isthmus_control_api::{ClusterName, InvalidName, Protocol, ServiceName, ServicePort};
 use prost::Message as _;
 
 /// Fields of a frame and of what it holds: a delta that replaces everything, and room for fields not yet known.
@@ -202,7 +202,12 @@ fn key(key: &wire::ServiceKey) -> Result<Option<ServicePort>, DecodeError> {
     let service: ServiceName = key.service.parse()?;
     let port = u16::try_from(key.port).ok().filter(|&port| port != 0);
     let port = port.ok_or(DecodeError::Field("a port that is not 1 to 65535"))?;
-    Ok((key.protocol == wire::Protocol::Tcp as i32).then_some(ServicePort { service, port }))
+    let protocol = match wire::Protocol::try_from(key.protocol) {
+        Ok(wire::Protocol::Tcp) => Protocol::Tcp,
+        Ok(wire::Protocol::Udp) => Protocol::Udp,
+        Ok(wire::Protocol::Unspecified) | Err(_) => return Ok(None),
+    };
+    Ok(Some(ServicePort { service, port, protocol }))
 }
 
 fn to_wire(summaries: Summaries) -> Vec<wire::ServiceSummary> {
@@ -216,7 +221,11 @@ fn to_wire(summaries: Summaries) -> Vec<wire::ServiceSummary> {
 }
 
 fn key_to_wire(key: ServicePort) -> wire::ServiceKey {
-    wire::ServiceKey { service: key.service.into(), port: key.port.into(), protocol: wire::Protocol::Tcp as i32 }
+    let protocol = match key.protocol {
+        Protocol::Tcp => wire::Protocol::Tcp,
+        Protocol::Udp => wire::Protocol::Udp,
+    };
+    wire::ServiceKey { service: key.service.into(), port: key.port.into(), protocol: protocol as i32 }
 }
 
 /// A peer's words as they may stand in a log: one line of bounded length.

@@ -213,6 +213,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("cores", running.cores != new.cores),
         ("busyPoll", running.busy_poll != new.busy_poll),
         ("limits", running.limits != new.limits),
+        ("udp", running.udp != new.udp),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }

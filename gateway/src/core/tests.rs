@@ -135,7 +135,7 @@ impl East {
 }
 
 fn config() -> Config {
-    let limits = Limits { connections: 100, streams_per_tunnel: 100, handshakes: 8, memory: 64 << 20 };
+    let limits = Limits { connections: 100, streams_per_tunnel: 100, handshakes: 8, udp_flows: 10, memory: 64 << 20 };
     // No test is to wait for one of these that does not say so.
     let long = Duration::from_hours(1);
     Config {
@@ -149,6 +149,7 @@ fn config() -> Config {
         mux: MuxConfig::new(&limits, 1),
         handshake_timeout: long,
         connect_timeout: long,
+        udp_idle: long,
         drain: long,
         access_log: None,
     }
@@ -156,7 +157,7 @@ fn config() -> Config {
 
 /// The service that tests use.
 pub(crate) fn service() -> ServicePort {
-    ServicePort { service: "shop/api".parse().unwrap(), port: 80 }
+    ServicePort::tcp("shop/api".parse().unwrap(), 80)
 }
 
 /// A table with a link, and nothing else.

@@ -1,7 +1,8 @@
 //! Every metric: its name, its meaning, and where its value comes from. docs/metrics.md is made from this list.
 
 use super::{
-    reasons::{Bound, DialFailure, JoinResult},
+    datagrams::DatagramTotals,
+    reasons::{Bound, DialFailure, Dropped, JoinResult},
     scrape::{Samples, Scrape},
     streams::StreamTotals,
 };
@@ -85,6 +86,18 @@ define! {
     Histogram "isthmus_stream_duration_seconds" ["service", "direction"]
         "From a stream's beginning to its end."
         => |s, to| histograms(s, to, |total| &total.lifetime);
+
+    Counter "isthmus_datagrams" ["service", "direction", "flow"]
+        "Datagrams of UDP flows that moved: up from the client towards the endpoint, down from the endpoint towards the client."
+        => |s, to| datagrams(s, to, |of| vec![("up", of.up), ("down", of.down)]);
+    Counter "isthmus_datagrams_framed" ["service", "direction"]
+        "Datagrams that were too large for a datagram of a QUIC tunnel and went over the flow's stream instead."
+        => |s, to| for ((service, side), of) in flows(s) {
+            to.whole([service.into(), side.into()], of.framed);
+        };
+    Counter "isthmus_datagrams_dropped" ["service", "direction", "reason"]
+        "Datagrams of UDP flows that were dropped, by why."
+        => |s, to| datagrams(s, to, |of| Dropped::ALL.iter().map(|&why| (why.as_str(), of.dropped[why as usize])).collect());
 
     Gauge "isthmus_link_up" ["peer"]
         "1 while at least one tunnel of the link takes streams."
@@ -217,6 +230,24 @@ fn histograms(scrape: &Scrape, to: &mut Samples, of: fn(&StreamTotals) -> &super
     }
 }
 
+/// What UDP flows have counted, by service and direction.
+fn flows(scrape: &Scrape) -> BTreeMap<(String, &'static str), DatagramTotals> {
+    let mut flows = BTreeMap::<_, DatagramTotals>::new();
+    let udp = |total: &&StreamTotals| total.key.as_ref().is_none_or(|key| !key.service.protocol.is_tcp());
+    for total in scrape.streams.iter().filter(udp) {
+        flows.entry((total.service(), total.side.as_str())).or_default().merge(&total.datagrams);
+    }
+    flows
+}
+
+fn datagrams(scrape: &Scrape, to: &mut Samples, of: fn(&DatagramTotals) -> Vec<(&'static str, u64)>) {
+    for ((service, side), totals) in flows(scrape) {
+        for (word, count) in of(&totals) {
+            to.whole([service.clone().into(), side.into(), word.into()], count);
+        }
+    }
+}
+
 fn tunnels(scrape: &Scrape, to: &mut Samples) {
     let mut counts = BTreeMap::new();
     for tunnel in scrape.tunnels.iter().filter(|tunnel| tunnel.status.health != TunnelHealth::Closed) {
@@ -246,7 +277,7 @@ fn endpoints(scrape: &Scrape, to: &mut Samples) {
     let mut counts = BTreeMap::new();
     for service in scrape.status.services.iter().filter(|service| service.kind == ServiceKind::Export) {
         for endpoint in &service.endpoints {
-            let name = format!("{}:{}", service.service, service.port);
+            let name = service.name();
             *counts.entry((name, endpoint.health.clone())).or_insert(0) += 1;
         }
     }
@@ -289,7 +320,7 @@ const HEADER: &str = "\
 What says how things are at this moment (tunnels, endpoints) is asked of the cores when the scrape comes: a core that does not
 answer within a second is missing in it, and `isthmus_core_silence_seconds` tells.
 
-Labels are bounded. `service` is `namespace/name:port` of what the table has, `peer` a linked cluster, or `_local` for streams
+Labels are bounded. `service` is `namespace/name:port` of what the table has, with `/udp` behind the port of UDP, `peer` a linked cluster, or `_local` for streams
 that stay in this cluster. At most 1,000 combinations of service, peer and direction are counted apart. When there is no room,
 those that are no longer in use are forgotten (their counters start at zero if they come back); if that makes none, further
 ones are counted together as service and peer `_other`, as is what peers ask for and the table does not have. All other labels
@@ -300,10 +331,11 @@ take the words listed below.
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 9] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 10] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
+        ("reason of isthmus_datagrams_dropped_total", Dropped::ALL.iter().map(|word| word.as_str()).collect()),
         ("transport", vec!["tls", "quic", "h2"]),
         ("direction of a tunnel or handshake", vec!["dialled", "accepted"]),
         ("health of a tunnel", vec!["live", "unresponsive", "draining"]),

@@ -37,8 +37,28 @@ words! {
         OpenRequest = "open_request",
         /// Connections to the admin address.
         AdminConnections = "admin_connections",
+        /// UDP flows of local clients, all together.
+        UdpFlows = "udp_flows",
         /// Connections of those who want to join, and attempts in a time.
         Joins = "joins",
+    }
+}
+
+words! {
+    /// Why a UDP flow's datagram was dropped.
+    Dropped {
+        /// It waited too long, or found no room, because the tunnel takes less than the client or the endpoint sends.
+        Slow = "slow",
+        /// It is longer than what the client's or endpoint's network takes.
+        TooLarge = "too_large",
+        /// The kernel did not send it: no room, no route, or forbidden.
+        Unsent = "unsent",
+        /// The kernel had no room for it when it came, because the core was busy.
+        Overflow = "overflow",
+        /// Its flow was refused, or found no room in the table.
+        Unopened = "unopened",
+        /// Its flow ended before it could leave.
+        Ended = "ended",
     }
 }
 
@@ -84,6 +104,7 @@ mod tests {
     #[test]
     fn places_are_those_of_all() {
         assert!(Bound::ALL.iter().enumerate().all(|(i, &bound)| bound as usize == i));
+        assert!(Dropped::ALL.iter().enumerate().all(|(i, &dropped)| dropped as usize == i));
         assert!(DialFailure::ALL.iter().enumerate().all(|(i, &failure)| failure as usize == i));
         assert!(JoinResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));
         assert!(HandshakeRefusal::ALL.iter().enumerate().all(|(i, &refusal)| refusal as usize == i));

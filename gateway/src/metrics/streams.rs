@@ -1,6 +1,9 @@
 //! What is counted by service, peer and direction, and the limit on how many of those there are.
 
-use super::counter::{Counter, Histogram, HistogramSum, LATENCY, LIFETIME};
+use super::{
+    counter::{Counter, Histogram, HistogramSum, LATENCY, LIFETIME},
+    datagrams::{DatagramMetrics, DatagramTotals},
+};
 use crate::close::Closed;
 use isthmus_control_api::{ClusterName, ServicePort};
 use std::{
@@ -51,6 +54,8 @@ pub struct StreamMetrics {
     connect: Histogram,
     first_byte: Histogram,
     lifetime: Histogram,
+    /// Of UDP flows.
+    pub datagrams: DatagramMetrics,
 }
 
 impl Side {
@@ -74,6 +79,7 @@ impl StreamMetrics {
             connect: Histogram::new(&LATENCY),
             first_byte: Histogram::new(&LATENCY),
             lifetime: Histogram::new(&LIFETIME),
+            datagrams: DatagramMetrics::default(),
         }
     }
 
@@ -199,14 +205,16 @@ pub(super) struct StreamTotals {
     pub(super) connect: HistogramSum,
     pub(super) first_byte: HistogramSum,
     pub(super) lifetime: HistogramSum,
+    pub(super) datagrams: DatagramTotals,
 }
 
 impl StreamTotals {
     fn new(key: Option<StreamKey>, side: Side, family: &Family) -> Self {
         let (connect, first_byte) = (HistogramSum::new(&LATENCY), HistogramSum::new(&LATENCY));
         let (closed, lifetime) = ([0; Closed::ALL.len()], HistogramSum::new(&LIFETIME));
+        let datagrams = DatagramTotals::default();
         let mut totals =
-            Self { key, side, opened: 0, closed, up: 0, down: 0, retries: 0, connect, first_byte, lifetime };
+            Self { key, side, opened: 0, closed, up: 0, down: 0, retries: 0, connect, first_byte, lifetime, datagrams };
         family.0.iter().flatten().for_each(|core| totals.add(core));
         totals
     }
@@ -223,6 +231,7 @@ impl StreamTotals {
         self.connect.add(&core.connect);
         self.first_byte.add(&core.first_byte);
         self.lifetime.add(&core.lifetime);
+        self.datagrams.add(&core.datagrams);
     }
 
     /// Streams that have not ended.
@@ -250,7 +259,7 @@ mod tests {
     use super::*;
 
     fn key(service: &str) -> StreamKey {
-        let service = ServicePort { service: service.parse().unwrap(), port: 80 };
+        let service = ServicePort::tcp(service.parse().unwrap(), 80);
         StreamKey { service, peer: Some("east".parse().unwrap()), side: Side::Egress }
     }
 

@@ -65,14 +65,19 @@ pub fn has_room(socket: &impl AsFd) -> bool {
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    // With the capability the size is as wanted; without it up to net.core.rmem_max and wmem_max. Less works, too.
-    if sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
-        let _ = socket.set_recv_buffer_size(BUFFER);
-    }
-    if sockopt::set_socket_send_buffer_size_force(&socket, BUFFER).is_err() {
-        let _ = socket.set_send_buffer_size(BUFFER);
-    }
+    set_buffers(&socket, BUFFER);
     Ok(socket)
+}
+
+/// Has the kernel hold so many bytes for a socket each way, or as many as it may. With the capability that is as wanted; without it
+/// up to net.core.rmem_max and wmem_max. Less works, too.
+pub(super) fn set_buffers(socket: &Socket, bytes: usize) {
+    if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_err() {
+        let _ = socket.set_recv_buffer_size(bytes);
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, bytes).is_err() {
+        let _ = socket.set_send_buffer_size(bytes);
+    }
 }
 
 /// Has `program` choose among the sockets that share this one's address, by their order.

@@ -9,7 +9,7 @@ use crate::{
     balance::health::HealthStatus,
     tunnel::{TunnelHealth, link::LinkState},
 };
-use isthmus_control_api::{ClusterName, Export, Import, Link, ServicePort};
+use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, ServicePort};
 use std::{net::SocketAddr, time::Duration};
 
 /// One status of what each core reported, in the order of the cores; `None` of one that did not answer.
@@ -78,20 +78,21 @@ fn link_word(link: &Link, tunnels: &[&TunnelReport], states: &[&LinkState]) -> L
     }
 }
 
-fn import_status(listen: SocketAddr, import: &Import, extra: &ExtraStatus, reports: &[&CoreReport]) -> ServiceStatus {
+fn import_status(listen: Listen, import: &Import, extra: &ExtraStatus, reports: &[&CoreReport]) -> ServiceStatus {
     let mut clusters: std::collections::BTreeMap<String, u32> =
         import.clusters.iter().map(|(cluster, &ready)| (cluster.to_string(), ready)).collect();
     if let Some(export) = extra.table.exports.get(&import.service) {
         clusters.insert(extra.cluster.clone(), u32::try_from(export.endpoints.len()).unwrap_or(u32::MAX));
     }
-    let mut listeners = reports.iter().flat_map(|report| &report.listeners).filter(|at| at.address == listen);
+    let mut listeners = reports.iter().flat_map(|report| &report.listeners).filter(|at| at.listen == listen);
     let message = listeners.find_map(|listener| listener.error.clone());
     let nowhere = || clusters.values().all(|&ready| ready == 0).then(|| "no cluster has a ready endpoint".to_owned());
     ServiceStatus {
         service: import.service.service.to_string(),
         port: import.service.port,
+        protocol: import.service.protocol,
         kind: ServiceKind::Import,
-        listen: Some(listen.to_string()),
+        listen: Some(listen.address.to_string()),
         message: message.or_else(nowhere),
         clusters,
         endpoints: Vec::new(),
@@ -106,6 +107,7 @@ fn export_status(port: &ServicePort, export: &Export, reports: &[&CoreReport]) -
     ServiceStatus {
         service: port.service.to_string(),
         port: port.port,
+        protocol: port.protocol,
         kind: ServiceKind::Export,
         listen: None,
         clusters: Default::default(),

@@ -5,10 +5,9 @@ use crate::{
     balance,
     tunnel::{Transport, TunnelStatus, link::LinkState},
 };
-use isthmus_control_api::{ClusterName, ServicePort, Table};
+use isthmus_control_api::{ClusterName, Listen, ServicePort, Table};
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -68,7 +67,7 @@ pub struct DialReport {
 #[derive(Debug, Clone)]
 pub struct ListenerReport {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub listen: Listen,
     /// Why it does not.
     pub error: Option<String>,
 }

@@ -2,7 +2,8 @@
 
 mod open;
 
-use self::open::{Early, OpenFailed, open};
+pub(crate) use self::open::{Accepted, doubted};
+use self::open::{Early, OpenFailed, Read, open, send_rest};
 use super::{copy, local};
 use crate::{
     balance::locality::{self, Candidates, Choice},
@@ -14,11 +15,12 @@ use crate::{
     tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelStream},
     upstream,
 };
-use isthmus_control_api::{ClusterName, Import, ServicePort};
+use isthmus_control_api::{ClusterName, Import, Listen, ServicePort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     rc::Rc,
+    task::Context,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc::error::TrySendError;
@@ -70,7 +72,12 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, socket: Owne
         let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
         let mut early = Early::default();
         let request = request(&core, crate::exchange::service(), None);
-        match open(&core, &cluster, &request, &socket, &mut early).await {
+        let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
+        let opened = match open(&core, &cluster, &request, &read, &mut early).await {
+            Ok(accepted) => send_rest(accepted, &socket, &mut early).await,
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok(mut stream) => {
                 copy::copy(&mut *stream, &socket, early.ended, &mut ()).await;
             }
@@ -84,7 +91,7 @@ fn reset(socket: &OwnedFd) {
 }
 
 async fn serve(core: &Rc<Core>, client: Client) {
-    let Some(import) = core.table.borrow().imports.get(&client.listen).cloned() else {
+    let Some(import) = core.table.borrow().imports.get(&Listen::tcp(client.listen)).cloned() else {
         // The listener went away while the client was in its queue.
         reset(&client.socket);
         return;
@@ -94,8 +101,7 @@ async fn serve(core: &Rc<Core>, client: Client) {
     let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     // In a box of its own, so that a stream that is open does not keep room for what opening it took.
-    let establish = Egress { core, import, socket: &socket }.establish(from, &mut meter);
-    let closed = match Box::pin(establish).await {
+    let closed = match Box::pin(establish(core, &import, &socket, from, &mut meter)).await {
         Ok((Upstream::Cluster(mut stream), early)) => {
             let ended = early.into_ended(&mut meter);
             let closed = copy::copy(&mut *stream, &socket, ended, &mut meter).await;
@@ -120,15 +126,40 @@ enum Upstream {
     Local(upstream::Connected),
 }
 
+/// Tries upstreams until one accepts. What the client has sent meanwhile comes along: a cluster has been sent it, a local endpoint
+/// has not.
+async fn establish(
+    core: &Rc<Core>,
+    import: &Import,
+    socket: &Rc<Socket>,
+    from: Option<SocketAddr>,
+    meter: &mut StreamMeter<'_>,
+) -> Result<(Upstream, Early), Closed> {
+    let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
+    let mut asking = Asking::new(core, import, from, &read, meter);
+    loop {
+        match asking.establish(meter).await? {
+            Established::Cluster(_, accepted) => {
+                let mut early = asking.early;
+                let stream = send_rest(accepted, socket, &mut early).await.map_err(|_| Closed::ResetLocal)?;
+                meter.connected();
+                return Ok((Upstream::Cluster(stream), early));
+            }
+            Established::Local => match upstream::connect(core, &import.service, meter).await {
+                Ok(endpoint) => {
+                    meter.connected();
+                    return Ok((Upstream::Local(endpoint), asking.early));
+                }
+                Err(refusal) => asking.refused(&refusal, meter)?,
+            },
+        }
+    }
+}
+
 /// Moves the client to a core that has a tunnel, where this one has none and only a tunnel will do.
 fn stay_or_move(core: &Core, import: &Import, client: Client) -> Option<OwnedFd> {
-    let here =
-        local_endpoints(core, &import.service) > 0 || import.clusters.keys().any(|name| core.peers.is_live(name));
-    if here || client.moved {
-        return Some(client.socket);
-    }
-    let there = import.clusters.keys().find_map(|name| core.common.board.core_for(name, core.random()));
-    let Some(there) = there.filter(|&there| there != core.id) else { return Some(client.socket) };
+    let there = if client.moved { None } else { better_core(core, import) };
+    let Some(there) = there else { return Some(client.socket) };
     match core.common.mailboxes[there].try_send(Mail::Client(Client { moved: true, ..client })) {
         Ok(()) => None,
         Err(TrySendError::Full(Mail::Client(client)) | TrySendError::Closed(Mail::Client(client))) => {
@@ -136,6 +167,17 @@ fn stay_or_move(core: &Core, import: &Import, client: Client) -> Option<OwnedFd>
         }
         Err(_) => None,
     }
+}
+
+/// A core that has a tunnel, where this one has none and only a tunnel will do.
+pub(crate) fn better_core(core: &Core, import: &Import) -> Option<usize> {
+    let here =
+        local_endpoints(core, &import.service) > 0 || import.clusters.keys().any(|name| core.peers.is_live(name));
+    if here {
+        return None;
+    }
+    let there = import.clusters.keys().find_map(|name| core.common.board.core_for(name, core.random()));
+    there.filter(|&there| there != core.id)
 }
 
 fn local_endpoints(core: &Core, service: &ServicePort) -> u32 {
@@ -148,11 +190,25 @@ fn request(core: &Core, service: ServicePort, from: Option<SocketAddr>) -> OpenR
     OpenRequest { service, source: Source { id, address: from }, traceparent: None }
 }
 
-/// One client being served.
-struct Egress<'a> {
+/// Opens a client's stream, or a flow: one upstream after the other until one accepts. What the client sends meanwhile comes along.
+pub(crate) struct Asking<'a> {
     core: &'a Rc<Core>,
-    import: Import,
-    socket: &'a Rc<Socket>,
+    import: &'a Import,
+    read: Read<'a>,
+    request: OpenRequest,
+    /// What the client has sent, and the cluster that accepts has been sent, or is to be.
+    pub(crate) early: Early,
+    tried: locality::Tried,
+    deadline: Instant,
+    last: Option<RefusalReason>,
+}
+
+/// An upstream that is to be used.
+pub(crate) enum Established {
+    /// A cluster that has accepted.
+    Cluster(ClusterName, Accepted),
+    /// An endpoint here: the caller connects to it, and says with [`Asking::refused`] if there is none.
+    Local,
 }
 
 /// Where to try next.
@@ -162,52 +218,63 @@ enum Next {
     Nowhere,
 }
 
-impl Egress<'_> {
-    /// Tries one upstream after the other until one accepts. What the client has sent meanwhile comes along: a cluster has been sent
-    /// it, a local endpoint has not.
-    async fn establish(
-        self,
+impl<'a> Asking<'a> {
+    /// On behalf of the client at `from`.
+    pub(crate) fn new(
+        core: &'a Rc<Core>,
+        import: &'a Import,
         from: Option<SocketAddr>,
+        read: Read<'a>,
         meter: &mut StreamMeter<'_>,
-    ) -> Result<(Upstream, Early), Closed> {
-        let request = request(self.core, self.import.service.clone(), from);
+    ) -> Self {
+        let request = request(core, import.service.clone(), from);
         meter.request(&request);
-        let (mut early, mut tried) = (Early::default(), locality::Tried::default());
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
-        let mut last = None;
+        let (early, tried) = (Early::default(), locality::Tried::default());
+        Self { core, import, read, request, early, tried, deadline, last: None }
+    }
+
+    /// The next upstream.
+    ///
+    /// # Errors
+    /// There is none, or the client has gone.
+    pub(crate) async fn establish(&mut self, meter: &mut StreamMeter<'_>) -> Result<Established, Closed> {
         loop {
-            let refusal = match self.next(&mut tried) {
-                Next::Local => match self.connect_local(meter).await {
-                    Ok(endpoint) => {
-                        meter.connected();
-                        return Ok((Upstream::Local(endpoint), early));
-                    }
-                    Err(refusal) => refusal,
-                },
+            let refusal = match self.next() {
+                Next::Local => {
+                    meter.peer(None);
+                    return Ok(Established::Local);
+                }
                 Next::Cluster(cluster) => {
                     meter.peer(Some(&cluster));
-                    match open(self.core, &cluster, &request, self.socket, &mut early).await {
-                        Ok(stream) => {
-                            meter.connected();
-                            return Ok((Upstream::Cluster(stream), early));
-                        }
+                    match open(self.core, &cluster, &self.request, self.read, &mut self.early).await {
+                        Ok(accepted) => return Ok(Established::Cluster(cluster, accepted)),
                         Err(OpenFailed::Client) => return Err(Closed::ResetLocal),
                         Err(OpenFailed::Refused(refusal)) => refusal,
                     }
                 }
-                Next::Nowhere if last.is_none() && self.change_before(deadline).await => continue,
-                Next::Nowhere => return Err(Closed::Refused(last.unwrap_or(RefusalReason::NoEndpoint))),
+                Next::Nowhere if self.last.is_none() && self.change_before_deadline().await => continue,
+                Next::Nowhere => return Err(Closed::Refused(self.last.unwrap_or(RefusalReason::NoEndpoint))),
             };
-            tracing::debug!(service = %self.import.service, %refusal, "refused");
-            if !refusal.retry {
-                return Err(Closed::Refused(refusal.reason));
-            }
-            meter.retry();
-            last = Some(refusal.reason);
+            self.refused(&refusal, meter)?;
         }
     }
 
-    fn next(&self, tried: &mut locality::Tried) -> Next {
+    /// An upstream has refused.
+    ///
+    /// # Errors
+    /// It says that others would, too.
+    pub(crate) fn refused(&mut self, refusal: &Refusal, meter: &mut StreamMeter<'_>) -> Result<(), Closed> {
+        tracing::debug!(service = %self.import.service, %refusal, "refused");
+        if !refusal.retry {
+            return Err(Closed::Refused(refusal.reason));
+        }
+        meter.retry();
+        self.last = Some(refusal.reason);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Next {
         // The table may have changed since the client came: what is ready now counts.
         let table = self.core.table.borrow();
         let clusters = table.imports.values().find(|import| import.service == self.import.service);
@@ -216,12 +283,11 @@ impl Egress<'_> {
             local: local_endpoints(self.core, &self.import.service),
             clusters: clusters.map_or(&self.import.clusters, |import| &import.clusters),
         };
-        let Some(choice) =
-            locality::choose(&candidates, |name| self.core.peers.is_live(name), tried, self.core.random())
-        else {
+        let is_live = |name: &ClusterName| self.core.peers.is_live(name);
+        let Some(choice) = locality::choose(&candidates, is_live, &self.tried, self.core.random()) else {
             return Next::Nowhere;
         };
-        tried.insert(&choice);
+        self.tried.insert(&choice);
         match choice {
             Choice::Local => Next::Local,
             Choice::Cluster(name) => Next::Cluster(name.clone()),
@@ -229,13 +295,8 @@ impl Egress<'_> {
     }
 
     /// Waits for the table or a tunnel to change; false at the deadline.
-    async fn change_before(&self, deadline: Instant) -> bool {
-        tokio::time::timeout_at(deadline.into(), self.core.changed.notified()).await.is_ok()
-    }
-
-    async fn connect_local(&self, meter: &mut StreamMeter<'_>) -> Result<upstream::Connected, Refusal> {
-        meter.peer(None);
-        upstream::connect(self.core, &self.import.service, meter).await
+    async fn change_before_deadline(&self) -> bool {
+        tokio::time::timeout_at(self.deadline.into(), self.core.changed.notified()).await.is_ok()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::copy;
 use crate::{
     core::Core,
-    exchange,
+    exchange, flow,
     meter::StreamMeter,
     metrics::streams::Side,
     socket::Socket,
@@ -36,6 +36,11 @@ impl Ingress for Incoming {
 async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
     let mut meter = StreamMeter::new(&core, Side::Ingress, request.service.clone());
     meter.peer(Some(&peer.cluster));
+    if !request.service.protocol.is_tcp() {
+        meter.request(&request);
+        let closed = flow::ingress::serve(&core, &request, stream, &mut meter).await;
+        return meter.close(closed);
+    }
     // In a box of its own, so that a stream that is open does not keep room for what connecting took.
     let closed = match Box::pin(connect(&core, &peer, request, &mut meter)).await {
         Ok(endpoint) => {

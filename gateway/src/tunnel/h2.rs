@@ -178,6 +178,10 @@ where
 
 impl Tunnel for H2Tunnel {
     fn open(&self, request: &OpenRequest) -> Result<Box<dyn TunnelStream>, Refusal> {
+        if !request.service.protocol.is_tcp() {
+            let message = "an HTTP/2 tunnel carries no UDP".into();
+            return Err(Refusal { reason: RefusalReason::NoEndpoint, message, retry: true });
+        }
         let shared = &self.0;
         shared.may_open()?;
         let refuse = |reason, message: String| Refusal { reason, message, retry: true };

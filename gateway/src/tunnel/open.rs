@@ -1,7 +1,7 @@
 //! What OPEN and OPENED carry on our own transports (docs/wire.md, "OPEN").
 
 use super::{OpenRequest, Refusal, RefusalReason, Source};
-use isthmus_control_api::ServicePort;
+use isthmus_control_api::{Protocol, ServicePort};
 use prost::Message;
 
 /// OPEN's payload, as Protocol Buffers have it.
@@ -17,6 +17,9 @@ struct Open {
     source_address: Option<String>,
     #[prost(string, optional, tag = "5")]
     traceparent: Option<String>,
+    /// In place of `port`, so that a gateway that knows no UDP refuses the stream.
+    #[prost(uint32, tag = "6")]
+    udp_port: u32,
 }
 
 /// A request that cannot be read: it is refused, the tunnel goes on.
@@ -26,9 +29,15 @@ pub struct BadOpen(String);
 
 /// A request's wire form.
 pub fn encode(request: &OpenRequest) -> Vec<u8> {
+    let number = u32::from(request.service.port);
+    let (port, udp_port) = match request.service.protocol {
+        Protocol::Tcp => (number, 0),
+        Protocol::Udp => (0, number),
+    };
     let open = Open {
         service: request.service.service.as_str().into(),
-        port: request.service.port.into(),
+        port,
+        udp_port,
         source_id: request.source.id.as_str().into(),
         source_address: request.source.address.map(|address| address.to_string()),
         traceparent: request.traceparent.clone(),
@@ -43,11 +52,17 @@ pub fn encode(request: &OpenRequest) -> Vec<u8> {
 pub fn decode(payload: &[u8]) -> Result<OpenRequest, BadOpen> {
     let open = Open::decode(payload).map_err(|e| BadOpen(e.to_string()))?;
     let bad = |e: &dyn std::error::Error| BadOpen(e.to_string());
-    let port = u16::try_from(open.port).ok().filter(|&port| port != 0);
+    let (number, protocol) = match (open.port, open.udp_port) {
+        (tcp, 0) => (tcp, Protocol::Tcp),
+        (0, udp) => (udp, Protocol::Udp),
+        (tcp, udp) => return Err(BadOpen(format!("port {tcp} and UDP port {udp} at once"))),
+    };
+    let port = u16::try_from(number).ok().filter(|&port| port != 0);
     Ok(OpenRequest {
         service: ServicePort {
             service: open.service.parse().map_err(|e| bad(&e))?,
-            port: port.ok_or_else(|| BadOpen(format!("port {} is not 1 to 65535", open.port)))?,
+            port: port.ok_or_else(|| BadOpen(format!("port {number} is not 1 to 65535")))?,
+            protocol,
         },
         source: Source {
             id: open.source_id.parse().map_err(|e| bad(&e))?,
@@ -95,14 +110,27 @@ mod tests {
     #[test]
     fn a_request_is_read_as_it_was_written() {
         let request = OpenRequest {
-            service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+            service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
             source: Source {
                 id: "spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap(),
                 address: Some("10.0.0.9:4711".parse().unwrap()),
             },
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         };
-        assert_eq!(decode(&encode(&request)), Ok(request));
+        assert_eq!(decode(&encode(&request)), Ok(request.clone()));
+        let service = ServicePort { protocol: Protocol::Udp, ..request.service.clone() };
+        let udp = OpenRequest { service, ..request };
+        assert_eq!(decode(&encode(&udp)), Ok(udp));
+    }
+
+    #[test]
+    fn a_gateway_that_knows_no_udp_sees_no_port() {
+        let service = ServicePort { service: "shop/dns".parse().unwrap(), port: 53, protocol: Protocol::Udp };
+        let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), address: None };
+        let bytes = encode(&OpenRequest { service, source, traceparent: None });
+        assert_eq!(Open::decode(&*bytes).unwrap().port, 0);
+        let both = Open { port: 53, ..Open::decode(&*bytes).unwrap() };
+        assert!(decode(&both.encode_to_vec()).is_err());
     }
 
     proptest! {

@@ -27,6 +27,7 @@ use std::{
 use tokio::sync::{Notify, mpsc, watch};
 
 pub mod control;
+mod datagram;
 mod driver;
 pub mod endpoint;
 mod farewell;
@@ -68,6 +69,8 @@ struct Shared {
     peer: Cell<Option<Settings>>,
     /// The credit of each live stream, by its QUIC id.
     credits: RefCell<HashMap<u32, Rc<Credit>>>,
+    /// Where datagrams of streams that take them wait, by the stream's QUIC id.
+    inboxes: RefCell<HashMap<u32, Rc<datagram::Inbox>>>,
     outbox: RefCell<Outbox>,
     health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
@@ -121,6 +124,7 @@ impl QuicTunnel {
             config: config.clone(),
             peer: Cell::default(),
             credits: RefCell::default(),
+            inboxes: RefCell::default(),
             outbox: RefCell::new(Outbox::new(&config.settings)),
             health: watch::Sender::new(TunnelHealth::Starting),
             rtt: Cell::default(),

@@ -122,7 +122,7 @@ fn imports(services: &[&ServiceStatus]) -> Grid<4> {
     for service in services {
         let clusters: Vec<String> = service.clusters.iter().map(|(name, ready)| format!("{name} {ready}")).collect();
         grid.row([
-            format!("{}:{}", service.service, service.port),
+            service.name(),
             or_dash(service.listen.clone()),
             or_dash((!clusters.is_empty()).then(|| clusters.join(", "))),
             or_dash(service.message.clone()),
@@ -134,7 +134,7 @@ fn imports(services: &[&ServiceStatus]) -> Grid<4> {
 fn exports(services: &[&ServiceStatus]) -> Grid<6> {
     let mut grid = Grid::new(["EXPORT", "ENDPOINT", "HEALTH", "STREAMS", "CONNECT", "FAILURES"]);
     for service in services {
-        let name = format!("{}:{}", service.service, service.port);
+        let name = service.name();
         if service.endpoints.is_empty() {
             grid.row([name.clone(), or_dash(service.message.clone()), "-".into(), "-".into(), "-".into(), "-".into()]);
         }

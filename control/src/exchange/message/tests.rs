@@ -3,14 +3,17 @@ use proptest::{collection, prelude::*};
 
 /// A few services, so that changes meet each other.
 pub(crate) fn any_summaries() -> impl Strategy<Value = Summaries> {
-    let key = (0..8u8, 1..4u16).prop_map(|(name, port)| service(&format!("shop/s{name}"), port));
+    let key = (0..8u8, 1..4u16, any::<bool>()).prop_map(|(name, port, udp)| ServicePort {
+        protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+        ..service(&format!("shop/s{name}"), port)
+    });
     let summary = (proptest::option::of("[a-z]{1,5}"), 0..3u32, 0..3u64);
     let summary = summary.prop_map(|(port_name, ready, since)| Summary { port_name, ready, since });
     collection::btree_map(key, summary, 0..12)
 }
 
 pub(crate) fn service(name: &str, port: u16) -> ServicePort {
-    ServicePort { service: name.parse().unwrap(), port }
+    ServicePort::tcp(name.parse().unwrap(), port)
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
@@ -89,7 +92,8 @@ fn a_port_of_a_protocol_not_known_here_is_left_out() {
     let body = wire::Body::Snapshot(wire::Snapshot { version: 1, services });
     let message = decode(&wire::Frame { body: Some(body) }.encode_to_vec()).unwrap();
     let Message::Snapshot { services, .. } = message else { panic!("{message:?}") };
-    assert_eq!(services.into_keys().collect::<Vec<_>>(), [service("shop/dns", 53)]);
+    let udp = ServicePort { protocol: Protocol::Udp, ..service("shop/dns", 53) };
+    assert_eq!(services.into_keys().collect::<Vec<_>>(), [service("shop/dns", 53), udp]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn rows_are_summed_and_the_control_threads_is_among_them() {
 fn latencies_of_a_service_are_summed_over_its_peers() {
     let metrics = Metrics::new(1);
     for peer in ["east", "north"] {
-        let service = ServicePort { service: "shop/api".parse().unwrap(), port: 80 };
+        let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
         let key = StreamKey { service, peer: Some(peer.parse().unwrap()), side: Side::Egress };
         let streams = metrics.streams(0, &key);
         streams.opened();

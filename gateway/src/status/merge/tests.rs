@@ -13,7 +13,7 @@ use std::{
 const READY: Readiness = Readiness { table_applied: true, listeners_bound: true, draining: false };
 
 fn port() -> ServicePort {
-    ServicePort { service: "shop/api".parse().unwrap(), port: 80 }
+    ServicePort::tcp("shop/api".parse().unwrap(), 80)
 }
 
 fn east() -> ClusterName {
@@ -137,12 +137,12 @@ fn endpoints_show_the_worst_that_a_core_thinks() {
 
 #[test]
 fn imports_say_where_they_lead_and_what_keeps_them() {
-    let listen: SocketAddr = "127.0.0.1:18080".parse().unwrap();
+    let listen: Listen = "127.0.0.1:18080".parse().unwrap();
     let import = |ready| Import { service: port(), affinity: Default::default(), clusters: [(east(), ready)].into() };
     let status = |ready, error: Option<&str>| {
         let table = Arc::new(Table { imports: [(listen, import(ready))].into(), ..Table::default() });
         let extra = ExtraStatus { table, ..ExtraStatus::default() };
-        let listeners = vec![ListenerReport { address: listen, error: error.map(str::to_owned) }];
+        let listeners = vec![ListenerReport { listen, error: error.map(str::to_owned) }];
         merge(&extra, &READY, &[Some(CoreReport { listeners, ..CoreReport::default() })]).services.remove(0)
     };
     let works = status(2, None);

@@ -9,6 +9,7 @@ use crate::{
 use isthmus_control_api::ClusterName;
 use std::{
     future::poll_fn,
+    io,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -22,11 +23,22 @@ const ANSWER: Duration = Duration::from_secs(3);
 
 /// What a client has sent before its stream was accepted.
 #[derive(Default)]
-pub(super) struct Early {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Early {
+    pub(crate) bytes: Vec<u8>,
     pub(super) ended: bool,
     /// Bytes that the client has been sent meanwhile.
-    pub(super) received: u64,
+    received: u64,
+}
+
+/// Reads what a client sends meanwhile, 0 bytes being its end.
+pub(crate) type Read<'a> = &'a dyn Fn(&mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>>;
+
+/// A stream that was accepted.
+pub(crate) struct Accepted {
+    pub(crate) stream: Box<dyn TunnelStream>,
+    pub(crate) tunnel: Rc<dyn Tunnel>,
+    /// How much of what was read early it has taken.
+    pub(crate) sent: usize,
 }
 
 impl Early {
@@ -40,7 +52,7 @@ impl Early {
 
 /// Why a stream could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OpenFailed {
+pub(crate) enum OpenFailed {
     /// The client has gone.
     #[error("the client has gone")]
     Client,
@@ -54,29 +66,37 @@ pub(super) async fn open(
     core: &Core,
     cluster: &ClusterName,
     request: &OpenRequest,
-    socket: &Rc<Socket>,
+    read: Read<'_>,
     early: &mut Early,
-) -> Result<Box<dyn TunnelStream>, OpenFailed> {
+) -> Result<Accepted, OpenFailed> {
     let opening = async {
         // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
         for _ in 1..TUNNELS {
-            let answer = open_on_one(core, cluster, request, socket, early).await;
+            let answer = open_on_one(core, cluster, request, read, early).await;
             let lost =
                 matches!(&answer, Err(OpenFailed::Refused(refusal)) if refusal.reason == RefusalReason::TunnelLost);
             if !lost || !core.peers.is_live(cluster) {
                 return answer;
             }
         }
-        open_on_one(core, cluster, request, socket, early).await
+        open_on_one(core, cluster, request, read, early).await
     };
     let limit = core.common.config.connect_timeout.saturating_add(ANSWER);
-    let (mut stream, mut sent) = match tokio::time::timeout(limit, opening).await {
-        Ok(opened) => opened?,
-        Err(_) => {
-            let message = format!("{cluster} did not answer within {} s", limit.as_secs());
-            return Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into());
-        }
-    };
+    tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
+        let message = format!("{cluster} did not answer within {} s", limit.as_secs());
+        Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into())
+    })
+}
+
+/// Sends what was read early and the stream has not taken yet.
+///
+/// # Errors
+/// The client has gone.
+pub(super) async fn send_rest(
+    Accepted { mut stream, mut sent, .. }: Accepted,
+    socket: &Rc<Socket>,
+    early: &mut Early,
+) -> Result<Box<dyn TunnelStream>, OpenFailed> {
     let rest = poll_fn(|cx| poll_rest(cx, &mut *stream, socket, early, &mut sent));
     tokio::select! {
         biased;
@@ -90,17 +110,20 @@ pub(super) async fn open(
 /// Tunnels to one cluster that a stream is tried on.
 const TUNNELS: usize = 3;
 
-/// Opens a stream on one tunnel, and says how much of `early` it has taken.
+/// Opens a stream on one tunnel.
 async fn open_on_one(
     core: &Core,
     cluster: &ClusterName,
     request: &OpenRequest,
-    socket: &Socket,
+    read: Read<'_>,
     early: &mut Early,
-) -> Result<(Box<dyn TunnelStream>, usize), OpenFailed> {
+) -> Result<Accepted, OpenFailed> {
     let (mut stream, tunnel) = core.peers.open(cluster, request)?;
+    if !request.service.protocol.is_tcp() {
+        stream.take_datagrams();
+    }
     let mut sent = 0;
-    let opened = poll_fn(|cx| poll_open(cx, core, &mut *stream, socket, early, &mut sent));
+    let opened = poll_fn(|cx| poll_open(cx, core, &mut *stream, read, early, &mut sent));
     tokio::select! {
         biased;
         opened = opened => opened?,
@@ -109,11 +132,11 @@ async fn open_on_one(
             return Err(Refusal { reason: RefusalReason::TunnelLost, message, retry: true }.into());
         }
     }
-    Ok((stream, sent))
+    Ok(Accepted { stream, tunnel, sent })
 }
 
 /// Waits until a tunnel's peer does not answer any more while another tunnel leads there.
-async fn doubted(core: &Core, cluster: &ClusterName, tunnel: &dyn Tunnel) {
+pub(crate) async fn doubted(core: &Core, cluster: &ClusterName, tunnel: &dyn Tunnel) {
     loop {
         let changed = core.changed.notified();
         if tunnel.health() == TunnelHealth::Unresponsive && core.peers.is_live(cluster) {
@@ -156,7 +179,7 @@ fn poll_open(
     cx: &mut Context<'_>,
     core: &Core,
     stream: &mut dyn TunnelStream,
-    socket: &Socket,
+    read: Read<'_>,
     early: &mut Early,
     sent: &mut usize,
 ) -> Poll<Result<(), OpenFailed>> {
@@ -176,7 +199,7 @@ fn poll_open(
             return Poll::Pending;
         }
         let mut scratch = core.scratch.borrow_mut();
-        match socket.poll_recv(cx, &mut scratch[..room]) {
+        match read(cx, &mut scratch[..room]) {
             Poll::Ready(Ok(0)) => early.ended = true,
             Poll::Ready(Ok(n)) => early.bytes.extend_from_slice(&scratch[..n]),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(OpenFailed::Client)),

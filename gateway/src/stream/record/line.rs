@@ -1,7 +1,7 @@
 //! ● A record as JSON.
 
 use super::Record;
-use isthmus_control_api::ClusterName;
+use isthmus_control_api::{ClusterName, Protocol};
 use serde::Serialize;
 use std::{
     net::SocketAddr,
@@ -15,6 +15,7 @@ struct Line<'r> {
     time: String,
     service: &'r str,
     port: u16,
+    protocol: Protocol,
     direction: &'static str,
     peer: Option<&'r str>,
     source: Option<String>,
@@ -36,6 +37,7 @@ pub(super) fn append(record: &Record, text: &mut Vec<u8>) -> serde_json::Result<
         time: timestamp(record.time),
         service: record.service.service.as_str(),
         port: record.service.port,
+        protocol: record.service.protocol,
         direction: record.side.as_str(),
         peer: record.peer.as_ref().map(ClusterName::as_str),
         source: record.source.as_ref().map(ToString::to_string),

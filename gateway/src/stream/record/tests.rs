@@ -7,7 +7,7 @@ const AMPLE: Duration = Duration::from_secs(600);
 fn record() -> Record {
     Record {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_710_775_250),
-        service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+        service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
         side: Side::Ingress,
         peer: Some("west".parse().unwrap()),
         source: Some("spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap()),
@@ -29,7 +29,7 @@ fn a_record_is_one_line_of_json() {
     let mut text = Vec::new();
     line::append(&record(), &mut text).unwrap();
     let expected = concat!(
-        r#"{"time":"2025-11-21T07:39:35.25Z","service":"shop/api","port":80,"direction":"ingress","peer":"west","#,
+        r#"{"time":"2025-11-21T07:39:35.25Z","service":"shop/api","port":80,"protocol":"TCP","direction":"ingress","peer":"west","#,
         r#""source":"spiffe://west.demo/ns/isthmus-system/sa/gateway","client":"10.1.0.9:4000","#,
         r#""endpoint":"10.0.0.2:8080","bytes_up":10,"bytes_down":20,"duration_ms":1.5,"connect_ms":0.25,"#,
         r#""first_byte_ms":null,"closed":"reset_peer","retries":1,"traceparent":null}"#,

@@ -233,6 +233,29 @@ impl TunnelStream for MuxStream {
         }
     }
 
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>> {
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        if mux.sendable(self.id).is_none() {
+            return Poll::Ready(Err(self.ended()));
+        }
+        let (finished, rtt) = (mux.is_finished(self.id), self.tunnel.0.rtt.get().unwrap_or_default());
+        let Some(state) = mux.user(self.id) else { return Poll::Ready(Err(self.ended())) };
+        let n = room.len().min(state.pending.len() - state.at);
+        room[..n].copy_from_slice(&state.pending[state.at..state.at + n]);
+        state.at += n;
+        if state.at == state.pending.len() {
+            state.at = 0;
+            state.pending = Vec::new();
+        }
+        state.wait(cx);
+        if n > 0 {
+            mux.consumed(self.id, n, self.tunnel.0.now.get(), rtt);
+            drop(mux);
+            self.tunnel.wake_driver();
+        }
+        if n > 0 || finished { Poll::Ready(Ok(n)) } else { Poll::Pending }
+    }
+
     fn finish(&mut self) {
         self.tunnel.0.mux.borrow_mut().finish(self.id);
         self.tunnel.wake_driver();

@@ -11,7 +11,7 @@ pub struct BadAuthority(String);
 
 /// The authority of a service port.
 pub fn format(service: &ServicePort) -> String {
-    let ServicePort { service, port } = service;
+    let ServicePort { service, port, .. } = service;
     format!("{}.{}{SUFFIX}:{port}", service.name(), service.namespace())
 }
 
@@ -34,7 +34,7 @@ fn split(authority: &str) -> Option<ServicePort> {
         host[..cut].split_once('.')?
     };
     let service = format!("{namespace}/{name}").to_ascii_lowercase();
-    Some(ServicePort { service: service.parse().ok()?, port: parse_port(port)? })
+    Some(ServicePort::tcp(service.parse().ok()?, parse_port(port)?))
 }
 
 /// 1 to 65535, in the one way to write it.
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn only_a_service_of_the_clusterset_with_a_port_will_do() {
-        let shop = ServicePort { service: "shop/api".parse().unwrap(), port: 80 };
+        let shop = ServicePort::tcp("shop/api".parse().unwrap(), 80);
         assert_eq!(parse("api.shop.svc.clusterset.local:80"), Ok(shop.clone()));
         assert_eq!(parse("API.Shop.svc.ClusterSet.local:80"), Ok(shop));
         for bad in [
@@ -86,7 +86,7 @@ mod tests {
             name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
             port in 1_u16..,
         ) {
-            let service = ServicePort { service: format!("{ns}/{name}").parse().unwrap(), port };
+            let service = ServicePort::tcp(format!("{ns}/{name}").parse().unwrap(), port);
             prop_assert_eq!(parse(&format(&service)), Ok(service));
         }
 

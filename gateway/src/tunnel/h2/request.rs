@@ -94,7 +94,7 @@ mod tests {
 
     fn request() -> OpenRequest {
         OpenRequest {
-            service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+            service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
             source: Source {
                 id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(),
                 address: Some("[2001:db8::1]:4711".parse().unwrap()),

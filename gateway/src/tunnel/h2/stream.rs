@@ -340,6 +340,28 @@ impl TunnelStream for H2Stream {
         }
     }
 
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>> {
+        ready!(self.poll_answer(cx));
+        while !self.pending.has_remaining() {
+            if self.ended {
+                return Poll::Ready(Ok(0));
+            }
+            let Some(receive) = &mut self.receive else { return Poll::Ready(Err(self.lost())) };
+            match ready!(receive.poll_data(cx)) {
+                Some(Ok(bytes)) => {
+                    self.first_byte.get_or_insert_with(Instant::now);
+                    self.pending = bytes;
+                }
+                Some(Err(e)) => return Poll::Ready(Err(failed(&e))),
+                None => self.ended = true,
+            }
+        }
+        let n = room.len().min(self.pending.remaining());
+        self.pending.copy_to_slice(&mut room[..n]);
+        self.release(n);
+        Poll::Ready(Ok(n))
+    }
+
     fn finish(&mut self) {
         if let Some(send) = self.send.as_mut().filter(|_| !self.finished && !self.unwanted) {
             // It fails if the stream has ended otherwise, which receiving reports.

@@ -89,7 +89,16 @@ impl Driver {
 
     /// Runs the tunnel to its end.
     pub async fn run(mut self) -> TunnelEnd {
-        let Err(end) = self.drive().await;
+        let shared = self.shared.clone();
+        let datagrams = async {
+            super::datagram::sort(&shared).await;
+            // The connection has ended, which the other one tells.
+            std::future::pending().await
+        };
+        let end = tokio::select! {
+            Err(end) = self.drive() => end,
+            end = datagrams => end,
+        };
         self.shared.set_health(TunnelHealth::Closed);
         let code = if matches!(end, TunnelEnd::Protocol(_)) { BROKEN } else { NOTHING };
         self.shared.connection.close(code, b"");
@@ -180,7 +189,7 @@ impl Driver {
         let now = Instant::now();
         let stats = self.shared.connection.stats();
         // Anybody can send datagrams; frames are of packets that were authenticated. Whatever the peer sends has one of these.
-        let frames = stats.frame_rx.acks + stats.frame_rx.stream + stats.frame_rx.ping;
+        let frames = stats.frame_rx.acks + stats.frame_rx.stream + stats.frame_rx.ping + stats.frame_rx.datagram;
         if std::mem::replace(&mut self.frames, frames) != frames {
             self.liveness.received(now, self.shared.received.take());
             self.shared.rtt.set(Some(stats.path.rtt));

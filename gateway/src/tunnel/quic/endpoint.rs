@@ -9,6 +9,10 @@ use std::{sync::Arc, time::Duration};
 pub(super) const FIRST_STREAMS: u64 = 4096;
 /// What a connection may hold that was sent and is not acknowledged: 100 ms at 1.3 Gbit/s.
 const UNACKNOWLEDGED: u64 = 16 << 20;
+/// Bytes of datagrams that came in before the driver had its turn; older ones give way.
+const DATAGRAMS_IN: usize = 1 << 20;
+/// Bytes of datagrams that wait for the path before their flows have to: what a datagram may have to wait behind.
+const DATAGRAMS_OUT: usize = 128 * 1024;
 /// QUIC's own end of a connection that nothing came in on. The driver asks sooner, and gives up sooner.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -45,7 +49,8 @@ pub fn transport_config() -> Arc<TransportConfig> {
         .keep_alive_interval(None)
         // Cubic takes each lost packet for congestion: at 0.5% loss and 40 ms it moved a hundredth of what this moves (0012).
         .congestion_controller_factory(Arc::new(BbrConfig::default()))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAMS_IN))
+        .datagram_send_buffer_size(DATAGRAMS_OUT)
         .allow_spin(false);
     Arc::new(transport)
 }

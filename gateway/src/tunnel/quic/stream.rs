@@ -1,10 +1,10 @@
 //! One stream of a QUIC tunnel, as its own task uses it.
 
-use super::{CUT, Credit, NOTHING, Shared, farewell::Stopped, head};
+use super::{CUT, Credit, NOTHING, Shared, datagram::Datagrams, farewell::Stopped, head};
 use crate::{
     busy,
     socket::Socket,
-    tunnel::{Refusal, RefusalReason, StreamError, TunnelStream, mux::window::Window},
+    tunnel::{DatagramError, Refusal, RefusalReason, StreamError, TunnelStream, mux::window::Window},
 };
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
@@ -57,6 +57,8 @@ pub(super) struct QuicStream {
     over: bool,
     stopped: Option<Stopped>,
     first_byte: Option<Instant>,
+    /// What goes beside the stream, once it has been asked for.
+    datagrams: Option<Datagrams>,
 }
 
 enum Answer {
@@ -113,6 +115,7 @@ impl QuicStream {
             over: false,
             stopped: None,
             first_byte: None,
+            datagrams: None,
         }
     }
 
@@ -293,7 +296,7 @@ impl TunnelStream for QuicStream {
         }
         ready!(self.poll_answer(cx));
         let mut moved = 0;
-        self.poll_incoming(cx, socket, &mut moved)?;
+        self.poll_incoming(cx, Some(socket), &mut moved)?;
         let blocked = self.poll_deliver(cx, socket, &mut moved)?.is_pending();
         if moved > 0 {
             self.consumed(moved);
@@ -304,6 +307,33 @@ impl TunnelStream for QuicStream {
         }
         self.watch(cx)?;
         Poll::Pending
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>> {
+        if self.over {
+            return Poll::Ready(Err(StreamError::Reset));
+        }
+        if self.poll_flush(cx)?.is_pending() {
+            self.watch(cx)?;
+        }
+        ready!(self.poll_answer(cx));
+        if let Poll::Ready(read) = self.poll_into(cx, room) {
+            return Poll::Ready(read);
+        }
+        self.watch(cx)?;
+        Poll::Pending
+    }
+
+    fn take_datagrams(&mut self) {
+        self.datagrams.get_or_insert_with(|| Datagrams::new(&self.shared, self.id));
+    }
+
+    fn poll_send_datagram(&mut self, cx: &mut Context<'_>, datagram: &[u8]) -> Poll<Result<(), DatagramError>> {
+        self.datagrams.get_or_insert_with(|| Datagrams::new(&self.shared, self.id)).poll_send(cx, datagram)
+    }
+
+    fn poll_receive_datagram(&mut self, cx: &mut Context<'_>) -> Poll<(Bytes, u64)> {
+        self.datagrams.as_ref().map_or(Poll::Pending, |datagrams| datagrams.poll_receive(cx))
     }
 
     fn finish(&mut self) {

@@ -78,7 +78,7 @@ pub(super) fn identity(cluster: &str) -> Rc<PeerIdentity> {
 
 pub(super) fn request() -> OpenRequest {
     OpenRequest {
-        service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+        service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
         source: Source {
             id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(),
             address: Some("10.0.0.9:4711".parse().unwrap()),

@@ -6,8 +6,9 @@
 use super::QuicStream;
 use crate::{
     socket::Socket,
-    tunnel::{Refusal, RefusalReason, StreamError, TunnelStream, quic::refusal},
+    tunnel::{DatagramError, Refusal, RefusalReason, StreamError, TunnelStream, quic::refusal},
 };
+use bytes::Bytes;
 use std::{
     future::poll_fn,
     rc::Rc,
@@ -63,6 +64,27 @@ impl TunnelStream for Asked {
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {
         self.live()?.poll_receive(cx, socket)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>> {
+        self.live()?.poll_read(cx, room)
+    }
+
+    fn take_datagrams(&mut self) {
+        if let Some(stream) = &mut self.0 {
+            stream.take_datagrams();
+        }
+    }
+
+    fn poll_send_datagram(&mut self, cx: &mut Context<'_>, datagram: &[u8]) -> Poll<Result<(), DatagramError>> {
+        match &mut self.0 {
+            Some(stream) => stream.poll_send_datagram(cx, datagram),
+            None => Poll::Ready(Err(DatagramError::TunnelLost)),
+        }
+    }
+
+    fn poll_receive_datagram(&mut self, cx: &mut Context<'_>) -> Poll<(Bytes, u64)> {
+        self.0.as_mut().map_or(Poll::Pending, |stream| stream.poll_receive_datagram(cx))
     }
 
     fn finish(&mut self) {

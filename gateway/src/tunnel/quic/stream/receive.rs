@@ -16,11 +16,12 @@ use std::{
 };
 
 impl QuicStream {
-    /// Takes everything that came in off the connection, whether or not the local socket takes it: credit bounds it.
+    /// Takes everything that came in off the connection, whether or not the local socket, where there is one, takes it: credit
+    /// bounds it.
     pub(super) fn poll_incoming(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: Option<&Socket>,
         moved: &mut usize,
     ) -> Result<(), StreamError> {
         while !self.ended {
@@ -41,7 +42,7 @@ impl QuicStream {
     }
 
     /// Writes what came in to the local socket, as far as that takes it, and keeps the rest.
-    fn take(&mut self, parts: &[Bytes], socket: &Socket, moved: &mut usize) -> Result<(), StreamError> {
+    fn take(&mut self, parts: &[Bytes], socket: Option<&Socket>, moved: &mut usize) -> Result<(), StreamError> {
         let length = parts.iter().map(Bytes::len).sum();
         if !self.window.receive(length) {
             self.shared.broke(ProtocolError::CreditExceeded(self.id));
@@ -50,7 +51,7 @@ impl QuicStream {
         self.shared.received.set(true);
         self.first_byte.get_or_insert_with(Instant::now);
         let mut taken = 0;
-        if self.pending.is_empty() {
+        if let Some(socket) = socket.filter(|_| self.pending.is_empty()) {
             let mut slices = [IoSlice::new(&[]); RUN];
             for (slice, part) in slices.iter_mut().zip(parts) {
                 *slice = IoSlice::new(part);
@@ -85,6 +86,26 @@ impl QuicStream {
         self.at = 0;
         self.pending = Vec::new();
         Poll::Ready(Ok(()))
+    }
+
+    /// Moves what came in into `room`.
+    pub(super) fn poll_into(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>> {
+        self.poll_incoming(cx, None, &mut 0)?;
+        let n = room.len().min(self.pending.len() - self.at);
+        room[..n].copy_from_slice(&self.pending[self.at..self.at + n]);
+        self.at += n;
+        if self.at == self.pending.len() {
+            self.at = 0;
+            self.pending = Vec::new();
+        }
+        if n > 0 {
+            self.consumed(n);
+            return Poll::Ready(Ok(n));
+        }
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        Poll::Pending
     }
 
     /// Lets the peer send as much again as has left our buffers.

@@ -62,7 +62,7 @@ pub(super) fn identity(cluster: &str) -> Rc<PeerIdentity> {
 
 pub(super) fn request(cluster: &str) -> OpenRequest {
     OpenRequest {
-        service: ServicePort { service: "shop/api".parse().unwrap(), port: 80 },
+        service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
         source: Source { id: format!("spiffe://{cluster}.demo/ns/shop/sa/web").parse().unwrap(), address: None },
         traceparent: None,
     }

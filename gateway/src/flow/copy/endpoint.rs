@@ -1,0 +1,64 @@
+//! A flow's end at its endpoint.
+
+use super::{Delivery, End};
+use crate::{flow::Ended, metrics::reasons::Dropped, upstream::Connected};
+use bytes::Bytes;
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// See the module.
+pub(crate) struct EndpointEnd {
+    pub(crate) connected: Connected,
+    failed: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl EndpointEnd {
+    pub(crate) fn new(connected: Connected) -> Self {
+        let socket = connected.socket.clone();
+        Self { connected, failed: Box::pin(async move { socket.failed().await }) }
+    }
+
+    /// Waits for a word from the endpoint, which is not taken yet.
+    ///
+    /// # Errors
+    /// The word is that nobody is there.
+    pub(crate) fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.failed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(self.connected.socket.take_error()));
+        }
+        self.connected.socket.poll_readable(cx)
+    }
+}
+
+impl End for EndpointEnd {
+    fn poll_next(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Result<Bytes, Ended>> {
+        let read = match self.connected.socket.poll_recv_datagram(cx, scratch) {
+            Poll::Pending => {
+                ready!(self.failed.as_mut().poll(cx));
+                Err(self.connected.socket.take_error())
+            }
+            Poll::Ready(read) => read,
+        };
+        Poll::Ready(read.map(|n| Bytes::copy_from_slice(&scratch[..n])).map_err(Ended::Endpoint))
+    }
+
+    fn poll_deliver(&mut self, _: &mut Context<'_>, datagram: &Bytes) -> Poll<Result<Delivery, Ended>> {
+        Poll::Ready(match self.connected.socket.send_datagram(datagram) {
+            Ok(()) => Ok(Delivery::Done),
+            Err(error) => dropped(&error).map(Delivery::Dropped).ok_or(Ended::Endpoint(error)),
+        })
+    }
+}
+
+/// Why one datagram was not sent, where that says nothing of the next.
+pub(super) fn dropped(error: &io::Error) -> Option<Dropped> {
+    match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => Some(Dropped::TooLarge),
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EPERM) => Some(Dropped::Unsent),
+        _ => None,
+    }
+}

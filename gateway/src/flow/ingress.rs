@@ -1,0 +1,101 @@
+//! The service's side of a flow: finds an endpoint, and copies.
+
+use super::{
+    Ended,
+    copy::{self, endpoint::EndpointEnd, stream::StreamEnd},
+    idle::Idle,
+    reach::{Unreached, reach},
+};
+use crate::{
+    close::Closed,
+    core::Core,
+    meter::StreamMeter,
+    metrics::reasons::Dropped,
+    tunnel::{OpenRequest, StreamError, TunnelStream},
+};
+use isthmus_control_api::ServicePort;
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// How much longer than the client's side this one waits for a silent flow: it is for that side to end it, which loses nothing.
+const LONGER: Duration = Duration::from_secs(5);
+
+/// Serves a flow that a peer has opened; how it ended.
+pub(crate) async fn serve(
+    core: &Rc<Core>,
+    request: &OpenRequest,
+    mut stream: Box<dyn TunnelStream>,
+    meter: &mut StreamMeter<'_>,
+) -> Closed {
+    stream.take_datagrams();
+    let mut client = StreamEnd::new(stream, Vec::new());
+    let mut idle = Idle::new(core.common.config.udp_idle + LONGER, Instant::now());
+    let mut endpoint = match reach(core, &request.service, &mut client, &mut idle, meter).await {
+        Ok(endpoint) => endpoint,
+        Err(Unreached::Refused(refusal, _)) => {
+            tracing::debug!(service = %request.service, %refusal, "refusing a flow");
+            client.stream.refuse(&refusal);
+            return Closed::Refused(refusal.reason);
+        }
+        Err(Unreached::Ended(ended)) => return close(core, ended, client, None).await,
+    };
+    meter.connected();
+    client.stream.accept();
+    let withdrawn = withdrawn(core, &request.service, &endpoint);
+    let ended = copy::copy(core, &mut client, &mut endpoint, &mut idle, meter, withdrawn).await;
+    meter.datagrams_dropped(Dropped::Overflow, endpoint.connected.socket.overflowed());
+    close(core, ended, client, Some((endpoint, idle))).await
+}
+
+/// Waits until the endpoint is no longer in the table: a TCP connection would tell of its end, a flow would go on for nothing.
+pub(super) fn withdrawn(
+    core: &Rc<Core>,
+    service: &ServicePort,
+    endpoint: &EndpointEnd,
+) -> impl Future<Output = Ended> + use<> {
+    let (core, service, address) = (core.clone(), service.clone(), endpoint.connected.address());
+    async move {
+        loop {
+            let changed = core.changed.notified();
+            let is_there = core
+                .table
+                .borrow()
+                .exports
+                .get(&service)
+                .is_some_and(|export| export.endpoints.iter().any(|endpoint| Some(endpoint.address) == address));
+            if !is_there {
+                return Ended::Endpoint(std::io::ErrorKind::NotFound.into());
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Tells the balancer and the peer how it ended.
+async fn close(core: &Core, ended: Ended, mut client: StreamEnd, endpoint: Option<(EndpointEnd, Idle)>) -> Closed {
+    match ended {
+        Ended::Finished => {
+            client.stream.finish();
+            Closed::Fin
+        }
+        Ended::Stream(error) => Closed::from(&error),
+        Ended::Endpoint(error) => {
+            tracing::debug!(%error, "an endpoint failed");
+            if let Some((endpoint, idle)) = endpoint
+                && !idle.was_answered()
+            {
+                endpoint.connected.failed();
+            }
+            // The client's next datagram begins a flow to another one.
+            client.stream.reset();
+            Closed::from(&StreamError::Socket(error))
+        }
+        Ended::Closed(how) => {
+            drop(endpoint);
+            client.finish(core).await;
+            how
+        }
+    }
+}
