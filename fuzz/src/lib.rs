@@ -14,6 +14,7 @@
 
 mod cursor;
 pub mod exchange;
+pub mod flow;
 pub mod identity;
 pub mod link;
 pub mod mux;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: text::config },
     Target { name: "exchange", run: exchange::message },
     Target { name: "exchange_stream", run: exchange::stream },
+    Target { name: "flow_frames", run: flow::frames },
     Target { name: "join_message", run: link::message },
     Target { name: "mux_hostile", run: mux::hostile },
     Target { name: "mux_pair", run: mux::pair },

@@ -41,6 +41,11 @@ impl Board {
         live().nth(index).map(|(core, _)| core)
     }
 
+    /// Whether a core has a live tunnel to `cluster`.
+    pub(crate) fn has(&self, core: usize, cluster: &ClusterName) -> bool {
+        self.tunnels.borrow().get(cluster).and_then(|counts| counts.get(core)).is_some_and(|&count| count > 0)
+    }
+
     /// The core with the fewest live tunnels; among several, the first at or after `start`, which goes round.
     pub(crate) fn idlest(&self, start: usize) -> usize {
         let tunnels = self.tunnels.borrow();
@@ -67,6 +72,7 @@ mod tests {
         assert!([1, 2].contains(&board.core_for(&east, 7).unwrap()));
         board.set(&east, 1, 0);
         assert_eq!(board.core_for(&east, 8), Some(2));
+        assert_eq!([0, 1, 2, 3].map(|core| board.has(core, &east)), [false, false, true, false]);
         board.set(&east, 2, 0);
         assert!(board.subscribe().borrow().is_empty());
     }

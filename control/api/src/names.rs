@@ -75,7 +75,6 @@ impl Protocol {
     }
 
     /// Whether it is TCP.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub const fn is_tcp(&self) -> bool {
         matches!(self, Self::Tcp)
     }

@@ -239,7 +239,10 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
 /// Who listens where. An address and the wildcard on the same port are refused too: with SO_REUSEPORT both binds would succeed, and
 /// one would silently take the other's connections.
 #[derive(Default)]
-struct Listeners(HashMap<(u16, Protocol), Vec<(SocketAddr, String, Position)>>);
+struct Listeners(HashMap<(u16, Protocol), Vec<Claim>>);
+
+/// An address, the key that has it, and where that stands.
+type Claim = (SocketAddr, String, Position);
 
 impl Listeners {
     fn claim(&mut self, Listen { address, protocol }: Listen, fields: &Fields<'_>, name: &str) {

@@ -132,6 +132,8 @@ impl Listener {
     /// Closes it; its flows end.
     pub(crate) fn close(&self, core: &Core) {
         self.task.abort();
+        // The socket is there as long as flows that have not ended yet: a successor is to get what clients send.
+        self.begin_no_more();
         core.flows.borrow_mut().remove_if(|key, entry| {
             let goes = key.listen == self.shared.address;
             if let (true, Entry::Here(flow)) = (goes, entry) {
@@ -154,7 +156,8 @@ impl Shared {
         let datagram = Bytes::copy_from_slice(payload);
         match core.flows.borrow().get(&key) {
             Some(Entry::Here(flow)) => return flow.push(datagram, now),
-            Some(Entry::There { core: there, last }) if !moved => {
+            // Where that core has no tunnel any more, the flow is to find another way.
+            Some(Entry::There { core: there, last }) if !moved && self.can_serve(core, *there) => {
                 last.set(now);
                 return self.hand_over(core, *there, Moved { key, payload: datagram });
             }
@@ -164,7 +167,7 @@ impl Shared {
             return self.drop_unopened(core);
         };
         let there = if moved { None } else { stream::better_core(core, &import) };
-        let flow = Flow::new(now);
+        let flow = Flow::new(&core.queued, now);
         let entry = match there {
             Some(core) => Entry::There { core, last: Cell::new(now) },
             None => Entry::Here(flow.clone()),
@@ -184,6 +187,13 @@ impl Shared {
                 self.begin(core, key, flow, import);
             }
         }
+    }
+
+    fn can_serve(&self, core: &Core, there: usize) -> bool {
+        let table = core.table.borrow();
+        let clusters =
+            table.imports.get(&Listen::udp(self.address)).into_iter().flat_map(|import| import.clusters.keys());
+        clusters.into_iter().any(|cluster| core.common.board.has(there, cluster))
     }
 
     fn begin(&self, core: &Rc<Core>, key: Key, flow: Rc<Flow>, import: Import) {

@@ -1,11 +1,13 @@
 //! ● Datagrams that wait for their turn: few, and not for long.
 //!
 //! Who sends faster than the other side takes loses datagrams, as on a wire: the newest where there is no room, and those that have
-//! waited so long that whoever wants them has asked again.
+//! waited so long that whoever wants them has asked again. Many queues have a bound together, too.
 
 use bytes::Bytes;
 use std::{
+    cell::Cell,
     collections::VecDeque,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -14,16 +16,41 @@ pub(crate) const ROOM: usize = 256 * 1024;
 /// What a datagram takes besides its bytes, so that empty ones have a bound, too.
 const OVERHEAD: usize = 64;
 
+/// What several queues hold together.
+#[derive(Debug)]
+pub(crate) struct Together {
+    bytes: Cell<usize>,
+    most: usize,
+}
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
     waiting: VecDeque<(Instant, Bytes)>,
+    together: Rc<Together>,
     bytes: usize,
     dropped: u64,
     patience: Option<Duration>,
 }
 
+impl Together {
+    /// Queues that may hold `most` bytes together.
+    pub(crate) fn new(most: usize) -> Rc<Self> {
+        Rc::new(Self { bytes: Cell::new(0), most })
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.get() + bytes <= self.most
+    }
+}
+
 impl Queue {
+    /// An empty one of those in `together`.
+    pub(crate) fn new(together: &Rc<Together>) -> Self {
+        let (waiting, together) = (VecDeque::new(), together.clone());
+        Self { waiting, together, bytes: 0, dropped: 0, patience: None }
+    }
+
     /// How long a datagram may wait from now on; `None`: for ever.
     pub(crate) fn set_patience(&mut self, patience: Option<Duration>) {
         self.patience = patience;
@@ -32,24 +59,25 @@ impl Queue {
     /// Adds a datagram, or drops it where there is no room.
     pub(crate) fn push(&mut self, datagram: Bytes, now: Instant) {
         let takes = OVERHEAD + datagram.len();
-        if !self.waiting.is_empty() && self.bytes + takes > ROOM {
+        let fits = self.waiting.is_empty() || self.bytes + takes <= ROOM;
+        if !fits || !self.together.has_room(takes) {
             self.dropped += 1;
             return;
         }
-        self.bytes += takes;
+        self.grow(takes);
         self.waiting.push_back((now, datagram));
     }
 
     /// Puts a datagram back that was taken, before all others.
     pub(crate) fn put_back(&mut self, datagram: Bytes, now: Instant) {
-        self.bytes += OVERHEAD + datagram.len();
+        self.grow(OVERHEAD + datagram.len());
         self.waiting.push_front((now, datagram));
     }
 
     /// The oldest that has not waited too long.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<Bytes> {
         while let Some((since, datagram)) = self.waiting.pop_front() {
-            self.bytes -= OVERHEAD + datagram.len();
+            self.shrink(OVERHEAD + datagram.len());
             let stale = self.patience.is_some_and(|most| now.saturating_duration_since(since) > most);
             if !stale {
                 return Some(datagram);
@@ -68,6 +96,12 @@ impl Queue {
         self.pop(now)
     }
 
+    /// Lets go of all that wait; how many.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.shrink(self.bytes);
+        std::mem::take(&mut self.waiting).len()
+    }
+
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
@@ -77,6 +111,22 @@ impl Queue {
     pub(crate) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
+
+    fn grow(&mut self, by: usize) {
+        self.bytes += by;
+        self.together.bytes.set(self.together.bytes.get() + by);
+    }
+
+    fn shrink(&mut self, by: usize) {
+        self.bytes -= by;
+        self.together.bytes.set(self.together.bytes.get() - by);
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 #[cfg(test)]
@@ -84,10 +134,27 @@ mod tests {
     use super::*;
     use proptest::{collection::vec, prelude::*};
 
+    fn empty() -> Queue {
+        Queue::new(&Together::new(usize::MAX))
+    }
+
+    #[test]
+    fn many_queues_have_a_bound_together() {
+        let (together, now) = (Together::new(10_000), Instant::now());
+        let mut queues: Vec<_> = (0..20).map(|_| Queue::new(&together)).collect();
+        queues.iter_mut().for_each(|queue| queue.push(vec![0; 1000].into(), now));
+        assert_eq!(queues.iter().map(Queue::len).sum::<usize>(), 9);
+        queues.drain(..5);
+        queues.iter_mut().for_each(|queue| queue.push(vec![0; 1000].into(), now));
+        assert_eq!(queues.iter().map(Queue::len).sum::<usize>(), 9, "what was dropped has made room");
+        drop(queues);
+        assert_eq!(together.bytes.get(), 0);
+    }
+
     proptest! {
         #[test]
         fn what_went_in_comes_out_in_order_or_is_counted(steps in vec((any::<bool>(), 0usize..40_000), 0..200)) {
-            let (mut queue, now) = (Queue::default(), Instant::now());
+            let (mut queue, now) = (empty(), Instant::now());
             let (mut pushed, mut popped, mut dropped) = (0u32, Vec::new(), 0);
             for (push, size) in steps {
                 if push {
@@ -104,18 +171,18 @@ mod tests {
             popped.extend(std::iter::from_fn(|| queue.pop(now)));
             prop_assert!(popped.is_sorted_by(|one, other| one[..4] < other[..4]));
             prop_assert_eq!(popped.len() as u64 + dropped, u64::from(pushed));
-            prop_assert_eq!(queue.bytes, 0);
+            prop_assert_eq!((queue.bytes, queue.together.bytes.get()), (0, 0));
         }
     }
 
     #[test]
     fn the_largest_datagram_is_taken_where_nobody_waits_and_empty_ones_have_a_bound() {
         let now = Instant::now();
-        let mut queue = Queue::default();
+        let mut queue = empty();
         queue.push(vec![0; ROOM].into(), now);
         queue.push(Bytes::new(), now);
         assert_eq!((queue.len(), queue.take_dropped()), (1, 1));
-        let mut queue = Queue::default();
+        let mut queue = empty();
         (0..ROOM).for_each(|_| queue.push(Bytes::new(), now));
         assert_eq!(queue.len(), ROOM / OVERHEAD);
     }
@@ -124,7 +191,7 @@ mod tests {
     fn who_has_waited_too_long_is_dropped_once_there_is_a_limit() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
-        let mut queue = Queue::default();
+        let mut queue = empty();
         [now, now, later].into_iter().for_each(|at| queue.push(Bytes::from_static(b"x"), at));
         assert!(queue.pop(later).is_some());
         queue.set_patience(Some(Duration::from_millis(500)));

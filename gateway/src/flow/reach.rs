@@ -28,6 +28,54 @@ pub(super) enum Unreached {
     Ended(Ended),
 }
 
+/// Finds an endpoint of `service` that takes what `client` says, and gives it that.
+///
+/// # Errors
+/// See [`Unreached`].
+pub(super) async fn reach<C: End>(
+    core: &Rc<Core>,
+    service: &ServicePort,
+    client: &mut C,
+    idle: &mut Idle,
+    meter: &mut StreamMeter<'_>,
+) -> Result<EndpointEnd, Unreached> {
+    let (mut tried, mut last) = (Tried::default(), None);
+    let mut asking = Asking { core, client, idle, meter, said: Said::default() };
+    loop {
+        let connected = match upstream::connect_flow(core, service, asking.meter, &mut tried, last.take()) {
+            Ok(connected) => connected,
+            Err(refusal) => return Err(Unreached::Refused(refusal, asking.said.kept)),
+        };
+        let mut endpoint = EndpointEnd::new(connected);
+        let begun = Instant::now();
+        match asking.ask(&mut endpoint).await {
+            Ok(answered) => {
+                if answered {
+                    endpoint.connected.answered(begun.elapsed());
+                }
+                return Ok(endpoint);
+            }
+            Err(Ended::Endpoint(error)) => {
+                tracing::debug!(%service, address = ?endpoint.connected.address(), %error, "an endpoint failed");
+                endpoint.connected.failed();
+                asking.meter.retry();
+                asking.meter.datagrams_dropped(Dropped::Unsent, std::mem::take(&mut asking.said.more));
+                last = Some(error);
+            }
+            Err(ended) => return Err(Unreached::Ended(ended)),
+        }
+    }
+}
+
+/// A client that asks one endpoint after the other.
+struct Asking<'a, 'm, C> {
+    core: &'a Core,
+    client: &'a mut C,
+    idle: &'a mut Idle,
+    meter: &'a mut StreamMeter<'m>,
+    said: Said,
+}
+
 /// What the client has said so far, to be said again.
 #[derive(Default)]
 struct Said {
@@ -35,6 +83,44 @@ struct Said {
     bytes: usize,
     /// Datagrams that were not kept.
     more: u64,
+}
+
+impl<C: End> Asking<'_, '_, C> {
+    /// Waits until `endpoint` has answered (true), or has not said in time that it is not there.
+    async fn ask(&mut self, endpoint: &mut EndpointEnd) -> Result<bool, Ended> {
+        for datagram in &self.said.kept {
+            let _ = poll_fn(|cx| endpoint.poll_deliver(cx, datagram)).await?;
+        }
+        // A client that has said nothing yet is let in as well.
+        let word = poll_fn(|cx| {
+            self.hear(cx, endpoint)?;
+            endpoint.poll_word(cx).map_err(Ended::Endpoint)
+        });
+        match tokio::time::timeout(GRACE, word).await {
+            Ok(word) => word.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Passes on what the client says meanwhile.
+    fn hear(&mut self, cx: &mut Context<'_>, endpoint: &mut EndpointEnd) -> Result<(), Ended> {
+        while let Poll::Ready(datagram) = self.client.poll_next(cx, &mut self.core.scratch.borrow_mut()) {
+            let datagram = datagram?;
+            let delivered = endpoint.poll_deliver(cx, &datagram);
+            self.said.keep(datagram.clone());
+            let (delivery, failed) = match delivered {
+                Poll::Ready(Ok(delivery)) => (delivery, None),
+                // It was kept, and goes to the next endpoint.
+                Poll::Ready(Err(ended)) => (Delivery::Done, Some(ended)),
+                Poll::Pending => (Delivery::Dropped(Dropped::Unsent), None),
+            };
+            copy::up_one(self.core, self.idle, self.meter, delivery, datagram.len());
+            if let Some(ended) = failed {
+                return Err(ended);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Said {
@@ -46,92 +132,4 @@ impl Said {
             self.kept.push(datagram);
         }
     }
-}
-
-/// Finds an endpoint of `service` that takes what `client` says, and gives it that.
-///
-/// # Errors
-/// See [`Unreached`].
-pub(super) async fn reach(
-    core: &Rc<Core>,
-    service: &ServicePort,
-    client: &mut impl End,
-    idle: &mut Idle,
-    meter: &mut StreamMeter<'_>,
-) -> Result<EndpointEnd, Unreached> {
-    let (mut said, mut tried, mut last) = (Said::default(), Tried::default(), None);
-    loop {
-        let connected = match upstream::connect_flow(core, service, meter, &mut tried, last.take()) {
-            Ok(connected) => connected,
-            Err(refusal) => return Err(Unreached::Refused(refusal, said.kept)),
-        };
-        let mut endpoint = EndpointEnd::new(connected);
-        let begun = Instant::now();
-        match try_one(core, &mut endpoint, client, &mut said, idle, meter).await {
-            Ok(answered) => {
-                if answered {
-                    endpoint.connected.answered(begun.elapsed());
-                }
-                return Ok(endpoint);
-            }
-            Err(Ended::Endpoint(error)) => {
-                tracing::debug!(%service, address = ?endpoint.connected.address(), %error, "an endpoint failed");
-                endpoint.connected.failed();
-                meter.retry();
-                meter.datagrams_dropped(Dropped::Unsent, std::mem::take(&mut said.more));
-                last = Some(error);
-            }
-            Err(ended) => return Err(Unreached::Ended(ended)),
-        }
-    }
-}
-
-/// Waits until `endpoint` has answered (true), or has not said in time that it is not there.
-async fn try_one(
-    core: &Core,
-    endpoint: &mut EndpointEnd,
-    client: &mut impl End,
-    said: &mut Said,
-    idle: &mut Idle,
-    meter: &mut StreamMeter<'_>,
-) -> Result<bool, Ended> {
-    for datagram in &said.kept {
-        let _ = poll_fn(|cx| endpoint.poll_deliver(cx, datagram)).await?;
-    }
-    // A client that has said nothing yet is let in as well.
-    let word = poll_fn(|cx| {
-        hear(cx, core, endpoint, client, said, idle, meter)?;
-        endpoint.poll_word(cx).map_err(Ended::Endpoint)
-    });
-    match tokio::time::timeout(GRACE, word).await {
-        Ok(word) => word.map(|()| true),
-        Err(_) => Ok(false),
-    }
-}
-
-/// Passes on what the client says meanwhile.
-fn hear(
-    cx: &mut Context<'_>,
-    core: &Core,
-    endpoint: &mut EndpointEnd,
-    client: &mut impl End,
-    said: &mut Said,
-    idle: &mut Idle,
-    meter: &mut StreamMeter<'_>,
-) -> Result<(), Ended> {
-    while let Poll::Ready(datagram) = client.poll_next(cx, &mut core.scratch.borrow_mut()) {
-        let datagram = datagram?;
-        let delivery = match endpoint.poll_deliver(cx, &datagram) {
-            Poll::Ready(Ok(delivery)) => delivery,
-            Poll::Ready(Err(Ended::Endpoint(error))) => {
-                said.keep(datagram);
-                return Err(Ended::Endpoint(error));
-            }
-            Poll::Ready(Err(ended)) => return Err(ended),
-            Poll::Pending => Delivery::Dropped(Dropped::Unsent),
-        };
-        copy::up_one(core, idle, meter, delivery, datagram.len());
-        said.keep(datagram);
-    }
-    Ok(())
 }

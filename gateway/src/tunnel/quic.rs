@@ -15,6 +15,7 @@ use super::{
     driver::MuxConfig,
     mux::{Settings, window::Window},
 };
+use crate::flow::queue::Together;
 use quinn::{Connection, VarInt};
 use std::{
     cell::{Cell, RefCell},
@@ -71,6 +72,8 @@ struct Shared {
     credits: RefCell<HashMap<u32, Rc<Credit>>>,
     /// Where datagrams of streams that take them wait, by the stream's QUIC id.
     inboxes: RefCell<HashMap<u32, Rc<datagram::Inbox>>>,
+    /// What they hold together.
+    inboxed: Rc<Together>,
     outbox: RefCell<Outbox>,
     health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
@@ -125,6 +128,7 @@ impl QuicTunnel {
             peer: Cell::default(),
             credits: RefCell::default(),
             inboxes: RefCell::default(),
+            inboxed: Together::new(datagram::MOST),
             outbox: RefCell::new(Outbox::new(&config.settings)),
             health: watch::Sender::new(TunnelHealth::Starting),
             rtt: Cell::default(),

@@ -3,7 +3,11 @@
 use super::{Delivery, End, endpoint};
 use crate::{
     close::Closed,
-    flow::{Ended, frame, queue::Queue, table::Known},
+    flow::{
+        Ended, frame,
+        queue::{Queue, Together},
+        table::Known,
+    },
     metrics::reasons::Dropped,
     socket::datagram::Listener,
 };
@@ -31,10 +35,10 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// A flow that begins.
-    pub(crate) fn new(now: Instant) -> Rc<Self> {
+    /// A flow that begins, its datagrams to wait with others'.
+    pub(crate) fn new(together: &Rc<Together>, now: Instant) -> Rc<Self> {
         Rc::new(Self {
-            queue: RefCell::default(),
+            queue: RefCell::new(Queue::new(together)),
             waker: RefCell::default(),
             last: Cell::new(now),
             closed: Cell::default(),
@@ -92,7 +96,7 @@ impl Flow {
 
     /// It was not opened, or is over: how many datagrams that leaves behind, those taken early among them.
     pub(crate) fn abandon(&self) -> u64 {
-        let waiting = std::mem::take(&mut *self.queue.borrow_mut()).len() as u64;
+        let waiting = self.queue.borrow_mut().clear() as u64;
         self.early.take() + waiting
     }
 

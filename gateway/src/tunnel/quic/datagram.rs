@@ -17,8 +17,11 @@ use std::{
     time::Instant,
 };
 
+/// Bytes of datagrams that came in and nobody has taken yet, all streams of a tunnel together.
+pub(super) const MOST: usize = 4 << 20;
+
 /// Datagrams of one stream that came in and nobody has taken yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
     queue: RefCell<Queue>,
     waker: RefCell<Option<Waker>>,
@@ -30,12 +33,16 @@ pub(super) struct Datagrams {
     id: u32,
     inbox: Rc<Inbox>,
     /// One that waits for others to leave.
-    waiting: Option<Pin<Box<dyn Future<Output = Result<(), SendDatagramError>>>>>,
+    waiting: Option<Sending>,
 }
+
+/// A datagram's way into the connection.
+type Sending = Pin<Box<dyn Future<Output = Result<(), SendDatagramError>>>>;
 
 impl Datagrams {
     pub(super) fn new(shared: &Rc<Shared>, id: u32) -> Self {
-        let inbox = Rc::new(Inbox::default());
+        let queue = RefCell::new(Queue::new(&shared.inboxed));
+        let inbox = Rc::new(Inbox { queue, waker: RefCell::default() });
         shared.inboxes.borrow_mut().insert(id, inbox.clone());
         Self { shared: shared.clone(), id, inbox, waiting: None }
     }
@@ -57,13 +64,13 @@ impl Datagrams {
                 let frame = Bytes::from([head, datagram].concat());
                 if connection.datagram_send_buffer_space() >= frame.len() {
                     let sent = connection.send_datagram(frame);
-                    return Poll::Ready(self.sent(sent));
+                    return Poll::Ready(self.sent(&sent));
                 }
                 Box::pin(wait(connection.clone(), frame))
             }
         };
         match waiting.as_mut().poll(cx) {
-            Poll::Ready(sent) => Poll::Ready(self.sent(sent)),
+            Poll::Ready(sent) => Poll::Ready(self.sent(&sent)),
             Poll::Pending => {
                 self.waiting = Some(waiting);
                 Poll::Pending
@@ -83,7 +90,7 @@ impl Datagrams {
         }
     }
 
-    fn sent(&self, sent: Result<(), SendDatagramError>) -> Result<(), DatagramError> {
+    fn sent(&self, sent: &Result<(), SendDatagramError>) -> Result<(), DatagramError> {
         match sent {
             Ok(()) => {
                 self.shared.wrote();

@@ -31,6 +31,39 @@ fn each_refusal_is_told_as_it_was_meant() {
 }
 
 #[test]
+fn more_than_a_window_is_read_into_memory() {
+    on_a_core(async {
+        let pair = pair(&H2Config::default()).await;
+        let (mut west, mut east) = pair.stream().await;
+        let sent: Vec<u8> = (0..600_000u32).map(|i| (i % 251) as u8).collect();
+        let (bytes, mut read) = (sent.clone(), Vec::new());
+        let writing = async {
+            write(&mut west, &bytes).await.unwrap();
+            west.finish();
+        };
+        let reading = async {
+            let mut room = [0; 1000];
+            while let n @ 1.. = poll_fn(|cx| east.poll_read(cx, &mut room)).await.unwrap() {
+                read.extend_from_slice(&room[..n]);
+            }
+        };
+        tokio::join!(writing, reading);
+        assert!(read == sent);
+    });
+}
+
+#[test]
+fn a_udp_flow_is_refused() {
+    on_a_core(async {
+        let pair = pair(&H2Config::default()).await;
+        let mut flow = request();
+        flow.service.protocol = isthmus_control_api::Protocol::Udp;
+        let refusal = pair.west.open(&flow).err().unwrap();
+        assert!(refusal.retry && refusal.message.contains("UDP"), "{refusal}");
+    });
+}
+
+#[test]
 fn only_the_side_that_dialled_opens() {
     on_a_core(async {
         let pair = pair(&config()).await;
