@@ -11,10 +11,10 @@ use crate::{
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
-    tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelStream},
+    tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelHealth, TunnelStream},
     upstream,
 };
-use isthmus_control_api::{ClusterName, Import, ServicePort};
+use isthmus_control_api::{ClusterName, GatewayId, Import, ServicePort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -62,17 +62,22 @@ impl Drop for Counted {
     }
 }
 
-/// Serves control's exchange with a cluster.
-pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, socket: OwnedFd) {
+/// Serves control's exchange with a cluster's gateway.
+pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: GatewayId, socket: OwnedFd) {
     let core_ = core.clone();
     core.tasks.spawn_local(async move {
         let core = core_;
         let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
         let mut early = Early::default();
         let request = request(&core, crate::exchange::service(), None);
-        match open(&core, &cluster, &request, &socket, &mut early).await {
-            Ok(mut stream) => {
-                copy::copy(&mut *stream, &socket, early.ended, &mut ()).await;
+        match open(&core, &cluster, Some(gateway), &request, &socket, &mut early).await {
+            Ok((mut stream, tunnel)) => {
+                let (mut health, mut unmetered) = (tunnel.watch(), ());
+                tokio::select! {
+                    _ = copy::copy(&mut *stream, &socket, early.ended, &mut unmetered) => {}
+                    // It would keep the tunnel from ending, and has as good a place on another one.
+                    _ = health.wait_for(|&health| health == TunnelHealth::Draining) => {}
+                }
             }
             Err(error) => tracing::debug!(%cluster, %error, "cannot open the exchange"),
         }
@@ -186,8 +191,8 @@ impl Egress<'_> {
                 },
                 Next::Cluster(cluster) => {
                     meter.peer(Some(&cluster));
-                    match open(self.core, &cluster, &request, self.socket, &mut early).await {
-                        Ok(stream) => {
+                    match open(self.core, &cluster, None, &request, self.socket, &mut early).await {
+                        Ok((stream, _)) => {
                             meter.connected();
                             return Ok((Upstream::Cluster(stream), early));
                         }

@@ -3,10 +3,11 @@
 use crate::{
     core::Core,
     meter::StreamMeter,
+    peer::{Opened, Target},
     socket::Socket,
     tunnel::{OpenRequest, Refusal, RefusalReason, StreamError, Tunnel, TunnelHealth, TunnelStream},
 };
-use isthmus_control_api::ClusterName;
+use isthmus_control_api::{ClusterName, GatewayId};
 use std::{
     future::poll_fn,
     rc::Rc,
@@ -48,27 +49,38 @@ pub(super) enum OpenFailed {
     Refused(#[from] Refusal),
 }
 
-/// Opens a stream to `cluster`. What the client sends meanwhile goes along, and is kept in `early` in case it is refused.
+/// Opens a stream to `cluster`, to its gateway `only` if one is named. What the client sends meanwhile goes along, and is kept in
+/// `early` in case it is refused.
 pub(super) async fn open(
     core: &Core,
     cluster: &ClusterName,
+    only: Option<GatewayId>,
     request: &OpenRequest,
     socket: &Rc<Socket>,
     early: &mut Early,
-) -> Result<Box<dyn TunnelStream>, OpenFailed> {
+) -> Result<Opened, OpenFailed> {
     let opening = async {
-        // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
+        let mut target = Target { cluster, only, not: Vec::new() };
         for _ in 1..TUNNELS {
-            let answer = open_on_one(core, cluster, request, socket, early).await;
-            let lost =
-                matches!(&answer, Err(OpenFailed::Refused(refusal)) if refusal.reason == RefusalReason::TunnelLost);
-            if !lost || !core.peers.is_live(cluster) {
-                return answer;
+            let (refusal, tunnel) = match open_on_one(core, &target, request, socket, early).await {
+                Ok(opened) => return Ok(opened),
+                Err(failed) => failed,
+            };
+            let OpenFailed::Refused(refused) = &refusal else { return Err(refusal) };
+            match tunnel {
+                // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
+                Some(_) if refused.reason == RefusalReason::TunnelLost => {}
+                // What one gateway cannot do, another one of the cluster may.
+                Some(tunnel) if refused.retry && tunnel.is_known() => target.not.push(tunnel),
+                _ => return Err(refusal),
+            }
+            if !core.peers.has(&target) {
+                return Err(refusal);
             }
         }
-        open_on_one(core, cluster, request, socket, early).await
+        open_on_one(core, &target, request, socket, early).await.map_err(|(failed, _)| failed)
     };
-    let (mut stream, mut sent) = match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
+    let ((mut stream, tunnel), mut sent) = match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
         Ok(opened) => opened?,
         Err(_) => {
             let message = format!("{cluster} did not answer within {} s", OPEN_TIMEOUT.as_secs());
@@ -82,39 +94,40 @@ pub(super) async fn open(
         // Nobody reads what would tell of the reset.
         () = socket.failed() => return Err(OpenFailed::Client),
     }
-    Ok(stream)
+    Ok((stream, tunnel))
 }
 
 /// Tunnels to one cluster that a stream is tried on.
-const TUNNELS: usize = 3;
+const TUNNELS: usize = 5;
 
-/// Opens a stream on one tunnel, and says how much of `early` it has taken.
+/// Opens a stream on one tunnel, and says how much of `early` it has taken; or why not, and which gateway has said so.
 async fn open_on_one(
     core: &Core,
-    cluster: &ClusterName,
+    target: &Target<'_>,
     request: &OpenRequest,
     socket: &Socket,
     early: &mut Early,
-) -> Result<(Box<dyn TunnelStream>, usize), OpenFailed> {
-    let (mut stream, tunnel) = core.peers.open(cluster, request)?;
+) -> Result<(Opened, usize), (OpenFailed, Option<GatewayId>)> {
+    let (mut stream, tunnel) = core.peers.open(target, request).map_err(|refusal| (refusal.into(), None))?;
     let mut sent = 0;
     let opened = poll_fn(|cx| poll_open(cx, core, &mut *stream, socket, early, &mut sent));
     tokio::select! {
         biased;
-        opened = opened => opened?,
-        () = doubted(core, cluster, &*tunnel) => {
-            let message = format!("a tunnel to {cluster} does not answer");
-            return Err(Refusal { reason: RefusalReason::TunnelLost, message, retry: true }.into());
+        opened = opened => opened.map_err(|failed| (failed, Some(tunnel.gateway())))?,
+        () = doubted(core, target, &*tunnel) => {
+            let message = format!("a tunnel to {} does not answer", target.cluster);
+            let refusal = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
+            return Err((refusal.into(), Some(tunnel.gateway())));
         }
     }
-    Ok((stream, sent))
+    Ok(((stream, tunnel), sent))
 }
 
 /// Waits until a tunnel's peer does not answer any more while another tunnel leads there.
-async fn doubted(core: &Core, cluster: &ClusterName, tunnel: &dyn Tunnel) {
+async fn doubted(core: &Core, target: &Target<'_>, tunnel: &dyn Tunnel) {
     loop {
         let changed = core.changed.notified();
-        if tunnel.health() == TunnelHealth::Unresponsive && core.peers.is_live(cluster) {
+        if tunnel.health() == TunnelHealth::Unresponsive && core.peers.has(target) {
             return;
         }
         changed.await;

@@ -67,7 +67,7 @@ pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Join
 
 pub(super) fn identity(cluster: &str) -> Rc<PeerIdentity> {
     let id = format!("spiffe://{cluster}.demo/ns/isthmus-system/sa/gateway").parse().unwrap();
-    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id })
+    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id, gateway: Default::default() })
 }
 
 pub(super) fn request() -> OpenRequest {
