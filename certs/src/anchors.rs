@@ -53,6 +53,11 @@ impl TrustAnchors {
         self.anchors.iter().map(|anchor| anchor.validity)
     }
 
+    /// When the first of them begins to be valid.
+    pub(crate) fn begins(&self) -> Option<SystemTime> {
+        self.validities().map(|validity| validity.not_before).min()
+    }
+
     /// Those that are valid at `now`. webpki does not look at an anchor's own dates.
     pub(crate) fn valid_at(&self, now: SystemTime) -> Vec<TrustAnchor<'static>> {
         let valid = self.anchors.iter().filter(|anchor| anchor.validity.contains(now));

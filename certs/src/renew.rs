@@ -60,9 +60,44 @@ impl Renewal {
     }
 }
 
+/// What is wrong with an SVID of this validity at `now`, in one line: it is over, or it should have been replaced by now. `own`: this
+/// process renews it, at about half its life; whoever else does may take longer.
+pub fn overdue(validity: Validity, own: bool, now: SystemTime) -> Option<String> {
+    let due = if own { OWN_DUE } else { FOREIGN_DUE };
+    let by_whom = if own { "this gateway has not been able to renew it" } else { "nobody has replaced it" };
+    if now < validity.not_before {
+        let wait = validity.not_before.duration_since(now).unwrap_or_default().as_secs();
+        return Some(format!("the SVID begins in {wait} s: this clock is behind the one that it was made by"));
+    }
+    if now > validity.not_after {
+        let ago = now.duration_since(validity.not_after).unwrap_or_default().as_secs();
+        return Some(format!("the SVID ended {ago} s ago: peers refuse new tunnels; {by_whom}"));
+    }
+    let left = validity.remaining(now).as_secs();
+    let late = now > validity.not_before + validity.lifetime().mul_f64(due);
+    late.then(|| format!("the SVID ends in {left} s, and its renewal is overdue: {by_whom}"))
+}
+
+/// The part of an SVID's life after which its renewal is overdue: it is due at 0.55, at the latest, and tried often from then on.
+const OWN_DUE: f64 = 0.65;
+/// The same where somebody else renews it: cert-manager does so at two thirds.
+const FOREIGN_DUE: f64 = 0.8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_svid_that_should_have_been_renewed_says_so() {
+        let validity = validity(1_000, 1_000);
+        let at = |seconds, own| overdue(validity, own, UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!((at(1_600, true), at(1_700, false)), (None, None));
+        let late = "the SVID ends in 300 s, and its renewal is overdue: this gateway has not been able to renew it";
+        assert_eq!(at(1_700, true).as_deref(), Some(late));
+        assert!(at(1_850, false).unwrap().contains("overdue: nobody has replaced it"));
+        assert!(at(2_100, true).unwrap().starts_with("the SVID ended 100 s ago"));
+        assert!(at(900, true).unwrap().starts_with("the SVID begins in 100 s: this clock is behind"));
+    }
     use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 

@@ -1,8 +1,14 @@
 //! The identity of the moment, shared by all who need it.
 
-use crate::Identity;
+use crate::{Identity, RefusedHandshake};
 use arc_swap::ArcSwap;
-use std::{fmt, sync::Arc, time::SystemTime};
+use isthmus_control_api::ClusterName;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 use tokio::sync::watch;
 
 /// Holds the current [`Identity`]. Readers never lock; who wants to know of changes subscribes.
@@ -13,6 +19,17 @@ struct Shared {
     current: ArcSwap<Identity>,
     status: ArcSwap<IdentityStatus>,
     generation: watch::Sender<u64>,
+    /// Taken when a handshake is refused, and for status.
+    refused: Mutex<BTreeMap<ClusterName, Refusal>>,
+}
+
+/// A handshake of somebody who claimed to be of a trusted cluster, and was refused.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// When.
+    pub at: SystemTime,
+    /// Why. Nobody has proven anything: it may have been anybody.
+    pub why: RefusedHandshake,
 }
 
 /// How the upkeep of the identity fares, for status and metrics.
@@ -39,6 +56,7 @@ impl IdentityStore {
             current: ArcSwap::from_pointee(identity),
             status: ArcSwap::from_pointee(IdentityStatus::default()),
             generation: watch::Sender::new(0),
+            refused: Mutex::default(),
         }))
     }
 
@@ -62,6 +80,25 @@ impl IdentityStore {
     /// How its upkeep fares.
     pub fn status(&self) -> Arc<IdentityStatus> {
         self.0.status.load_full()
+    }
+
+    /// The last one that was refused of those who dialled and claimed to be of `cluster`.
+    pub fn refused(&self, cluster: &ClusterName) -> Option<Refusal> {
+        self.refusals().get(cluster).cloned()
+    }
+
+    /// Notes a refusal. Only of trusted clusters: anybody can claim to be of any other.
+    pub(crate) fn note_refused(&self, cluster: ClusterName, why: RefusedHandshake, at: SystemTime) {
+        let current = self.current();
+        let mut refused = self.refusals();
+        refused.retain(|cluster, _| current.bundle(cluster).is_some());
+        if current.bundle(&cluster).is_some() {
+            refused.insert(cluster, Refusal { at, why });
+        }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<ClusterName, Refusal>> {
+        self.0.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn update_status(&self, update: impl Fn(&mut IdentityStatus)) {

@@ -132,6 +132,12 @@ pub(crate) fn check_against(
     };
     let anchors = bundle.valid_at(now);
     if anchors.is_empty() {
+        if let Some(begins) = bundle.begins().filter(|begins| *begins > now) {
+            let wait = begins.duration_since(now).unwrap_or_default().as_secs();
+            let found = format_args!("a bundle of {domain} that begins in {wait} s");
+            let wanted = "one that is valid now: the clocks differ by as much, at least";
+            return Err(RefusedHandshake::new(HandshakeRefusal::NotYetValid, found, wanted));
+        }
         let wanted = "a CA certificate that is valid now";
         let found = format_args!("only others in the bundle of {domain}");
         return Err(RefusedHandshake::new(HandshakeRefusal::Expired, found, wanted));
@@ -160,12 +166,20 @@ fn webpki_refusal(error: &webpki::Error, now: SystemTime) -> RefusedHandshake {
     };
     match error {
         webpki::Error::CertExpired { not_after, .. } => {
-            let found = format_args!("a certificate that ended {}s ago", ago(not_after));
-            RefusedHandshake::new(HandshakeRefusal::Expired, found, "one that is valid now")
+            let found = format_args!("a certificate that ended {} s ago", ago(not_after));
+            RefusedHandshake::new(
+                HandshakeRefusal::Expired,
+                found,
+                "one that is valid now: not renewed, or the clocks differ",
+            )
         }
         webpki::Error::CertNotValidYet { not_before, .. } => {
-            let found = format_args!("a certificate that begins in {}s", ago(not_before));
-            RefusedHandshake::new(HandshakeRefusal::NotYetValid, found, "one that is valid now (compare the clocks)")
+            let found = format_args!("a certificate that begins in {} s", ago(not_before));
+            RefusedHandshake::new(
+                HandshakeRefusal::NotYetValid,
+                found,
+                "one that is valid now: the clocks differ by as much, at least",
+            )
         }
         webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
             RefusedHandshake::new(HandshakeRefusal::Malformed, error, "an X.509 certificate")
@@ -208,7 +222,11 @@ impl PeerVerifier {
     fn verify(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
         let chain: Vec<_> = std::iter::once(leaf).chain(rest).cloned().collect();
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        check(&self.identity.current(), &self.expected, &chain, now)?;
+        check(&self.identity.current(), &self.expected, &chain, now).map(drop).inspect_err(|refused| {
+            if let (Expected::Client(_), Ok((cluster, _))) = (&self.expected, peer_identity(Some(&chain))) {
+                self.identity.note_refused(cluster, refused.clone(), now);
+            }
+        })?;
         Ok(())
     }
 }

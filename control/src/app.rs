@@ -22,7 +22,7 @@ use crate::{
     registry::{Desired, Registry, RegistryStatus},
     store::{Kept, Store},
 };
-use isthmus_control_api::{ClusterName, Table};
+use isthmus_control_api::{ClusterName, GatewayId, Table};
 use keeper::Newest;
 use peer::Peer;
 use std::{
@@ -50,20 +50,19 @@ const LAST_WRITE: Duration = Duration::from_secs(5);
 /// What the gateway tells of its links.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// The first tunnel to the cluster is live.
-    Up {
+    /// Which of a cluster's gateways have live tunnels with this one, now that it has changed; none of them: the link is down.
+    Reached {
         /// Which cluster.
         cluster: ClusterName,
-    },
-    /// The last tunnel to the cluster has ended.
-    Down {
-        /// Which cluster.
-        cluster: ClusterName,
+        /// Which gateways.
+        gateways: BTreeSet<GatewayId>,
     },
     /// The cluster's control opened a stream of the exchange.
     Incoming {
         /// Which cluster, as its certificate proved.
         cluster: ClusterName,
+        /// Which of its gateways, as that said itself.
+        gateway: GatewayId,
         /// The stream.
         stream: UnixStream,
     },
@@ -71,8 +70,12 @@ pub enum LinkEvent {
 
 /// How control reaches the controls of linked clusters: through the gateway's tunnels.
 pub trait Peers: Send + Sync + 'static {
-    /// Opens a stream of the exchange to `cluster`.
-    fn open(&self, cluster: &ClusterName) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + '_>>;
+    /// Opens a stream of the exchange to one of `cluster`'s gateways.
+    fn open(
+        &self,
+        cluster: &ClusterName,
+        gateway: GatewayId,
+    ) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + '_>>;
 }
 
 /// What control publishes.
@@ -92,7 +95,7 @@ pub struct Control {
     registry_status: watch::Receiver<Arc<RegistryStatus>>,
     peers: BTreeMap<ClusterName, Peer>,
     /// What the gateway says is up, linked or not: a link removed and made again before the gateway looked gives no new event.
-    up: BTreeSet<ClusterName>,
+    reached: BTreeMap<ClusterName, BTreeSet<GatewayId>>,
     /// Once it runs.
     reach: Option<Arc<dyn Peers>>,
     hello: Hello,
@@ -126,7 +129,7 @@ impl Control {
             registry_status: registry.status(),
             registry: Some(registry),
             peers: BTreeMap::new(),
-            up: BTreeSet::new(),
+            reached: BTreeMap::new(),
             reach: None,
             hello: Hello { protocol: PROTOCOL, cluster, epoch: u64::try_from(epoch).unwrap_or(u64::MAX) },
             kept,
@@ -186,29 +189,33 @@ impl Control {
 
     fn link_event(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { cluster } => {
-                info!(peer = %cluster, "link up");
-                self.start(&cluster);
-                self.up.insert(cluster);
-            }
-            LinkEvent::Down { cluster } => {
-                info!(peer = %cluster, "link down: its endpoints are withdrawn");
-                self.up.remove(&cluster);
-                if let Some(peer) = self.peers.get_mut(&cluster) {
-                    peer.down();
+            LinkEvent::Reached { cluster, gateways } => {
+                let before = self.reached.remove(&cluster).unwrap_or_default();
+                match (before.is_empty(), gateways.is_empty()) {
+                    (true, false) => info!(peer = %cluster, "link up"),
+                    (false, true) => info!(peer = %cluster, "link down: its endpoints are withdrawn"),
+                    _ => debug!(peer = %cluster, gateways = gateways.len(), "other gateways are reached"),
                 }
+                if !gateways.is_empty() {
+                    self.reached.insert(cluster.clone(), gateways);
+                }
+                self.follow(&cluster);
             }
-            LinkEvent::Incoming { cluster, stream } => match self.peers.get_mut(&cluster) {
-                Some(peer) => peer.incoming(&mut self.tasks, stream),
+            LinkEvent::Incoming { cluster, gateway, stream } => match self.peers.get_mut(&cluster) {
+                Some(peer) => peer.incoming(&mut self.tasks, gateway, stream),
                 None => debug!(%cluster, "a stream of a cluster that is not linked"),
             },
         }
     }
 
-    /// Begins to send our exports to a peer that is up.
-    fn start(&mut self, cluster: &ClusterName) {
+    /// Exchanges with those of a peer's gateways that are reached, and with no other.
+    fn follow(&mut self, cluster: &ClusterName) {
+        let none = BTreeSet::new();
+        let reached = self.reached.get(cluster).unwrap_or(&none);
         if let (Some(peer), Some(reach)) = (self.peers.get_mut(cluster), &self.reach) {
-            peer.up(&mut self.tasks, reach.clone(), self.hello.clone(), self.exports.subscribe());
+            let offer =
+                peer::Offer { peers: reach.clone(), hello: self.hello.clone(), exports: self.exports.subscribe() };
+            peer.reached(&mut self.tasks, reached, &offer);
         }
     }
 
@@ -217,7 +224,7 @@ impl Control {
     fn publish(&mut self) {
         let desired = self.desired.borrow_and_update().clone();
         self.reconcile_peers(&desired);
-        let views: BTreeMap<_, _> = self.peers.iter().map(|(name, peer)| (name.clone(), peer.exports())).collect();
+        let views: BTreeMap<_, _> = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
         let peer_views = self.peers.iter().zip(views.values()).map(|((name, peer), exports)| {
             (name.clone(), merge::PeerView { up: peer.is_up(), exports, stated: peer.stated() })
         });
@@ -250,9 +257,7 @@ impl Control {
                 let kept = self.kept.remove(cluster).unwrap_or_default();
                 let peer = Peer::new(cluster.clone(), link.services.clone(), Arc::new(kept), self.changed.clone());
                 self.peers.insert(cluster.clone(), peer);
-                if self.up.contains(cluster) {
-                    self.start(cluster);
-                }
+                self.follow(cluster);
             }
         }
     }

@@ -7,7 +7,7 @@ pub use hostile::hostile;
 pub use pair::pair;
 
 use isthmus_gateway::tunnel::{
-    mux::{Budget, Mux, Role, Settings},
+    mux::{Budget, Introduction, Mux, Role, Settings},
     open as wire,
 };
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const BUDGET: usize = 130_000;
 
 fn side(role: Role) -> (Mux<()>, Arc<Budget>) {
     let budget = Arc::new(Budget::new(BUDGET));
-    let settings = Settings { window: WINDOW, max_streams: 4, cores: 2 };
+    let settings = Settings { window: WINDOW, max_streams: 4, cores: 2, about: Introduction::UNKNOWN };
     (Mux::new(role, settings, budget.clone()), budget)
 }
 

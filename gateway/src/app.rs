@@ -23,11 +23,11 @@ use crate::{
     stream::record::{AccessLog, RecordWriter, Recorder},
     tunnel::{
         driver::MuxConfig,
-        mux::{Budget, Settings},
+        mux::{Budget, Introduction, Settings},
     },
 };
 use isthmus_certs::IdentityStore;
-use isthmus_control_api::{ClusterName, ClustersetName, Table};
+use isthmus_control_api::{ClusterName, ClustersetName, GatewayId, Table};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -55,8 +55,6 @@ pub struct Config {
     pub cores: usize,
     /// Whether cores ask for more for a moment after work, before they sleep.
     pub busy_poll: bool,
-    /// Tunnels that each core dials to each link.
-    pub tunnels_per_core: usize,
     /// The bounds.
     pub limits: Limits,
     /// How our own transport is run.
@@ -92,10 +90,11 @@ pub struct Limits {
 const FIRST_WINDOW: u32 = 64 * 1024;
 
 impl MuxConfig {
-    /// Our own transport within `limits`, for a gateway of `cores` cores.
-    pub fn new(limits: &Limits, cores: usize) -> Self {
+    /// Our own transport within `limits`, for the gateway `gateway` of `cores` cores.
+    pub fn new(limits: &Limits, cores: usize, gateway: GatewayId) -> Self {
         let cores = u16::try_from(cores).unwrap_or(u16::MAX);
-        let settings = Settings { window: FIRST_WINDOW, max_streams: limits.streams_per_tunnel, cores };
+        let about = Introduction::of(gateway);
+        let settings = Settings { window: FIRST_WINDOW, max_streams: limits.streams_per_tunnel, cores, about };
         Self { settings, budget: Arc::new(Budget::new(limits.memory)) }
     }
 }
@@ -242,15 +241,15 @@ fn start_records(log: Option<&AccessLog>, metrics: &Metrics) -> Result<Option<(R
 pub struct Handle(Arc<Common>);
 
 impl Handle {
-    /// Opens an exchange with a cluster.
+    /// Opens an exchange with one of a cluster's gateways.
     ///
     /// # Errors
     /// There is no tunnel, or it is too busy.
-    pub fn open_exchange(&self, cluster: &ClusterName) -> io::Result<UnixStream> {
-        exchange::open(&self.0.board, &self.0.mailboxes, cluster)
+    pub fn open_exchange(&self, cluster: &ClusterName, gateway: GatewayId) -> io::Result<UnixStream> {
+        exchange::open(&self.0.board, &self.0.mailboxes, cluster, gateway)
     }
 
-    /// Which clusters have live tunnels, and every change of it.
+    /// Which clusters and gateways have live tunnels, and every change of it.
     pub fn tunnels(&self) -> watch::Receiver<Tunnels> {
         self.0.board.subscribe()
     }

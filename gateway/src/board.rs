@@ -1,12 +1,15 @@
-//! The board: which core has live tunnels to which cluster. Cores write it when tunnels come and go; streams read it only when their
-//! own core has none.
+//! The board: which core has live tunnels to which gateways of which cluster. Cores write it when tunnels come and go; streams read it
+//! only when their own core has none.
 
-use isthmus_control_api::ClusterName;
-use std::collections::BTreeMap;
+use isthmus_control_api::{ClusterName, GatewayId};
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::watch;
 
+/// One core's live tunnels to a cluster, by the gateway that they lead to.
+pub type Live = BTreeMap<GatewayId, usize>;
+
 /// Live tunnels by cluster and core.
-pub type Tunnels = BTreeMap<ClusterName, Vec<usize>>;
+pub type Tunnels = BTreeMap<ClusterName, Vec<Live>>;
 
 /// See the module.
 #[derive(Debug)]
@@ -21,12 +24,13 @@ impl Board {
         Self { tunnels: watch::Sender::default(), cores }
     }
 
-    /// Notes how many live tunnels to `cluster` the core has.
-    pub(crate) fn set(&self, cluster: &ClusterName, core: usize, live: usize) {
+    /// Notes which live tunnels to `cluster` the core has.
+    pub(crate) fn set(&self, cluster: &ClusterName, core: usize, live: Live) {
         self.tunnels.send_if_modified(|tunnels| {
-            let counts = tunnels.entry(cluster.clone()).or_insert_with(|| vec![0; self.cores]);
-            let changed = std::mem::replace(&mut counts[core], live) != live;
-            if counts.iter().all(|&count| count == 0) {
+            let cores = tunnels.entry(cluster.clone()).or_insert_with(|| vec![Live::new(); self.cores]);
+            let changed = cores[core] != live;
+            cores[core] = live;
+            if cores.iter().all(BTreeMap::is_empty) {
                 tunnels.remove(cluster);
             }
             changed
@@ -35,21 +39,35 @@ impl Board {
 
     /// A core that has a live tunnel to `cluster`; among several, one that `random` picks.
     pub(crate) fn core_for(&self, cluster: &ClusterName, random: u64) -> Option<usize> {
+        self.pick(cluster, random, |live| !live.is_empty())
+    }
+
+    /// The same, for one of the cluster's gateways.
+    pub(crate) fn core_to(&self, cluster: &ClusterName, gateway: GatewayId, random: u64) -> Option<usize> {
+        self.pick(cluster, random, |live| live.contains_key(&gateway))
+    }
+
+    /// The gateways of `cluster` that any core has a live tunnel to.
+    pub(crate) fn gateways(&self, cluster: &ClusterName) -> BTreeSet<GatewayId> {
+        self.tunnels.borrow().get(cluster).into_iter().flatten().flat_map(Live::keys).copied().collect()
+    }
+
+    fn pick(&self, cluster: &ClusterName, random: u64, fits: impl Fn(&Live) -> bool) -> Option<usize> {
         let tunnels = self.tunnels.borrow();
-        let live = || tunnels.get(cluster).into_iter().flatten().enumerate().filter(|(_, count)| **count > 0);
-        let index = usize::try_from(random % live().count().max(1) as u64).unwrap_or(0);
-        live().nth(index).map(|(core, _)| core)
+        let fitting = || tunnels.get(cluster).into_iter().flatten().enumerate().filter(|(_, live)| fits(live));
+        let index = usize::try_from(random % fitting().count().max(1) as u64).unwrap_or(0);
+        fitting().nth(index).map(|(core, _)| core)
     }
 
     /// Whether a core has a live tunnel to `cluster`.
     pub(crate) fn has(&self, core: usize, cluster: &ClusterName) -> bool {
-        self.tunnels.borrow().get(cluster).and_then(|counts| counts.get(core)).is_some_and(|&count| count > 0)
+        self.tunnels.borrow().get(cluster).and_then(|cores| cores.get(core)).is_some_and(|live| !live.is_empty())
     }
 
     /// The core with the fewest live tunnels; among several, the first at or after `start`, which goes round.
     pub(crate) fn idlest(&self, start: usize) -> usize {
         let tunnels = self.tunnels.borrow();
-        let load = |core: usize| tunnels.values().map(|counts| counts[core]).sum::<usize>();
+        let load = |core: usize| tunnels.values().map(|cores| cores[core].values().sum::<usize>()).sum::<usize>();
         (start..start + self.cores).map(|core| core % self.cores).min_by_key(|&core| load(core)).unwrap_or(0)
     }
 
@@ -63,17 +81,22 @@ impl Board {
 mod tests {
     use super::*;
 
+    const A: GatewayId = GatewayId(1);
+    const B: GatewayId = GatewayId(2);
+
     #[test]
     fn a_cluster_is_live_while_any_core_has_a_tunnel() {
         let (board, east): (_, ClusterName) = (Board::new(3), "east".parse().unwrap());
         assert_eq!(board.core_for(&east, 7), None);
-        board.set(&east, 1, 2);
-        board.set(&east, 2, 1);
+        board.set(&east, 1, [(A, 2)].into());
+        board.set(&east, 2, [(B, 1)].into());
         assert!([1, 2].contains(&board.core_for(&east, 7).unwrap()));
-        board.set(&east, 1, 0);
-        assert_eq!(board.core_for(&east, 8), Some(2));
+        assert_eq!((board.core_to(&east, A, 7), board.core_to(&east, B, 7)), (Some(1), Some(2)));
+        assert_eq!(board.idlest(1), 0);
+        board.set(&east, 1, Live::new());
+        assert_eq!((board.core_for(&east, 8), board.core_to(&east, A, 8)), (Some(2), None));
         assert_eq!([0, 1, 2, 3].map(|core| board.has(core, &east)), [false, false, true, false]);
-        board.set(&east, 2, 0);
+        board.set(&east, 2, Live::new());
         assert!(board.subscribe().borrow().is_empty());
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     stream::{self, Client, record::Recorder},
 };
 use isthmus_certs::IdentityStore;
-use isthmus_control_api::{ClusterName, ServicePort, Table};
+use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -45,8 +45,8 @@ pub(crate) enum Mail {
     Client(Client),
     /// A local client's datagram, for a flow that another core has no tunnel for.
     Datagram(flow::listener::Moved),
-    /// Control's exchange with a cluster: one end of a pair of sockets.
-    Exchange(ClusterName, OwnedFd),
+    /// Control's exchange with a cluster's gateway: one end of a pair of sockets.
+    Exchange(ClusterName, GatewayId, OwnedFd),
     /// Somebody wants to know how the core fares.
     Report(CoreQuery),
 }
@@ -232,7 +232,7 @@ impl Core {
             Mail::Tunnel(socket, from, permit) => crate::peer::accept(self, socket, from, permit),
             Mail::Client(client) => stream::start(self, client),
             Mail::Datagram(datagram) => listeners.take(self, &datagram),
-            Mail::Exchange(cluster, socket) => stream::start_exchange(self, cluster, socket),
+            Mail::Exchange(cluster, gateway, socket) => stream::start_exchange(self, cluster, gateway, socket),
             Mail::Report(query) => self.report(query, listeners),
         }
     }
@@ -259,10 +259,21 @@ impl Core {
 
     fn report(&self, query: CoreQuery, listeners: &Listeners) {
         let now = Instant::now();
-        let dials = self.link_states.borrow();
-        let dials = dials.iter().flat_map(|(cluster, slots)| {
-            slots.values().map(|dial| DialReport { cluster: cluster.clone(), state: dial.borrow().state().clone() })
+        let links = self.link_states.borrow();
+        let dials = links.iter().flat_map(|(cluster, link)| {
+            link.slots.iter().map(|(key, state)| {
+                let (key, state) = (key.place, state.borrow());
+                DialReport {
+                    cluster: cluster.clone(),
+                    address: key.address,
+                    spare: key.spare,
+                    same: state.same,
+                    small: state.small,
+                    state: state.link.state().clone(),
+                }
+            })
         });
+        let lookups = links.iter().filter_map(|(cluster, link)| Some((cluster.clone(), link.lookup.clone()?)));
         let balancers = self.balancers.borrow();
         let endpoints = balancers.iter().flat_map(|(service, balancer)| {
             let endpoints = balancer.snapshot(now).into_iter();
@@ -272,6 +283,9 @@ impl Core {
             tunnels: self.peers.report(),
             choices: self.peers.choices(),
             dials: dials.collect(),
+            lookups: lookups.collect(),
+            losses: self.peers.losses(now),
+            breaks: self.peers.broken(now),
             listeners: listeners.report(),
             endpoints: endpoints.collect(),
         };

@@ -1,7 +1,7 @@
 //! Where control's exchange with its peers enters and leaves the data plane: as byte streams, one a direction and link.
 
 use crate::{board::Board, core::Mail};
-use isthmus_control_api::{ClusterName, ServiceName, ServicePort};
+use isthmus_control_api::{ClusterName, GatewayId, ServiceName, ServicePort};
 use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream};
 use tokio::sync::mpsc;
 
@@ -13,6 +13,8 @@ pub const NAMESPACE: &str = "isthmus-system";
 pub struct Incoming {
     /// The peer's cluster, as its certificate proved.
     pub cluster: ClusterName,
+    /// Which of its gateways, as that said itself.
+    pub gateway: GatewayId,
     /// What it sends, and where to answer. Non-blocking.
     pub stream: UnixStream,
 }
@@ -33,21 +35,26 @@ pub(crate) fn service() -> ServicePort {
 
 impl Exchanges {
     /// Hands one to control; the gateway's end of it. `None` if control does not take any more now.
-    pub(crate) fn hand_over(&self, cluster: ClusterName) -> io::Result<Option<OwnedFd>> {
+    pub(crate) fn hand_over(&self, cluster: ClusterName, gateway: GatewayId) -> io::Result<Option<OwnedFd>> {
         let (ours, theirs) = pair()?;
-        Ok(self.0.try_send(Incoming { cluster, stream: theirs }).is_ok().then_some(ours))
+        Ok(self.0.try_send(Incoming { cluster, gateway, stream: theirs }).is_ok().then_some(ours))
     }
 }
 
-/// Opens an exchange with `cluster`: control's end of it.
+/// Opens an exchange with one of `cluster`'s gateways: control's end of it.
 ///
 /// # Errors
 /// There is no live tunnel, or the core that has one takes no mail.
-pub(crate) fn open(board: &Board, mailboxes: &[mpsc::Sender<Mail>], cluster: &ClusterName) -> io::Result<UnixStream> {
-    let core = board.core_for(cluster, 0);
+pub(crate) fn open(
+    board: &Board,
+    mailboxes: &[mpsc::Sender<Mail>],
+    cluster: &ClusterName,
+    gateway: GatewayId,
+) -> io::Result<UnixStream> {
+    let core = board.core_to(cluster, gateway, 0);
     let core = core.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, format!("no tunnel to {cluster}")))?;
     let (ours, theirs) = pair()?;
-    let sent = mailboxes[core].try_send(Mail::Exchange(cluster.clone(), ours));
+    let sent = mailboxes[core].try_send(Mail::Exchange(cluster.clone(), gateway, ours));
     sent.map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "the core is busy"))?;
     Ok(theirs)
 }

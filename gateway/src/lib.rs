@@ -29,7 +29,7 @@ pub mod tunnel;
 mod upstream;
 
 pub use app::{Config, Gateway, Handle, Limits, StartError};
-pub use board::Tunnels;
+pub use board::{Live, Tunnels};
 pub use exchange::{Incoming as IncomingExchange, NAMESPACE as RESERVED_NAMESPACE};
 pub use peer::join::{IncomingJoin, JOIN};
 pub use stream::record::AccessLog;

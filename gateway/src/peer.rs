@@ -1,25 +1,34 @@
 //! The gateways of linked clusters, as one core knows them: its tunnels to them, and the dialling of new ones.
 
+mod addresses;
 pub(crate) mod bound;
+pub(crate) mod breaks;
 pub(crate) mod choose;
+mod connect;
 mod dial;
 pub(crate) mod join;
+pub(crate) mod loss;
 pub(crate) mod quic;
 mod setup;
+mod slot;
+mod spread;
 
 pub(crate) use dial::{LinkStates, Links};
 pub(crate) use setup::{TlsConfigs, accept};
 
 use crate::{
-    board::Board,
-    status::{ChoiceReport, TunnelReport},
-    tunnel::{OpenRequest, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream},
+    board::{Board, Live},
+    status::{BreakReport, ChoiceReport, LossReport, TunnelReport},
+    tunnel::{Direction, OpenRequest, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream},
 };
+use breaks::Breaks;
 use choose::{Carrier, Chooser, Facts};
-use isthmus_control_api::{ClusterName, Table};
+use isthmus_control_api::{ClusterName, GatewayId, Table};
+use loss::PathLoss;
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     rc::Rc,
     time::{Instant, SystemTime},
 };
@@ -30,6 +39,32 @@ pub(crate) struct Peers {
     tunnels: RefCell<BTreeMap<ClusterName, Vec<Known>>>,
     /// What carries new streams, where there is a choice.
     choosers: RefCell<BTreeMap<ClusterName, Chooser>>,
+    /// What their paths lose, for people.
+    losses: RefCell<BTreeMap<(ClusterName, Carrier), PathLoss>>,
+    /// Tunnels that broke.
+    breaks: RefCell<BTreeMap<ClusterName, Breaks>>,
+}
+
+/// Which tunnels a stream may be opened on.
+pub(crate) struct Target<'a> {
+    /// Those that lead to this cluster.
+    pub(crate) cluster: &'a ClusterName,
+    /// If given, to this gateway of it only.
+    pub(crate) only: Option<GatewayId>,
+    /// But not to these, which have refused it.
+    pub(crate) not: Vec<GatewayId>,
+}
+
+impl<'a> Target<'a> {
+    /// Those to any gateway of `cluster`.
+    pub(crate) fn any(cluster: &'a ClusterName) -> Self {
+        Self { cluster, only: None, not: Vec::new() }
+    }
+
+    fn fits(&self, tunnel: &dyn Tunnel) -> bool {
+        let gateway = tunnel.gateway();
+        self.only.is_none_or(|only| only == gateway) && !self.not.contains(&gateway)
+    }
 }
 
 /// A stream that was asked for, and the tunnel that it is on.
@@ -37,18 +72,21 @@ pub(crate) type Opened = (Box<dyn TunnelStream>, Rc<dyn Tunnel>);
 
 struct Known {
     tunnel: Rc<dyn Tunnel>,
+    /// Where it was dialled; `None` where the peer has dialled.
+    address: Option<SocketAddr>,
     /// When the peer's certificate expires.
     expiry: Option<SystemTime>,
 }
 
 impl Peers {
-    /// Opens a stream on the least loaded live tunnel to `cluster` of the carrier that was chosen, or on another one if that
-    /// refuses.
+    /// Opens a stream on the least loaded live tunnel to `target` of the carrier that was chosen, or on another one if that refuses.
     ///
     /// # Errors
     /// There is no live tunnel, or none takes the stream.
-    pub(crate) fn open(&self, cluster: &ClusterName, request: &OpenRequest) -> Result<Opened, Refusal> {
+    pub(crate) fn open(&self, target: &Target<'_>, request: &OpenRequest) -> Result<Opened, Refusal> {
+        let cluster = target.cluster;
         let mut tunnels = self.live(cluster);
+        tunnels.retain(|tunnel| target.fits(&**tunnel));
         // Datagrams are best as datagrams: a lost one holds up nobody.
         let chosen = if request.service.protocol.is_tcp() { self.chosen(cluster) } else { Carrier::Quic };
         tunnels.sort_by_cached_key(|tunnel| (carrier(&**tunnel) != chosen, tunnel.load()));
@@ -68,6 +106,50 @@ impl Peers {
         self.tunnels.borrow().get(cluster).is_some_and(|tunnels| tunnels.iter().any(|known| is_open(&*known.tunnel)))
     }
 
+    /// Whether there is a live tunnel to `target` on this core.
+    pub(crate) fn has(&self, target: &Target<'_>) -> bool {
+        self.live(target.cluster).iter().any(|tunnel| target.fits(&**tunnel))
+    }
+
+    /// The gateways that this core has live tunnels to.
+    pub(crate) fn gateways(&self, cluster: &ClusterName) -> BTreeSet<GatewayId> {
+        self.live(cluster).iter().map(|tunnel| tunnel.gateway()).collect()
+    }
+
+    /// Whether a live tunnel over `carrier` that this core has dialled, other than `own`, leads to `gateway`.
+    fn leads_to(
+        &self,
+        cluster: &ClusterName,
+        carrier: Carrier,
+        gateway: GatewayId,
+        own: Option<&Rc<dyn Tunnel>>,
+    ) -> bool {
+        let leads_there = |tunnel: &Rc<dyn Tunnel>| {
+            let status = tunnel.status();
+            let same = own.is_some_and(|own| Rc::ptr_eq(own, tunnel));
+            !same && Carrier::of(status.transport) == carrier && status.direction == Direction::Dialled
+        };
+        let mut live = self.live(cluster).into_iter();
+        gateway.is_known() && live.any(|tunnel| tunnel.gateway() == gateway && leads_there(&tunnel))
+    }
+
+    /// Whether there is a live tunnel other than those.
+    fn has_others(&self, cluster: &ClusterName, than: &[Rc<dyn Tunnel>]) -> bool {
+        self.live(cluster).iter().any(|tunnel| !than.iter().any(|other| Rc::ptr_eq(other, tunnel)))
+    }
+
+    /// A tunnel broke: not closed or drained in order.
+    fn broke(&self, cluster: &ClusterName, why: &str, now: Instant) {
+        self.breaks.borrow_mut().entry(cluster.clone()).or_default().note(why, now);
+    }
+
+    /// The links whose tunnels broke of late.
+    pub(crate) fn broken(&self, now: Instant) -> Vec<BreakReport> {
+        let breaks = self.breaks.borrow();
+        let recent = breaks.iter().filter_map(|(cluster, breaks)| Some((cluster, breaks.recent(now)?)));
+        recent.map(|(cluster, broken)| BreakReport { cluster: cluster.clone(), broken }).collect()
+    }
+
     /// What each tunnel tells of itself.
     pub(crate) fn report(&self) -> Vec<TunnelReport> {
         let tunnels = self.tunnels.borrow();
@@ -75,6 +157,7 @@ impl Peers {
         let report = |(cluster, known): (&ClusterName, &Known)| TunnelReport {
             cluster: cluster.clone(),
             status: known.tunnel.status(),
+            address: known.address,
             cert_expiry: known.expiry,
         };
         tunnels.map(report).collect()
@@ -88,6 +171,34 @@ impl Peers {
             let chooser = choosers.entry(cluster.clone()).or_insert_with(Chooser::new);
             chooser.look(&facts(tunnels, Carrier::Tcp), &facts(tunnels, Carrier::Quic), now);
         }
+        self.measure(now);
+    }
+
+    /// Measures what the paths lose, each way.
+    fn measure(&self, now: Instant) {
+        let (tunnels, mut losses) = (self.tunnels.borrow(), self.losses.borrow_mut());
+        losses.retain(|(cluster, _), _| tunnels.get(cluster).is_some_and(|tunnels| !tunnels.is_empty()));
+        for (cluster, tunnels) in tunnels.iter() {
+            for of in [Carrier::Tcp, Carrier::Quic] {
+                let each_way = tunnels.iter().filter(|known| carrier(&*known.tunnel) == of);
+                let each_way = each_way.filter_map(|known| known.tunnel.packets_each_way());
+                let Some([out, back]) = each_way.reduce(|[a, b], [c, d]| [a + c, b + d]) else { continue };
+                let loss = losses.entry((cluster.clone(), of)).or_default();
+                loss.out.measure(out, now);
+                loss.back.measure(back, now);
+            }
+        }
+    }
+
+    /// What the paths lose, as far as it was measured of late.
+    pub(crate) fn losses(&self, now: Instant) -> Vec<LossReport> {
+        let losses = self.losses.borrow();
+        let report = |((cluster, _), loss): (&(ClusterName, Carrier), &PathLoss)| LossReport {
+            cluster: cluster.clone(),
+            out: loss.out.recent(now),
+            back: loss.back.recent(now),
+        };
+        losses.iter().map(report).collect()
     }
 
     /// What was chosen for each cluster, and why.
@@ -110,6 +221,7 @@ impl Peers {
 
     /// Closes tunnels to clusters that the table has no link with: trust ends with the link.
     pub(crate) fn close_unlinked(&self, table: &Table) {
+        self.breaks.borrow_mut().retain(|cluster, _| table.links.contains_key(cluster));
         for (cluster, tunnels) in self.tunnels.borrow().iter() {
             if !table.links.contains_key(cluster) {
                 tunnels.iter().for_each(|known| known.tunnel.close());
@@ -141,8 +253,8 @@ impl Peers {
         tunnels.filter(|tunnel| is_open(&***tunnel)).cloned().collect()
     }
 
-    fn add(&self, cluster: &ClusterName, tunnel: Rc<dyn Tunnel>, expiry: Option<SystemTime>) {
-        self.tunnels.borrow_mut().entry(cluster.clone()).or_default().push(Known { tunnel, expiry });
+    fn add(&self, cluster: &ClusterName, known: Known) {
+        self.tunnels.borrow_mut().entry(cluster.clone()).or_default().push(known);
     }
 
     fn remove(&self, cluster: &ClusterName, tunnel: &Rc<dyn Tunnel>) {
@@ -151,9 +263,13 @@ impl Peers {
         }
     }
 
-    /// Tells the other cores and control how many live tunnels there are.
+    /// Tells the other cores and control which live tunnels there are.
     fn publish(&self, cluster: &ClusterName, core: usize, board: &Board) {
-        board.set(cluster, core, self.live(cluster).len());
+        let mut live = Live::new();
+        for tunnel in self.live(cluster) {
+            *live.entry(tunnel.gateway()).or_default() += 1;
+        }
+        board.set(cluster, core, live);
     }
 }
 

@@ -204,6 +204,20 @@ pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Dials a peer. `small`: neither side sends packets of more than [`SMALL`] bytes.
+///
+/// # Errors
+/// It refuses, or cannot be reached. There is no time limit here: the caller has one.
+pub async fn dial(address: SocketAddr, small: bool) -> io::Result<tokio::net::TcpStream> {
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    if small {
+        let headers = if address.is_ipv4() { 20 + 20 } else { 40 + 20 };
+        // What is said in the SYN binds both sides (RFC 9293 section 3.7.1).
+        socket2::SockRef::from(&socket).set_tcp_mss(SMALL - headers)?;
+    }
+    socket.connect(address).await
+}
+
 /// Makes a connection fit for a tunnel.
 ///
 /// # Errors
@@ -232,6 +246,8 @@ impl AsFd for Socket {
 
 /// Connections that the kernel holds until they are accepted; it caps this at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+/// The size of a packet that gets through everywhere: what every IPv6 path must carry (RFC 8200 section 5).
+pub const SMALL: u32 = 1280;
 /// Unsent bytes in the kernel above which a tunnel's socket is not writable.
 const UNSENT: u32 = 128 * 1024;
 /// Paths with a shorter round trip are within a site.

@@ -6,14 +6,16 @@
 //!
 //! Every core is asked when somebody asks the gateway, so nothing is kept up to date in between.
 
+mod gateways;
 pub mod merge;
+mod message;
 pub mod report;
 pub mod timestamp;
 
 pub use merge::merge;
 pub use report::{
-    ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra, ListenerReport,
-    TunnelReport,
+    BreakReport, ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra,
+    ListenerReport, LossReport, TunnelReport,
 };
 pub use timestamp::Timestamp;
 
@@ -28,6 +30,9 @@ pub struct Status {
     pub cluster: String,
     /// Its clusterset.
     pub clusterset: String,
+    /// Which of the cluster's gateways this one is, in 16 hexadecimal digits: another one after each start.
+    #[serde(default)]
+    pub gateway: String,
     /// The version of isthmus.
     pub version: String,
     /// Whether `/readyz` says yes.
@@ -86,7 +91,44 @@ pub struct LinkStatus {
     pub sync_age_seconds: Option<f64>,
     /// When the first of the peer's certificates in use expires.
     pub cert_expiry: Option<Timestamp>,
+    /// The peer's gateways.
+    #[serde(default)]
+    pub gateways: GatewaysStatus,
+    /// What the path loses of what this gateway sends, in percent, as far as it was measured within a minute.
+    #[serde(default)]
+    pub loss_out_percent: Option<f64>,
+    /// The same of what the peer sends.
+    #[serde(default)]
+    pub loss_in_percent: Option<f64>,
+    /// By how many seconds the peer's clock is ahead of this gateway's; less than none: behind.
+    #[serde(default)]
+    pub clock_ahead_seconds: Option<f64>,
+    /// Whether traffic suffers although the link is up, or would if one more thing failed: the message says why.
+    #[serde(default)]
+    pub degraded: bool,
     /// What is wrong, in one line.
+    pub message: Option<String>,
+}
+
+/// The peer's gateways that this one knows of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GatewaysStatus {
+    /// Those that a live tunnel leads to.
+    pub reached: usize,
+    /// These, and the addresses that no live tunnel leads to and that are not known to be one of these.
+    pub known: usize,
+    /// What is dialled, and what came of it.
+    pub addresses: Vec<AddressStatus>,
+}
+
+/// An address of a peer's gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AddressStatus {
+    /// `ip:port`.
+    pub address: String,
+    /// The gateways that live tunnels to it lead to, each in 16 hexadecimal digits; zeros: one that does not say which it is.
+    pub gateways: Vec<String>,
+    /// Why none does, in one line.
     pub message: Option<String>,
 }
 
@@ -188,6 +230,9 @@ pub struct IdentityReport {
     pub renews_at: Option<Timestamp>,
     /// Why the last renewal or reload failed; none once things are in order again.
     pub last_error: Option<String>,
+    /// What is wrong with the SVID's validity, in one line.
+    #[serde(default)]
+    pub message: Option<String>,
     /// The clusters that it has a bundle of.
     #[serde(default)]
     pub trusts: Vec<String>,

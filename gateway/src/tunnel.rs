@@ -8,8 +8,9 @@ pub mod link;
 use crate::socket::Socket;
 use bytes::Bytes;
 use isthmus_certs::SpiffeId;
-use isthmus_control_api::ServicePort;
+use isthmus_control_api::{GatewayId, ServicePort};
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -51,15 +52,25 @@ pub trait Tunnel {
     /// Tells every change of [`Self::health`].
     fn watch(&self) -> watch::Receiver<TunnelHealth>;
 
+    /// Which of the peer's gateways it leads to, as far as that is known.
+    fn gateway(&self) -> GatewayId {
+        self.status().peer.map_or(GatewayId::UNKNOWN, |peer| peer.gateway)
+    }
+
     /// Live streams, of both sides.
     fn load(&self) -> usize {
         let status = self.status();
         status.streams_out + status.streams_in
     }
 
-    /// How many packets both sides have sent, and how many of those were lost; `None` where that is not known.
-    fn packets(&self) -> Option<Packets> {
+    /// How many packets this side has sent, and the peer, and how many of those were lost; `None` where that is not known.
+    fn packets_each_way(&self) -> Option<[Packets; 2]> {
         None
+    }
+
+    /// The same of both sides together.
+    fn packets(&self) -> Option<Packets> {
+        self.packets_each_way().map(|[ours, theirs]| ours + theirs)
     }
 
     /// Whether this side can open streams on it at all: an HTTP/2 server cannot.
@@ -95,6 +106,27 @@ pub struct TunnelStatus {
     pub streams_out: usize,
     /// Live streams that the peer opened.
     pub streams_in: usize,
+    /// What the peer told of itself in HELLO, once it has.
+    pub peer: Option<Greeting>,
+}
+
+/// What a peer told of itself, and how its clock compares with ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// The revision of `isthmus/1` that it speaks; `None` over HTTP/2.
+    pub revision: Option<u16>,
+    /// Which gateway of its cluster it is.
+    pub gateway: GatewayId,
+    /// By how many milliseconds its clock is ahead of ours, if it tells; less than none: behind.
+    pub ahead: Option<i64>,
+}
+
+impl Greeting {
+    /// Of a HELLO that has just come in.
+    pub fn now(about: &mux::Introduction) -> Self {
+        let ahead = about.ahead(std::time::SystemTime::now());
+        Self { revision: Some(about.revision), gateway: about.gateway, ahead }
+    }
 }
 
 /// What a tunnel has counted on its path, from its beginning.
@@ -368,4 +400,6 @@ pub struct PeerIdentity {
     pub cluster: isthmus_control_api::ClusterName,
     /// The gateway's SPIFFE id.
     pub id: SpiffeId,
+    /// Which of its cluster's gateways it is, once its HELLO has told: its own word, and no proof.
+    pub gateway: Cell<GatewayId>,
 }

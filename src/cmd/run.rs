@@ -8,6 +8,7 @@ mod report;
 use super::Failure;
 use isthmus_certs::{Directory, IdentityStore};
 use isthmus_control::{AccessLog, Config, Control, FileRegistry};
+use isthmus_control_api::GatewayId;
 use isthmus_gateway::{
     Gateway, Limits, MuxConfig,
     admin::{self, AdminSources},
@@ -49,7 +50,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
         .map_err(|e| Failure::failed(format!("admin: cannot listen on {}: {e}", config.admin)))?;
     let (identity, renewal) = IdentityStore::open(Directory::new(&config.identity))?;
     belongs(&config, &identity)?;
-    let gateway_config = gateway_config(&config);
+    let id = gateway_id();
+    let gateway_config = gateway_config(&config, id);
     let metrics = Metrics::new(gateway_config.cores);
     metrics.memory_limit.set(gateway_config.limits.memory as u64);
     let (control, handles) =
@@ -76,7 +78,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         cores,
         ask: Arc::new(move |core, query| ask.ask(core, query)),
         ready: handle.ready(),
-        extra: report::extra(&config, identity, handles),
+        extra: report::extra(&config, identity, handles, id),
     };
     let served = admin::serve(admin, sources, admin_stop.clone());
     tasks.spawn(async {
@@ -137,7 +139,13 @@ pub(super) fn belongs(config: &Config, identity: &IdentityStore) -> Result<(), F
     Err(Failure::failed(message))
 }
 
-fn gateway_config(config: &Config) -> isthmus_gateway::Config {
+/// Which of its cluster's gateways this process is: drawn anew at each start, and never 0.
+fn gateway_id() -> GatewayId {
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    GatewayId(random | 1)
+}
+
+fn gateway_config(config: &Config, id: GatewayId) -> isthmus_gateway::Config {
     let available = || std::thread::available_parallelism().map_or(1, Into::into);
     let cores = config.cores.map_or_else(available, Into::into);
     let limits = Limits {
@@ -153,9 +161,8 @@ fn gateway_config(config: &Config) -> isthmus_gateway::Config {
         tunnel_listen: Some(config.tunnel.listen),
         cores,
         busy_poll: config.busy_poll.unwrap_or_else(|| !quota::applies()),
-        tunnels_per_core: 1,
         limits,
-        mux: MuxConfig::new(&limits, cores),
+        mux: MuxConfig::new(&limits, cores, id),
         handshake_timeout: config.limits.handshake_timeout,
         connect_timeout: config.limits.connect_timeout,
         udp_idle: config.udp.idle_timeout,

@@ -13,10 +13,10 @@ use std::time::SystemTime;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes:
-  0  the gateway is ready and every link is up
+  0  the gateway is ready and every link is up, if degraded
   1  the gateway could not be asked
   2  the command line is wrong
-  3  the gateway is not ready, or a link is not up")]
+  3  the gateway is not ready, its certificate is not kept up, or a link is not up")]
 pub(crate) struct Args {
     /// The gateway's admin address, as `admin:` of its configuration has it
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15020")]
@@ -39,6 +39,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn problem(status: &Status) -> Option<String> {
     if let Some(reason) = &status.not_ready {
         return Some(format!("the gateway is not ready: {reason}"));
+    }
+    if let Some(problem) = &status.identity.message {
+        return Some(problem.clone());
     }
     let not_up = status.links.iter().filter(|link| link.state != LinkWord::Up);
     let words: Vec<String> = not_up.map(|link| format!("{} is {}", link.cluster, link.state.as_str())).collect();

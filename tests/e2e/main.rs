@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
+mod bad_days;
 mod bulk;
 mod drain;
 mod endpoints;
@@ -11,11 +12,13 @@ mod garbage;
 mod half_close;
 mod linking;
 mod many_streams;
+mod names;
 mod peers;
 mod quic;
 mod reload;
 mod reset;
 mod rotation;
+mod several;
 mod strangers;
 mod trust;
 mod two_clusters;

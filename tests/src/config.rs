@@ -35,8 +35,8 @@ impl fmt::Display for Transport {
 pub struct Link {
     /// The linked cluster.
     pub cluster: String,
-    /// Where to dial it; none where it dials us.
-    pub endpoints: Vec<SocketAddr>,
+    /// Where to dial it, each as `host:port`; none where it dials us.
+    pub endpoints: Vec<String>,
     /// The transport to dial with, where we dial.
     pub transport: Option<Transport>,
     /// What the cluster serves, where its gateway is of another make and cannot say so itself.
@@ -73,6 +73,8 @@ pub struct Config {
     pub exports_of_both: Vec<(String, u16, Vec<IpAddr>)>,
     /// Its imports.
     pub imports: Vec<Import>,
+    /// Which clusters its imports prefer, if not all alike.
+    pub affinity: Option<&'static str>,
     /// Further top-level lines, as they are.
     pub more: String,
 }
@@ -88,6 +90,7 @@ impl Config {
             exports: Vec::new(),
             exports_of_both: Vec::new(),
             imports: Vec::new(),
+            affinity: None,
             more: String::new(),
         }
     }
@@ -97,10 +100,25 @@ impl Config {
     pub fn dials(mut self, peer: &Cluster, transport: Transport) -> Self {
         self.links.push(Link {
             cluster: peer.name().to_owned(),
-            endpoints: vec![peer.tunnel_address()],
+            endpoints: vec![peer.tunnel_address().to_string()],
             transport: Some(transport),
             services: Vec::new(),
         });
+        self
+    }
+
+    /// Makes it the configuration of one of several gateways of `cluster`.
+    #[must_use]
+    pub fn of(mut self, cluster: &str) -> Self {
+        cluster.clone_into(&mut self.cluster);
+        self
+    }
+
+    /// Links it with a cluster whose gateways are at these `host:port`; none: they dial this one.
+    #[must_use]
+    pub fn links(mut self, cluster: &str, endpoints: &[String], transport: Option<Transport>) -> Self {
+        let (cluster, endpoints) = (cluster.to_owned(), endpoints.to_vec());
+        self.links.push(Link { cluster, endpoints, transport, services: Vec::new() });
         self
     }
 
@@ -145,6 +163,13 @@ impl Config {
             Import { service, port, listen, protocol }
         });
         self.imports.extend(imports);
+        self
+    }
+
+    /// Has all imports prefer these clusters: `local`, `remote` or `none`.
+    #[must_use]
+    pub fn with_affinity(mut self, affinity: &'static str) -> Self {
+        self.affinity = Some(affinity);
         self
     }
 
@@ -197,6 +222,9 @@ impl Config {
                 yaml,
                 "  - service: {service}\n    port: {port}\n    listen: \"{listen}\"\n    protocol: {protocol}"
             )?;
+            if let Some(affinity) = self.affinity {
+                writeln!(yaml, "    affinity: {affinity}")?;
+            }
         }
         yaml.write_str(more)
     }

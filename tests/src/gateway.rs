@@ -1,20 +1,66 @@
 //! A gateway under test: `isthmus run` in its cluster's edge namespace.
 
 use crate::{
-    Cluster, Config, Process,
+    Cluster, Config, Netns, Process,
     admin::{self, Metrics},
     identity::{isthmus, text},
     wait::eventually,
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use std::{path::PathBuf, process::ExitStatus};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
 
 /// A running gateway, its configuration file and its log.
 #[derive(Debug)]
 pub struct Gateway<'a> {
     cluster: &'a Cluster,
     process: Process,
+    surroundings: Surroundings,
+}
+
+/// What is different for one gateway than for the others on this machine.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Its /etc/resolv.conf.
+    pub resolv_conf: Option<PathBuf>,
+    /// How its clock differs, as libfaketime takes it: `+20s`, `-1h`. How fast time passes is not touched.
+    pub clock: Option<String>,
+}
+
+impl Surroundings {
+    /// Runs `isthmus <args>` in them to its end.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn command(&self, netns: &Netns, args: &[&str]) -> String {
+        let (binary, mut command) = (isthmus(), self.prefix());
+        command.push(text(&binary).to_owned());
+        let args: Vec<_> = command.iter().skip(1).map(String::as_str).chain(args.iter().copied()).collect();
+        netns.exec(&command[0], &args)
+    }
+
+    /// The command that runs what follows it in them.
+    fn prefix(&self) -> Vec<String> {
+        let mut prefix = Vec::new();
+        if let Some(resolv_conf) = &self.resolv_conf {
+            let script = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", text(resolv_conf));
+            prefix.extend(
+                ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"].map(String::from),
+            );
+        }
+        if let Some(clock) = &self.clock {
+            let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
+            assert!(Path::new(&library).is_file(), "{library} is not there: run `make setup`");
+            let fake = [format!("LD_PRELOAD={library}"), format!("FAKETIME={clock}")];
+            prefix.push("env".into());
+            prefix.extend(fake);
+            prefix.extend(["FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_RESET=1"].map(String::from));
+        }
+        prefix
+    }
 }
 
 impl<'a> Gateway<'a> {
@@ -23,8 +69,16 @@ impl<'a> Gateway<'a> {
     /// # Panics
     /// If it does not become ready.
     pub fn start(cluster: &'a Cluster, config: &Config) -> Self {
+        Self::start_in(cluster, config, &Surroundings::default())
+    }
+
+    /// The same, in surroundings of its own.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start_in(cluster: &'a Cluster, config: &Config, surroundings: &Surroundings) -> Self {
         write(cluster, &config.to_yaml());
-        let gateway = Self { cluster, process: run(cluster) };
+        let gateway = Self { cluster, process: run(cluster, surroundings), surroundings: surroundings.clone() };
         gateway.wait_ready();
         gateway
     }
@@ -40,7 +94,7 @@ impl<'a> Gateway<'a> {
     /// If it does not become ready.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = run(self.cluster);
+        self.process = run(self.cluster, &self.surroundings);
         self.wait_ready();
     }
 
@@ -220,13 +274,11 @@ fn write(cluster: &Cluster, yaml: &str) {
     written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
-fn run(cluster: &Cluster) -> Process {
-    let (log, config) = (cluster.dir().join("gateway.log"), config_path(cluster));
-    Process::start(
-        cluster.edge(),
-        &format!("{}'s gateway", cluster.name()),
-        &log,
-        &isthmus(),
-        &["run", "--config", text(&config)],
-    )
+fn run(cluster: &Cluster, surroundings: &Surroundings) -> Process {
+    let (log, config, binary) = (cluster.dir().join("gateway.log"), config_path(cluster), isthmus());
+    let mut command = surroundings.prefix();
+    command.extend([text(&binary), "run", "--config", text(&config)].map(String::from));
+    let args: Vec<_> = command.iter().skip(1).map(String::as_str).collect();
+    let name = format!("{}'s gateway", cluster.name());
+    Process::start(cluster.edge(), &name, &log, Path::new(&command[0]), &args)
 }

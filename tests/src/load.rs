@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -45,6 +46,8 @@ struct Shared {
     refused: AtomicU64,
     failed: AtomicU64,
     failures: Mutex<Vec<String>>,
+    /// When the connection of the last failed request that had one was begun.
+    last_failed: Mutex<Option<Instant>>,
 }
 
 /// What a load came to.
@@ -58,6 +61,8 @@ pub struct Outcome {
     pub failed: u64,
     /// Some of the failures, for people.
     pub failures: Vec<String>,
+    /// When the youngest of the connections was begun whose request failed.
+    pub last_failed: Option<Instant>,
 }
 
 impl Outcome {
@@ -67,6 +72,16 @@ impl Outcome {
     /// If it is not so.
     pub fn assert_no_failure(&self) {
         assert!(self.succeeded > 0 && self.failed == 0, "{self:?}");
+    }
+
+    /// Asserts that nothing failed on connections that were begun after `moment`, and no more than `under_way` before.
+    ///
+    /// # Panics
+    /// If it is not so.
+    pub fn assert_no_failure_since(&self, moment: Instant, under_way: u64) {
+        let late = self.last_failed.map(|begun| begun.saturating_duration_since(moment));
+        assert!(late.is_none_or(|late| late.is_zero()), "begun {late:?} after the moment: {self:?}");
+        assert!(self.succeeded > 0 && self.failed <= under_way && self.refused == 0, "{self:?}");
     }
 }
 
@@ -126,7 +141,8 @@ impl Load {
         self.tasks.block_on(clients.join_all());
         let Shared { succeeded, refused, failed, .. } = &*self.shared;
         let [succeeded, refused, failed] = [succeeded, refused, failed].map(|counter| counter.load(Ordering::Relaxed));
-        Outcome { succeeded, refused, failed, failures: self.shared.failures() }
+        let last_failed = self.shared.last_failed.lock().map(|last| *last).unwrap_or_default();
+        Outcome { succeeded, refused, failed, failures: self.shared.failures(), last_failed }
     }
 }
 
@@ -135,7 +151,7 @@ impl Shared {
         self.failures.lock().map(|kept| kept.clone()).unwrap_or_default()
     }
 
-    fn count(&self, result: &io::Result<()>) {
+    fn count(&self, result: &io::Result<()>, begun: Instant) {
         match result {
             Ok(()) => self.succeeded.fetch_add(1, Ordering::Relaxed),
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => self.refused.fetch_add(1, Ordering::Relaxed),
@@ -144,6 +160,9 @@ impl Shared {
                     && kept.len() < KEPT_FAILURES
                 {
                     kept.push(e.to_string());
+                }
+                if let Ok(mut last) = self.last_failed.lock() {
+                    *last = last.max(Some(begun));
                 }
                 self.failed.fetch_add(1, Ordering::Relaxed)
             }
@@ -161,8 +180,11 @@ struct Client {
 
 impl Client {
     async fn run(self) {
-        let mut kept = None;
+        let (mut kept, mut begun) = (None, Instant::now());
         while !self.shared.stop.is_cancelled() {
+            if kept.is_none() {
+                begun = Instant::now();
+            }
             let result = timeout(STALL_BOUND, self.request(&mut kept)).await;
             let result = result.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
             if result.is_err() {
@@ -170,7 +192,7 @@ impl Client {
                 // A refused connection comes back at once: without a pause this client would do nothing else.
                 tokio::time::sleep(crate::wait::PAUSE).await;
             }
-            self.shared.count(&result);
+            self.shared.count(&result, begun);
         }
     }
 

@@ -12,13 +12,13 @@ use tokio::runtime::{Handle, Runtime};
 /// The clusterset of every topology.
 pub const CLUSTERSET: &str = "e2e";
 
-/// The networks between the WAN and each cluster's gateway (RFC 5737): the WAN has .1, the gateway .2.
-const WAN_NETWORKS: [[u8; 3]; 3] = [[192, 0, 2], [198, 51, 100], [203, 0, 113]];
+/// The networks between the WAN and each cluster's gateway (RFC 5737, RFC 2544): the WAN has .1, the gateway .2.
+const WAN_NETWORKS: [[u8; 3]; 5] = [[192, 0, 2], [198, 51, 100], [203, 0, 113], [198, 18, 0], [198, 19, 0]];
 
 /// Drops what a router's namespace would forward.
 const CUT: &str = "add table ip cut; add chain ip cut passing { type filter hook forward priority 0; policy drop; }";
 
-/// Up to three clusters, all with the pod CIDR 10.0.0.0/24, joined by a WAN that has no route to it.
+/// Up to five clusters, all with the pod CIDR 10.0.0.0/24, joined by a WAN that has no route to it.
 #[derive(Debug)]
 pub struct Topology {
     clusters: Vec<Cluster>,

@@ -11,5 +11,5 @@
 pub mod names;
 pub mod table;
 
-pub use names::{ClusterName, ClustersetName, InvalidName, Listen, Protocol, ServiceName, ServicePort};
+pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
 pub use table::{Affinity, Endpoint, Export, Import, Link, PeerAddress, Table, TransportChoice};

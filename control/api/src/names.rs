@@ -234,6 +234,27 @@ macro_rules! text_form {
 }
 text_form!(ClusterName, ClustersetName, ServiceName);
 
+/// Which of a cluster's gateways one is: a number that each process draws at its start. Not secret, and proof of nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayId(pub u64);
+
+impl GatewayId {
+    /// One that does not say which it is: HTTP/2 has no place for it, and revision 0 of `isthmus/1` had none.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// Whether it says which it is.
+    pub fn is_known(self) -> bool {
+        self != Self::UNKNOWN
+    }
+}
+
+/// Sixteen hexadecimal digits.
+impl fmt::Display for GatewayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 impl fmt::Display for ServicePort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}{}", self.service, self.port, self.protocol.suffix())

@@ -78,7 +78,7 @@ pub struct PeerAddress {
 }
 
 /// Which tunnel transport a link is dialled with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportChoice {
     /// TLS and QUIC both, each stream over what its path asks for; HTTP/2 where the peer speaks nothing else.

@@ -5,8 +5,13 @@ use super::{
     status::{PeerStatus, SyncState, millis},
 };
 use crate::exchange::{ExchangeError, Hello, Receiver, Summaries, driver};
-use isthmus_control_api::{ClusterName, ServicePort};
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration, time::SystemTime};
+use isthmus_control_api::{ClusterName, GatewayId, ServicePort};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     net::UnixStream,
     sync::{Notify, watch},
@@ -21,6 +26,9 @@ const OPEN: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
+/// Gateways of one peer that summaries are exchanged with: each holds what it has said.
+const GATEWAYS: usize = 32;
+
 /// A linked cluster. Dropping it ends its tasks.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -28,12 +36,29 @@ pub(super) struct Peer {
     /// What it serves, where the configuration says so: then nothing is exchanged.
     stated: BTreeSet<ServicePort>,
     up: bool,
+    /// What its gateways last said together, for as long as those that are there have said nothing.
+    kept: Arc<Summaries>,
+    /// The exchange with each of its gateways that is reached: each has a control of its own.
+    gateways: BTreeMap<GatewayId, Conversation>,
+    changed: Arc<Notify>,
+}
+
+/// The exchange with one gateway.
+#[derive(Debug)]
+struct Conversation {
     cell: Arc<Cell>,
     sending: Option<Task>,
     receiving: Option<Task>,
 }
 
-/// What is known of a peer: written by its tasks, read by control's one writer.
+/// What it takes to send our exports.
+pub(super) struct Offer {
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) hello: Hello,
+    pub(super) exports: watch::Receiver<Arc<Summaries>>,
+}
+
+/// What is known of a gateway: written by its tasks, read by control's one writer.
 #[derive(Debug)]
 struct Cell {
     inbound: watch::Sender<Inbound>,
@@ -41,16 +66,17 @@ struct Cell {
     changed: Arc<Notify>,
 }
 
-/// What the peer told us.
+/// What the gateway told us.
 #[derive(Debug, Default)]
 struct Inbound {
-    exports: Arc<Summaries>,
+    /// `None`: nothing yet.
+    exports: Option<Arc<Summaries>>,
     synced: bool,
     heard: Option<SystemTime>,
     error: Option<String>,
 }
 
-/// What we told the peer.
+/// What we told the gateway.
 #[derive(Debug, Default)]
 struct Outbound {
     synced: bool,
@@ -76,40 +102,56 @@ impl Peer {
         exports: Arc<Summaries>,
         changed: Arc<Notify>,
     ) -> Self {
-        let inbound = watch::Sender::new(Inbound { exports, ..Inbound::default() });
-        let cell = Arc::new(Cell { inbound, outbound: watch::Sender::default(), changed });
-        Self { cluster, stated, up: false, cell, sending: None, receiving: None }
+        Self { cluster, stated, up: false, kept: exports, gateways: BTreeMap::new(), changed }
     }
 
-    /// A tunnel is live: our exports are sent from now on.
-    pub(super) fn up(
-        &mut self,
-        tasks: &mut JoinSet<()>,
-        peers: Arc<dyn Peers>,
-        hello: Hello,
-        exports: watch::Receiver<Arc<Summaries>>,
-    ) {
-        self.up = true;
+    /// These of its gateways have live tunnels: our exports are sent to each. What those that have gone said does not count any
+    /// more, unless none is left that has said anything: that is kept for their return.
+    pub(super) fn reached(&mut self, tasks: &mut JoinSet<()>, gateways: &BTreeSet<GatewayId>, offer: &Offer) {
+        self.exports();
+        self.up = !gateways.is_empty();
+        self.gateways.retain(|gateway, _| gateways.contains(gateway));
         if !self.stated.is_empty() {
             return;
         }
-        let sending = keep_sending(self.cluster.clone(), self.cell.clone(), peers, hello, exports);
-        self.sending = Some(Task(tasks.spawn(sending)));
+        for &gateway in gateways {
+            let Some(conversation) = self.conversation(gateway) else { break };
+            if conversation.sending.is_none() {
+                let cell = conversation.cell.clone();
+                let to = (self.cluster.clone(), gateway);
+                let sending = keep_sending(to, cell, offer.peers.clone(), offer.hello.clone(), offer.exports.clone());
+                let sending = Task(tasks.spawn(sending));
+                if let Some(conversation) = self.gateways.get_mut(&gateway) {
+                    conversation.sending = Some(sending);
+                }
+            }
+        }
     }
 
-    /// No tunnel is live. What the peer exports is kept for its return.
-    pub(super) fn down(&mut self) {
-        self.up = false;
-        self.sending = None;
-        self.receiving = None;
-        self.cell.outbound.send_modify(|outbound| outbound.synced = false);
-        self.cell.inbound.send_modify(|inbound| inbound.synced = false);
+    /// A gateway opened a stream. It takes the place of an older one of its own: it would not have opened it if that were any good.
+    pub(super) fn incoming(&mut self, tasks: &mut JoinSet<()>, gateway: GatewayId, stream: UnixStream) {
+        let (cluster, kept) = (self.cluster.clone(), self.exports());
+        let Some(conversation) = self.conversation(gateway) else { return };
+        let receiving = receive(cluster, conversation.cell.clone(), kept, stream);
+        conversation.receiving = Some(Task(tasks.spawn(receiving)));
     }
 
-    /// The peer opened a stream. It takes the place of an older one: the peer would not have opened it if that were any good.
-    pub(super) fn incoming(&mut self, tasks: &mut JoinSet<()>, stream: UnixStream) {
-        let receiving = receive(self.cluster.clone(), self.cell.clone(), stream);
-        self.receiving = Some(Task(tasks.spawn(receiving)));
+    /// The exchange with a gateway, if there is room for it.
+    fn conversation(&mut self, gateway: GatewayId) -> Option<&mut Conversation> {
+        if !self.gateways.contains_key(&gateway) && self.gateways.len() >= GATEWAYS {
+            warn!(peer = %self.cluster, limit = GATEWAYS, "too many gateways: nothing is exchanged with the others");
+            return None;
+        }
+        let new = || Conversation {
+            cell: Arc::new(Cell {
+                inbound: watch::Sender::default(),
+                outbound: watch::Sender::default(),
+                changed: self.changed.clone(),
+            }),
+            sending: None,
+            receiving: None,
+        };
+        Some(self.gateways.entry(gateway).or_insert_with(new))
     }
 
     /// What the configuration says that it serves.
@@ -121,28 +163,52 @@ impl Peer {
         self.up
     }
 
-    /// What the peer last said that it exports.
-    pub(super) fn exports(&self) -> Arc<Summaries> {
-        self.cell.inbound.borrow().exports.clone()
+    /// What the peer's gateways last said that it exports.
+    pub(super) fn exports(&mut self) -> Arc<Summaries> {
+        let said = self.gateways.values().filter_map(|gateway| gateway.cell.inbound.borrow().exports.clone());
+        if let Some(together) = together(said) {
+            self.kept = together;
+        }
+        self.kept.clone()
     }
 
     pub(super) fn report(&self, own: &Summaries) -> PeerStatus {
-        let (inbound, outbound) = (self.cell.inbound.borrow(), self.cell.outbound.borrow());
         let state = |synced| match (self.up, self.stated.is_empty()) {
             (true, false) => SyncState::Stated,
             (up, _) => SyncState::of(up, synced),
         };
+        let cells = || self.gateways.values().map(|gateway| &gateway.cell);
+        let (inbound, outbound) = (|| cells().map(|c| c.inbound.borrow()), || cells().map(|c| c.outbound.borrow()));
+        let error = inbound().find_map(|inbound| inbound.error.clone());
         PeerStatus {
             up: self.up,
-            received: state(inbound.synced),
-            sent: state(outbound.synced),
-            last_received_ms: inbound.heard.map(millis),
-            last_sent_ms: outbound.answered.map(millis),
-            imported: inbound.exports.len().max(self.stated.len()),
+            // Each of its gateways says what the whole cluster exports; ours is to be known to all of them.
+            received: state(inbound().any(|inbound| inbound.synced)),
+            sent: state(!self.gateways.is_empty() && outbound().all(|outbound| outbound.synced)),
+            last_received_ms: inbound().filter_map(|inbound| inbound.heard).max().map(millis),
+            last_sent_ms: outbound().filter_map(|outbound| outbound.answered).max().map(millis),
+            imported: self.kept.len().max(self.stated.len()),
             exported: if self.stated.is_empty() { own.len() } else { 0 },
-            error: inbound.error.clone().or_else(|| outbound.error.clone()),
+            error: error.or_else(|| outbound().find_map(|outbound| outbound.error.clone())),
         }
     }
+}
+
+/// ● What several gateways of a cluster say that it exports, together: a service that any of them has, as the one says that has the
+/// most endpoints of it. They agree, but for the moments in which a change reaches one before the other.
+pub(super) fn together(said: impl IntoIterator<Item = Arc<Summaries>>) -> Option<Arc<Summaries>> {
+    said.into_iter().reduce(|mut all, more| {
+        if *all != *more {
+            let all = Arc::make_mut(&mut all);
+            for (service, summary) in &*more {
+                let known = all.entry(service.clone()).or_insert_with(|| summary.clone());
+                if known.ready < summary.ready {
+                    known.clone_from(summary);
+                }
+            }
+        }
+        all
+    })
 }
 
 impl Cell {
@@ -157,9 +223,9 @@ impl Cell {
     }
 }
 
-/// Sends our exports on one stream after the other, for as long as the link is up.
+/// Sends our exports on one stream after the other, for as long as the gateway is reached.
 async fn keep_sending(
-    cluster: ClusterName,
+    (cluster, gateway): (ClusterName, GatewayId),
     cell: Arc<Cell>,
     peers: Arc<dyn Peers>,
     hello: Hello,
@@ -174,7 +240,9 @@ async fn keep_sending(
                 *outbound = Outbound { synced, answered: Some(SystemTime::now()), error: None };
             });
         };
-        let Err(error) = send_once(&cluster, &*peers, hello.clone(), exports.clone(), report).await else { return };
+        let Err(error) = send_once((&cluster, gateway), &*peers, hello.clone(), exports.clone(), report).await else {
+            return;
+        };
         debug!(peer = %cluster, %error, "sending exports failed; trying again");
         if let ExchangeError::Refused(_) | ExchangeError::OutOfPlace(_) | ExchangeError::Malformed(_) = &error {
             warn!(peer = %cluster, %error, "the peer does not take our exports");
@@ -189,31 +257,28 @@ async fn keep_sending(
 }
 
 async fn send_once(
-    cluster: &ClusterName,
+    (cluster, gateway): (&ClusterName, GatewayId),
     peers: &dyn Peers,
     hello: Hello,
     exports: watch::Receiver<Arc<Summaries>>,
     report: impl FnMut(bool),
 ) -> Result<(), ExchangeError> {
-    let opened = timeout(OPEN, peers.open(cluster)).await;
+    let opened = timeout(OPEN, peers.open(cluster, gateway)).await;
     let stream = opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     driver::send(stream, hello, exports, report).await
 }
 
-/// Receives the peer's exports on one stream, until it ends.
-async fn receive(cluster: ClusterName, cell: Arc<Cell>, stream: UnixStream) {
+/// Receives the peer's exports on one stream, until it ends. `kept` is what its gateways said before.
+async fn receive(cluster: ClusterName, cell: Arc<Cell>, kept: Arc<Summaries>, stream: UnixStream) {
     let known = cell.inbound.borrow().exports.clone();
     let report = |receiver: &Receiver| {
         cell.inbound(|inbound| {
-            *inbound = Inbound {
-                exports: receiver.view().clone(),
-                synced: receiver.is_synced(),
-                heard: Some(SystemTime::now()),
-                error: None,
-            };
+            // Until its snapshot has come, a gateway has said nothing of its own.
+            let exports = if receiver.is_synced() { Some(receiver.view().clone()) } else { inbound.exports.take() };
+            *inbound = Inbound { exports, synced: receiver.is_synced(), heard: Some(SystemTime::now()), error: None };
         });
     };
-    let error = driver::receive(stream, Receiver::new(cluster.clone(), known), report).await;
+    let error = driver::receive(stream, Receiver::new(cluster.clone(), known.unwrap_or(kept)), report).await;
     if let ExchangeError::Stream(_) = error {
         debug!(peer = %cluster, %error, "the peer's stream of exports ended");
     } else {

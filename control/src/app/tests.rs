@@ -6,6 +6,9 @@ use isthmus_control_api::{Affinity, Endpoint, Export, ServicePort};
 use tokio::io::AsyncWriteExt as _;
 
 const LISTEN: &str = "127.0.0.1:18080";
+/// The gateway of a cluster that has one.
+const ONE: GatewayId = GatewayId(1);
+const TWO: GatewayId = GatewayId(2);
 
 /// A registry that the test writes.
 #[derive(Clone)]
@@ -27,18 +30,22 @@ impl Registry for Written {
 
 /// Streams straight into the other control's events, as the gateways' tunnels would carry them.
 struct Wire {
-    own: ClusterName,
-    to: BTreeMap<ClusterName, mpsc::Sender<LinkEvent>>,
+    own: (ClusterName, GatewayId),
+    to: BTreeMap<(ClusterName, GatewayId), mpsc::Sender<LinkEvent>>,
 }
 
 impl Peers for Wire {
-    fn open(&self, cluster: &ClusterName) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + '_>> {
-        let to = self.to.get(cluster).cloned();
+    fn open(
+        &self,
+        cluster: &ClusterName,
+        gateway: GatewayId,
+    ) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + '_>> {
+        let to = self.to.get(&(cluster.clone(), gateway)).cloned();
         Box::pin(async move {
             // A cluster that nobody plays never answers.
             let Some(to) = to else { return std::future::pending().await };
             let (ours, theirs) = UnixStream::pair()?;
-            let incoming = LinkEvent::Incoming { cluster: self.own.clone(), stream: theirs };
+            let incoming = LinkEvent::Incoming { cluster: self.own.0.clone(), gateway: self.own.1, stream: theirs };
             to.send(incoming).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
             Ok(ours)
         })
@@ -78,11 +85,11 @@ fn name(text: &str) -> ClusterName {
 }
 
 fn up(cluster: &str) -> LinkEvent {
-    LinkEvent::Up { cluster: name(cluster) }
+    LinkEvent::Reached { cluster: name(cluster), gateways: [ONE].into() }
 }
 
 fn down(cluster: &str) -> LinkEvent {
-    LinkEvent::Down { cluster: name(cluster) }
+    LinkEvent::Reached { cluster: name(cluster), gateways: BTreeSet::new() }
 }
 
 fn api() -> ServicePort {
@@ -115,10 +122,22 @@ fn start(
     channel: Channel,
     others: &[(&str, &Channel)],
 ) -> Cluster {
+    let others: Vec<_> = others.iter().map(|&(other, channel)| ((other, ONE), channel)).collect();
+    start_one((own, ONE), state, desired, channel, &others)
+}
+
+/// The same of one gateway of a cluster that has several.
+fn start_one(
+    (own, gateway): (&str, GatewayId),
+    state: &std::path::Path,
+    desired: Desired,
+    channel: Channel,
+    others: &[((&str, GatewayId), &Channel)],
+) -> Cluster {
     let registry = Written(watch::Sender::new(Arc::new(desired)), watch::Sender::default());
     let (control, handles) = Control::new(name(own), state.join(own), Box::new(registry.clone()));
-    let to = others.iter().map(|(other, channel)| (name(other), channel.0.clone())).collect();
-    let wire = Arc::new(Wire { own: name(own), to });
+    let to = others.iter().map(|((other, gateway), channel)| ((name(other), *gateway), channel.0.clone())).collect();
+    let wire = Arc::new(Wire { own: (name(own), gateway), to });
     let (shutdown, mut running) = (CancellationToken::new(), JoinSet::new());
     running.spawn(control.run(wire, channel.1.unwrap(), shutdown.clone()));
     Cluster { handles, registry, events: channel.0, shutdown, running }
@@ -231,7 +250,7 @@ async fn a_bad_peer_delays_no_other() {
     west.table(|table| table.links.len() == 2).await;
     west.tell(up("south")).await;
     let (theirs, mut flood) = UnixStream::pair().unwrap();
-    west.tell(LinkEvent::Incoming { cluster: name("south"), stream: theirs }).await;
+    west.tell(LinkEvent::Incoming { cluster: name("south"), gateway: ONE, stream: theirs }).await;
     let mut flooding = JoinSet::new();
     flooding.spawn(async move { while flood.write_all(&[0xff; 4096]).await.is_ok() {} });
     let status = west.status(|status| status.peers[&name("south")].error.is_some()).await;
@@ -249,10 +268,85 @@ async fn a_lost_stream_is_made_again() {
     west.table(|table| serving(table) == [("east", 2)]).await;
     // A stream that ends at once takes the place of east's.
     let (theirs, _) = UnixStream::pair().unwrap();
-    west.tell(LinkEvent::Incoming { cluster: name("east"), stream: theirs }).await;
+    west.tell(LinkEvent::Incoming { cluster: name("east"), gateway: ONE, stream: theirs }).await;
     west.status(|status| status.peers[&name("east")].received == SyncState::Syncing).await;
     east.registry.0.send_replace(Arc::new(desired(&["west"], 3)));
     west.table(|table| serving(table) == [("east", 3)]).await;
+}
+
+/// East has two gateways, and west is known to both: each has a control of its own.
+async fn several(state: &std::path::Path) -> (Cluster, [Cluster; 2]) {
+    let (west, one, two) = (Channel::new(), Channel::new(), Channel::new());
+    let (to_west, to_one, to_two) = (west.sender(), one.sender(), two.sender());
+    let of_east = [(("east", ONE), &to_one), (("east", TWO), &to_two)];
+    let mut wanted = desired(&["east"], 7);
+    wanted.exports = desired(&[], 7).exports;
+    let west = start_one(("west", ONE), state, wanted, west, &of_east);
+    let start = |gateway: GatewayId, channel| {
+        let state = state.join(gateway.to_string());
+        start_one(("east", gateway), &state, desired(&["west"], 2), channel, &[(("west", ONE), &to_west)])
+    };
+    let east = [start(ONE, one), start(TWO, two)];
+    for gateway in &east {
+        gateway.tell(up("west")).await;
+    }
+    west.tell(reached(&[ONE, TWO])).await;
+    (west, east)
+}
+
+fn reached(gateways: &[GatewayId]) -> LinkEvent {
+    LinkEvent::Reached { cluster: name("east"), gateways: gateways.iter().copied().collect() }
+}
+
+#[tokio::test]
+async fn every_gateway_of_a_peer_is_told_and_none_is_missed() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, mut east) = several(state.path()).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+    for gateway in &mut east {
+        gateway.table(|table| serving(table) == [("west", 7)]).await;
+    }
+    // They keep their streams: none takes the place of the other's.
+    let synced = |status: &Arc<ControlStatus>| status.peers[&name("east")].sent == SyncState::Synced;
+    west.status(synced).await;
+    let settled = west.handles.table.borrow().version;
+    // The first of them dies: nothing that it said is missed, as the other one says it, too.
+    let [one, mut two] = east;
+    one.stop().await;
+    west.tell(reached(&[TWO])).await;
+    two.registry.0.send_replace(Arc::new(desired(&["west"], 3)));
+    let table = west.table(|table| serving(table) == [("east", 3)]).await;
+    assert_eq!(table.version, settled + 1, "there was no table without east in between");
+    two.table(|table| serving(table) == [("west", 7)]).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_has_said_nothing_yet_takes_nothing_away() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, east) = several(state.path()).await;
+    let table = west.table(|table| serving(table) == [("east", 2)]).await;
+    let three = GatewayId(3);
+    // Nobody plays this one.
+    west.tell(reached(&[ONE, TWO, three])).await;
+    west.tell(reached(&[three])).await;
+    drop(east);
+    let status = west.status(|status| status.peers[&name("east")].received == SyncState::Syncing).await;
+    assert_eq!(status.table_version, table.version);
+    assert_eq!(status.peers[&name("east")].imported, 1);
+}
+
+#[test]
+fn several_gateways_say_the_same_or_the_better() {
+    let said = |ready: &[(&str, u32)]| -> Arc<Summaries> {
+        let summary = |ready| crate::exchange::Summary { port_name: None, ready, since: 0 };
+        let key = |name: &str| ServicePort::tcp(name.parse().unwrap(), 80);
+        Arc::new(ready.iter().map(|(name, ready)| (key(name), summary(*ready))).collect())
+    };
+    let (old, new) = (said(&[("shop/api", 2), ("shop/db", 1)]), said(&[("shop/api", 3)]));
+    assert_eq!(peer::together([]), None);
+    assert_eq!(peer::together([old.clone(), new.clone()]), Some(said(&[("shop/api", 3), ("shop/db", 1)])));
+    assert_eq!(peer::together([new, old.clone()]), Some(said(&[("shop/api", 3), ("shop/db", 1)])));
+    assert!(Arc::ptr_eq(&peer::together([old.clone(), said(&[("shop/api", 2), ("shop/db", 1)])]).unwrap(), &old));
 }
 
 #[tokio::test]
@@ -292,7 +386,7 @@ async fn a_bad_file_shows_in_the_status_and_changes_no_table() {
     let (control, mut handles) = Control::new(config.cluster, config.state, registry);
     let (_events, events) = mpsc::channel(1);
     let mut running = JoinSet::new();
-    let wire = Arc::new(Wire { own: name("west"), to: BTreeMap::new() });
+    let wire = Arc::new(Wire { own: (name("west"), ONE), to: BTreeMap::new() });
     running.spawn(control.run(wire, events, CancellationToken::new()));
     let table = handles.table.borrow_and_update().clone();
 

@@ -225,7 +225,7 @@ pub const KEYS: &[Key] = &[
         "a list of 1 to 16 host:port",
         Rule("nothing: the peer dials us"),
         "[\"203.0.113.7:15008\"]",
-        "Where the peer's gateways can be dialled.",
+        "Where the peer's gateways can be dialled: all of them, by addresses or by names that are looked up again and again.",
     ),
     key(
         ("links[]", "transport"),

@@ -18,6 +18,7 @@ use crate::{
     core::Core,
     meter::StreamMeter,
     metrics::{reasons::Dropped, streams::Side},
+    peer::Target,
     stream::{Accepted, Asking, Established, doubted},
     tunnel::StreamError,
 };
@@ -67,7 +68,7 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
             drop(early);
             let mut upstream = StreamEnd::new(accepted.stream, unsent);
             let doubted = async {
-                doubted(core, &cluster, &*accepted.tunnel).await;
+                doubted(core, &Target::any(&cluster), &*accepted.tunnel).await;
                 Ended::Stream(StreamError::TunnelLost)
             };
             let ended = copy::copy(core, client, &mut upstream, &mut idle, meter, doubted).await;

@@ -104,6 +104,16 @@ define! {
         => |s, to| for link in &s.status.links {
             to.whole([link.cluster.clone().into()], u64::from(link.state == LinkWord::Up));
         };
+    Gauge "isthmus_link_degraded" ["peer"]
+        "1 while the link is up and its traffic suffers, or would if one more thing failed: status says of what."
+        => |s, to| for link in &s.status.links {
+            to.whole([link.cluster.clone().into()], u64::from(link.degraded));
+        };
+    Gauge "isthmus_link_gateways" ["peer"]
+        "The peer's gateways that a live tunnel leads to."
+        => |s, to| for link in &s.status.links {
+            to.whole([link.cluster.clone().into()], link.gateways.reached as u64);
+        };
     Gauge "isthmus_link_sync_age_seconds" ["peer"]
         "Since the last word of the peer's exports."
         => |s, to| for link in &s.status.links {

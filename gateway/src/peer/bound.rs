@@ -8,8 +8,8 @@ use std::{
 
 /// Cores that a peer's gateways may have together, if this one has fewer. What a peer says of itself does not count here.
 const CORES: usize = 32;
-/// `auto` dials two tunnels from each core, and each may be followed by another while it drains.
-const EACH: usize = 4;
+/// `auto` dials two tunnels from each core, each may be followed by another while it drains, and there may be several gateways.
+const EACH: usize = 8;
 
 /// The tunnels that peers have dialled and that have not ended.
 pub(crate) struct AcceptedTunnels {

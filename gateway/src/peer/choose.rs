@@ -5,7 +5,9 @@
 //! the CPU, unless round trips are so short that nobody notices. UDP that fares clearly worse than TCP on the same path is being
 //! throttled: then it is TCP again.
 
-use crate::tunnel::Transport;
+use super::loss::Loss;
+use crate::tunnel::{Packets, Transport};
+use isthmus_control_api::TransportChoice;
 use std::{
     fmt,
     time::{Duration, Instant},
@@ -19,13 +21,11 @@ pub(crate) const CLEAN: f64 = 0.003;
 const THROTTLED: f64 = 0.05;
 /// Round trips below this are so short that waiting for a lost packet does not matter.
 const SHORT: Duration = Duration::from_millis(5);
-/// Packets that a loss is measured over.
-const SAMPLE: u64 = 100;
 /// A choice stands for so long, as long as what it chose is live.
 const DWELL: Duration = Duration::from_secs(10);
 
 /// What carries a tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Carrier {
     /// TCP: TLS or HTTP/2.
     Tcp,
@@ -78,12 +78,10 @@ pub(crate) struct Chooser {
     changed: Option<Instant>,
 }
 
-/// A carrier's loss, from counters that only grow.
-#[derive(Debug, Default)]
-struct Loss {
-    sent: u64,
-    lost: u64,
-    smoothed: Option<f64>,
+impl Facts {
+    fn packets(&self) -> Packets {
+        Packets { sent: self.sent, lost: self.lost }
+    }
 }
 
 impl Carrier {
@@ -92,6 +90,15 @@ impl Carrier {
         match transport {
             Transport::Tls | Transport::H2 => Self::Tcp,
             Transport::Quic => Self::Quic,
+        }
+    }
+}
+
+impl From<TransportChoice> for Carrier {
+    fn from(choice: TransportChoice) -> Self {
+        match choice {
+            TransportChoice::Auto | TransportChoice::Tls | TransportChoice::H2 => Self::Tcp,
+            TransportChoice::Quic => Self::Quic,
         }
     }
 }
@@ -109,7 +116,10 @@ impl Chooser {
 
     /// Chooses anew.
     pub(crate) fn look(&mut self, tcp: &Facts, quic: &Facts, now: Instant) {
-        let measured = [self.tcp.measure(tcp), self.quic.measure(quic)].into_iter().flatten().reduce(f64::max);
+        let measured = [self.tcp.measure(tcp.packets(), now), self.quic.measure(quic.packets(), now)]
+            .into_iter()
+            .flatten()
+            .reduce(f64::max);
         if let Some(loss) = measured {
             self.lossy = loss >= if self.lossy { CLEAN } else { LOSSY };
         }
@@ -145,7 +155,7 @@ impl Chooser {
         } else if self.is_throttled(tcp, quic) {
             (Carrier::Tcp, Reason::Throttled)
         } else {
-            let loss = self.tcp.smoothed.into_iter().chain(self.quic.smoothed).fold(0.0, f64::max);
+            let loss = self.tcp.smoothed().into_iter().chain(self.quic.smoothed()).fold(0.0, f64::max);
             (Carrier::Quic, Reason::Lossy(loss))
         };
         Choice { carrier, reason }
@@ -156,32 +166,11 @@ impl Chooser {
             (Some(tcp), Some(quic)) => quic > 2 * tcp + Duration::from_millis(20),
             _ => false,
         };
-        let loses_more = match (self.tcp.smoothed, self.quic.smoothed) {
+        let loses_more = match (self.tcp.smoothed(), self.quic.smoothed()) {
             (Some(tcp), Some(quic)) => quic >= THROTTLED && quic > 2.0 * tcp,
             _ => false,
         };
         slower || loses_more
-    }
-}
-
-impl Loss {
-    /// The smoothed loss, if enough was sent since it was last measured.
-    fn measure(&mut self, facts: &Facts) -> Option<f64> {
-        if facts.sent < self.sent || facts.lost < self.lost {
-            // A tunnel has gone, and its counters with it.
-            (self.sent, self.lost) = (facts.sent, facts.lost);
-            return None;
-        }
-        let (sent, lost) = (facts.sent - self.sent, facts.lost - self.lost);
-        if sent < SAMPLE {
-            return None;
-        }
-        (self.sent, self.lost) = (facts.sent, facts.lost);
-        // Both fit 52 bits: they are packets of some seconds.
-        let sample = (lost as f64 / sent as f64).min(1.0);
-        let smoothed = self.smoothed.map_or(sample, |before| (before + sample) / 2.0);
-        self.smoothed = Some(smoothed);
-        Some(smoothed)
     }
 }
 

@@ -1,59 +1,77 @@
-//! Keeps the tunnels that this core dials: one a slot, a new one as soon as the last is of no use, with growing waits in between.
+//! Keeps the tunnels that this core dials: a slot for each place that [`super::spread`] names and each transport, as the table and
+//! the names' lookups change.
 
-use super::setup;
-use crate::{
-    core::Core,
-    metrics::reasons::DialFailure,
-    tunnel::{TunnelHealth, link},
+use super::{
+    addresses::Addresses,
+    slot::{Key, Slot, State},
+    spread,
 };
+use crate::{core::Core, metrics::reasons::DialFailure, tunnel::Tunnel};
 use isthmus_control_api::{ClusterName, Link, PeerAddress, Table, TransportChoice};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    net::SocketAddr,
+    net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::{Notify, watch},
+    task::{JoinHandle, JoinSet},
+};
 
-/// Tunnels that were left for a new one and have not ended yet, a slot: more are not dialled meanwhile.
-const LEFT: usize = 2;
+/// How long looking up a name may take.
+const LOOKUP: Duration = Duration::from_secs(5);
 
-/// What is known of each tunnel that a core dials, by cluster and slot.
-pub(crate) type LinkStates = BTreeMap<ClusterName, BTreeMap<usize, Rc<RefCell<link::Link>>>>;
+/// What is known of each link that a core dials.
+pub(crate) type LinkStates = BTreeMap<ClusterName, Dialled>;
+
+/// What is known of one.
+#[derive(Debug, Default)]
+pub(crate) struct Dialled {
+    /// Its slots.
+    pub(crate) slots: BTreeMap<Key, Rc<RefCell<State>>>,
+    /// What is wrong with its names, in one line.
+    pub(crate) lookup: Option<String>,
+}
 
 /// One core's diallers, by the cluster that they dial.
 #[derive(Default)]
 pub(crate) struct Links(BTreeMap<ClusterName, Dialler>);
 
 struct Dialler {
-    link: Link,
-    slots: Vec<JoinHandle<()>>,
+    link: watch::Sender<Link>,
+    _task: Task,
 }
 
-impl Drop for Dialler {
+/// A task that ends with its owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
     fn drop(&mut self) {
-        self.slots.iter().for_each(JoinHandle::abort);
+        self.0.abort();
     }
 }
 
 impl Links {
     /// Dials what the table has and stops dialling what it has not.
     pub(crate) fn reconcile(&mut self, core: &Rc<Core>, table: &Table) {
-        self.0.retain(|cluster, dialler| table.links.get(cluster) == Some(&dialler.link));
+        self.0.retain(|cluster, _| table.links.contains_key(cluster));
         core.peers.close_unlinked(table);
         core.link_states.borrow_mut().retain(|cluster, _| table.links.contains_key(cluster));
         for (cluster, link) in &table.links {
-            if self.0.contains_key(cluster) || link.endpoints.is_empty() {
-                continue;
+            if let Some(dialler) = self.0.get(cluster) {
+                dialler.link.send_if_modified(|known| {
+                    let differs = known != link;
+                    known.clone_from(link);
+                    differs
+                });
+            } else if !link.endpoints.is_empty() {
+                let (sender, link) = watch::channel(link.clone());
+                let fleet = Fleet::new(core.clone(), cluster.clone(), link);
+                let task = Task(core.tasks.spawn_local(fleet.run()));
+                self.0.insert(cluster.clone(), Dialler { link: sender, _task: task });
             }
-            let each = core.common.config.tunnels_per_core;
-            let choices = choices(link.transport).iter().flat_map(|&choice| std::iter::repeat_n(choice, each));
-            let slots = choices.enumerate().map(|(slot, choice)| {
-                let link = Link { transport: choice, ..link.clone() };
-                core.tasks.spawn_local(keep(core.clone(), cluster.clone(), link, slot))
-            });
-            self.0.insert(cluster.clone(), Dialler { link: link.clone(), slots: slots.collect() });
         }
     }
 }
@@ -69,108 +87,119 @@ fn choices(transport: TransportChoice) -> &'static [TransportChoice] {
     }
 }
 
-/// Keeps one tunnel to `cluster`, for ever.
-async fn keep(core: Rc<Core>, cluster: ClusterName, link: Link, slot: usize) {
-    let state = Rc::new(RefCell::new(link::Link::new(Instant::now())));
-    core.link_states.borrow_mut().entry(cluster.clone()).or_default().insert(slot, state.clone());
-    let left = std::sync::Arc::new(tokio::sync::Semaphore::new(LEFT));
-    let mut next = core.id + slot;
-    loop {
-        let at = state.borrow().dial_at();
-        if let Some(at) = at {
-            tokio::time::sleep_until(at.into()).await;
-        }
-        trusted(&core, &cluster, &state).await;
-        let Ok(permit) = left.clone().acquire_owned().await else { return };
-        state.borrow_mut().dialling(Instant::now());
-        let address = &link.endpoints[next % link.endpoints.len()];
-        next += 1;
-        let why = attempt(&core, &cluster, &link, address, &state, permit).await;
-        if link.transport == TransportChoice::Quic && core.peers.is_live(&cluster) {
-            // Where UDP does not get through, that is how it is; the link works.
-            tracing::debug!(%cluster, %address, %why, "no tunnel over QUIC");
-        } else {
-            tracing::warn!(%cluster, %address, %why, "no tunnel");
-        }
-        let random = core.random();
-        state.borrow_mut().down(Instant::now(), &why, random);
-    }
+/// One link's slots on one core.
+struct Fleet {
+    core: Rc<Core>,
+    cluster: ClusterName,
+    link: watch::Receiver<Link>,
+    addresses: Addresses,
+    lookups: JoinSet<(PeerAddress, Result<Vec<IpAddr>, String>)>,
+    slots: BTreeMap<Key, Task>,
+    /// Tunnels to addresses that are not wanted any more: each goes on until others can take its place.
+    leaving: Vec<Rc<dyn Tunnel>>,
+    failed: Rc<Notify>,
 }
 
-/// Waits until there is a bundle of `cluster`: without one it would be dialled in vain.
-async fn trusted(core: &Core, cluster: &ClusterName, state: &RefCell<link::Link>) {
-    let mut changes = core.common.identity.subscribe();
-    let untrusted = || core.common.identity.current().bundle(cluster).is_none();
-    if !untrusted() {
-        return;
-    }
-    state.borrow_mut().down(Instant::now(), "its bundle is not here: it is not trusted", core.random());
-    while untrusted() && changes.changed().await.is_ok() {}
-    state.borrow_mut().hurry(Instant::now());
-}
-
-/// Dials once, and waits until the tunnel is of no use any more: why. It may go on then, until its last stream has ended, or
-/// come back to life.
-async fn attempt(
-    core: &Rc<Core>,
-    cluster: &ClusterName,
-    link: &Link,
-    address: &PeerAddress,
-    state: &RefCell<link::Link>,
-    permit: tokio::sync::OwnedSemaphorePermit,
-) -> String {
-    let address = match resolve(address).await {
-        Ok(address) => address,
-        Err(error) => {
-            core.counters.dial_failed(DialFailure::Resolve);
-            return error;
+impl Fleet {
+    fn new(core: Rc<Core>, cluster: ClusterName, link: watch::Receiver<Link>) -> Self {
+        Self {
+            core,
+            cluster,
+            link,
+            addresses: Addresses::default(),
+            lookups: JoinSet::new(),
+            slots: BTreeMap::new(),
+            leaving: Vec::new(),
+            failed: Rc::default(),
         }
-    };
-    let (running, peer) = match setup::dial(core, cluster, link.transport, address).await {
-        Ok(dialled) => dialled,
-        Err(error) => {
-            core.counters.dial_failed(error.dial_failure());
-            if let Some(reason) = error.refusal().filter(|_| error.dial_failure() == DialFailure::Handshake) {
-                core.counters.handshake_refused(reason);
-                tracing::warn!(%cluster, reason = reason.as_str(), %error, "refused a peer");
+    }
+
+    /// Keeps the slots those that are wanted, for ever.
+    async fn run(mut self) {
+        loop {
+            let changed_core = self.core.clone();
+            let changed = changed_core.changed.notified();
+            let link = self.link.borrow_and_update().clone();
+            self.addresses.configure(&link.endpoints, Instant::now());
+            self.reconcile(&link);
+            self.leave();
+            self.look_up();
+            let next = self.addresses.next();
+            tokio::select! {
+                linked = self.link.changed() => if linked.is_err() { return },
+                Some(found) = self.lookups.join_next() => if let Ok((endpoint, found)) = found {
+                    self.found(&endpoint, found);
+                },
+                () = self.failed.notified() => self.addresses.hurry(Instant::now()),
+                () = changed, if !self.leaving.is_empty() => {}
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {}
             }
-            return error.to_string();
         }
-    };
-    let tunnel = running.tunnel.clone();
-    let mut health = tunnel.watch();
-    let core_ = core.clone();
-    let mut life = core.tasks.spawn_local(async move {
-        let end = running.live(&core_, &peer).await;
-        drop(permit);
-        end
-    });
-    let ready = health.wait_for(|&health| health != TunnelHealth::Starting);
-    if tokio::time::timeout(core.common.config.handshake_timeout, ready).await.is_err() {
-        tunnel.close();
-        return "the peer did not say HELLO".into();
     }
-    state.borrow_mut().up(Instant::now());
-    tokio::select! {
-        end = &mut life => end.unwrap_or_else(|_| "ended".into()),
-        left = health.wait_for(|&health| health != TunnelHealth::Live) => {
-            left.map_or("ended".into(), |health| match *health {
-                TunnelHealth::Unresponsive => "the peer does not answer".into(),
-                TunnelHealth::Draining => "the peer is draining".into(),
-                _ => "ended".into(),
-            })
+
+    fn look_up(&mut self) {
+        for endpoint in self.addresses.due(Instant::now()) {
+            self.lookups.spawn_local(async {
+                let found = look_up(&endpoint).await;
+                (endpoint, found)
+            });
+        }
+    }
+
+    fn found(&mut self, endpoint: &PeerAddress, found: Result<Vec<IpAddr>, String>) {
+        if let Err(why) = &found {
+            self.core.counters.dial_failed(DialFailure::Resolve);
+            tracing::debug!(cluster = %self.cluster, %endpoint, %why, "cannot look up a peer's name");
+        }
+        self.addresses.answer(endpoint, found, Instant::now());
+    }
+
+    /// Begins what is wanted and is not there, and ends what is there and is not wanted.
+    fn reconcile(&mut self, link: &Link) {
+        let addresses = self.addresses.list();
+        let places = spread::places(&addresses, self.core.id, self.core.common.config.cores);
+        let keys = |&transport: &TransportChoice| {
+            let place = move |place: &spread::Place| Key { place: *place, transport };
+            places.iter().map(place).collect::<Vec<_>>()
+        };
+        let wanted: Vec<Key> = choices(link.transport).iter().flat_map(keys).collect();
+        let mut states = self.core.link_states.borrow_mut();
+        let known = states.entry(self.cluster.clone()).or_default();
+        known.lookup = self.addresses.problem();
+        self.slots.retain(|key, _| wanted.contains(key));
+        known.slots.retain(|key, state| {
+            let stays = wanted.contains(key);
+            self.leaving.extend(state.borrow().tunnel().filter(|_| !stays));
+            stays
+        });
+        for key in wanted.into_iter().filter(|key| !self.slots.contains_key(key)).collect::<Vec<_>>() {
+            let state = Rc::new(RefCell::new(State::new(Instant::now())));
+            known.slots.insert(key, state.clone());
+            let slot = Slot {
+                core: self.core.clone(),
+                cluster: self.cluster.clone(),
+                key,
+                scouts: self.core.id == 0 && Some(&key.transport) == choices(link.transport).first(),
+                state,
+                failed: self.failed.clone(),
+            };
+            self.slots.insert(key, Task(self.core.tasks.spawn_local(slot.keep())));
+        }
+    }
+
+    /// Says goodbye on the tunnels that are not wanted, once there is another one.
+    fn leave(&mut self) {
+        if !self.leaving.is_empty() && self.core.peers.has_others(&self.cluster, &self.leaving) {
+            self.leaving.drain(..).for_each(|tunnel| tunnel.drain());
         }
     }
 }
 
-/// The first address of a DNS name, looked up anew for each attempt: load balancers move.
-async fn resolve(address: &PeerAddress) -> Result<SocketAddr, String> {
-    if let Ok(ip) = address.host.parse() {
-        return Ok(SocketAddr::new(ip, address.port));
-    }
-    let lookup = tokio::net::lookup_host((address.host.as_str(), address.port));
-    let found = tokio::time::timeout(Duration::from_secs(5), lookup).await;
-    let found = found.map_err(|_| format!("looking up {} took over 5 s", address.host))?;
-    let mut found = found.map_err(|e| format!("cannot look up {}: {e}", address.host))?;
-    found.next().ok_or_else(|| format!("{} has no address", address.host))
+/// The addresses that a name has.
+async fn look_up(endpoint: &PeerAddress) -> Result<Vec<IpAddr>, String> {
+    let host = &endpoint.host;
+    let lookup = tokio::net::lookup_host((host.as_str(), endpoint.port));
+    let found = tokio::time::timeout(LOOKUP, lookup).await;
+    let found = found.map_err(|_| format!("looking up {host} took over {} s", LOOKUP.as_secs()))?;
+    Ok(found.map_err(|error| format!("cannot look up {host}: {error}"))?.map(|address| address.ip()).collect())
 }

@@ -1,6 +1,9 @@
 //! QUIC's way to a live tunnel: each core's endpoints, dialling and accepting.
 
-use super::setup::{self, Running, SetupError};
+use super::{
+    connect::Dial,
+    setup::{self, Running, SetupError},
+};
 use crate::{
     app::Config,
     core::Core,
@@ -198,7 +201,7 @@ fn accept(core: &Rc<Core>, incoming: Incoming, permits: Permits) {
 pub(super) async fn dial(
     core: &Rc<Core>,
     cluster: &ClusterName,
-    address: SocketAddr,
+    dial: &Dial,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     setup::within(core, async {
         let crypto = core.common.tls.client(cluster, TransportChoice::Quic)?;
@@ -208,7 +211,11 @@ pub(super) async fn dial(
         config.transport_config(core.common.quic.transport.clone());
         config.initial_dst_cid_provider(Arc::new(move || steer::first_id(id)));
         let name = tls::server_name(&core.common.identity, cluster)?;
-        let dialling = core.quic.diallers.connect(&config, address, &name.to_str());
+        let diallers = &core.quic.diallers;
+        let dialling = match dial.anew {
+            true => dialler::connect_anew(&config, dial.address, &name.to_str()),
+            false => diallers.connect(&config, dial.address, &name.to_str()),
+        };
         let connection = dialling.map_err(SetupError::Connect)?.await?;
         let running = start(core, connection, Direction::Dialled)?;
         core.counters.handshake(Direction::Dialled);

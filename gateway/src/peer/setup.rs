@@ -1,6 +1,9 @@
 //! From a TCP connection to a live tunnel: the handshake, who the peer is, which protocol, and the tunnel's life.
 
-use super::join::{self, First, IncomingJoin};
+use super::{
+    Known,
+    join::{self, First, IncomingJoin},
+};
 use crate::{
     core::Core,
     metrics::reasons::{Bound, DialFailure},
@@ -88,11 +91,14 @@ pub(crate) enum SetupError {
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
+    /// It is connected, and then nothing got through.
+    #[error("connected, but the handshake does not get through: large packets may vanish on the path")]
+    Stalled,
     /// The peer's certificate does not say who it is. The verifier lets none such through.
     #[error("{0}")]
     Identity(String),
     /// Neither of our protocols was agreed on.
-    #[error("the peer speaks neither isthmus/1 nor h2")]
+    #[error("the peer does not speak isthmus/1: it is of a newer or older version, or something else answers there")]
     Protocol,
     /// The peer agreed on HTTP/2 and does not speak it.
     #[error(transparent)]
@@ -115,7 +121,7 @@ impl SetupError {
             Self::Handshake(HandshakeError::Tls(error)) => HandshakeRefusal::from(error),
             Self::Handshake(HandshakeError::TooLong) => HandshakeRefusal::Malformed,
             Self::Handshake(HandshakeError::Keys(_) | HandshakeError::Io(_)) | Self::Io(_) => HandshakeRefusal::Other,
-            Self::Timeout(_) => HandshakeRefusal::Timeout,
+            Self::Timeout(_) | Self::Stalled => HandshakeRefusal::Timeout,
             Self::Identity(_) => HandshakeRefusal::BadSvid,
             Self::Protocol => HandshakeRefusal::Alpn,
             Self::Http2(_) => HandshakeRefusal::Other,
@@ -125,11 +131,16 @@ impl SetupError {
         })
     }
 
+    /// Whether it may be because large packets vanish.
+    pub(crate) fn is_stall(&self) -> bool {
+        matches!(self, Self::Stalled)
+    }
+
     /// Why dialling failed.
     pub(crate) fn dial_failure(&self) -> DialFailure {
         match self {
             Self::Connect(_) => DialFailure::Connect,
-            Self::Timeout(_) | Self::Quic(quinn::ConnectionError::TimedOut) => DialFailure::Timeout,
+            Self::Timeout(_) | Self::Stalled | Self::Quic(quinn::ConnectionError::TimedOut) => DialFailure::Timeout,
             Self::Quic(_) if self.refusal().is_none() => DialFailure::Connect,
             Self::Io(_) | Self::Handshake(HandshakeError::Io(_)) => DialFailure::Closed,
             _ => DialFailure::Handshake,
@@ -206,30 +217,6 @@ async fn accepted(core: &Rc<Core>, socket: std::net::TcpStream) -> Result<Accept
     Ok(Accepted::Tunnel(tunnel, peer))
 }
 
-/// Dials a peer: a tunnel that takes streams.
-pub(super) async fn dial(
-    core: &Rc<Core>,
-    cluster: &ClusterName,
-    choice: TransportChoice,
-    address: SocketAddr,
-) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
-    if choice == TransportChoice::Quic {
-        return super::quic::dial(core, cluster, address).await;
-    }
-    within(core, async {
-        let begun = std::time::Instant::now();
-        let socket = TcpStream::connect(address).await.map_err(SetupError::Connect)?;
-        crate::socket::tune_tunnel(&socket, Some(begun.elapsed()))?;
-        let config = core.common.tls.client(cluster, choice).map_err(HandshakeError::from)?;
-        let name = tls::server_name(&core.common.identity, cluster).map_err(HandshakeError::from)?;
-        let handshaken = handshake::dial(config, name, socket).await?;
-        let running = start(core, handshaken, Direction::Dialled).await?;
-        core.counters.handshake(Direction::Dialled);
-        Ok(running)
-    })
-    .await
-}
-
 pub(super) async fn within<T>(
     core: &Core,
     setup: impl Future<Output = Result<T, SetupError>>,
@@ -241,11 +228,13 @@ pub(super) async fn within<T>(
 /// A tunnel with its driver, of whichever transport.
 pub(super) struct Running {
     pub(super) tunnel: Rc<dyn Tunnel>,
+    /// Where it was dialled; `None` where the peer has dialled.
+    pub(super) address: Option<SocketAddr>,
     trust: Trust,
-    driver: std::pin::Pin<Box<dyn Future<Output = String>>>,
+    driver: std::pin::Pin<Box<dyn Future<Output = TunnelEnd>>>,
 }
 
-async fn start(
+pub(super) async fn start(
     core: &Rc<Core>,
     handshaken: Handshaken,
     direction: Direction,
@@ -257,7 +246,7 @@ async fn start(
         ISTHMUS => {
             let config = &core.common.config.mux;
             let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
-            Running { tunnel: Rc::new(tunnel), trust, driver: Box::pin(async { driver.run().await.to_string() }) }
+            Running { tunnel: Rc::new(tunnel), address: None, trust, driver: Box::pin(driver.run()) }
         }
         H2 => {
             let (io, config) = (TlsStream::new(handshaken), &core.common.config.mux);
@@ -265,7 +254,7 @@ async fn start(
                 Direction::Dialled => h2::connect(io, peer.clone(), config).await?,
                 Direction::Accepted => h2::accept(io, peer.clone(), ingress, config).await?,
             };
-            Running { tunnel, trust, driver: Box::pin(async { driver.run().await.to_string() }) }
+            Running { tunnel, address: None, trust, driver: Box::pin(driver.run()) }
         }
         _ => return Err(SetupError::Protocol),
     };
@@ -275,7 +264,7 @@ async fn start(
 /// Who the peer is, as its certificates say, which the handshake has verified.
 fn identify(chain: &[CertificateDer<'static>]) -> Result<Rc<PeerIdentity>, SetupError> {
     let (cluster, id) = isthmus_certs::peer_identity(Some(chain)).map_err(|e| SetupError::Identity(e.to_string()))?;
-    Ok(Rc::new(PeerIdentity { cluster, id }))
+    Ok(Rc::new(PeerIdentity { cluster, id, gateway: Default::default() }))
 }
 
 /// The same over QUIC.
@@ -290,8 +279,8 @@ pub(super) fn start_quic(
     let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
     let config = &core.common.config.mux;
     let (tunnel, driver) = QuicTunnel::start(connection, direction, peer.clone(), ingress, config);
-    let driver = Box::pin(async { driver.run().await.to_string() });
-    Ok((Running { tunnel: Rc::new(tunnel), trust: Trust { chain, since }, driver }, peer))
+    let (tunnel, driver) = (Rc::new(tunnel), Box::pin(driver.run()));
+    Ok((Running { tunnel, address: None, trust: Trust { chain, since }, driver }, peer))
 }
 
 /// Why the peer is trusted, to be asked again when bundles change.
@@ -318,9 +307,9 @@ impl Trust {
 impl Running {
     /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
     pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
-        let Self { tunnel, trust, mut driver } = self;
+        let Self { tunnel, address, trust, mut driver } = self;
         let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
-        core.peers.add(&peer.cluster, tunnel.clone(), trust.expiry());
+        core.peers.add(&peer.cluster, Known { tunnel: tunnel.clone(), address, expiry: trust.expiry() });
         core.peers.publish(&peer.cluster, core.id, &core.common.board);
         // What changed while the tunnel was being set up was told to those that were there then.
         if !core.table.borrow().links.contains_key(&peer.cluster) || trust.check(core, peer).is_err() {
@@ -351,8 +340,12 @@ impl Running {
         core.peers.remove(&peer.cluster, &tunnel);
         core.peers.publish(&peer.cluster, core.id, &core.common.board);
         core.changed.notify_waiters();
-        tracing::info!(cluster = %peer.cluster, %end, "tunnel ended");
-        end
+        let why = end.to_string();
+        if end.is_break() {
+            core.peers.broke(&peer.cluster, &why, std::time::Instant::now());
+        }
+        tracing::info!(cluster = %peer.cluster, end = why, "tunnel ended");
+        why
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -26,11 +26,42 @@ const DATA_SEGS_OUT: usize = 156;
 /// Up to the last field that is read here.
 const LENGTH: usize = DATA_SEGS_OUT + 4;
 
+/// See [`RTT`].
+const RETRANSMITS: usize = 2;
+/// See [`RTT`].
+const UNACKED: usize = 24;
+/// So many times in a row the kernel has sent something again in vain when it is [`stuck`]: after about a second and a half.
+const IN_VAIN: u8 = 3;
+/// How often [`stuck`] looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Waits until what was sent on a connection does not get through.
+pub async fn stuck(socket: OwnedFd) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Ok(info) = tcp_info(&socket) else { return std::future::pending().await };
+        let unacked = u32::from_ne_bytes(std::array::from_fn(|i| info[UNACKED + i]));
+        if unacked > 0 && info[RETRANSMITS] >= IN_VAIN {
+            return;
+        }
+    }
+}
+
 /// Asks the kernel.
 ///
 /// # Errors
 /// It is no TCP socket, or the kernel is older than 4.6.
 pub fn tcp_facts(socket: &impl AsFd) -> io::Result<TcpFacts> {
+    let info = tcp_info(socket)?;
+    let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| info[at + i]));
+    Ok(TcpFacts {
+        rtt: Duration::from_micros(word(RTT).into()),
+        sent: word(DATA_SEGS_OUT).into(),
+        lost: word(TOTAL_RETRANS).into(),
+    })
+}
+
+fn tcp_info(socket: &impl AsFd) -> io::Result<[u8; LENGTH]> {
     let mut info = [0_u8; LENGTH];
     let mut length = LENGTH as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes to `info`, which has as many, and says in `length` how many it wrote.
@@ -49,12 +80,7 @@ pub fn tcp_facts(socket: &impl AsFd) -> io::Result<TcpFacts> {
     if (length as usize) < LENGTH {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| info[at + i]));
-    Ok(TcpFacts {
-        rtt: Duration::from_micros(word(RTT).into()),
-        sent: word(DATA_SEGS_OUT).into(),
-        lost: word(TOTAL_RETRANS).into(),
-    })
+    Ok(info)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! ● From the cores' reports to one [`Status`].
 
 use super::{
-    CoreReport, EndpointReport, EndpointStatus, ExtraStatus, LinkStatus, LinkWord, ServiceKind, ServiceStatus, Status,
-    TableStatus, Timestamp, TunnelReport,
+    BreakReport, CoreReport, DialReport, EndpointReport, EndpointStatus, ExtraStatus, LinkStatus, LinkWord, LossReport,
+    ServiceKind, ServiceStatus, Status, TableStatus, Timestamp, TunnelReport, gateways::gateways, message,
+    report::Broken,
 };
 use crate::{
     admin::Readiness,
@@ -20,6 +21,7 @@ pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreR
     Status {
         cluster: extra.cluster.clone(),
         clusterset: extra.clusterset.clone(),
+        gateway: extra.gateway.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: readiness.problem().is_none(),
         not_ready: readiness.problem().map(str::to_owned),
@@ -36,12 +38,33 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
     let all = reports.iter().flat_map(|report| &report.tunnels).filter(|tunnel| tunnel.cluster == *cluster);
     let tunnels: Vec<&TunnelReport> = all.filter(|tunnel| tunnel.status.health != TunnelHealth::Closed).collect();
     let dials = reports.iter().flat_map(|report| &report.dials).filter(|dial| dial.cluster == *cluster);
-    let states: Vec<&LinkState> = dials.map(|dial| &dial.state).collect();
-    let state = link_word(link, &tunnels, &states);
+    let dials: Vec<&DialReport> = dials.collect();
+    let lookup =
+        of(cluster, reports.iter().flat_map(|report| &report.lookups), |(of, _)| of).map(|(_, why)| &**why).next();
+    let state = link_word(link, &tunnels, &dials, lookup);
     let control = extra.links.get(cluster);
     let choices = || reports.iter().flat_map(|report| &report.choices).filter(|choice| choice.cluster == *cluster);
-    // A link that works needs no word of the attempts that failed before.
-    let failed = states.iter().find_map(|state| state.last_error()).filter(|_| state != LinkWord::Up);
+    let gateways = gateways(&tunnels, &dials);
+    let losses = || of(cluster, reports.iter().flat_map(|report| &report.losses), |loss| &loss.cluster);
+    let worst = |loss: fn(&LossReport) -> Option<f64>| losses().filter_map(loss).reduce(f64::max);
+    let loss = [worst(|loss| loss.out), worst(|loss| loss.back)];
+    let greetings = || live(&tunnels).filter_map(|tunnel| tunnel.status.peer);
+    // Of several measurements the one that is least wrong: a clock may have been put right meanwhile.
+    let ahead = greetings().filter_map(|peer| peer.ahead).min_by_key(|ahead| ahead.unsigned_abs());
+    let broken = broken(of(cluster, reports.iter().flat_map(|report| &report.breaks), |of| &of.cluster));
+    let (message, degraded) = message::say(&message::Facts {
+        state,
+        gateways: &gateways,
+        failed: dials.iter().find_map(|dial| dial.state.last_error()),
+        lookup,
+        small: dials.iter().any(|dial| dial.small && matches!(dial.state, LinkState::Up { .. })),
+        loss,
+        ahead,
+        revision: greetings().filter_map(|peer| peer.revision).min(),
+        broken: broken.as_ref(),
+        refused: control.and_then(|link| link.refused.as_deref()),
+        control: control.and_then(|link| link.message.as_deref()),
+    });
     LinkStatus {
         cluster: cluster.to_string(),
         state,
@@ -55,12 +78,38 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
         tunnels: tunnels.len(),
         sync_age_seconds: control.and_then(|link| link.sync_age).map(|age| age.as_secs_f64()),
         cert_expiry: tunnels.iter().filter_map(|tunnel| tunnel.cert_expiry).min().map(Timestamp::from),
-        message: failed.map(str::to_owned).or_else(|| control.and_then(|link| link.message.clone())),
+        gateways,
+        loss_out_percent: loss[0].map(percent),
+        loss_in_percent: loss[1].map(percent),
+        clock_ahead_seconds: ahead.map(|ahead| ahead as f64 / 1e3),
+        degraded,
+        message,
     }
 }
 
+/// Those of `all` that are of a cluster.
+fn of<'r, T: 'r>(
+    cluster: &'r ClusterName,
+    all: impl Iterator<Item = &'r T>,
+    whose: fn(&T) -> &ClusterName,
+) -> impl Iterator<Item = &'r T> {
+    all.filter(move |one| whose(one) == cluster)
+}
+
+fn live<'t>(tunnels: &'t [&TunnelReport]) -> impl Iterator<Item = &'t TunnelReport> {
+    tunnels.iter().copied().filter(|tunnel| tunnel.status.health == TunnelHealth::Live)
+}
+
+/// What all cores' tunnels broke, together.
+fn broken<'r>(breaks: impl Iterator<Item = &'r BreakReport>) -> Option<Broken> {
+    breaks.map(|of| of.broken.clone()).reduce(|a, b| {
+        let times = a.times + b.times;
+        Broken { times, ..if a.ago <= b.ago { a } else { b } }
+    })
+}
+
 /// The best that a tunnel says; without tunnels what dialling says.
-fn link_word(link: &Link, tunnels: &[&TunnelReport], states: &[&LinkState]) -> LinkWord {
+fn link_word(link: &Link, tunnels: &[&TunnelReport], dials: &[&DialReport], lookup: Option<&str>) -> LinkWord {
     let any = |health| tunnels.iter().any(|tunnel| tunnel.status.health == health);
     if any(TunnelHealth::Live) {
         LinkWord::Up
@@ -70,7 +119,7 @@ fn link_word(link: &Link, tunnels: &[&TunnelReport], states: &[&LinkState]) -> L
         LinkWord::Draining
     } else if link.endpoints.is_empty() {
         LinkWord::Waiting
-    } else if states.iter().any(|state| state.last_error().is_some()) {
+    } else if lookup.is_some() || dials.iter().any(|dial| dial.state.last_error().is_some()) {
         // Between attempts and during the next one alike, so that the word does not flicker.
         LinkWord::Down
     } else {
@@ -153,6 +202,11 @@ fn badness(health: HealthStatus) -> (u8, &'static str) {
 fn joined(words: impl Iterator<Item = &'static str>) -> Option<String> {
     let words: std::collections::BTreeSet<_> = words.collect();
     (!words.is_empty()).then(|| words.into_iter().collect::<Vec<_>>().join("+"))
+}
+
+/// Percent, to the hundredth.
+fn percent(part: f64) -> f64 {
+    (part * 1e4).round() / 1e2
 }
 
 /// Milliseconds, to the microsecond.

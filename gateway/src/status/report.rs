@@ -1,13 +1,15 @@
 //! What the parts of a gateway know, each on its own.
 
 use super::IdentityReport;
+pub use crate::peer::breaks::Broken;
 use crate::{
     balance,
     tunnel::{Transport, TunnelStatus, link::LinkState},
 };
-use isthmus_control_api::{ClusterName, Listen, ServicePort, Table};
+use isthmus_control_api::{ClusterName, GatewayId, Listen, ServicePort, Table};
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -26,6 +28,12 @@ pub struct CoreReport {
     pub choices: Vec<ChoiceReport>,
     /// The tunnels that it keeps dialled, there or not.
     pub dials: Vec<DialReport>,
+    /// What is wrong with the names of links, by cluster.
+    pub lookups: Vec<(ClusterName, String)>,
+    /// What the paths lose.
+    pub losses: Vec<LossReport>,
+    /// Tunnels that broke of late.
+    pub breaks: Vec<BreakReport>,
     /// Its listeners.
     pub listeners: Vec<ListenerReport>,
     /// The endpoints that it balances over.
@@ -39,6 +47,8 @@ pub struct TunnelReport {
     pub cluster: ClusterName,
     /// What the tunnel says of itself.
     pub status: TunnelStatus,
+    /// Where it was dialled; `None` where the peer has dialled.
+    pub address: Option<SocketAddr>,
     /// When the peer's certificate expires.
     pub cert_expiry: Option<SystemTime>,
 }
@@ -59,8 +69,36 @@ pub struct ChoiceReport {
 pub struct DialReport {
     /// The linked cluster.
     pub cluster: ClusterName,
+    /// What is dialled.
+    pub address: SocketAddr,
+    /// Whether it is one more to the same address, in case that there are several gateways behind it.
+    pub spare: bool,
+    /// The gateway that its last tunnel led to, where there is another tunnel to that: this one is not needed.
+    pub same: Option<GatewayId>,
+    /// Whether only small packets get through.
+    pub small: bool,
     /// How dialling fares.
     pub state: LinkState,
+}
+
+/// What the path to a cluster loses over one transport, 0 to 1, as far as it was measured.
+#[derive(Debug, Clone)]
+pub struct LossReport {
+    /// The linked cluster.
+    pub cluster: ClusterName,
+    /// Of what this gateway sends.
+    pub out: Option<f64>,
+    /// Of what the peer sends.
+    pub back: Option<f64>,
+}
+
+/// Tunnels of a link that broke of late.
+#[derive(Debug, Clone)]
+pub struct BreakReport {
+    /// The linked cluster.
+    pub cluster: ClusterName,
+    /// How many, when and why.
+    pub broken: Broken,
 }
 
 /// One listener of an import.
@@ -88,6 +126,8 @@ pub struct ExtraStatus {
     pub cluster: String,
     /// Its clusterset.
     pub clusterset: String,
+    /// Which of its gateways this is.
+    pub gateway: GatewayId,
     /// The endpoint table in use.
     pub table: Arc<Table>,
     /// How long ago it was applied.
@@ -105,6 +145,8 @@ pub struct ExtraStatus {
 pub struct LinkExtra {
     /// How long ago the last word of the peer's exports came.
     pub sync_age: Option<Duration>,
+    /// Who claimed of late to be of the cluster and was refused, in one line.
+    pub refused: Option<String>,
     /// What is wrong, in one line.
     pub message: Option<String>,
 }

@@ -12,10 +12,10 @@ use crate::{
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
-    tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelStream},
+    tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelHealth, TunnelStream},
     upstream,
 };
-use isthmus_control_api::{ClusterName, Import, Listen, ServicePort};
+use isthmus_control_api::{ClusterName, GatewayId, Import, Listen, ServicePort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -64,8 +64,8 @@ impl Drop for Counted {
     }
 }
 
-/// Serves control's exchange with a cluster.
-pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, socket: OwnedFd) {
+/// Serves control's exchange with a cluster's gateway.
+pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: GatewayId, socket: OwnedFd) {
     let core_ = core.clone();
     core.tasks.spawn_local(async move {
         let core = core_;
@@ -73,13 +73,21 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, socket: Owne
         let mut early = Early::default();
         let request = request(&core, crate::exchange::service(), None);
         let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
-        let opened = match open(&core, &cluster, &request, &read, &mut early).await {
-            Ok(accepted) => send_rest(accepted, &socket, &mut early).await,
+        let opened = match open(&core, &cluster, Some(gateway), &request, &read, &mut early).await {
+            Ok(accepted) => {
+                let health = accepted.tunnel.watch();
+                send_rest(accepted, &socket, &mut early).await.map(|stream| (stream, health))
+            }
             Err(error) => Err(error),
         };
         match opened {
-            Ok(mut stream) => {
-                copy::copy(&mut *stream, &socket, early.ended, &mut ()).await;
+            Ok((mut stream, mut health)) => {
+                let mut unmetered = ();
+                tokio::select! {
+                    _ = copy::copy(&mut *stream, &socket, early.ended, &mut unmetered) => {}
+                    // It would keep the tunnel from ending, and has as good a place on another one.
+                    _ = health.wait_for(|&health| health == TunnelHealth::Draining) => {}
+                }
             }
             Err(error) => tracing::debug!(%cluster, %error, "cannot open the exchange"),
         }
@@ -247,7 +255,7 @@ impl<'a> Asking<'a> {
                 }
                 Next::Cluster(cluster) => {
                     meter.peer(Some(&cluster));
-                    match open(self.core, &cluster, &self.request, self.read, &mut self.early).await {
+                    match open(self.core, &cluster, None, &self.request, self.read, &mut self.early).await {
                         Ok(accepted) => return Ok(Established::Cluster(cluster, accepted)),
                         Err(OpenFailed::Client) => return Err(Closed::ResetLocal),
                         Err(OpenFailed::Refused(refusal)) => refusal,

@@ -81,7 +81,7 @@ async fn serve_exchange(
     if request.service != exchange::service() {
         return stream.refuse(&refused(RefusalReason::NoSuchExport, "no such reserved service"));
     }
-    let ours = core.common.exchanges.hand_over(peer.cluster.clone()).ok().flatten();
+    let ours = core.common.exchanges.hand_over(peer.cluster.clone(), peer.gateway.get()).ok().flatten();
     let Some(Ok(socket)) = ours.map(Socket::new) else {
         return stream.refuse(&refused(RefusalReason::Limit, "control takes no more exchanges now"));
     };

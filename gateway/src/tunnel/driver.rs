@@ -10,8 +10,8 @@
 //! across one.
 
 use super::{
-    Direction, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
-    TunnelStatus, TunnelStream,
+    Direction, Greeting, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel,
+    TunnelHealth, TunnelStatus, TunnelStream,
     mux::{Budget, Mux, OpenError, ProtocolError, Role, Settings},
     open,
     tls::{Handshaken, TlsError},
@@ -24,7 +24,7 @@ use std::{
     rc::{Rc, Weak},
     sync::Arc,
     task::Waker,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::watch;
 
@@ -77,6 +77,18 @@ pub enum TunnelEnd {
     Quic(#[from] quinn::ConnectionError),
 }
 
+impl TunnelEnd {
+    /// Whether it broke because the peer fell silent: nobody closed it, and nobody did anything wrong.
+    pub fn is_break(&self) -> bool {
+        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+        match self {
+            Self::Unresponsive | Self::Quic(quinn::ConnectionError::TimedOut) => true,
+            Self::Io(error) => matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable),
+            _ => false,
+        }
+    }
+}
+
 /// A live tunnel of our own transport. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MuxTunnel(Rc<Shared>);
@@ -98,6 +110,8 @@ struct Shared {
     socket: RefCell<Weak<Socket>>,
     /// What the peer has counted.
     peers_packets: Cell<Packets>,
+    /// What it told of itself.
+    greeting: Cell<Option<Greeting>>,
 }
 
 impl MuxTunnel {
@@ -113,8 +127,9 @@ impl MuxTunnel {
         config: &MuxConfig,
     ) -> io::Result<(Self, Driver)> {
         let role = if direction == Direction::Dialled { Role::Dialler } else { Role::Acceptor };
+        let settings = config.settings.said_at(SystemTime::now());
         let tunnel = Self(Rc::new(Shared {
-            mux: RefCell::new(Mux::new(role, config.settings, config.budget.clone())),
+            mux: RefCell::new(Mux::new(role, settings, config.budget.clone())),
             driver: RefCell::default(),
             waiting_for_room: RefCell::default(),
             health: watch::Sender::new(TunnelHealth::Starting),
@@ -124,6 +139,7 @@ impl MuxTunnel {
             direction,
             socket: RefCell::default(),
             peers_packets: Cell::default(),
+            greeting: Cell::default(),
         }));
         let driver = Driver::new(tunnel.clone(), handshaken, peer, ingress)?;
         Ok((tunnel, driver))
@@ -165,6 +181,7 @@ impl Tunnel for MuxTunnel {
             rtt: self.0.rtt.get(),
             streams_out,
             streams_in,
+            peer: self.0.greeting.get(),
         }
     }
 
@@ -185,9 +202,9 @@ impl Tunnel for MuxTunnel {
         ours + theirs
     }
 
-    fn packets(&self) -> Option<Packets> {
+    fn packets_each_way(&self) -> Option<[Packets; 2]> {
         let socket = self.0.socket.borrow().upgrade()?;
-        Some(packets_of(&socket)? + self.0.peers_packets.get())
+        Some([packets_of(&socket)?, self.0.peers_packets.get()])
     }
 
     fn drain(&self) {

@@ -219,6 +219,7 @@ impl Tunnel for H2Tunnel {
             rtt: self.0.rtt.get(),
             streams_out: self.0.streams_out.get(),
             streams_in: self.0.streams_in.get(),
+            peer: None,
         }
     }
 

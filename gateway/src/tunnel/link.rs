@@ -152,6 +152,14 @@ impl Link {
         }
     }
 
+    /// The attempt went well, and its tunnel is not needed: there is none now, and nothing is wrong. To be dialled again at `until`.
+    pub fn rest(&mut self, now: Instant, until: Instant) {
+        self.up_since = None;
+        self.backoff = Backoff::default();
+        self.state = LinkState::Down { since: now, last_error: None };
+        self.retry_at = until;
+    }
+
     /// The attempt failed or the tunnel ended, for the reason `error` (one line); `random` spreads the next attempt.
     pub fn down(&mut self, now: Instant, error: &str, random: u64) {
         if self.up_since.take().is_some_and(|since| now.saturating_duration_since(since) >= GOOD_LIFE) {

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod connection;
 pub mod frame;
+pub mod hello;
 pub mod liveness;
 pub mod window;
 
@@ -14,5 +15,6 @@ pub mod window;
 mod tests;
 
 pub use budget::Budget;
-pub use connection::{Event, Mux, OpenError, Role, Settings};
+pub use connection::{Event, Mux, OpenError, Role};
 pub use frame::ProtocolError;
+pub use hello::{Introduction, Settings};

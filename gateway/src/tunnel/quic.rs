@@ -10,8 +10,8 @@
 //! stays within the memory budget. See [`endpoint::transport_config`].
 
 use super::{
-    Direction, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth,
-    TunnelStatus, TunnelStream,
+    Direction, Greeting, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel,
+    TunnelHealth, TunnelStatus, TunnelStream,
     driver::MuxConfig,
     mux::{Settings, window::Window},
 };
@@ -23,7 +23,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -68,6 +68,8 @@ struct Shared {
     config: MuxConfig,
     /// The peer's HELLO, once it came.
     peer: Cell<Option<Settings>>,
+    /// What it told of itself there.
+    greeting: Cell<Option<Greeting>>,
     /// The credit of each live stream, by its QUIC id.
     credits: RefCell<HashMap<u32, Rc<Credit>>>,
     /// Where datagrams of streams that take them wait, by the stream's QUIC id.
@@ -126,10 +128,11 @@ impl QuicTunnel {
             direction,
             config: config.clone(),
             peer: Cell::default(),
+            greeting: Cell::default(),
             credits: RefCell::default(),
             inboxes: RefCell::default(),
             inboxed: Together::new(datagram::MOST),
-            outbox: RefCell::new(Outbox::new(&config.settings)),
+            outbox: RefCell::new(Outbox::new(&config.settings.said_at(SystemTime::now()))),
             health: watch::Sender::new(TunnelHealth::Starting),
             rtt: Cell::default(),
             peers_packets: Cell::default(),
@@ -187,6 +190,7 @@ impl Tunnel for QuicTunnel {
             rtt: self.0.rtt.get(),
             streams_out: self.0.streams_out.get(),
             streams_in: self.0.streams_in.get(),
+            peer: self.0.greeting.get(),
         }
     }
 
@@ -206,8 +210,8 @@ impl Tunnel for QuicTunnel {
         self.0.streams_out.get() + self.0.streams_in.get()
     }
 
-    fn packets(&self) -> Option<Packets> {
-        Some(self.0.packets() + self.0.peers_packets.get())
+    fn packets_each_way(&self) -> Option<[Packets; 2]> {
+        Some([self.0.packets(), self.0.peers_packets.get()])
     }
 
     fn drain(&self) {

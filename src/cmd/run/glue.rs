@@ -1,9 +1,14 @@
 //! Gateway and control do not know each other: what passes between them passes here.
 
 use isthmus_control::{LinkEvent, Peers};
-use isthmus_control_api::ClusterName;
-use isthmus_gateway::{Handle, IncomingExchange};
-use std::{collections::BTreeSet, future::Future, io, pin::Pin};
+use isthmus_control_api::{ClusterName, GatewayId};
+use isthmus_gateway::{Handle, IncomingExchange, Live};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    io,
+    pin::Pin,
+};
 use tokio::{net::UnixStream, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -14,13 +19,23 @@ const EVENTS: usize = 64;
 pub(super) struct Tunnels(pub(super) Handle);
 
 impl Peers for Tunnels {
-    fn open(&self, cluster: &ClusterName) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + '_>> {
-        let opened = self.0.open_exchange(cluster);
+    fn open(
+        &self,
+        cluster: &ClusterName,
+        gateway: GatewayId,
+    ) -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + '_>> {
+        let opened = self.0.open_exchange(cluster, gateway);
         Box::pin(async { UnixStream::from_std(opened?) })
     }
 }
 
-/// Tells control which clusters have tunnels, and hands it the exchanges that peers open.
+/// The gateways that any core has a live tunnel to.
+fn reached(tunnels: &isthmus_gateway::Tunnels) -> BTreeMap<ClusterName, BTreeSet<GatewayId>> {
+    let gateways = |cores: &Vec<Live>| cores.iter().flat_map(Live::keys).copied().collect();
+    tunnels.iter().map(|(cluster, cores)| (cluster.clone(), gateways(cores))).collect()
+}
+
+/// Tells control which clusters and gateways have tunnels, and hands it the exchanges that peers open.
 pub(super) fn events(
     tasks: &mut JoinSet<()>,
     gateway: &Handle,
@@ -31,17 +46,19 @@ pub(super) fn events(
     let mut tunnels = gateway.tunnels();
     let links = to_control.clone();
     let follow = async move {
-        let mut up = BTreeSet::new();
+        let mut told = BTreeMap::new();
         loop {
-            let now: BTreeSet<ClusterName> = tunnels.borrow_and_update().keys().cloned().collect();
-            let gone = up.difference(&now).map(|cluster: &ClusterName| LinkEvent::Down { cluster: cluster.clone() });
-            let come = now.difference(&up).map(|cluster| LinkEvent::Up { cluster: cluster.clone() });
-            for event in gone.chain(come) {
-                if links.send(event).await.is_err() {
+            let now = reached(&tunnels.borrow_and_update());
+            let gone =
+                told.keys().filter(|cluster| !now.contains_key(*cluster)).map(|cluster| (cluster, BTreeSet::new()));
+            let come = now.iter().filter(|(cluster, gateways)| told.get(*cluster) != Some(*gateways));
+            let come = come.map(|(cluster, gateways)| (cluster, gateways.clone()));
+            for (cluster, gateways) in gone.chain(come) {
+                if links.send(LinkEvent::Reached { cluster: cluster.clone(), gateways }).await.is_err() {
                     return;
                 }
             }
-            up = now;
+            told = now;
             if tunnels.changed().await.is_err() {
                 return;
             }
@@ -49,7 +66,7 @@ pub(super) fn events(
     };
     let hand_over = async move {
         let Some(mut incoming) = incoming else { return };
-        while let Some(IncomingExchange { cluster, stream }) = incoming.recv().await {
+        while let Some(IncomingExchange { cluster, gateway, stream }) = incoming.recv().await {
             let stream = match UnixStream::from_std(stream) {
                 Ok(stream) => stream,
                 Err(error) => {
@@ -57,7 +74,7 @@ pub(super) fn events(
                     continue;
                 }
             };
-            if to_control.send(LinkEvent::Incoming { cluster, stream }).await.is_err() {
+            if to_control.send(LinkEvent::Incoming { cluster, gateway, stream }).await.is_err() {
                 return;
             }
         }

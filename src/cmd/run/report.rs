@@ -2,6 +2,7 @@
 
 use isthmus_certs::IdentityStore;
 use isthmus_control::{Config, ControlStatus, Handles};
+use isthmus_control_api::GatewayId;
 use isthmus_gateway::{
     metrics::Metrics,
     status::{ExtraStatus, IdentityReport, LinkExtra, Timestamp},
@@ -18,6 +19,7 @@ pub(super) fn extra(
     config: &Config,
     identity: IdentityStore,
     handles: Handles,
+    gateway: GatewayId,
 ) -> Arc<dyn Fn() -> ExtraStatus + Send + Sync> {
     let (cluster, clusterset) = (config.cluster.to_string(), config.clusterset.to_string());
     Arc::new(move || {
@@ -26,9 +28,10 @@ pub(super) fn extra(
         ExtraStatus {
             cluster: cluster.clone(),
             clusterset: clusterset.clone(),
+            gateway,
             table: handles.table.borrow().clone(),
             table_age: Some(control.table_age(now)),
-            links: links(&control, now),
+            links: links(&control, &identity, now),
             identity: identity_report(&identity),
             control: serde_json::to_value(&*control).unwrap_or_default(),
         }
@@ -49,12 +52,22 @@ pub(super) async fn count_reloads(mut status: watch::Receiver<Arc<ControlStatus>
     }
 }
 
-fn links(control: &ControlStatus, now: SystemTime) -> BTreeMap<isthmus_control_api::ClusterName, LinkExtra> {
+/// How long a refused handshake says something of how things are.
+const REFUSED: Duration = Duration::from_mins(1);
+
+fn links(
+    control: &ControlStatus,
+    identity: &IdentityStore,
+    now: SystemTime,
+) -> BTreeMap<isthmus_control_api::ClusterName, LinkExtra> {
     let now_ms =
         u64::try_from(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     let extra = control.peers.iter().map(|(cluster, peer)| {
         let sync_age = peer.last_received_ms.map(|at| Duration::from_millis(now_ms.saturating_sub(at)));
-        (cluster.clone(), LinkExtra { sync_age, message: peer.error.clone() })
+        let refused = identity.refused(cluster);
+        let refused = refused.filter(|refused| now.duration_since(refused.at).is_ok_and(|ago| ago < REFUSED));
+        let refused = refused.map(|refused| refused.why.to_string());
+        (cluster.clone(), LinkExtra { sync_age, refused, message: peer.error.clone() })
     });
     extra.collect()
 }
@@ -66,6 +79,7 @@ fn identity_report(identity: &IdentityStore) -> IdentityReport {
         not_after: Some(Timestamp::from(current.validity().not_after)),
         renews_at: status.renewal_due.map(Timestamp::from),
         last_error: status.last_error.clone(),
+        message: isthmus_certs::overdue(current.validity(), status.renewal_due.is_some(), SystemTime::now()),
         trusts: current.bundles().keys().map(ToString::to_string).collect(),
     }
 }

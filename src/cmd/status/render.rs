@@ -68,6 +68,9 @@ fn head(status: &Status, now: SystemTime, f: &mut fmt::Formatter<'_>) -> fmt::Re
         let renewal = identity.renews_at.map(|at| format!(", renewed in {}", until(at, now)));
         writeln!(f, "identity {id}{}{}", expiry.unwrap_or_default(), renewal.unwrap_or_default())?;
     }
+    if let Some(message) = &identity.message {
+        writeln!(f, "{message}")?;
+    }
     if let Some(error) = &identity.last_error {
         writeln!(f, "identity is not kept up: {error}")?;
     }
@@ -77,12 +80,13 @@ fn head(status: &Status, now: SystemTime, f: &mut fmt::Formatter<'_>) -> fmt::Re
     Ok(())
 }
 
-fn links(links: &[LinkStatus], now: SystemTime) -> Grid<9> {
+fn links(links: &[LinkStatus], now: SystemTime) -> Grid<10> {
     let mut grid = Grid::new([
         "CLUSTER",
         "STATE",
         "TRANSPORT",
         "DIRECTION",
+        "GATEWAYS",
         "RTT",
         "STREAMS IN/OUT",
         "SYNC-AGE",
@@ -92,9 +96,10 @@ fn links(links: &[LinkStatus], now: SystemTime) -> Grid<9> {
     for link in links {
         grid.row([
             link.cluster.clone(),
-            link.state.as_str().to_owned(),
+            state(link).to_owned(),
             or_dash(link.transport.clone()),
             or_dash(link.direction.clone()),
+            format!("{}/{}", link.gateways.reached, link.gateways.known),
             or_dash(link.rtt_ms.map(millis)),
             format!("{}/{}", link.streams_in, link.streams_out),
             or_dash(link.sync_age_seconds.map(seconds)),
@@ -103,6 +108,11 @@ fn links(links: &[LinkStatus], now: SystemTime) -> Grid<9> {
         ]);
     }
     grid
+}
+
+/// A link's state: one that is up may suffer all the same.
+fn state(link: &LinkStatus) -> &'static str {
+    if link.degraded { "degraded" } else { link.state.as_str() }
 }
 
 /// Which transport new streams take, where there is a choice.

@@ -19,7 +19,8 @@ fn status() -> serde_json::Value {
         "table": {"version": 12, "age_seconds": 35.2},
         "links": [
             {"cluster": "east", "state": "up", "transport": "tls", "direction": "dialled", "rtt_ms": 1.234, "streams_in": 3,
-             "streams_out": 14, "tunnels": 2, "sync_age_seconds": 2.0, "cert_expiry": "1970-01-01T23:00:00Z", "message": null},
+             "streams_out": 14, "tunnels": 2, "sync_age_seconds": 2.0, "cert_expiry": "1970-01-01T23:00:00Z", "message": null,
+             "gateways": {"reached": 2, "known": 3, "addresses": []}},
             {"cluster": "north", "state": "waiting", "transport": null, "direction": null, "rtt_ms": null, "streams_in": 0,
              "streams_out": 0, "tunnels": 0, "sync_age_seconds": null, "cert_expiry": null, "message": null},
         ],
@@ -48,9 +49,9 @@ cluster west of demo, isthmus 0.1.0: ready
 table version 12, 35s old
 identity spiffe://west.demo/ns/isthmus-system/sa/gateway, expires in 22h, renewed in 10h
 
-CLUSTER  STATE    TRANSPORT  DIRECTION  RTT     STREAMS IN/OUT  SYNC-AGE  CERT-EXPIRY  MESSAGE
-east     up       tls        dialled    1.23ms  3/14            2s        23h          -
-north    waiting  -          -          -       0/0             -         -            -
+CLUSTER  STATE    TRANSPORT  DIRECTION  GATEWAYS  RTT     STREAMS IN/OUT  SYNC-AGE  CERT-EXPIRY  MESSAGE
+east     up       tls        dialled    2/3       1.23ms  3/14            2s        23h          -
+north    waiting  -          -          0/0       -       0/0             -         -            -
 
 IMPORT       LISTEN           READY ENDPOINTS  MESSAGE
 shop/api:80  127.0.0.1:18080  east 2, west 1   -
@@ -86,6 +87,23 @@ fn a_link_that_is_not_up_is_a_problem_and_so_is_not_ready() {
     assert_eq!(problem(&view(&json).status), None);
     json["not_ready"] = "draining".into();
     assert_eq!(problem(&view(&json).status).as_deref(), Some("the gateway is not ready: draining"));
+}
+
+#[test]
+fn a_link_that_suffers_is_called_degraded_and_is_up() {
+    let mut json = status();
+    json["links"][1]["state"] = "up".into();
+    json["links"][0]["degraded"] = true.into();
+    assert!(view(&json).to_string().contains("east     degraded  tls"), "{}", view(&json));
+    assert_eq!(problem(&view(&json).status), None);
+}
+
+#[test]
+fn a_certificate_that_is_not_kept_up_is_a_problem() {
+    let mut json = status();
+    json["identity"]["message"] = "the SVID ends in 300 s, and its renewal is overdue".into();
+    assert!(view(&json).to_string().contains("\nthe SVID ends in 300 s"), "{}", view(&json));
+    assert!(problem(&view(&json).status).unwrap().starts_with("the SVID ends in 300 s"));
 }
 
 #[test]

@@ -93,7 +93,8 @@ fn udp_that_is_slower_than_tcp_is_left() {
 fn little_traffic_says_nothing_of_the_path() {
     let mut path = Path::new();
     path.seconds(15, 0);
-    (path.tcp.sent, path.tcp.lost) = (path.tcp.sent + SAMPLE / 2, path.tcp.lost + SAMPLE / 2);
+    (path.tcp.sent, path.tcp.lost) =
+        (path.tcp.sent + crate::peer::loss::SAMPLE / 2, path.tcp.lost + crate::peer::loss::SAMPLE / 2);
     path.chooser.look(&path.tcp, &path.quic, path.now);
     assert_eq!(path.reason(), Reason::Clean);
 }

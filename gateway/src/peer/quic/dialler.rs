@@ -34,11 +34,22 @@ impl Diallers {
         if let Some(endpoint) = endpoints.get(&peer.is_ipv6()) {
             return Ok(endpoint.clone());
         }
-        let socket = udp::bind_any(peer)?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
+        let endpoint = new_endpoint(peer)?;
         endpoints.insert(peer.is_ipv6(), endpoint.clone());
         Ok(endpoint)
     }
+}
+
+/// Dials from a port that nothing else is dialled from. It is open as long as the connection.
+///
+/// # Errors
+/// As [`Diallers::connect`].
+pub(super) fn connect_anew(config: &ClientConfig, peer: SocketAddr, name: &str) -> io::Result<Connecting> {
+    new_endpoint(peer)?.connect_with(config.clone(), peer, name).map_err(io::Error::other)
+}
+
+fn new_endpoint(peer: SocketAddr) -> io::Result<Endpoint> {
+    Endpoint::new(EndpointConfig::default(), None, udp::bind_any(peer)?, Arc::new(TokioRuntime))
 }
 
 #[cfg(test)]

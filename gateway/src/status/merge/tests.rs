@@ -23,12 +23,14 @@ fn east() -> ClusterName {
 fn tunnel(health: TunnelHealth, rtt_ms: u64) -> TunnelReport {
     let rtt = Some(Duration::from_millis(rtt_ms));
     let (transport, direction) = (Transport::Tls, Direction::Dialled);
-    let status = TunnelStatus { transport, direction, health, rtt, streams_out: 3, streams_in: 1 };
-    TunnelReport { cluster: east(), status, cert_expiry: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(rtt_ms)) }
+    let status = TunnelStatus { transport, direction, health, rtt, streams_out: 3, streams_in: 1, peer: None };
+    let cert_expiry = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(rtt_ms));
+    TunnelReport { cluster: east(), status, address: None, cert_expiry }
 }
 
 fn dial(state: LinkState) -> DialReport {
-    DialReport { cluster: east(), state }
+    let address = "192.0.2.1:1".parse().unwrap();
+    DialReport { cluster: east(), address, spare: false, same: None, small: false, state }
 }
 
 fn down(error: Option<&str>) -> LinkState {
@@ -106,7 +108,8 @@ fn tunnels_of_all_cores_are_summed() {
 
 #[test]
 fn control_adds_what_it_knows_of_a_link() {
-    let extra = LinkExtra { sync_age: Some(Duration::from_secs(2)), message: Some("old protocol".into()) };
+    let extra =
+        LinkExtra { sync_age: Some(Duration::from_secs(2)), message: Some("old protocol".into()), refused: None };
     let table = Arc::new(Table { links: [(east(), Link::default())].into(), ..Table::default() });
     let extra = ExtraStatus { table, links: [(east(), extra)].into(), ..ExtraStatus::default() };
     let status = merge(&extra, &READY, &[core(vec![tunnel(TunnelHealth::Live, 1)], vec![])]);

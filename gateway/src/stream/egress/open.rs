@@ -3,10 +3,11 @@
 use crate::{
     core::Core,
     meter::StreamMeter,
+    peer::Target,
     socket::Socket,
     tunnel::{OpenRequest, Refusal, RefusalReason, StreamError, Tunnel, TunnelHealth, TunnelStream},
 };
-use isthmus_control_api::ClusterName;
+use isthmus_control_api::{ClusterName, GatewayId};
 use std::{
     future::poll_fn,
     io,
@@ -61,25 +62,36 @@ pub(crate) enum OpenFailed {
     Refused(#[from] Refusal),
 }
 
-/// Opens a stream to `cluster`. What the client sends meanwhile goes along, and is kept in `early` in case it is refused.
+/// Opens a stream to `cluster`, to its gateway `only` if one is named. What the client sends meanwhile goes along, and is kept in
+/// `early` in case it is refused.
 pub(super) async fn open(
     core: &Core,
     cluster: &ClusterName,
+    only: Option<GatewayId>,
     request: &OpenRequest,
     read: Read<'_>,
     early: &mut Early,
 ) -> Result<Accepted, OpenFailed> {
     let opening = async {
-        // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
+        let mut target = Target { cluster, only, not: Vec::new() };
         for _ in 1..TUNNELS {
-            let answer = open_on_one(core, cluster, request, read, early).await;
-            let lost =
-                matches!(&answer, Err(OpenFailed::Refused(refusal)) if refusal.reason == RefusalReason::TunnelLost);
-            if !lost || !core.peers.is_live(cluster) {
-                return answer;
+            let (refusal, tunnel) = match open_on_one(core, &target, request, read, early).await {
+                Ok(accepted) => return Ok(accepted),
+                Err(failed) => failed,
+            };
+            let OpenFailed::Refused(refused) = &refusal else { return Err(refusal) };
+            match tunnel {
+                // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
+                Some(_) if refused.reason == RefusalReason::TunnelLost => {}
+                // What one gateway cannot do, another one of the cluster may.
+                Some(tunnel) if refused.retry && tunnel.is_known() => target.not.push(tunnel),
+                _ => return Err(refusal),
+            }
+            if !core.peers.has(&target) {
+                return Err(refusal);
             }
         }
-        open_on_one(core, cluster, request, read, early).await
+        open_on_one(core, &target, request, read, early).await.map_err(|(failed, _)| failed)
     };
     let limit = core.common.config.connect_timeout.saturating_add(ANSWER);
     tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
@@ -108,17 +120,17 @@ pub(super) async fn send_rest(
 }
 
 /// Tunnels to one cluster that a stream is tried on.
-const TUNNELS: usize = 3;
+const TUNNELS: usize = 5;
 
-/// Opens a stream on one tunnel.
+/// Opens a stream on one tunnel; or why not, and which gateway has said so.
 async fn open_on_one(
     core: &Core,
-    cluster: &ClusterName,
+    target: &Target<'_>,
     request: &OpenRequest,
     read: Read<'_>,
     early: &mut Early,
-) -> Result<Accepted, OpenFailed> {
-    let (mut stream, tunnel) = core.peers.open(cluster, request)?;
+) -> Result<Accepted, (OpenFailed, Option<GatewayId>)> {
+    let (mut stream, tunnel) = core.peers.open(target, request).map_err(|refusal| (refusal.into(), None))?;
     if !request.service.protocol.is_tcp() {
         stream.take_datagrams();
     }
@@ -126,20 +138,21 @@ async fn open_on_one(
     let opened = poll_fn(|cx| poll_open(cx, core, &mut *stream, read, early, &mut sent));
     tokio::select! {
         biased;
-        opened = opened => opened?,
-        () = doubted(core, cluster, &*tunnel) => {
-            let message = format!("a tunnel to {cluster} does not answer");
-            return Err(Refusal { reason: RefusalReason::TunnelLost, message, retry: true }.into());
+        opened = opened => opened.map_err(|failed| (failed, Some(tunnel.gateway())))?,
+        () = doubted(core, target, &*tunnel) => {
+            let message = format!("a tunnel to {} does not answer", target.cluster);
+            let refusal = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
+            return Err((refusal.into(), Some(tunnel.gateway())));
         }
     }
     Ok(Accepted { stream, tunnel, sent })
 }
 
 /// Waits until a tunnel's peer does not answer any more while another tunnel leads there.
-pub(crate) async fn doubted(core: &Core, cluster: &ClusterName, tunnel: &dyn Tunnel) {
+pub(crate) async fn doubted(core: &Core, target: &Target<'_>, tunnel: &dyn Tunnel) {
     loop {
         let changed = core.changed.notified();
-        if tunnel.health() == TunnelHealth::Unresponsive && core.peers.is_live(cluster) {
+        if tunnel.health() == TunnelHealth::Unresponsive && core.peers.has(target) {
             return;
         }
         changed.await;

@@ -5,7 +5,7 @@ use crate::{
     busy,
     socket::{self, Socket},
     tunnel::{
-        Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
+        Greeting, Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
         mux::{Event, liveness},
         open,
         tls::{Handshaken, Opened, TlsError, TrafficKeys, record},
@@ -229,8 +229,10 @@ impl Driver {
                 mux = self.tunnel.0.mux.borrow_mut();
             }
             match event {
-                Event::Ready(_) => {
+                Event::Ready(peer) => {
                     drop(mux);
+                    self.peer.gateway.set(peer.about.gateway);
+                    self.tunnel.0.greeting.set(Some(Greeting::now(&peer.about)));
                     if self.tunnel.health() == TunnelHealth::Starting {
                         self.tunnel.set_health(TunnelHealth::Live);
                     }

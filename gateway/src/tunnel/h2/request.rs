@@ -89,7 +89,7 @@ mod tests {
 
     fn peer() -> PeerIdentity {
         let id = "spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap();
-        PeerIdentity { cluster: "west".parse().unwrap(), id }
+        PeerIdentity { cluster: "west".parse().unwrap(), id, gateway: Default::default() }
     }
 
     fn request() -> OpenRequest {

@@ -1,7 +1,7 @@
 //! The multiplexer's state machine: frames in, events out; calls in, frames out.
 
 use super::{
-    Budget,
+    Budget, Settings,
     frame::{self, HEADER, Kind, MAX_PAYLOAD},
     window::Window,
 };
@@ -22,17 +22,6 @@ pub enum Role {
     Dialler,
     /// Was dialled: opens even streams.
     Acceptor,
-}
-
-/// What a side tells in HELLO.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// The credit that every new stream begins with, towards the sender of the HELLO.
-    pub window: u32,
-    /// How many streams the peer may have open at once.
-    pub max_streams: u32,
-    /// How many cores the sender runs on: a dialler may want a tunnel for each.
-    pub cores: u16,
 }
 
 /// Why a stream cannot be opened here.
@@ -117,7 +106,7 @@ impl<T> Stream<T> {
 }
 
 /// The most that credit may add up to on one stream.
-const MAX_CREDIT: usize = (1 << 31) - 1;
+pub(super) const MAX_CREDIT: usize = (1 << 31) - 1;
 
 /// OPENED's payload status for a refusal because of a limit; see docs/wire.md.
 pub const STATUS_LIMIT: u8 = 5;
@@ -139,11 +128,7 @@ impl<T: Default> Mux<T> {
             active: false,
             budget,
         };
-        let mut hello = [0; 12];
-        hello[..4].copy_from_slice(&local.window.to_be_bytes());
-        hello[4..8].copy_from_slice(&local.max_streams.to_be_bytes());
-        hello[8..10].copy_from_slice(&local.cores.to_be_bytes());
-        mux.put(Kind::Hello, 0, &[&hello]);
+        mux.put(Kind::Hello, 0, &[&local.to_bytes()]);
         mux
     }
 

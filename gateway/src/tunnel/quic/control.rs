@@ -42,12 +42,8 @@ pub const MAX_CREDIT: usize = (1 << 31) - 1;
 impl Outbox {
     /// With HELLO in it.
     pub fn new(settings: &Settings) -> Self {
-        let mut hello = [0; 12];
-        hello[..4].copy_from_slice(&settings.window.to_be_bytes());
-        hello[4..8].copy_from_slice(&settings.max_streams.to_be_bytes());
-        hello[8..10].copy_from_slice(&settings.cores.to_be_bytes());
         let mut outbox = Self::default();
-        outbox.put(Kind::Hello, 0, &hello);
+        outbox.put(Kind::Hello, 0, &settings.to_bytes());
         outbox
     }
 
@@ -147,13 +143,7 @@ fn meaning(frame: Frame<'_>, heard_hello: &mut bool) -> Result<Said, ProtocolErr
     }
     let word = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| payload[at + i]));
     match kind {
-        Kind::Hello => {
-            let settings = Settings { window: word(0), max_streams: word(4), cores: (word(8) >> 16) as u16 };
-            if settings.window as usize > MAX_CREDIT {
-                return Err(ProtocolError::CreditOverflow(0));
-            }
-            Ok(Said::Hello(settings))
-        }
+        Kind::Hello => Settings::from_bytes(payload).map(Said::Hello),
         Kind::Credit => match word(0) as usize {
             0 => Err(ProtocolError::NoCredit(stream)),
             bytes => Ok(Said::Credit(stream, bytes)),
@@ -172,7 +162,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SETTINGS: Settings = Settings { window: 65_536, max_streams: 7, cores: 2 };
+    const SETTINGS: Settings =
+        Settings { window: 65_536, max_streams: 7, cores: 2, about: crate::tunnel::mux::Introduction::UNKNOWN };
 
     fn said(inbox: &mut Inbox, bytes: &[u8]) -> Vec<Said> {
         let mut all = vec![];

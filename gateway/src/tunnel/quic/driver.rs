@@ -8,7 +8,7 @@ use super::{
     stream::{HeadError, QuicStream, poll_head, reset_answered},
 };
 use crate::tunnel::{
-    Direction, Ingress, PeerIdentity, Refusal, RefusalReason, TunnelHealth, TunnelStream,
+    Direction, Greeting, Ingress, PeerIdentity, Refusal, RefusalReason, TunnelHealth, TunnelStream,
     driver::TunnelEnd,
     mux::{
         ProtocolError,
@@ -243,11 +243,13 @@ impl Driver {
             self.peer_done = true;
             return if self.shared.heard_goaway.get() { Ok(()) } else { Err(TunnelEnd::PeerClosed) };
         };
-        let (shared, liveness) = (&self.shared, &mut self.liveness);
+        let (shared, peer, liveness) = (&self.shared, &self.peer, &mut self.liveness);
         let mut overflow = None;
         self.inbox.receive(bytes, |said| match said {
             Said::Hello(settings) => {
                 shared.peer.set(Some(settings));
+                shared.greeting.set(Some(Greeting::now(&settings.about)));
+                peer.gateway.set(settings.about.gateway);
                 if *shared.health.borrow() == TunnelHealth::Starting {
                     shared.set_health(TunnelHealth::Live);
                 }

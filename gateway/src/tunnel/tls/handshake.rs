@@ -4,6 +4,7 @@ use super::{
     keys::{Schedule, TrafficKeys},
     record::RecordError,
 };
+use isthmus_certs::RefusedHandshake;
 use rustls::{
     ClientConfig, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
@@ -39,7 +40,7 @@ pub struct Handshaken {
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// One side refused the other, or did not speak TLS as it must.
-    #[error(transparent)]
+    #[error("{}", RefusedHandshake::from(.0))]
     Tls(#[from] rustls::Error),
     /// The connection broke, or ended too early.
     #[error(transparent)]

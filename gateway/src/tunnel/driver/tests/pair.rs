@@ -3,6 +3,7 @@
 use super::super::*;
 use crate::{
     socket::Socket,
+    tunnel::mux,
     tunnel::{Source, StreamError, tls::tests::Configs},
 };
 use isthmus_control_api::ServicePort;
@@ -70,7 +71,7 @@ pub(crate) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Join
 
 pub(crate) fn identity(cluster: &str) -> Rc<PeerIdentity> {
     let id = format!("spiffe://{cluster}.demo/ns/isthmus-system/sa/gateway").parse().unwrap();
-    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id })
+    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id, gateway: Default::default() })
 }
 
 pub(crate) fn request(cluster: &str) -> OpenRequest {
@@ -81,7 +82,8 @@ pub(crate) fn request(cluster: &str) -> OpenRequest {
     }
 }
 
-pub(crate) const SETTINGS: Settings = Settings { window: 64 * 1024, max_streams: 100, cores: 1 };
+pub(crate) const SETTINGS: Settings =
+    Settings { window: 64 * 1024, max_streams: 100, cores: 1, about: mux::Introduction::UNKNOWN };
 
 /// West dialled, east accepted; both are live.
 pub(crate) async fn pair() -> (End, End) {

@@ -5,7 +5,7 @@ use crate::{
     socket::Socket,
     tunnel::{
         Source, StreamError,
-        mux::{Settings, budget::Budget},
+        mux::{Introduction, Settings, budget::Budget},
     },
 };
 use std::{collections::VecDeque, io, os::fd::OwnedFd, pin::Pin, sync::Arc};
@@ -73,7 +73,7 @@ pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Join
 
 pub(super) fn identity(cluster: &str) -> Rc<PeerIdentity> {
     let id = format!("spiffe://{cluster}.demo/ns/isthmus-system/sa/gateway").parse().unwrap();
-    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id })
+    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id, gateway: Default::default() })
 }
 
 pub(super) fn request() -> OpenRequest {
@@ -94,7 +94,7 @@ pub(super) fn config() -> MuxConfig {
 
 /// Of `max_streams` and `memory`.
 pub(super) fn limited(max_streams: u32, memory: usize) -> MuxConfig {
-    let settings = Settings { window: 64 * 1024, max_streams, cores: 1 };
+    let settings = Settings { window: 64 * 1024, max_streams, cores: 1, about: Introduction::UNKNOWN };
     MuxConfig { settings, budget: Arc::new(Budget::new(memory)) }
 }
 

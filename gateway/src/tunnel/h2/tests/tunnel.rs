@@ -33,7 +33,7 @@ fn each_refusal_is_told_as_it_was_meant() {
 #[test]
 fn more_than_a_window_is_read_into_memory() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         let (mut west, mut east) = pair.stream().await;
         let sent: Vec<u8> = (0..600_000u32).map(|i| (i % 251) as u8).collect();
         let (bytes, mut read) = (sent.clone(), Vec::new());
@@ -55,7 +55,7 @@ fn more_than_a_window_is_read_into_memory() {
 #[test]
 fn a_udp_flow_is_refused() {
     on_a_core(async {
-        let pair = pair(&H2Config::default()).await;
+        let pair = pair(&config()).await;
         let mut flow = request();
         flow.service.protocol = isthmus_control_api::Protocol::Udp;
         let refusal = pair.west.open(&flow).err().unwrap();

@@ -61,11 +61,7 @@ impl<T: Default> Mux<T> {
         if frame.stream != 0 {
             return Err(ProtocolError::BadStream(Kind::Hello, frame.stream));
         }
-        let word = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| frame.payload[at + i]));
-        let peer = Settings { window: word(0), max_streams: word(4), cores: (word(8) >> 16) as u16 };
-        if peer.window as usize > MAX_CREDIT {
-            return Err(ProtocolError::CreditOverflow(0));
-        }
+        let peer = Settings::from_bytes(frame.payload)?;
         self.peer = Some(peer);
         Ok(Event::Ready(peer))
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Small enough that every bound is met.
-const SETTINGS: Settings = Settings { window: 20_000, max_streams: 4, cores: 2 };
+const SETTINGS: Settings = Settings { window: 20_000, max_streams: 4, cores: 2, about: Introduction::UNKNOWN };
 const BUDGET: usize = 130_000;
 
 #[derive(Debug, Clone)]

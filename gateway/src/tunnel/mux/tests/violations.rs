@@ -6,7 +6,7 @@ use super::{
 };
 use std::time::Instant;
 
-const LOCAL: Settings = Settings { window: 1000, max_streams: 2, cores: 1 };
+const LOCAL: Settings = Settings { window: 1000, max_streams: 2, cores: 1, about: Introduction::UNKNOWN };
 
 fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&header(kind, stream, payload.len()), payload].concat()

@@ -57,7 +57,7 @@ pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Join
 
 pub(super) fn identity(cluster: &str) -> Rc<PeerIdentity> {
     let id = format!("spiffe://{cluster}.demo/ns/isthmus-system/sa/gateway").parse().unwrap();
-    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id })
+    Rc::new(PeerIdentity { cluster: cluster.parse().unwrap(), id, gateway: Default::default() })
 }
 
 pub(super) fn request(cluster: &str) -> OpenRequest {
@@ -68,7 +68,8 @@ pub(super) fn request(cluster: &str) -> OpenRequest {
     }
 }
 
-pub(super) const SETTINGS: Settings = Settings { window: 64 * 1024, max_streams: 100, cores: 1 };
+pub(super) const SETTINGS: Settings =
+    Settings { window: 64 * 1024, max_streams: 100, cores: 1, about: crate::tunnel::mux::Introduction::UNKNOWN };
 
 /// West dialled, east accepted; both are live.
 pub(super) async fn pair() -> (End, End) {

@@ -1,0 +1,140 @@
+//! ● Which of a peer's gateways a core keeps tunnels to.
+//!
+//! With a tunnel to two gateways at least, a new stream has somewhere to go at once when one of them dies. Where each has an address
+//! of its own, that is a tunnel to each address, up to a bound. Behind one address there may be several, which a load balancer picks
+//! from: a *spare* tunnel is dialled there, and given up for another while it leads to a gateway that has a tunnel already.
+
+use crate::tunnel::link::Backoff;
+use isthmus_control_api::GatewayId;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+/// Addresses that a core keeps a tunnel to, if there are as many, and if the other cores have the rest.
+const EACH: usize = 4;
+/// Times in a row that a tunnel is dialled anew at once, because it leads where another one leads.
+const AT_ONCE: u32 = 6;
+/// Then it is tried again after this, and twice that each time, …
+const FIRST_WAIT: Duration = Duration::from_secs(30);
+/// … up to this.
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+
+/// Where a tunnel is kept to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    /// What is dialled.
+    pub(crate) address: SocketAddr,
+    /// Whether it is wanted only if it leads to another gateway than the others.
+    pub(crate) spare: bool,
+}
+
+/// What core number `core` of `cores` keeps tunnels to, of `addresses`. Together the cores have all of them.
+pub(crate) fn places(addresses: &[SocketAddr], core: usize, cores: usize) -> Vec<Place> {
+    let count = addresses.len();
+    let place = |address: &SocketAddr, spare| Place { address: *address, spare };
+    if let [only] = addresses {
+        return vec![place(only, false), place(only, true)];
+    }
+    let each = EACH.max(count.div_ceil(cores.max(1))).min(count);
+    let from = if count == 0 { 0 } else { core * each % count };
+    addresses.iter().cycle().skip(from).take(each).map(|address| place(address, false)).collect()
+}
+
+/// The search for a gateway that no other tunnel leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    in_vain: u32,
+    backoff: Backoff,
+    /// The gateways that were known to be there and to have no tunnel, when it was last looked.
+    missing: BTreeSet<GatewayId>,
+}
+
+impl Search {
+    /// The tunnel led where another one leads: when to dial again.
+    pub(crate) fn in_vain(&mut self, now: Instant, random: u64) -> Instant {
+        self.in_vain = self.in_vain.saturating_add(1);
+        if self.in_vain < AT_ONCE {
+            return now + self.backoff.delay(random);
+        }
+        now + LONGEST_WAIT.min(FIRST_WAIT * (1 << (self.in_vain - AT_ONCE).min(8)))
+    }
+
+    /// It led elsewhere: the next search begins anew.
+    pub(crate) fn found(&mut self) {
+        (self.in_vain, self.backoff) = (0, Backoff::default());
+    }
+
+    /// Whether there is one among the gateways that have no tunnel which had one before, or was not there: then the search begins
+    /// anew, at once. Those that were searched for in vain are no news.
+    pub(crate) fn is_news(&mut self, missing: BTreeSet<GatewayId>) -> bool {
+        let news = missing.iter().any(|gateway| !self.missing.contains(gateway));
+        self.missing = missing;
+        if news {
+            self.found();
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn addresses(count: u16) -> Vec<SocketAddr> {
+        (1..=count).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect()
+    }
+
+    #[test]
+    fn one_address_has_a_spare() {
+        let spares: Vec<_> = places(&addresses(1), 3, 4).iter().map(|place| place.spare).collect();
+        assert_eq!(spares, [false, true]);
+        assert!(places(&[], 0, 1).is_empty());
+    }
+
+    #[test]
+    fn a_gateway_that_comes_up_is_news_once() {
+        let (mut search, now) = (Search::default(), Instant::now());
+        let [a, b] = [GatewayId(1), GatewayId(2)];
+        assert!(!search.is_news(BTreeSet::new()));
+        assert!(search.is_news([a].into()));
+        for _ in 0..20 {
+            search.in_vain(now, 0);
+        }
+        assert!(!search.is_news([a].into()));
+        assert!(search.in_vain(now, 0) - now >= FIRST_WAIT);
+        assert!(search.is_news([a, b].into()));
+        assert!(search.in_vain(now, 0) - now < FIRST_WAIT);
+        assert!(!search.is_news([a].into()));
+        assert!(search.is_news([a, b].into()), "it had a tunnel meanwhile");
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_has_a_tunnel_and_every_core_two(count in 2u16..40, cores in 1usize..40) {
+            let all = addresses(count);
+            let mut together = BTreeSet::new();
+            for core in 0..cores {
+                let places = places(&all, core, cores);
+                let own: BTreeSet<_> = places.iter().map(|place| place.address).collect();
+                prop_assert!(own.len() == places.len() && own.len() >= 2);
+                prop_assert!(own.len() <= EACH.max(all.len().div_ceil(cores)));
+                together.extend(own);
+            }
+            prop_assert_eq!(together.len(), all.len());
+        }
+
+        #[test]
+        fn a_search_in_vain_becomes_rare_and_never_ends(random: u64) {
+            let (mut search, now) = (Search::default(), Instant::now());
+            let waits: Vec<_> = (0..20).map(|_| search.in_vain(now, random) - now).collect();
+            let soon = waits.iter().take_while(|wait| **wait < FIRST_WAIT).count();
+            prop_assert_eq!(soon, 5);
+            prop_assert!(waits[soon..].is_sorted() && *waits.last().unwrap() == LONGEST_WAIT);
+            search.found();
+            prop_assert!(search.in_vain(now, random) - now < FIRST_WAIT);
+        }
+    }
+}
