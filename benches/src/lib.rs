@@ -8,7 +8,7 @@
 //! [`schedule::run`] interleaves them round by round, so that a machine that drifts drifts for all of them.
 //! [`report`] turns the [`samples::Samples`] into the table, `RESULTS.md`, `results.json` and `results.svg`.
 //!
-//! It depends on none of the isthmus crates: it drives programs, ours like everybody else's.
+//! It depends on none of the isthmus crates but the emulated WAN: it drives programs, ours like everybody else's.
 
 pub mod args;
 pub mod bulk;
@@ -16,12 +16,18 @@ pub mod case;
 pub mod certs;
 pub mod env;
 pub mod error;
+pub mod failover;
+pub mod first;
+pub mod ground;
 pub mod http;
+pub mod leg;
 pub mod machine;
 pub mod measure;
 pub mod metric;
+pub mod netns;
 pub mod origin;
 pub mod ports;
+pub mod prober;
 pub mod process;
 pub mod procfs;
 pub mod report;
