@@ -4,9 +4,12 @@
 //!  wrk, bulk clients ──TCP──▶ egress proxy ══ mutual TLS 1.3 ══▶ ingress proxy ──TCP──▶ nginx, bulk sink and source
 //! ```
 //!
-//! Everything is on loopback and started here: a [`setup::Setup`] is a pair of proxies, a [`case::Case`] a load, and
-//! [`schedule::run`] interleaves them round by round, so that a machine that drifts drifts for all of them.
-//! [`report`] turns the [`samples::Samples`] into the table, `RESULTS.md`, `results.json` and `results.svg`.
+//! Everything is started here: a [`setup::Setup`] is a pair of proxies, a [`case::Case`] a load, and [`schedule::run`]
+//! interleaves them round by round, so that a machine that drifts drifts for all of them. A [`ground::Ground`] says
+//! where the two halves of each pair are: on loopback, or in two namespaces with the emulated WAN between them, of
+//! which there is a run for each [`leg::Leg`]. [`failover::run`] breaks paths instead.
+//! [`report`] turns the [`samples::Samples`] into the tables, `RESULTS.md`, `results.json` and `results.svg`, and of the
+//! WAN `WAN.md` and `wan.json`.
 //!
 //! It depends on none of the isthmus crates but the emulated WAN: it drives programs, ours like everybody else's.
 
