@@ -28,7 +28,7 @@ pub enum Metric {
     CpuPerRequests,
     /// Connections a second, one request each, 16 at a time.
     CloseRate,
-    /// Median latency of the same, connecting included.
+    /// Median latency of the same, as wrk counts it: from the request on, without connect and TLS of its own.
     CloseP50,
     /// 99th percentile of the same.
     CloseP99,

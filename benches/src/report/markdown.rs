@@ -61,7 +61,7 @@ pub(super) fn medians(samples: &Samples, ours: Setup) -> String {
 
 fn cell(samples: &Samples, metric: Metric, setup: Setup) -> String {
     let Some(spread) = samples.spread(metric, setup) else { return "–".into() };
-    let best = samples.best(metric, &Setup::PEERS).is_some_and(|(best, _)| best == setup);
+    let best = table::is_compared(metric) && samples.best(metric, &Setup::PEERS).is_some_and(|(best, _)| best == setup);
     let median = metric.show(spread.median);
     let median = if best { format!("**{median}**") } else { median };
     if spread.count == 1 {

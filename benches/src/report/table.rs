@@ -80,11 +80,16 @@ pub fn limit(verdict: &Verdict) -> String {
 
 /// `ours` over the best peer, where both were measured and a ratio says something.
 pub fn ratio_to_best(samples: &Samples, metric: Metric, ours: Setup) -> Option<f64> {
-    if matches!(metric, Metric::StalledRatio | Metric::RoundTrip | Metric::GapFailed) {
+    if metric == Metric::StalledRatio || !is_compared(metric) {
         return None;
     }
     let best = samples.best(metric, &Setup::PEERS)?.1;
     samples.median(metric, ours).map(|value| value / best)
+}
+
+/// Whether one setup can be better at it than another.
+pub fn is_compared(metric: Metric) -> bool {
+    metric != Metric::RoundTrip
 }
 
 fn cell(samples: &Samples, metric: Metric, setup: Setup) -> String {
