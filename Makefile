@@ -49,10 +49,10 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: bench
-bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes)
+bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes; ARGS=wan, ARGS=loopback)
 	@scripts/setup.sh bench
-	cargo build --release --locked --package isthmus
-	cargo run --release --locked --package isthmus-benches -- $(ARGS)
+	cargo build --release --locked --package isthmus --package isthmus-benches
+	@$(if $(filter --quick loopback,$(ARGS)),$(if $(filter wan,$(ARGS)),$(sudo)),$(sudo)) $(target)/release/isthmus-benches $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Look for inputs that break a parser (ARGS="--seconds 600 mux_pair"; needs nightly Rust)

@@ -4,7 +4,7 @@
 //! where they arrive.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -48,22 +48,24 @@ pub struct Transfer {
 #[derive(Debug)]
 pub struct Server {
     port: u16,
+    listener: TcpListener,
     received: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens on `port` of loopback.
-    pub fn start(port: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).map_err(Error::io(format!("listening on {port}")))?;
+    /// Listens on `address`, in the calling thread's network.
+    pub fn start(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).map_err(Error::io(format!("listening on {address}")))?;
+        let accepting = listener.try_clone().map_err(Error::io("duplicating a listener"))?;
         let received = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let acceptor = {
             let (received, stop) = (Arc::clone(&received), Arc::clone(&stop));
-            thread::spawn(move || accept(&listener, &received, &stop))
+            thread::spawn(move || accept(&accepting, &received, &stop))
         };
-        Ok(Self { port, received, stop, acceptor: Some(acceptor) })
+        Ok(Self { port: address.port(), listener, received, stop, acceptor: Some(acceptor) })
     }
 
     /// Where it listens.
@@ -75,8 +77,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes the acceptor; refused means that it is gone already.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        // Wakes the acceptor, in whichever network it is.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
@@ -153,8 +155,8 @@ fn is_timeout(error: &io::Error) -> bool {
 /// One measurement: who is called, how, for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// The port on loopback to connect to: a proxy's, or the server's own.
-    pub port: u16,
+    /// Where to connect to: a proxy, or the server itself.
+    pub address: SocketAddr,
     /// Which way.
     pub direction: Direction,
     /// How many connections at once.
@@ -174,7 +176,7 @@ impl Load {
         let broken = AtomicU64::new(0);
         let mut streams = Vec::new();
         for _ in 0..self.streams {
-            streams.push(self.connect().map_err(Error::io(format!("bulk connection to port {}", self.port)))?);
+            streams.push(self.connect().map_err(Error::io(format!("bulk connection to {}", self.address)))?);
         }
         thread::scope(|scope| {
             for mut stream in streams {
@@ -196,7 +198,7 @@ impl Load {
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
-        let mut stream = http::connect(self.port)?;
+        let mut stream = http::connect(self.address)?;
         stream.set_read_timeout(Some(POLL))?;
         stream.set_write_timeout(Some(POLL))?;
         stream.write_all(&[if self.direction == Direction::Up { UP } else { DOWN }])?;
@@ -216,9 +218,9 @@ impl Load {
     }
 }
 
-/// Whether bytes come through `port`, now.
-pub fn probe(port: u16) -> io::Result<()> {
-    let mut stream = http::connect(port)?;
+/// Whether bytes come from `address`, now.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    let mut stream = http::connect(address)?;
     stream.write_all(&[DOWN])?;
     stream.read_exact(&mut [0; 1024])
 }
@@ -241,15 +243,16 @@ pub fn sleep(duration: Duration, interrupted: &dyn Fn() -> bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::local;
     use crate::ports::Ports;
 
     #[test]
     fn bytes_move_and_are_counted_both_ways() {
-        let server = Server::start(Ports::new(std::process::id()).take().unwrap()).unwrap();
-        probe(server.port()).unwrap();
+        let server = Server::start(local(Ports::new(std::process::id()).take().unwrap())).unwrap();
+        probe(local(server.port())).unwrap();
         for direction in [Direction::Down, Direction::Up] {
             let (warm_up, window) = (Duration::from_millis(20), Duration::from_millis(100));
-            let load = Load { port: server.port(), direction, streams: 2, warm_up, window };
+            let load = Load { address: local(server.port()), direction, streams: 2, warm_up, window };
             let mut edges = 0;
             let transfer = load.run(&server, || false, || edges += 1).unwrap();
             assert!(transfer.bytes > 0 && transfer.seconds > 0.0 && transfer.broken == 0, "{transfer:?}");
@@ -259,9 +262,10 @@ mod tests {
 
     #[test]
     fn an_interruption_ends_the_load() {
-        let server = Server::start(Ports::new(std::process::id() + 1).take().unwrap()).unwrap();
+        let server = Server::start(local(Ports::new(std::process::id() + 1).take().unwrap())).unwrap();
         let hour = Duration::from_secs(3600);
-        let load = Load { port: server.port(), direction: Direction::Up, streams: 1, warm_up: hour, window: hour };
+        let load =
+            Load { address: local(server.port()), direction: Direction::Up, streams: 1, warm_up: hour, window: hour };
         assert!(matches!(load.run(&server, || true, || ()), Err(Error::Interrupted)));
     }
 }

@@ -1,5 +1,7 @@
 //! The cases, and how long each takes.
 
+use std::time::Duration;
+
 /// A load, as it can be chosen with `--cases`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Case {
@@ -17,11 +19,16 @@ pub enum Case {
     Memory,
     /// 40 stalled readers beside 32 busy connections.
     Stalled,
+    /// Time to the first byte of new connections.
+    First,
 }
 
 impl Case {
     /// All of them, in the order that a round takes.
-    pub const ALL: [Self; 6] = [Self::One, Self::Many, Self::Close, Self::Bulk, Self::Memory, Self::Stalled];
+    pub const ALL: [Self; 7] =
+        [Self::One, Self::Many, Self::Close, Self::Bulk, Self::Memory, Self::Stalled, Self::First];
+    /// Those of a run on loopback.
+    pub const LOOPBACK: [Self; 6] = [Self::One, Self::Many, Self::Close, Self::Bulk, Self::Memory, Self::Stalled];
     /// Those of `--quick`.
     pub const QUICK: [Self; 5] = [Self::One, Self::Many, Self::Close, Self::Bulk, Self::Memory];
 
@@ -34,6 +41,7 @@ impl Case {
             Self::Bulk => "bulk",
             Self::Memory => "memory",
             Self::Stalled => "stalled",
+            Self::First => "first",
         }
     }
 
@@ -52,11 +60,15 @@ pub struct Scale {
     pub idle: usize,
     /// Whether [`Case::Bulk`] runs towards the service too.
     pub bulk_up: bool,
+    /// How long bulk goes before it is counted: windows and rates have to grow, by the round trip.
+    pub bulk_warm_up: Duration,
 }
 
 impl Scale {
     /// Of a whole run.
-    pub const FULL: Self = Self { seconds: 3, idle: 2000, bulk_up: true };
+    pub const FULL: Self = Self { seconds: 3, idle: 2000, bulk_up: true, bulk_warm_up: Duration::from_millis(500) };
     /// Of `--quick`.
-    pub const QUICK: Self = Self { seconds: 1, idle: 500, bulk_up: false };
+    pub const QUICK: Self = Self { seconds: 1, idle: 500, bulk_up: false, ..Self::FULL };
+    /// Of a run over the emulated WAN.
+    pub const WAN: Self = Self { seconds: 2, bulk_up: false, bulk_warm_up: Duration::from_secs(2), ..Self::FULL };
 }

@@ -8,13 +8,28 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// More than any head that the origin sends.
 const MAX_HEAD: usize = 4096;
 
-/// Connects to `port` on loopback.
-pub fn connect(port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), TIMEOUT)?;
+/// Connects to `address`.
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(stream)
+}
+
+/// The same, but gives up after `limit`.
+pub fn connect_within(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The body of the answer to a request of its own connection.
+pub fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = connect(address)?;
+    request(&mut stream, path)?;
+    let (head, length, bytes) = read_answer(&mut stream)?;
+    Ok(String::from_utf8_lossy(&bytes[head..head + length]).into_owned())
 }
 
 /// Sends one keep-alive request for `path`.
@@ -30,13 +45,18 @@ pub fn exchange(stream: &mut TcpStream, path: &str) -> io::Result<usize> {
 
 /// Reads the answer to one request; the body's length.
 pub fn answer(stream: &mut TcpStream) -> io::Result<usize> {
+    read_answer(stream).map(|(_, length, _)| length)
+}
+
+/// The head's length, the body's, and everything that was read.
+fn read_answer(stream: &mut TcpStream) -> io::Result<(usize, usize, Vec<u8>)> {
     let mut read = Vec::with_capacity(1024);
     let mut chunk = [0; 1024];
     loop {
         if let Some((head, length)) = parse_head(&read)?
             && read.len() >= head + length
         {
-            return Ok(length);
+            return Ok((head, length, read));
         }
         match stream.read(&mut chunk)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),

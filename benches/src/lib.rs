@@ -4,11 +4,14 @@
 //!  wrk, bulk clients ──TCP──▶ egress proxy ══ mutual TLS 1.3 ══▶ ingress proxy ──TCP──▶ nginx, bulk sink and source
 //! ```
 //!
-//! Everything is on loopback and started here: a [`setup::Setup`] is a pair of proxies, a [`case::Case`] a load, and
-//! [`schedule::run`] interleaves them round by round, so that a machine that drifts drifts for all of them.
-//! [`report`] turns the [`samples::Samples`] into the table, `RESULTS.md`, `results.json` and `results.svg`.
+//! Everything is started here: a [`setup::Setup`] is a pair of proxies, a [`case::Case`] a load, and [`schedule::run`]
+//! interleaves them round by round, so that a machine that drifts drifts for all of them. A [`ground::Ground`] says
+//! where the two halves of each pair are: on loopback, or in two namespaces with the emulated WAN between them, of
+//! which there is a run for each [`leg::Leg`]. [`failover::run`] breaks paths instead.
+//! [`report`] turns the [`samples::Samples`] into the tables, `RESULTS.md`, `results.json` and `results.svg`, and of the
+//! WAN `WAN.md` and `wan.json`.
 //!
-//! It depends on none of the isthmus crates: it drives programs, ours like everybody else's.
+//! It depends on none of the isthmus crates but the emulated WAN: it drives programs, ours like everybody else's.
 
 pub mod args;
 pub mod bulk;
@@ -16,12 +19,18 @@ pub mod case;
 pub mod certs;
 pub mod env;
 pub mod error;
+pub mod failover;
+pub mod first;
+pub mod ground;
 pub mod http;
+pub mod leg;
 pub mod machine;
 pub mod measure;
 pub mod metric;
+pub mod netns;
 pub mod origin;
 pub mod ports;
+pub mod prober;
 pub mod process;
 pub mod procfs;
 pub mod report;

@@ -54,6 +54,15 @@ pub fn raise_file_limit() -> Result<()> {
     setrlimit(Resource::Nofile, limit).map_err(|errno| Error::io("raising the limit of open files")(errno.into()))
 }
 
+/// An error unless we are root, which network namespaces need.
+pub fn may_make_networks() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let advice = "the emulated WAN needs root: run it by sudo, or only what does not need it, with `loopback`";
+    Err(Error::Load(advice.into()))
+}
+
 /// Keeps this process and all its children on the first `count` CPUs that it may use; returns how many those are.
 /// So every proxy finds the same number of them, on any machine.
 pub fn pin(count: usize) -> Result<usize> {

@@ -7,11 +7,20 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use isthmus_benches::args::Args;
+use isthmus_benches::certs::Certs;
 use isthmus_benches::env::{Env, Tools};
 use isthmus_benches::error::{Error, Result};
+use isthmus_benches::ground::Ground;
+use isthmus_benches::leg::{Kind, Leg};
 use isthmus_benches::machine::{self, Machine};
-use isthmus_benches::{report, schedule, wrk};
+use isthmus_benches::schedule::{Plan, Run, Stage};
+use isthmus_benches::setup::Setup;
+use isthmus_benches::target::{TARGETS, Target, WAN_TARGETS};
+use isthmus_benches::{failover, report, schedule, wrk};
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Dice of the WAN: the same in every run.
+const SEED: u64 = 1;
 
 fn main() -> ExitCode {
     match bench(&Args::parse()) {
@@ -35,15 +44,49 @@ fn bench(args: &Args) -> Result<bool> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).map_err(Error::io("catching signals"))?;
     }
     machine::raise_file_limit()?;
+    let legs = args.wan();
+    if legs.is_some() {
+        machine::may_make_networks()?;
+    }
     let cpus = machine::pin(args.cpus)?;
-    let tools = Tools::find(&args.setups(), args.isthmus.clone(), args.envoy.clone())?;
+    let tools = Tools::find(&args.all_setups(), args.isthmus.clone(), args.envoy.clone())?;
     let env = Env::new(tools, cpus, interrupted)?;
     wrk::prepare(env.dir())?;
+    let certs = Certs::make(&env)?;
     let machine = Machine::describe(&env);
     println!("{}", report::heading(&machine));
-    let run = schedule::run(args, &env, &mut std::io::stdout())?;
-    println!("\n{}", report::table::render(&run.samples));
-    println!("{}", report::table::targets(&run.samples));
-    report::write(args, &machine, &run)?.iter().for_each(|path| println!("wrote {}", path.display()));
-    Ok(run.samples.failures().is_empty())
+    let mut done = true;
+    if let Some(plan) = args.loopback() {
+        let stage = Stage { env: &env, certs: &certs, ground: &Ground::loopback() };
+        let run = schedule::run(&plan, &stage, &mut std::io::stdout())?;
+        show(&run, &TARGETS, Setup::IsthmusTls);
+        report::write(args, &machine, &plan, &run)?.iter().for_each(|path| println!("wrote {}", path.display()));
+        done &= run.samples.failures().is_empty();
+    }
+    let (legs, rounds) = legs.unwrap_or_default();
+    for leg in legs {
+        println!("\n{}", leg.title);
+        let plan = args.plan_of(leg, rounds);
+        let run = over_wan(leg, &plan, &certs, &env)?;
+        show(&run, &WAN_TARGETS, Setup::IsthmusAuto);
+        let wrote = report::write_leg(args, &machine, leg, &plan, &run)?;
+        wrote.iter().for_each(|path| println!("wrote {}", path.display()));
+        done &= run.samples.failures().is_empty();
+    }
+    Ok(done)
+}
+
+fn over_wan(leg: &Leg, plan: &Plan, certs: &Certs, env: &Env) -> Result<Run> {
+    let well = leg.impairments()?;
+    let ground = Ground::over(well, leg.paths(), SEED)?;
+    let (stage, out) = (Stage { env, certs, ground: &ground }, &mut std::io::stdout());
+    match leg.kind {
+        Kind::Loads(_) => schedule::run(plan, &stage, out),
+        Kind::Faults(fault) => failover::run(fault, well, plan, &stage, out),
+    }
+}
+
+fn show(run: &Run, targets: &[Target], ours: Setup) {
+    println!("\n{}", report::table::render(&run.samples, ours));
+    println!("{}", report::table::targets(targets, &run.samples));
 }

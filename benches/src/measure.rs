@@ -8,10 +8,9 @@ use crate::case::{Case, Scale};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::metric::Metric;
-use crate::origin::Origin;
 use crate::samples::Outcome;
-use crate::setup::{Pair, Setup};
-use crate::{http, procfs, wrk};
+use crate::setup::{Pair, Setup, Site};
+use crate::{first, http, procfs, wrk};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
@@ -27,29 +26,31 @@ const TASTE: usize = 64 * 1024;
 const REST: Duration = Duration::from_secs(3);
 
 /// Runs `case` on `pair`.
-pub fn run(case: Case, scale: Scale, pair: &Pair, env: &Env, origin: &Origin) -> Result<Outcome> {
-    let block = Block { scale, pair, env, origin };
+pub fn run(case: Case, scale: Scale, pair: &Pair, site: &Site<'_>) -> Result<Outcome> {
+    let block = Block { scale, pair, env: site.env, site };
     procfs::wait_idle(&pair.pids(), REST);
-    match case {
+    site.ground.west().within(|| match case {
         Case::One => block.one(),
         Case::Many => block.many(),
         Case::Close => block.close(),
         Case::Bulk => block.bulk(),
         Case::Memory => block.memory(),
         Case::Stalled => block.stalled(),
-    }
+        Case::First => block.first(),
+    })
 }
 
 /// A short load on a pair that has just been started, so that no first block pays for first uses.
-pub fn warm_up(pair: &Pair, env: &Env) -> Result<()> {
-    wrk::run(env, pair.web, wrk::Load { connections: 64, threads: 2, close: false, seconds: 1 }).map(drop)
+pub fn warm_up(pair: &Pair, site: &Site<'_>) -> Result<()> {
+    let load = wrk::Load { connections: 64, threads: 2, close: false, seconds: 1 };
+    site.ground.west().within(|| wrk::run(site.env, &pair.url, load).map(drop))
 }
 
 struct Block<'a> {
     scale: Scale,
     pair: &'a Pair,
     env: &'a Env,
-    origin: &'a Origin,
+    site: &'a Site<'a>,
 }
 
 impl Block<'_> {
@@ -75,7 +76,14 @@ impl Block<'_> {
 
     fn close(&self) -> Result<Outcome> {
         let report = self.wrk(16, 2, true)?;
-        Ok(outcome(&report, vec![(Metric::CloseRate, report.rate()), (Metric::CloseP99, report.p99 / 1e3)]))
+        Ok(outcome(
+            &report,
+            vec![
+                (Metric::CloseRate, report.rate()),
+                (Metric::CloseP50, report.p50 / 1e3),
+                (Metric::CloseP99, report.p99 / 1e3),
+            ],
+        ))
     }
 
     fn bulk(&self) -> Result<Outcome> {
@@ -93,14 +101,31 @@ impl Block<'_> {
     /// Adds the throughput and returns the proxies' CPU seconds for each GiB, if anything arrived.
     fn transfer(&self, sum: &mut Outcome, metric: Metric, direction: Direction, streams: usize) -> Result<Option<f64>> {
         let window = Duration::from_secs(self.scale.seconds.into());
-        let warm_up = Duration::from_millis(500);
-        let load = bulk::Load { port: self.pair.bulk, direction, streams, warm_up, window };
+        let warm_up = self.scale.bulk_warm_up;
+        let load = bulk::Load { address: self.pair.bulk, direction, streams, warm_up, window };
         let mut cpu = Vec::new();
-        let moved = load.run(&self.origin.bulk, || self.env.interrupted(), || cpu.push(self.cpu()))?;
+        let moved = load.run(&self.site.origin.bulk, || self.env.interrupted(), || cpu.push(self.cpu()))?;
         sum.errors += if moved.bytes == 0 { streams as u64 } else { moved.broken };
         sum.values.push((metric, moved.bytes as f64 * 8.0 / moved.seconds / 1e9));
         let spent = cpu.last().copied().unwrap_or(0.0) - cpu.first().copied().unwrap_or(0.0);
         Ok((moved.bytes > 0).then(|| spent / (moved.bytes as f64 / GIB)))
+    }
+
+    fn first(&self) -> Result<Outcome> {
+        let seconds = Duration::from_secs(self.scale.seconds.into());
+        let rtt = first::round_trip(self.site.ground.far_socket(self.site.origin.web))?;
+        let found = first::run(self.pair.web, seconds, &|| self.env.interrupted())?;
+        let Some([p50, p99]) = found.percentiles else {
+            return Ok(Outcome { values: Vec::new(), errors: found.failed.max(1) });
+        };
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let values = vec![
+            (Metric::RoundTrip, ms(rtt)),
+            (Metric::FirstP50, ms(p50)),
+            (Metric::FirstP99, ms(p99)),
+            (Metric::FirstRoundTrips, p50.as_secs_f64() / rtt.as_secs_f64()),
+        ];
+        Ok(Outcome { values, errors: found.failed })
     }
 
     fn memory(&self) -> Result<Outcome> {
@@ -183,7 +208,7 @@ impl Block<'_> {
 
     fn wrk(&self, connections: u32, threads: u32, close: bool) -> Result<wrk::Report> {
         let seconds = self.scale.seconds;
-        wrk::run(self.env, self.pair.web, wrk::Load { connections, threads, close, seconds })
+        wrk::run(self.env, &self.pair.url, wrk::Load { connections, threads, close, seconds })
     }
 
     fn has_proxies(&self) -> bool {

@@ -28,6 +28,8 @@ pub enum Metric {
     CpuPerRequests,
     /// Connections a second, one request each, 16 at a time.
     CloseRate,
+    /// Median latency of the same, as wrk counts it: from the request on, without connect and TLS of its own.
+    CloseP50,
     /// 99th percentile of the same.
     CloseP99,
     /// One stream from the service.
@@ -52,6 +54,20 @@ pub enum Metric {
     StalledRatio,
     /// Resident memory of both proxies with the stalled readers.
     StalledMemory,
+    /// A round trip to the origin's host, without proxies.
+    RoundTrip,
+    /// Median time from a client's connect to its first byte.
+    FirstP50,
+    /// 99th percentile of the same.
+    FirstP99,
+    /// The median in round trips.
+    FirstRoundTrips,
+    /// The longest time without an answer in a fault.
+    Gap,
+    /// The longest of all faults.
+    GapWorst,
+    /// Requests that failed in a fault.
+    GapFailed,
 }
 
 /// How a metric is shown.
@@ -71,7 +87,7 @@ pub struct Info {
 
 impl Metric {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 27] = [
         Self::OneP50,
         Self::OneP99,
         Self::ManyRate,
@@ -79,6 +95,7 @@ impl Metric {
         Self::ManyP99,
         Self::CpuPerRequests,
         Self::CloseRate,
+        Self::CloseP50,
         Self::CloseP99,
         Self::BulkDown1,
         Self::BulkDown8,
@@ -91,6 +108,13 @@ impl Metric {
         Self::StalledP99,
         Self::StalledRatio,
         Self::StalledMemory,
+        Self::RoundTrip,
+        Self::FirstP50,
+        Self::FirstP99,
+        Self::FirstRoundTrips,
+        Self::Gap,
+        Self::GapWorst,
+        Self::GapFailed,
     ];
 
     /// How it is shown.
@@ -103,6 +127,7 @@ impl Metric {
             Self::ManyP99 => ("c64_p99", "c=64 p99", "ms", Lower, 2),
             Self::CpuPerRequests => ("cpu_100k", "CPU per 100k req", "s", Lower, 2),
             Self::CloseRate => ("close_rate", "close c=16", "conn/s", Higher, 0),
+            Self::CloseP50 => ("close_p50", "close p50", "ms", Lower, 2),
             Self::CloseP99 => ("close_p99", "close p99", "ms", Lower, 2),
             Self::BulkDown1 => ("bulk_down_1", "bulk down 1", "Gbit/s", Higher, 2),
             Self::BulkDown8 => ("bulk_down_8", "bulk down 8", "Gbit/s", Higher, 2),
@@ -115,6 +140,13 @@ impl Metric {
             Self::StalledP99 => ("stalled_p99", "with 40 stalled p99", "ms", Lower, 2),
             Self::StalledRatio => ("stalled_ratio", "stalled / none", "x", Lower, 2),
             Self::StalledMemory => ("stalled_memory", "memory, 40 stalled", "MiB", Lower, 0),
+            Self::RoundTrip => ("round_trip", "round trip", "ms", Lower, 1),
+            Self::FirstP50 => ("first_p50", "first byte p50", "ms", Lower, 1),
+            Self::FirstP99 => ("first_p99", "first byte p99", "ms", Lower, 1),
+            Self::FirstRoundTrips => ("first_round_trips", "first byte p50", "round trips", Lower, 2),
+            Self::Gap => ("gap", "longest gap in a fault", "ms", Lower, 0),
+            Self::GapWorst => ("gap_worst", "longest gap of all", "ms", Lower, 0),
+            Self::GapFailed => ("gap_failed", "failed requests in a fault", "", Lower, 0),
         };
         Info { key, title, unit, better, decimals }
     }

@@ -1,8 +1,11 @@
 //! What all setups lead to: nginx with a small body and a large file, and the bulk sink and source.
 
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 
 use crate::bulk;
+use crate::certs::Certs;
 use crate::env::Env;
 use crate::error::{Error, Result, write_file};
 use crate::process::Process;
@@ -17,6 +20,8 @@ const LARGE: u64 = 1 << 30;
 pub struct Origin {
     /// nginx's port.
     pub web: u16,
+    /// The same over TLS, on loopback only: what a load balancer in front of it leads to.
+    pub secure: u16,
     /// Sink and source.
     pub bulk: bulk::Server,
     /// Ended when dropped.
@@ -24,25 +29,51 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Starts both.
-    pub fn start(env: &Env) -> Result<Self> {
-        let web = env.ports.take()?;
+    /// Starts both, in the calling thread's network, on the address `listen`.
+    pub fn start(env: &Env, listen: IpAddr, certs: &Certs) -> Result<Self> {
+        let (web, secure) = (env.ports.take()?, env.ports.take()?);
         let dir = env.dir();
         let large = dir.join("large");
         let file = std::fs::File::create(&large).map_err(Error::io("creating the large file"))?;
         // Sparse: it takes no space, and reading it no disk.
         file.set_len(LARGE).map_err(Error::io("growing the large file"))?;
+        let servers = format!(
+            "    server {{ listen {listen}:{web} reuseport backlog=4096; include {dir}/site.conf; }}
+    server {{
+        listen 127.0.0.1:{secure} ssl reuseport backlog=4096;
+        ssl_protocols TLSv1.3;
+        ssl_certificate {};
+        ssl_certificate_key {};
+        include {dir}/site.conf;
+    }}
+",
+            certs.cert.display(),
+            certs.key.display(),
+            dir = dir.display(),
+        );
+        write_file(&dir.join("site.conf"), &site(dir))?;
         let config = dir.join("origin.conf");
-        write_file(&config, &nginx_config(&dir.display().to_string(), web, env.cpus))?;
+        write_file(&config, &nginx_config(&dir.display().to_string(), &servers, env.cpus))?;
         let mut command = Command::new(&env.tools.nginx);
         command.arg("-c").arg(&config).arg("-p").arg(dir).arg("-e").arg(dir.join("origin-error.log"));
         let nginx = Process::start("origin", command, dir)?;
-        Ok(Self { web, bulk: bulk::Server::start(env.ports.take()?)?, nginx })
+        Ok(Self { web, secure, bulk: bulk::Server::start(SocketAddr::new(listen, env.ports.take()?))?, nginx })
     }
 }
 
-fn nginx_config(dir: &str, port: u16, workers: usize) -> String {
+/// What every server of it has.
+fn site(dir: &Path) -> String {
     let body = "x".repeat(BODY);
+    format!(
+        "root {};
+location = / {{ default_type text/plain; return 200 \"{body}\"; }}
+location = /large {{ default_type application/octet-stream; }}
+",
+        dir.display()
+    )
+}
+
+fn nginx_config(dir: &str, servers: &str, workers: usize) -> String {
     format!(
         "daemon off;
 worker_processes {workers};
@@ -64,13 +95,7 @@ http {{
     fastcgi_temp_path {dir}/origin-fastcgi;
     uwsgi_temp_path {dir}/origin-uwsgi;
     scgi_temp_path {dir}/origin-scgi;
-    server {{
-        listen 127.0.0.1:{port} reuseport backlog=4096;
-        root {dir};
-        location = / {{ default_type text/plain; return 200 \"{body}\"; }}
-        location = /large {{ default_type application/octet-stream; }}
-    }}
-}}
+{servers}}}
 "
     )
 }

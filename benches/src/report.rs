@@ -6,13 +6,15 @@ use crate::args::Args;
 use crate::case::Scale;
 use crate::env::workspace;
 use crate::error::{Error, Result, write_file};
+use crate::leg::Leg;
 use crate::machine::Machine;
-use crate::schedule::Run;
+use crate::schedule::{Plan, Run};
 
 pub mod json;
 pub mod markdown;
 pub mod svg;
 pub mod table;
+pub mod wan;
 
 /// All that a report draws on.
 #[derive(Debug, Clone, Copy)]
@@ -33,22 +35,17 @@ pub struct Source<'a> {
 pub fn heading(machine: &Machine) -> String {
     let Machine { cpu, cpus, kernel, congestion, date, commit, .. } = machine;
     let versions: Vec<String> = machine.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    format!(
-        "{date}, commit {commit}, {cpus} CPUs of {cpu}, Linux {kernel}, {congestion}, all on loopback; {}",
-        versions.join(", ")
-    )
+    format!("{date}, commit {commit}, {cpus} CPUs of {cpu}, Linux {kernel}, {congestion}; {}", versions.join(", "))
 }
 
 /// Writes the files, if this run is one to be kept; returns which.
-pub fn write(args: &Args, machine: &Machine, run: &Run) -> Result<Vec<PathBuf>> {
+pub fn write(args: &Args, machine: &Machine, plan: &Plan, run: &Run) -> Result<Vec<PathBuf>> {
     if !args.writes() {
         return Ok(Vec::new());
     }
-    let given: Vec<String> = std::env::args().skip(1).collect();
-    let command = command(&given);
-    let source = Source { machine, run, command: &command, rounds: args.rounds(), scale: args.scale() };
-    let dir = args.out.clone().unwrap_or_else(|| workspace().join("benches"));
-    std::fs::create_dir_all(&dir).map_err(Error::io(format!("creating {}", dir.display())))?;
+    let command = own_command();
+    let source = Source { machine, run, command: &command, rounds: plan.rounds, scale: plan.scale };
+    let dir = directory(args)?;
     let file = |name: &str, content: String| {
         let path = Path::new(&dir).join(name);
         write_file(&path, &content)?;
@@ -59,6 +56,25 @@ pub fn write(args: &Args, machine: &Machine, run: &Run) -> Result<Vec<PathBuf>> 
         file("results.json", json::render(&source))?,
         file("results.svg", svg::render(&run.samples))?,
     ])
+}
+
+/// The same of a leg over the WAN.
+pub fn write_leg(args: &Args, machine: &Machine, leg: &'static Leg, plan: &Plan, run: &Run) -> Result<Vec<PathBuf>> {
+    if !args.writes() {
+        return Ok(Vec::new());
+    }
+    let result = wan::result(&heading(machine), &own_command(), plan.rounds, run.took.as_secs(), &run.samples);
+    wan::write(&directory(args)?, &[(leg, result)])
+}
+
+fn directory(args: &Args) -> Result<PathBuf> {
+    let dir = args.out.clone().unwrap_or_else(|| workspace().join("benches"));
+    std::fs::create_dir_all(&dir).map_err(Error::io(format!("creating {}", dir.display())))?;
+    Ok(dir)
+}
+
+fn own_command() -> String {
+    command(&std::env::args().skip(1).collect::<Vec<_>>())
 }
 
 /// The documented way to repeat a run. Paths are of one machine and are left out.

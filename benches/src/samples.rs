@@ -25,11 +25,16 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Adds the outcome of a block in `round`.
-    pub fn add(&mut self, round: u32, setup: Setup, case: Case, outcome: &Outcome) {
-        for &(metric, value) in &outcome.values {
+    /// Adds what was measured of `setup` in `round`.
+    pub fn record(&mut self, round: u32, setup: Setup, values: &[(Metric, f64)]) {
+        for &(metric, value) in values {
             self.values.entry((metric, setup)).or_default().insert(round, value);
         }
+    }
+
+    /// Adds the outcome of a block in `round`.
+    pub fn add(&mut self, round: u32, setup: Setup, case: Case, outcome: &Outcome) {
+        self.record(round, setup, &outcome.values);
         if outcome.errors > 0 {
             *self.errors.entry((setup, case)).or_default() += outcome.errors;
         }

@@ -3,20 +3,37 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::args::Args;
 use crate::bulk;
 use crate::case::{Case, Scale};
 use crate::certs::Certs;
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::ground::Ground;
 use crate::measure;
 use crate::origin::Origin;
 use crate::procfs;
 use crate::samples::{Outcome, Samples};
-use crate::setup::{Pair, Setup};
+use crate::setup::{Pair, Setup, Site};
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Tells its pairs' files from those of another plan.
+    pub name: String,
+    /// On what.
+    pub setups: Vec<Setup>,
+    /// Which loads.
+    pub cases: Vec<Case>,
+    /// How often.
+    pub rounds: u32,
+    /// How much of each load.
+    pub scale: Scale,
+    /// Whether a failure is noted and the rest goes on.
+    pub keep_going: bool,
+}
 
 /// What a run measured, and how fair it was.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Run {
     /// The samples.
     pub samples: Samples,
@@ -29,12 +46,34 @@ pub struct Run {
     pub took: Duration,
 }
 
-/// Runs what `args` ask for; progress goes to `out`, a line a block.
-pub fn run(args: &Args, env: &Env, out: &mut dyn Write) -> Result<Run> {
+/// Where a plan runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage<'a> {
+    /// The run that it is part of.
+    pub env: &'a Env,
+    /// The peers' identity.
+    pub certs: &'a Certs,
+    /// Where the two halves of each pair are.
+    pub ground: &'a Ground,
+}
+
+impl<'a> Stage<'a> {
+    /// Starts the origin.
+    pub fn origin(&self) -> Result<Origin> {
+        self.ground.east().within(|| Origin::start(self.env, self.ground.listen(), self.certs))
+    }
+
+    /// What its pairs have in common.
+    pub fn site(&self, origin: &'a Origin) -> Site<'a> {
+        Site { env: self.env, ground: self.ground, origin, certs: self.certs }
+    }
+}
+
+/// Runs `plan`; progress goes to `out`, a line a block.
+pub fn run(plan: &Plan, stage: &Stage<'_>, out: &mut dyn Write) -> Result<Run> {
     let started = Instant::now();
-    let certs = Certs::make(env)?;
-    let origin = Origin::start(env)?;
-    let bench = Bench { args, env, origin: &origin, certs: &certs };
+    let origin = stage.origin()?;
+    let bench = Bench { plan, env: stage.env, site: stage.site(&origin) };
     let mut samples = Samples::default();
     let mut pairs = bench.start_all(&mut samples, out)?;
     let (idle_percent, others_percent) = bench.at_rest(&pairs)?;
@@ -53,19 +92,18 @@ pub fn run(args: &Args, env: &Env, out: &mut dyn Write) -> Result<Run> {
 const DISTURBED: f64 = 5.0;
 
 struct Bench<'a> {
-    args: &'a Args,
+    plan: &'a Plan,
     env: &'a Env,
-    origin: &'a Origin,
-    certs: &'a Certs,
+    site: Site<'a>,
 }
 
 impl Bench<'_> {
     fn start_all(&self, samples: &mut Samples, out: &mut dyn Write) -> Result<Vec<Pair>> {
         let mut pairs = Vec::new();
-        for setup in self.args.setups() {
+        for &setup in &self.plan.setups {
             say(out, &format!("starting {}", setup.title()));
-            let started = setup.start(self.env, self.origin, self.certs, "main").and_then(|pair| {
-                measure::warm_up(&pair, self.env)?;
+            let started = setup.start(&self.site, &self.plan.name).and_then(|pair| {
+                measure::warm_up(&pair, &self.site)?;
                 Ok(pair)
             });
             match self.or_note(started, setup.title(), samples, out)? {
@@ -90,13 +128,16 @@ impl Bench<'_> {
     }
 
     fn rounds(&self, pairs: &mut [Pair], samples: &mut Samples, out: &mut dyn Write) -> Result<()> {
-        let cases = self.args.cases();
-        let rounds = self.args.rounds();
-        let mut progress = Progress::new(rounds as usize * cases.len() * pairs.len());
+        let Plan { rounds, ref cases, .. } = *self.plan;
+        let blocks = |pair: &Pair| cases.iter().filter(|&&case| pair.setup.runs(case)).count();
+        let mut progress = Progress::new(rounds as usize * pairs.iter().map(blocks).sum::<usize>());
         for round in 1..=rounds {
             for (index, &case) in cases.iter().enumerate() {
                 for pair in rotated(pairs.len(), round as usize + index) {
                     let pair = &mut pairs[pair];
+                    if !pair.setup.runs(case) {
+                        continue;
+                    }
                     let name = format!("round {round} of {rounds}  {:<7} {:<12}", case.key(), pair.setup.key());
                     let outcome = self.block(case, pair);
                     let outcome = self.or_note(outcome, name.trim(), samples, out)?.unwrap_or_default();
@@ -110,18 +151,15 @@ impl Bench<'_> {
 
     /// One case on one pair, or on a fresh pair of the same setup.
     fn block(&self, case: Case, pair: &mut Pair) -> Result<Outcome> {
-        let scale: Scale = self.args.scale();
+        let scale = self.plan.scale;
         if !case.wants_fresh_pair() {
-            let outcome = measure::run(case, scale, pair, self.env, self.origin);
+            let outcome = measure::run(case, scale, pair, &self.site);
             // What ended a proxy says more than what the load saw of it.
             pair.check()?;
             return outcome;
         }
-        if pair.setup == Setup::Direct && case == Case::Memory {
-            return Ok(Outcome::default());
-        }
-        let mut fresh = pair.setup.start(self.env, self.origin, self.certs, case.key())?;
-        let outcome = measure::run(case, scale, &fresh, self.env, self.origin);
+        let mut fresh = pair.setup.start(&self.site, &format!("{}-{}", self.plan.name, case.key()))?;
+        let outcome = measure::run(case, scale, &fresh, &self.site);
         fresh.check()?;
         outcome
     }
@@ -131,7 +169,7 @@ impl Bench<'_> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(_) if self.env.interrupted() => Err(Error::Interrupted),
-            Err(error) if self.args.keep_going => {
+            Err(error) if self.plan.keep_going => {
                 say(out, &format!("{what}: FAILED: {error}"));
                 to.fail(format!("{what}: {error}"));
                 Ok(None)

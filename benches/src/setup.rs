@@ -1,11 +1,14 @@
-//! The setups: none, ours and the peers, each a pair of proxies on loopback.
+//! The setups: none, ours and the peers, each a pair of proxies.
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::case::Case;
 use crate::certs::Certs;
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::ground::{Ground, local};
 use crate::origin::{BODY, Origin};
 use crate::process::Process;
 use crate::{bulk, http};
@@ -13,6 +16,7 @@ use crate::{bulk, http};
 mod envoy;
 mod haproxy;
 mod isthmus;
+mod legacy;
 mod nginx;
 
 /// How long a pair has to pass a request, from its start.
@@ -29,6 +33,8 @@ pub enum Setup {
     IsthmusQuic,
     /// isthmus, transport h2.
     IsthmusH2,
+    /// isthmus, transport auto: over TLS and QUIC, by what the path asks for.
+    IsthmusAuto,
     /// Envoy, one mTLS connection for each TCP connection.
     EnvoyTcp,
     /// Envoy, HTTP/2 CONNECT.
@@ -37,11 +43,26 @@ pub enum Setup {
     Haproxy,
     /// nginx stream, one mTLS connection for each TCP connection.
     Nginx,
+    /// No proxy at the client: TLS from client to origin, through an external load balancer of layer 4.
+    Legacy,
 }
 
 impl Setup {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
+        Self::Direct,
+        Self::IsthmusTls,
+        Self::IsthmusQuic,
+        Self::IsthmusH2,
+        Self::IsthmusAuto,
+        Self::EnvoyTcp,
+        Self::EnvoyHbone,
+        Self::Haproxy,
+        Self::Nginx,
+        Self::Legacy,
+    ];
+    /// Those that a run on loopback has if none are named.
+    pub const LOOPBACK: [Self; 8] = [
         Self::Direct,
         Self::IsthmusTls,
         Self::IsthmusQuic,
@@ -61,10 +82,12 @@ impl Setup {
             Self::IsthmusTls => "isthmus-tls",
             Self::IsthmusQuic => "isthmus-quic",
             Self::IsthmusH2 => "isthmus-h2",
+            Self::IsthmusAuto => "isthmus-auto",
             Self::EnvoyTcp => "envoy-tcp",
             Self::EnvoyHbone => "envoy-hbone",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
+            Self::Legacy => "legacy",
         }
     }
 
@@ -75,49 +98,111 @@ impl Setup {
             Self::IsthmusTls => "isthmus x2, tls",
             Self::IsthmusQuic => "isthmus x2, quic",
             Self::IsthmusH2 => "isthmus x2, h2",
+            Self::IsthmusAuto => "isthmus x2, auto",
             Self::EnvoyTcp => "Envoy x2, TLS per connection",
             Self::EnvoyHbone => "Envoy x2, HBONE",
             Self::Haproxy => "HAProxy x2, TLS per connection",
             Self::Nginx => "nginx stream x2, TLS per connection",
+            Self::Legacy => "external load balancer, TLS from the client",
+        }
+    }
+
+    /// Whether `case` says anything about it.
+    pub fn runs(self, case: Case) -> bool {
+        match self {
+            Self::Direct => case != Case::Memory,
+            // Our own clients speak no TLS, and its bulk would be without.
+            Self::Legacy => matches!(case, Case::Many | Case::Close),
+            _ => true,
         }
     }
 
     /// Starts the pair and waits until a request and bytes pass through it. `instance` tells this pair's files from
     /// those of another pair of the same setup.
-    pub fn start(self, env: &Env, origin: &Origin, certs: &Certs, instance: &str) -> Result<Pair> {
-        let place = Place { env, origin, certs, name: format!("{}-{instance}", self.key()) };
+    pub fn start(self, site: &Site<'_>, instance: &str) -> Result<Pair> {
+        let place = Place { site, name: format!("{}-{instance}", self.key()) };
         let mut pair = match self {
-            Self::Direct => Pair { setup: self, web: origin.web, bulk: origin.bulk.port(), processes: Vec::new() },
+            Self::Direct => {
+                let far = |port| site.ground.far_socket(port);
+                Pair::new(self, far(site.origin.web), far(site.origin.bulk.port()), Vec::new())
+            }
             Self::IsthmusTls => isthmus::start(&place, self, "tls")?,
             Self::IsthmusQuic => isthmus::start(&place, self, "quic")?,
             Self::IsthmusH2 => isthmus::start(&place, self, "h2")?,
+            Self::IsthmusAuto => isthmus::start(&place, self, "auto")?,
             Self::EnvoyTcp => envoy::start_tcp(&place)?,
             Self::EnvoyHbone => envoy::start_hbone(&place)?,
             Self::Haproxy => haproxy::start(&place)?,
             Self::Nginx => nginx::start(&place)?,
+            Self::Legacy => legacy::start(&place)?,
         };
-        pair.wait_ready(env)?;
+        site.ground.west().within(|| pair.wait_ready(site.env))?;
         Ok(pair)
     }
 }
 
+/// What all pairs of a run, or of a part of it, have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// The run.
+    pub env: &'a Env,
+    /// Where the two halves are.
+    pub ground: &'a Ground,
+    /// What they lead to.
+    pub origin: &'a Origin,
+    /// The peers' identity.
+    pub certs: &'a Certs,
+}
+
 /// What the start of a pair is given.
 struct Place<'a> {
-    env: &'a Env,
-    origin: &'a Origin,
-    certs: &'a Certs,
+    site: &'a Site<'a>,
     name: String,
 }
 
 impl Place<'_> {
-    /// Starts one of the two processes.
+    /// The next free port.
+    fn port(&self) -> Result<u16> {
+        self.site.env.ports.take()
+    }
+
+    /// How many threads or workers each proxy has.
+    fn cpus(&self) -> usize {
+        self.site.env.cpus
+    }
+
+    /// Where the ingress proxy listens.
+    fn listen(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.site.ground.listen(), port)
+    }
+
+    /// Where the egress proxy finds the ingress proxy: an address for each path.
+    fn far(&self, port: u16) -> Vec<SocketAddr> {
+        self.site.ground.far().iter().map(|&address: &IpAddr| SocketAddr::new(address, port)).collect()
+    }
+
+    /// Whether there are several paths, and so a reason to find out which are alive.
+    fn has_paths(&self) -> bool {
+        self.site.ground.far().len() > 1
+    }
+
+    /// Starts the process on the client's side.
+    fn egress(&self, command: Command) -> Result<Process> {
+        self.site.ground.west().within(|| self.spawn("egress", command))
+    }
+
+    /// Starts the process on the service's side.
+    fn ingress(&self, command: Command) -> Result<Process> {
+        self.site.ground.east().within(|| self.spawn("ingress", command))
+    }
+
     fn spawn(&self, role: &str, command: Command) -> Result<Process> {
-        Process::start(&format!("{}-{role}", self.name), command, self.env.dir())
+        Process::start(&format!("{}-{role}", self.name), command, self.site.env.dir())
     }
 
     /// Writes a configuration for `role` and returns where.
     fn config(&self, role: &str, extension: &str, content: &str) -> Result<std::path::PathBuf> {
-        let path = self.env.dir().join(format!("{}-{role}.{extension}", self.name));
+        let path = self.site.env.dir().join(format!("{}-{role}.{extension}", self.name));
         crate::error::write_file(&path, content)?;
         Ok(path)
     }
@@ -129,13 +214,31 @@ pub struct Pair {
     /// Of which setup.
     pub setup: Setup,
     /// Leads to the origin's nginx.
-    pub web: u16,
+    pub web: SocketAddr,
+    /// The same as wrk wants it.
+    pub url: String,
     /// Leads to the bulk server.
-    pub bulk: u16,
+    pub bulk: SocketAddr,
+    /// Where isthmus' egress says what it does, on its own loopback.
+    pub admin: Option<SocketAddr>,
     processes: Vec<Process>,
 }
 
 impl Pair {
+    fn new(setup: Setup, web: SocketAddr, bulk: SocketAddr, processes: Vec<Process>) -> Self {
+        Self { setup, web, url: format!("http://{web}/"), bulk, admin: None, processes }
+    }
+
+    /// A pair whose egress proxy has these ports of its own loopback.
+    fn behind(setup: Setup, web: u16, bulk: u16, processes: Vec<Process>) -> Self {
+        Self::new(setup, local(web), local(bulk), processes)
+    }
+
+    /// Whether clients speak plain HTTP to it, and so ours can; others can be measured with wrk only.
+    pub fn is_plain(&self) -> bool {
+        self.url.starts_with("http:")
+    }
+
     /// The processes' ids; their children are found through these.
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::pid).collect()
@@ -162,6 +265,9 @@ impl Pair {
     }
 
     fn probe(&self) -> std::io::Result<()> {
+        if !self.is_plain() {
+            return http::connect(self.web).map(drop);
+        }
         let length = http::exchange(&mut http::connect(self.web)?, "/")?;
         if length != BODY {
             return Err(std::io::Error::other(format!("expected a body of {BODY} bytes, found {length}")));

@@ -46,7 +46,32 @@ const ENVOYS: &[Setup] = &[Setup::EnvoyTcp, Setup::EnvoyHbone];
 const HBONE: &[Setup] = &[Setup::EnvoyHbone];
 const PEERS: &[Setup] = &Setup::PEERS;
 
-/// All targets of transport tls, and the one of h2.
+/// What the proxies are compared with over a WAN.
+const WAN_PEERS: &[Setup] = &[Setup::EnvoyTcp, Setup::EnvoyHbone, Setup::Haproxy];
+const LEGACY: &[Setup] = &[Setup::Legacy];
+/// As good as the best peer, as far as such a run can tell.
+const AS_GOOD_LOWER: Limit = Limit::OfBest(WAN_PEERS, 1.05);
+const AS_GOOD_HIGHER: Limit = Limit::OfBest(WAN_PEERS, 0.95);
+
+/// Targets over the emulated WAN, of transport auto, which is the default: those that can be judged are, leg by leg.
+pub const WAN_TARGETS: [Target; 13] = [
+    auto(Metric::ManyRate, AS_GOOD_HIGHER),
+    auto(Metric::ManyP50, AS_GOOD_LOWER),
+    auto(Metric::ManyP99, AS_GOOD_LOWER),
+    auto(Metric::CloseRate, AS_GOOD_HIGHER),
+    auto(Metric::CloseP99, AS_GOOD_LOWER),
+    // What Cilium claims over this path is 1.75 and 0.6.
+    auto(Metric::CloseRate, Limit::OfBest(LEGACY, 1.75)),
+    auto(Metric::CloseP99, Limit::OfBest(LEGACY, 0.6)),
+    auto(Metric::FirstRoundTrips, Limit::Value(1.1)),
+    auto(Metric::FirstP99, AS_GOOD_LOWER),
+    auto(Metric::BulkDown1, AS_GOOD_HIGHER),
+    auto(Metric::BulkDown8, AS_GOOD_HIGHER),
+    auto(Metric::GapWorst, Limit::Value(1000.0)),
+    tls(Metric::GapWorst, Limit::Value(1000.0)),
+];
+
+/// Targets on loopback: all of transport tls, and those of h2.
 pub const TARGETS: [Target; 18] = [
     tls(Metric::OneP50, Limit::OfBest(ENVOYS, 0.75)),
     tls(Metric::OneP50, Limit::OfBest(PEERS, 1.0)),
@@ -70,6 +95,10 @@ pub const TARGETS: [Target; 18] = [
 
 const fn tls(metric: Metric, limit: Limit) -> Target {
     Target { metric, subject: Setup::IsthmusTls, limit }
+}
+
+const fn auto(metric: Metric, limit: Limit) -> Target {
+    Target { metric, subject: Setup::IsthmusAuto, limit }
 }
 
 const fn h2(metric: Metric, limit: Limit) -> Target {
@@ -106,9 +135,9 @@ impl Target {
     }
 }
 
-/// All targets that can be judged.
-pub fn judge(samples: &Samples) -> Vec<Verdict> {
-    TARGETS.iter().filter_map(|target| target.judge(samples)).collect()
+/// Those of `targets` that can be judged.
+pub fn judge(targets: &[Target], samples: &Samples) -> Vec<Verdict> {
+    targets.iter().filter_map(|target| target.judge(samples)).collect()
 }
 
 #[cfg(test)]
@@ -134,7 +163,7 @@ mod tests {
             (Setup::Haproxy, rate, 20.0),
             (Setup::EnvoyHbone, rate, 30.0),
         ]);
-        let verdicts = judge(&samples);
+        let verdicts = judge(&TARGETS, &samples);
         assert_eq!(verdicts.len(), 1);
         assert!(verdicts[0].pass && verdicts[0].found == 1.5 && verdicts[0].against == Some(Setup::EnvoyHbone));
     }
@@ -142,20 +171,20 @@ mod tests {
     #[test]
     fn lower_is_better_where_it_is() {
         let both = |ours| [(Setup::IsthmusTls, Metric::ManyP99, ours), (Setup::Nginx, Metric::ManyP99, 10.0)];
-        assert!(judge(&samples(&both(6.0)))[0].pass);
-        assert!(!judge(&samples(&both(6.1)))[0].pass);
+        assert!(judge(&TARGETS, &samples(&both(6.0)))[0].pass);
+        assert!(!judge(&TARGETS, &samples(&both(6.1)))[0].pass);
     }
 
     #[test]
     fn absolute_limits_need_no_peer_and_ratios_do() {
         let alone =
             samples(&[(Setup::IsthmusTls, Metric::MemoryIdle, 20.5), (Setup::IsthmusTls, Metric::ManyRate, 9.0)]);
-        let verdicts = judge(&alone);
+        let verdicts = judge(&TARGETS, &alone);
         assert!(verdicts.len() == 1 && !verdicts[0].pass && verdicts[0].against.is_none());
     }
 
     #[test]
     fn a_lock_out_is_short_of_the_target() {
-        assert!(!judge(&samples(&[(Setup::IsthmusTls, Metric::StalledRatio, f64::INFINITY)]))[0].pass);
+        assert!(!judge(&TARGETS, &samples(&[(Setup::IsthmusTls, Metric::StalledRatio, f64::INFINITY)]))[0].pass);
     }
 }

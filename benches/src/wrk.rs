@@ -64,15 +64,15 @@ pub fn prepare(dir: &Path) -> Result<()> {
     write_file(&dir.join("done.lua"), SCRIPT)
 }
 
-/// Runs wrk against `port` on loopback.
-pub fn run(env: &Env, port: u16, load: Load) -> Result<Report> {
+/// Runs wrk against `url`.
+pub fn run(env: &Env, url: &str, load: Load) -> Result<Report> {
     let mut command = Command::new(&env.tools.wrk);
     command.arg(format!("-d{}s", load.seconds));
     command.arg(format!("-c{}", load.connections)).arg(format!("-t{}", load.threads)).arg("--timeout").arg("5s");
     if load.close {
         command.args(["-H", "Connection: close"]);
     }
-    command.arg("-s").arg(env.dir().join("done.lua")).arg(format!("http://127.0.0.1:{port}/"));
+    command.arg("-s").arg(env.dir().join("done.lua")).arg(url);
     let limit = Duration::from_secs(u64::from(load.seconds) + 30);
     parse(&process::run("wrk", command, limit, || env.interrupted())?)
 }

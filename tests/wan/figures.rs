@@ -9,16 +9,24 @@ use isthmus_tests::Topology;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 /// How long a load lasts.
 const LOAD: Duration = Duration::from_secs(2);
+/// How long the thread that only sleeps does so at a time.
+const BEAT: Duration = Duration::from_millis(5);
 /// Clock ticks a second in /proc: the same on all systems that we build for.
 const TICKS: f64 = 100.0;
 
 #[test]
 fn figures() {
+    let pulse = Pulse::start();
     let topology = west_and_east("0ms");
     let echo = Echo::start(&topology);
     for rtt in [0, 1, 10, 50, 200] {
@@ -42,6 +50,35 @@ fn figures() {
     for spec in ["0ms", "20ms", "20ms,1gbit"] {
         topology.emulator().set_all(spec.parse().unwrap()).unwrap();
         bulk(&topology, spec);
+    }
+    println!("a thread that only slept was late by {:?} at most", pulse.latest());
+}
+
+/// A thread that only sleeps. What it is late by, the whole process or the machine stood still, and not the emulator alone.
+struct Pulse {
+    enough: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+impl Pulse {
+    fn start() -> Self {
+        let enough = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&enough);
+        let thread = std::thread::spawn(move || {
+            let mut latest = Duration::ZERO;
+            while !stop.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                std::thread::sleep(BEAT);
+                latest = latest.max(begun.elapsed() - BEAT);
+            }
+            latest
+        });
+        Self { enough, thread }
+    }
+
+    fn latest(self) -> Duration {
+        self.enough.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
     }
 }
 

@@ -6,7 +6,7 @@ use super::Source;
 use crate::metric::{Better, Metric};
 use crate::samples::Samples;
 use crate::setup::Setup;
-use crate::target::{Limit, judge};
+use crate::target::{Limit, TARGETS, judge};
 
 /// The whole document. A value that is not finite (a lock-out) is null.
 pub fn render(source: &Source<'_>) -> String {
@@ -55,7 +55,7 @@ fn values(samples: &Samples, metric: Metric, setup: Setup) -> Option<Value> {
 }
 
 fn targets(samples: &Samples) -> Vec<Value> {
-    let judged = judge(samples).into_iter().map(|verdict| {
+    let judged = judge(&TARGETS, samples).into_iter().map(|verdict| {
         let (limit, ratio) = match verdict.target.limit {
             Limit::OfBest(_, limit) => (limit, true),
             Limit::Value(limit) => (limit, false),

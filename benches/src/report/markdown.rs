@@ -4,16 +4,16 @@ use super::{Source, heading, table};
 use crate::metric::Metric;
 use crate::samples::Samples;
 use crate::setup::Setup;
-use crate::target::judge;
+use crate::target::{TARGETS, Target, judge};
 
 /// The whole document.
 pub fn render(source: &Source<'_>) -> String {
     let samples = &source.run.samples;
     format!(
-        "# Results\n\n{}\n\n![chart](results.svg)\n\n## What must be reached\n\n{}\n## Medians and ranges\n\n{}\n{}## How\n\n{}",
+        "# Results\n\n{}\n\nOver an emulated WAN: [WAN.md](WAN.md).\n\n![chart](results.svg)\n\n## What must be reached\n\n{}\n## Medians and ranges\n\n{}\n{}## How\n\n{}",
         preface(source),
-        targets(samples),
-        medians(samples),
+        targets(&TARGETS, samples),
+        medians(samples, Setup::IsthmusTls),
         failures(samples),
         method(source)
     )
@@ -31,9 +31,10 @@ fn preface(source: &Source<'_>) -> String {
     )
 }
 
-fn targets(samples: &Samples) -> String {
+/// A table of verdicts.
+pub(super) fn targets(targets: &[Target], samples: &Samples) -> String {
     let mut text = "| | isthmus | compared with | found | must be | |\n|---|---|---|---|---|---|\n".to_owned();
-    for verdict in judge(samples) {
+    for verdict in judge(targets, samples) {
         let title = verdict.target.metric.info().title;
         let mark = if verdict.pass { "PASS" } else { "**short of target**" };
         let (compared, found, limit) = (table::compared(&verdict), table::found(&verdict), table::limit(&verdict));
@@ -42,15 +43,17 @@ fn targets(samples: &Samples) -> String {
     text + "\nRatio of the medians (range of the ratios within each round).\n"
 }
 
-fn medians(samples: &Samples) -> String {
+/// A table of everything, with the ratio of `ours` to the best peer.
+pub(super) fn medians(samples: &Samples, ours: Setup) -> String {
     let setups = samples.setups();
     let titles: Vec<&str> = setups.iter().map(|setup| setup.title()).collect();
-    let mut text = format!("| | {} | isthmus tls : best peer |\n", titles.join(" | "));
+    let mut text = format!("| | {} | {} : best peer |\n", titles.join(" | "), ours.key());
     text += &format!("|---|{}---|\n", "---|".repeat(setups.len()));
     for metric in samples.metrics() {
         let info = metric.info();
         let cells: Vec<String> = setups.iter().map(|&setup| cell(samples, metric, setup)).collect();
-        let ratio = table::ratio_to_best(samples, metric).map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}"));
+        let ratio =
+            table::ratio_to_best(samples, metric, ours).map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}"));
         text += &format!("| {}, {} | {} | {ratio} |\n", info.title, info.unit, cells.join(" | "));
     }
     text + "\nMedian (smallest–largest) of the rounds. Bold: the best peer.\n"
@@ -58,7 +61,7 @@ fn medians(samples: &Samples) -> String {
 
 fn cell(samples: &Samples, metric: Metric, setup: Setup) -> String {
     let Some(spread) = samples.spread(metric, setup) else { return "–".into() };
-    let best = samples.best(metric, &Setup::PEERS).is_some_and(|(best, _)| best == setup);
+    let best = table::is_compared(metric) && samples.best(metric, &Setup::PEERS).is_some_and(|(best, _)| best == setup);
     let median = metric.show(spread.median);
     let median = if best { format!("**{median}**") } else { median };
     if spread.count == 1 {
@@ -67,7 +70,8 @@ fn cell(samples: &Samples, metric: Metric, setup: Setup) -> String {
     format!("{median} ({}–{})", metric.show(spread.min), metric.show(spread.max))
 }
 
-fn failures(samples: &Samples) -> String {
+/// What failed, if anything did.
+pub(super) fn failures(samples: &Samples) -> String {
     let mut text = String::new();
     for (setup, case, count) in samples.errors() {
         text +=

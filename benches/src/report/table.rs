@@ -3,19 +3,20 @@
 use crate::metric::{Better, Metric};
 use crate::samples::Samples;
 use crate::setup::Setup;
-use crate::target::{Limit, Verdict, judge};
+use crate::target::{Limit, Target, Verdict, judge};
 
-/// Metrics as rows, setups as columns: medians, with how far the range reaches from them.
-pub fn render(samples: &Samples) -> String {
+/// Metrics as rows, setups as columns: medians, with how far the range reaches from them. The last column has the ratio
+/// of `ours` to the best peer.
+pub fn render(samples: &Samples, ours: Setup) -> String {
     let setups = samples.setups();
     let mut rows = vec![vec![String::new()]];
     rows[0].extend(setups.iter().map(|setup| setup.key().to_owned()));
-    rows[0].push("tls : best peer".into());
+    rows[0].push(format!("{} : best peer", ours.key()));
     for metric in samples.metrics() {
         let info = metric.info();
         let mut row = vec![format!("{} [{}]", info.title, info.unit)];
         row.extend(setups.iter().map(|&setup| cell(samples, metric, setup)));
-        row.push(ratio_to_best(samples, metric).map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}")));
+        row.push(ratio_to_best(samples, metric, ours).map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}")));
         rows.push(row);
     }
     let mut text = aligned(&rows) + "medians, ± how far the range of all rounds reaches from them\n";
@@ -30,9 +31,9 @@ pub fn render(samples: &Samples) -> String {
 }
 
 /// What must be reached, and whether it was.
-pub fn targets(samples: &Samples) -> String {
+pub fn targets(targets: &[Target], samples: &Samples) -> String {
     let mut rows = vec![["target", "of", "found", "must be", ""].map(str::to_owned).to_vec()];
-    for verdict in judge(samples) {
+    for verdict in judge(targets, samples) {
         let Verdict { target, .. } = &verdict;
         let name = format!("{} [{}]", target.metric.info().title, target.subject.key());
         let mark = if verdict.pass { "PASS" } else { "short of target" };
@@ -77,13 +78,18 @@ pub fn limit(verdict: &Verdict) -> String {
     }
 }
 
-/// isthmus on its own transport over the best peer, where both were measured and a ratio says something.
-pub fn ratio_to_best(samples: &Samples, metric: Metric) -> Option<f64> {
-    if metric == Metric::StalledRatio {
+/// `ours` over the best peer, where both were measured and a ratio says something.
+pub fn ratio_to_best(samples: &Samples, metric: Metric, ours: Setup) -> Option<f64> {
+    if metric == Metric::StalledRatio || !is_compared(metric) {
         return None;
     }
     let best = samples.best(metric, &Setup::PEERS)?.1;
-    samples.median(metric, Setup::IsthmusTls).map(|ours| ours / best)
+    samples.median(metric, ours).map(|value| value / best)
+}
+
+/// Whether one setup can be better at it than another.
+pub fn is_compared(metric: Metric) -> bool {
+    metric != Metric::RoundTrip
 }
 
 fn cell(samples: &Samples, metric: Metric, setup: Setup) -> String {
@@ -116,6 +122,7 @@ mod tests {
     use super::*;
     use crate::case::Case;
     use crate::samples::Outcome;
+    use crate::target::TARGETS;
 
     fn filled() -> Samples {
         let mut samples = Samples::default();
@@ -130,16 +137,16 @@ mod tests {
 
     #[test]
     fn medians_spread_and_ratio_are_shown() {
-        let table = render(&filled());
+        let table = render(&filled(), Setup::IsthmusTls);
         assert!(table.contains("4,500 ±20%") && table.contains("3,000 ±20%") && table.contains("1.50"), "{table}");
     }
 
     #[test]
     fn targets_carry_their_verdict() {
-        let text = targets(&filled());
+        let text = targets(&TARGETS, &filled());
         assert!(text.contains("c=64 [isthmus-tls]") && text.contains("≥ 1.5 x") && text.contains("PASS"), "{text}");
         assert!(text.contains("1.50 x (1.50–1.50)") && text.contains("the best of 1 of 4"), "{text}");
-        assert_eq!(targets(&Samples::default()), "");
+        assert_eq!(targets(&TARGETS, &Samples::default()), "");
     }
 
     #[test]
@@ -147,7 +154,7 @@ mod tests {
         let mut samples = filled();
         samples.add(1, Setup::Nginx, Case::Close, &Outcome { values: Vec::new(), errors: 7 });
         samples.fail("nginx: it broke".into());
-        let table = render(&samples);
+        let table = render(&samples, Setup::IsthmusTls);
         assert!(table.contains("nginx close: 7") && table.contains("NOT DONE: nginx: it broke"), "{table}");
     }
 

@@ -1,44 +1,47 @@
 //! Two clusters, west and east, by the documented way in: `isthmus identity` and `isthmus run`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::{Pair, Place, Setup};
 use crate::error::{Error, Result};
+use crate::ground::local;
 use crate::process;
 
 pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<Pair> {
     let identities = Identities::make(place)?;
-    let ports = &place.env.ports;
-    let (tunnel, back, web, bulk) = (ports.take()?, ports.take()?, ports.take()?, ports.take()?);
+    let (tunnel, back, web, bulk) = (place.port()?, place.port()?, place.port()?, place.port()?);
+    let admin = place.port()?;
+    let near = SocketAddr::new(place.site.ground.near(), back);
     let east = config(&Side {
         place,
         cluster: "east",
         identity: &identities.east,
-        tunnel,
-        admin: ports.take()?,
+        tunnel: place.listen(tunnel),
+        admin: place.port()?,
         // Streams go the way that an HTTP/2 connection was dialled, and each side opens one to say what it exports.
-        link: if transport == "h2" { dial("west", back, transport) } else { "  - cluster: west\n".into() },
-        services: exports(place.origin.web, place.origin.bulk.port()),
+        link: if transport == "h2" { dial("west", &[near], transport) } else { "  - cluster: west\n".into() },
+        services: exports(place.site.origin.web, place.site.origin.bulk.port()),
     });
     let west = config(&Side {
         place,
         cluster: "west",
         identity: &identities.west,
-        tunnel: back,
-        admin: ports.take()?,
-        link: dial("east", tunnel, transport),
+        tunnel: near,
+        admin,
+        link: dial("east", &place.far(tunnel), transport),
         services: imports(web, bulk),
     });
-    let ingress = place.spawn("ingress", command(place, &place.config("ingress", "yaml", &east)?))?;
-    let egress = place.spawn("egress", command(place, &place.config("egress", "yaml", &west)?))?;
-    Ok(Pair { setup, web, bulk, processes: vec![egress, ingress] })
+    let ingress = place.ingress(command(place, &place.config("ingress", "yaml", &east)?))?;
+    let egress = place.egress(command(place, &place.config("egress", "yaml", &west)?))?;
+    Ok(Pair { admin: Some(local(admin)), ..Pair::behind(setup, web, bulk, vec![egress, ingress]) })
 }
 
 fn command(place: &Place<'_>, config: &Path) -> Command {
-    let mut command = Command::new(&place.env.tools.isthmus);
-    command.arg("run").arg("--config").arg(config).current_dir(place.env.dir());
+    let mut command = Command::new(&place.site.env.tools.isthmus);
+    command.arg("run").arg("--config").arg(config).current_dir(place.site.env.dir());
     command
 }
 
@@ -46,7 +49,7 @@ struct Side<'a> {
     place: &'a Place<'a>,
     cluster: &'a str,
     identity: &'a Path,
-    tunnel: u16,
+    tunnel: SocketAddr,
     admin: u16,
     link: String,
     services: String,
@@ -55,22 +58,23 @@ struct Side<'a> {
 fn config(side: &Side<'_>) -> String {
     let Side { place, cluster, identity, tunnel, admin, link, services } = side;
     // The state's directory is this pair's own, so that it starts from nothing like the peers.
-    let (identity, state, cores) = (identity.display(), format!("{}-{cluster}-state", place.name), place.env.cpus);
+    let (identity, state, cores) = (identity.display(), format!("{}-{cluster}-state", place.name), place.cpus());
     format!(
         "clusterset: bench
 cluster: {cluster}
 identity: {identity}/
 state: {state}/
 cores: {cores}
-tunnel: {{listen: \"127.0.0.1:{tunnel}\"}}
+tunnel: {{listen: \"{tunnel}\"}}
 admin: \"127.0.0.1:{admin}\"
 links:
 {link}{services}"
     )
 }
 
-fn dial(cluster: &str, port: u16, transport: &str) -> String {
-    format!("  - cluster: {cluster}\n    endpoints: [\"127.0.0.1:{port}\"]\n    transport: {transport}\n")
+fn dial(cluster: &str, endpoints: &[SocketAddr], transport: &str) -> String {
+    let endpoints: Vec<String> = endpoints.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+    format!("  - cluster: {cluster}\n    endpoints: [{}]\n    transport: {transport}\n", endpoints.join(", "))
 }
 
 fn exports(web: u16, bulk: u16) -> String {
@@ -106,7 +110,7 @@ struct Identities {
 
 impl Identities {
     fn make(place: &Place<'_>) -> Result<Self> {
-        let dir = |cluster: &str| place.env.dir().join(format!("{}-{cluster}", place.name));
+        let dir = |cluster: &str| place.site.env.dir().join(format!("{}-{cluster}", place.name));
         let made = Self { west: dir("west"), east: dir("east") };
         for (cluster, out) in [("west", &made.west), ("east", &made.east)] {
             // A fresh pair of the same name has been here in an earlier round.
@@ -128,8 +132,8 @@ impl Identities {
 }
 
 fn identity(place: &Place<'_>, arguments: impl FnOnce(&mut Command)) -> Result<()> {
-    let mut command = Command::new(&place.env.tools.isthmus);
+    let mut command = Command::new(&place.site.env.tools.isthmus);
     command.arg("identity");
     arguments(&mut command);
-    process::run("isthmus identity", command, Duration::from_secs(30), || place.env.interrupted()).map(drop)
+    process::run("isthmus identity", command, Duration::from_secs(30), || place.site.env.interrupted()).map(drop)
 }

@@ -1,44 +1,44 @@
 //! nginx's stream module twice, TLS 1.3 between the two.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use super::{Pair, Place, Setup};
 use crate::certs::{Certs, NAME};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ground::local;
 
 /// Where Debian has the stream module; others build it in.
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 pub(super) fn start(place: &Place<'_>) -> Result<Pair> {
-    let ports = &place.env.ports;
-    let (web, bulk, tunnel_web, tunnel_bulk) = (ports.take()?, ports.take()?, ports.take()?, ports.take()?);
-    let egress = [(web, tunnel_web), (bulk, tunnel_bulk)];
-    let ingress = [(tunnel_web, place.origin.web), (tunnel_bulk, place.origin.bulk.port())];
-    let mut processes = Vec::new();
-    for (role, text) in [
-        ("egress", config(place, "egress", &to_peer(place.certs), "", &egress)),
-        ("ingress", config(place, "ingress", &from_peer(place.certs), "ssl", &ingress)),
-    ] {
-        let mut command = Command::new(&place.env.tools.nginx);
-        command.arg("-c").arg(place.config(role, "conf", &text)?);
-        command.arg("-p").arg(place.env.dir()).arg("-e").arg(place.env.dir().join("nginx-error.log"));
-        processes.push(place.spawn(role, command)?);
-    }
-    Ok(Pair { setup: Setup::Nginx, web, bulk, processes })
+    let (web, bulk, tunnel_web, tunnel_bulk) = (place.port()?, place.port()?, place.port()?, place.port()?);
+    let (env, origin, certs) = (place.site.env, place.site.origin, place.site.certs);
+    let far = |port| place.site.ground.far_socket(port);
+    let egress = [(local(web), far(tunnel_web)), (local(bulk), far(tunnel_bulk))];
+    let ingress =
+        [(place.listen(tunnel_web), local(origin.web)), (place.listen(tunnel_bulk), local(origin.bulk.port()))];
+    let start = |role: &str, text: &str| {
+        let mut command = Command::new(&env.tools.nginx);
+        command.arg("-c").arg(place.config(role, "conf", text)?);
+        command.arg("-p").arg(env.dir()).arg("-e").arg(env.dir().join("nginx-error.log"));
+        Ok::<_, Error>(command)
+    };
+    let processes = vec![
+        place.egress(start("egress", &config(place, "egress", &to_peer(certs), "", &egress))?)?,
+        place.ingress(start("ingress", &config(place, "ingress", &from_peer(certs), "ssl", &ingress))?)?,
+    ];
+    Ok(Pair::behind(Setup::Nginx, web, bulk, processes))
 }
 
-fn config(place: &Place<'_>, role: &str, tls: &str, listen: &str, routes: &[(u16, u16)]) -> String {
+fn config(place: &Place<'_>, role: &str, tls: &str, listen: &str, routes: &[(SocketAddr, SocketAddr)]) -> String {
     let module = if Path::new(MODULE).exists() { format!("load_module {MODULE};\n") } else { String::new() };
-    let pid = place.env.dir().join(format!("{}-{role}.pid", place.name));
-    let (pid, workers) = (pid.display(), place.env.cpus);
+    let pid = place.site.env.dir().join(format!("{}-{role}.pid", place.name));
+    let (pid, workers) = (pid.display(), place.cpus());
     let servers: String = routes
         .iter()
-        .map(|(from, to)| {
-            format!(
-                "    server {{ listen 127.0.0.1:{from} {listen} reuseport backlog=4096; proxy_pass 127.0.0.1:{to}; }}\n"
-            )
-        })
+        .map(|(from, to)| format!("    server {{ listen {from} {listen} reuseport backlog=4096; proxy_pass {to}; }}\n"))
         .collect();
     format!(
         "{module}daemon off;

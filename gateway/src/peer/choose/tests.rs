@@ -54,8 +54,17 @@ fn a_lossy_path_takes_quic_and_a_clean_one_tcp_again() {
     assert_eq!(path.seconds(3, 30), Carrier::Quic);
     assert!(matches!(path.reason(), Reason::Lossy(loss) if loss > LOSSY));
     // In between it stays with what it has.
-    assert_eq!(path.seconds(60, 6), Carrier::Quic);
+    assert_eq!(path.seconds(60, 3), Carrier::Quic);
     assert_eq!(path.seconds(30, 0), Carrier::Tcp);
+}
+
+#[test]
+fn a_path_that_loses_one_in_a_hundred_is_lossy_in_its_lucky_seconds_too() {
+    let mut path = Path::new();
+    path.seconds(15, 0);
+    assert_eq!(path.seconds(15, 7), Carrier::Quic);
+    let mut path = Path::new();
+    assert_eq!(path.seconds(60, 1), Carrier::Tcp, "and one that loses one in a thousand is not");
 }
 
 #[test]

@@ -5,13 +5,15 @@
 use std::time::{Duration, Instant};
 
 /// After sending, ask if nothing has come back for this long.
-const ASK_AFTER: Duration = Duration::from_millis(250);
+const ASK_AFTER: Duration = Duration::from_millis(150);
 /// On a tunnel that is in use, ask this often, to know the round trip.
 const ASK_ACTIVE: Duration = Duration::from_secs(2);
 /// On an idle tunnel, ask this often: NATs forget after 30 s and more.
 const ASK_IDLE: Duration = Duration::from_secs(20);
-/// Doubt a peer that has left a question open for this long, or for three round trips.
-const DOUBT_AFTER: Duration = Duration::from_millis(700);
+/// Doubt a peer that has left a question open for this long, or for three round trips. With [`ASK_AFTER`], the handshake of
+/// another tunnel and the request itself it stays below a second up to a round trip of 80 ms; TCP sends a lost question again
+/// in half of it.
+const DOUBT_AFTER: Duration = Duration::from_millis(400);
 /// Give up on a peer that has been silent for this long after a question, or for twelve round trips.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 

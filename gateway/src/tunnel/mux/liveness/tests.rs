@@ -147,13 +147,13 @@ fn a_sender_that_hears_nothing_asks_soon() {
     end.answered(token, now + 20 * MS);
     end.sent(now + 500 * MS);
     end.sent(now + 600 * MS);
-    assert_eq!(end.next(), now + 750 * MS);
-    assert_eq!(end.verdict(now + 749 * MS), Verdict::Live);
-    assert_eq!(end.verdict(now + 750 * MS), Verdict::Ask(token + 1));
+    assert_eq!(end.next(), now + 650 * MS);
+    assert_eq!(end.verdict(now + 649 * MS), Verdict::Live);
+    assert_eq!(end.verdict(now + 650 * MS), Verdict::Ask(token + 1));
 }
 
 #[test]
-fn a_path_that_dies_in_use_is_doubted_within_a_second_and_given_up_after_five() {
+fn a_path_that_dies_in_use_is_doubted_well_within_a_second_and_given_up_after_five() {
     let mut path = Path::new(20 * MS);
     for _ in 0..500 {
         path.send(0, Message::Data);
@@ -168,7 +168,7 @@ fn a_path_that_dies_in_use_is_doubted_within_a_second_and_given_up_after_five() 
         path.run(10 * MS);
     }
     let doubt = path.first(Verdict::Doubt).unwrap() - died;
-    assert!((700 * MS..1000 * MS).contains(&doubt), "{doubt:?}");
+    assert!((400 * MS..650 * MS).contains(&doubt), "{doubt:?}");
     let gone = path.first(Verdict::GiveUp).unwrap() - died;
     assert!((5000 * MS..5500 * MS).contains(&gone), "{gone:?}");
 }
@@ -187,8 +187,8 @@ fn whoever_is_heard_of_again_is_doubted_no_more() {
     let now = Instant::now();
     let mut end = Liveness::new(now);
     assert_eq!(end.verdict(now), Verdict::Ask(1));
-    assert_eq!(end.verdict(now + 699 * MS), Verdict::Live);
-    assert_eq!(end.verdict(now + 700 * MS), Verdict::Doubt);
+    assert_eq!(end.verdict(now + 399 * MS), Verdict::Live);
+    assert_eq!(end.verdict(now + 400 * MS), Verdict::Doubt);
     assert_eq!(end.next(), now + 5000 * MS);
     assert_eq!(end.verdict(now + 4999 * MS), Verdict::Doubt);
     end.received(now + 4999 * MS, true);

@@ -1,0 +1,119 @@
+//! Where a pair of proxies stands: all of it on loopback, or with an emulated WAN between the two.
+//!
+//! ```text
+//!  west                                                      east
+//!  clients, egress proxy ── TUN ── emulated WAN ── TUN ── ingress proxy, origin
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use isthmus_wan::{Attachment, Impairments, Prefix, Tun, Wan};
+
+use crate::error::{Error, Result};
+use crate::netns::Netns;
+
+/// West's address on the WAN (RFC 5737, as all of them).
+const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// East's, one for each path that leads to it.
+const FAR: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 2), Ipv4Addr::new(198, 51, 100, 2)];
+/// The WAN's name for west.
+pub const WEST: &str = "west";
+/// The WAN's names for the paths to east.
+pub const EAST: [&str; 2] = ["east-a", "east-b"];
+/// What a socket's buffers may grow to, for everybody: more than the path holds, as on any host that is set up for one.
+const TCP_BUFFER: u32 = 32 << 20;
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Both ends, and what is between them.
+#[derive(Debug)]
+pub struct Ground {
+    west: Netns,
+    east: Netns,
+    far: Vec<IpAddr>,
+    wan: Option<Wan>,
+}
+
+impl Ground {
+    /// Both ends on the loopback of the network that the harness was started in.
+    pub fn loopback() -> Self {
+        Self { west: Netns::here(), east: Netns::here(), far: vec![LOOPBACK], wan: None }
+    }
+
+    /// Two namespaces, and an emulated WAN with so many paths from west to east (1 or 2), each direction of each as bad
+    /// as `each_way`. Needs root and /dev/net/tun.
+    pub fn over(each_way: Impairments, paths: usize, seed: u64) -> Result<Self> {
+        let (west, east) = (Netns::new()?, Netns::new()?);
+        for end in [&west, &east] {
+            end.exec("ip", "link set lo up")?;
+            end.within(allow_large_buffers)?;
+        }
+        let mut attachments = vec![attach(&west, WEST, NEAR)?];
+        west.exec("ip", "route add default dev west")?;
+        let far: Vec<_> = EAST.into_iter().zip(FAR).take(paths).collect();
+        for (n, &(name, address)) in far.iter().enumerate() {
+            attachments.push(attach(&east, name, address)?);
+            // What is sent from an address leaves by its own path, so that a path dies in both directions.
+            east.exec("ip", &format!("route add default dev {name} table {}", 101 + n))?;
+            east.exec("ip", &format!("rule add from {address} table {}", 101 + n))?;
+        }
+        east.exec("ip", &format!("route add default dev {}", EAST[0]))?;
+        let wan = Wan::start(attachments, each_way, seed).map_err(|error| Error::Load(error.to_string()))?;
+        let far = far.into_iter().map(|(_, address)| address.into()).collect();
+        Ok(Self { west, east, far, wan: Some(wan) })
+    }
+
+    /// Where clients and the egress proxy are.
+    pub fn west(&self) -> &Netns {
+        &self.west
+    }
+
+    /// Where the ingress proxy and the origin are.
+    pub fn east(&self) -> &Netns {
+        &self.east
+    }
+
+    /// East's addresses as west sees them: one for each path.
+    pub fn far(&self) -> &[IpAddr] {
+        &self.far
+    }
+
+    /// East's first address and a port.
+    pub fn far_socket(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.far[0], port)
+    }
+
+    /// West's address as east sees it.
+    pub fn near(&self) -> IpAddr {
+        if self.wan.is_some() { NEAR.into() } else { LOOPBACK }
+    }
+
+    /// Where a server in east listens that west is to reach.
+    pub fn listen(&self) -> IpAddr {
+        if self.wan.is_some() { Ipv4Addr::UNSPECIFIED.into() } else { LOOPBACK }
+    }
+
+    /// The WAN, if there is one.
+    pub fn wan(&self) -> Option<&Wan> {
+        self.wan.as_ref()
+    }
+}
+
+/// A port on an end's own loopback, where what is there reaches it.
+pub fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(LOOPBACK, port)
+}
+
+fn attach(end: &Netns, name: &str, address: Ipv4Addr) -> Result<Attachment> {
+    let tun = end.within(|| Tun::create(name).map_err(Error::io(format!("making the TUN device {name}"))))?;
+    end.exec("ip", &format!("address add {address}/24 dev {name}"))?;
+    end.exec("ip", &format!("link set {name} up"))?;
+    Ok(Attachment { name: name.into(), tun, prefixes: vec![Prefix::new(address.into(), 24)] })
+}
+
+fn allow_large_buffers() -> Result<()> {
+    for (name, first) in [("tcp_rmem", "4096 131072"), ("tcp_wmem", "4096 16384")] {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        std::fs::write(&path, format!("{first} {TCP_BUFFER}")).map_err(Error::io(format!("writing {path}")))?;
+    }
+    Ok(())
+}
