@@ -7,7 +7,7 @@
 use super::CONNECTION_WINDOW;
 use crate::tunnel::mux::{
     budget::Budget,
-    window::{LEAST_RTT, MAX, MIN},
+    window::{HELD_BACK, LEAST_RTT, MAX, MIN},
 };
 use std::{
     sync::Arc,
@@ -104,8 +104,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Bytes have left our buffers; whether the window, of `size`, is what holds the peer back: half of it went within two round
-    /// trips. The time is asked only once half has gone.
+    /// Bytes have left our buffers; whether the window, of `size`, is what holds the peer back: half of it went within
+    /// [`HELD_BACK`] round trips. The time is asked only once half has gone.
     #[must_use]
     pub(super) fn moved(&mut self, bytes: usize, size: usize, rtt: Duration, now: impl FnOnce() -> Instant) -> bool {
         self.moved += bytes;
@@ -115,7 +115,7 @@ impl Pace {
         self.moved = 0;
         let now = now();
         let last = self.last.replace(now);
-        last.is_some_and(|last| now.saturating_duration_since(last) < 2 * rtt.max(LEAST_RTT))
+        last.is_some_and(|last| now.saturating_duration_since(last) < HELD_BACK * rtt.max(LEAST_RTT))
     }
 }
 

@@ -12,6 +12,10 @@ pub const MIN: usize = 16 << 10;
 /// Round trips shorter than this count as this: batching and scheduling delay credit, too.
 pub const LEAST_RTT: Duration = Duration::from_micros(500);
 
+/// A peer that goes from one grant to the next within so many round trips is held back by its window. One would do on a path that loses
+/// nothing. Where a packet is lost, what came behind it waits for a round trip more, and for another one if the second is lost, too.
+pub const HELD_BACK: u32 = 4;
+
 /// How much the peer may send on a stream, and how that changes. `granted + buffered <= size`, but for a while after shrinking.
 #[derive(Debug)]
 pub struct Window {
@@ -45,7 +49,7 @@ impl Window {
 
     /// Counts bytes that have left our buffers; how much new credit to send, 0 while it is not worth a frame.
     ///
-    /// The window doubles where the peer used it up within two round trips: then the window was what held it back.
+    /// The window doubles where the peer used half of it up within [`HELD_BACK`] round trips: then the window was what held it back.
     pub fn consume(&mut self, bytes: usize, now: Instant, rtt: Duration, budget: &Budget) -> usize {
         self.buffered = self.buffered.saturating_sub(bytes);
         if self.returnable() < self.size / 2 {
@@ -53,7 +57,7 @@ impl Window {
         }
         if budget.is_tight() {
             self.shrink(budget);
-        } else if self.last_grant.is_some_and(|last| now.saturating_duration_since(last) < 2 * rtt.max(LEAST_RTT)) {
+        } else if self.last_grant.is_some_and(|last| now.saturating_duration_since(last) < HELD_BACK * rtt.max(LEAST_RTT)) {
             self.grow(budget);
         }
         self.last_grant = Some(now);
