@@ -14,6 +14,7 @@ use crate::{
     metrics::CoreMetrics,
     peer::{LinkStates, Links, Peers, join::Joins},
     ready::Ready,
+    relay,
     status::{CoreQuery, CoreReport, DialReport, EndpointReport},
     stream::{self, Client, record::Recorder},
 };
@@ -44,6 +45,8 @@ pub(crate) enum Mail {
     Client(Client),
     /// Control's exchange with a cluster: one end of a pair of sockets.
     Exchange(ClusterName, OwnedFd),
+    /// A tunnel between two other clusters, which another core was asked to relay.
+    Relay(relay::Leg),
     /// Somebody wants to know how the core fares.
     Report(CoreQuery),
 }
@@ -201,6 +204,7 @@ impl Core {
             Mail::Tunnel(socket, from, permit) => crate::peer::accept(self, socket, from, permit),
             Mail::Client(client) => stream::start(self, client),
             Mail::Exchange(cluster, socket) => stream::start_exchange(self, cluster, socket),
+            Mail::Relay(leg) => relay::start(self, leg),
             Mail::Report(query) => self.report(query, listeners),
         }
     }
@@ -275,7 +279,7 @@ impl Core {
                 Some(mail) = mail.recv() => match mail {
                     Mail::Client(client) => stream::start(self, client),
                     Mail::Report(query) => self.report(query, &Listeners::default()),
-                    Mail::Tunnel(..) | Mail::Exchange(..) => {}
+                    Mail::Tunnel(..) | Mail::Exchange(..) | Mail::Relay(..) => {}
                 },
                 // A core that drains is alive: nobody is to restart it for that.
                 _ = tick.tick() => self.counters.beat(Instant::now()),

@@ -19,6 +19,8 @@ mod meter;
 pub mod metrics;
 mod peer;
 mod ready;
+mod relay;
+mod reserved;
 pub mod socket;
 pub mod status;
 mod stream;
@@ -27,7 +29,8 @@ mod upstream;
 
 pub use app::{Config, Gateway, Handle, Limits, StartError};
 pub use board::Tunnels;
-pub use exchange::{Incoming as IncomingExchange, NAMESPACE as RESERVED_NAMESPACE};
+pub use exchange::Incoming as IncomingExchange;
 pub use peer::join::{IncomingJoin, JOIN};
+pub use reserved::NAMESPACE as RESERVED_NAMESPACE;
 pub use stream::record::AccessLog;
 pub use tunnel::driver::MuxConfig;

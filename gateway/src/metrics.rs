@@ -17,7 +17,7 @@ pub mod reasons;
 pub mod scrape;
 pub mod streams;
 
-use crate::tunnel::Direction;
+use crate::{relay::pairs::Pairs, tunnel::Direction};
 use counter::{Counter, Gauge};
 use isthmus_certs::HandshakeRefusal;
 use reasons::{Bound, DialFailure, JoinResult};
@@ -45,6 +45,8 @@ pub struct Metrics {
     /// Configurations or tables that were refused, so that the last good one stays.
     pub reloads_failed: Counter,
     joins: [Counter; JoinResult::ALL.len()],
+    /// What this gateway relays between others.
+    pub(crate) relays: Pairs,
 }
 
 impl Metrics {
@@ -60,6 +62,7 @@ impl Metrics {
             reloads_ok: Counter::default(),
             reloads_failed: Counter::default(),
             joins: Default::default(),
+            relays: Pairs::new(),
         })
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod choose;
 mod dial;
 pub(crate) mod join;
 pub(crate) mod quic;
+pub(crate) mod relayed;
 mod setup;
 
 pub(crate) use dial::{LinkStates, Links};
@@ -39,20 +40,43 @@ struct Known {
     tunnel: Rc<dyn Tunnel>,
     /// When the peer's certificate expires.
     expiry: Option<SystemTime>,
+    /// The cluster that relays it; `None` of a direct one.
+    via: Option<ClusterName>,
 }
 
 impl Peers {
     /// Opens a stream on the least loaded live tunnel to `cluster` of the carrier that was chosen, or on another one if that
-    /// refuses.
+    /// refuses; on a relayed one if there is no direct one.
     ///
     /// # Errors
     /// There is no live tunnel, or none takes the stream.
     pub(crate) fn open(&self, cluster: &ClusterName, request: &OpenRequest) -> Result<Opened, Refusal> {
-        let mut tunnels = self.live(cluster);
+        let message = format!("no live tunnel to {cluster}");
+        let none = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
+        let direct = self.open_on(self.live(cluster, Way::Direct), cluster, request, none);
+        direct.or_else(|refusal| self.open_on(self.live(cluster, Way::Relayed), cluster, request, refusal))
+    }
+
+    /// Opens a stream on a tunnel that is not relayed.
+    ///
+    /// # Errors
+    /// There is no live one, or none takes the stream.
+    pub(crate) fn open_direct(&self, cluster: &ClusterName, request: &OpenRequest) -> Result<Opened, Refusal> {
+        let message = format!("no tunnel to {cluster} itself");
+        let none = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
+        self.open_on(self.live(cluster, Way::Direct), cluster, request, none)
+    }
+
+    fn open_on(
+        &self,
+        mut tunnels: Vec<Rc<dyn Tunnel>>,
+        cluster: &ClusterName,
+        request: &OpenRequest,
+        none: Refusal,
+    ) -> Result<Opened, Refusal> {
         let chosen = self.chosen(cluster);
         tunnels.sort_by_cached_key(|tunnel| (carrier(&**tunnel) != chosen, tunnel.load()));
-        let message = format!("no live tunnel to {cluster}");
-        let mut refusal = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
+        let mut refusal = none;
         for tunnel in tunnels {
             match tunnel.open(request) {
                 Ok(stream) => return Ok((stream, tunnel)),
@@ -67,6 +91,11 @@ impl Peers {
         self.tunnels.borrow().get(cluster).is_some_and(|tunnels| tunnels.iter().any(|known| is_open(&*known.tunnel)))
     }
 
+    /// Whether one can be on a tunnel that is not relayed.
+    pub(crate) fn is_direct(&self, cluster: &ClusterName) -> bool {
+        !self.live(cluster, Way::Direct).is_empty()
+    }
+
     /// What each tunnel tells of itself.
     pub(crate) fn report(&self) -> Vec<TunnelReport> {
         let tunnels = self.tunnels.borrow();
@@ -75,6 +104,7 @@ impl Peers {
             cluster: cluster.clone(),
             status: known.tunnel.status(),
             cert_expiry: known.expiry,
+            via: known.via.clone(),
         };
         tunnels.map(report).collect()
     }
@@ -85,7 +115,10 @@ impl Peers {
         choosers.retain(|cluster, _| tunnels.get(cluster).is_some_and(|tunnels| !tunnels.is_empty()));
         for (cluster, tunnels) in tunnels.iter().filter(|(_, tunnels)| !tunnels.is_empty()) {
             let chooser = choosers.entry(cluster.clone()).or_insert_with(Chooser::new);
-            chooser.look(&facts(tunnels, Carrier::Tcp), &facts(tunnels, Carrier::Quic), now);
+            // A relayed tunnel is no choice as long as there is a direct one.
+            let is_direct = |known: &Known| known.way() == Way::Direct && is_open(&*known.tunnel);
+            let way = if tunnels.iter().any(is_direct) { Way::Direct } else { Way::Relayed };
+            chooser.look(&facts(tunnels, way, Carrier::Tcp), &facts(tunnels, way, Carrier::Quic), now);
         }
     }
 
@@ -94,9 +127,15 @@ impl Peers {
         let choosers = self.choosers.borrow();
         let chosen = choosers.iter().filter_map(|(cluster, chooser)| Some((cluster, chooser.choice()?)));
         let report = |(cluster, choice): (&ClusterName, choose::Choice)| {
-            let live = self.live(cluster).into_iter().find(|tunnel| carrier(&**tunnel) == choice.carrier)?;
-            let transport = live.status().transport;
-            Some(ChoiceReport { cluster: cluster.clone(), transport, reason: choice.reason.to_string() })
+            let tunnels = self.tunnels.borrow();
+            let chosen = |known: &&Known| is_open(&*known.tunnel) && carrier(&*known.tunnel) == choice.carrier;
+            let live = tunnels.get(cluster)?.iter().filter(chosen).min_by_key(|known| known.via.is_some())?;
+            let reason = match &live.via {
+                Some(relay) => format!("through {relay}, as no direct tunnel is live"),
+                None => choice.reason.to_string(),
+            };
+            let (transport, via) = (live.tunnel.transport(), live.via.clone());
+            Some(ChoiceReport { cluster: cluster.clone(), transport, reason, via })
         };
         chosen.filter_map(report).collect()
     }
@@ -134,14 +173,14 @@ impl Peers {
         self.tunnels.borrow().values().flatten().for_each(|known| known.tunnel.close());
     }
 
-    fn live(&self, cluster: &ClusterName) -> Vec<Rc<dyn Tunnel>> {
+    fn live(&self, cluster: &ClusterName, way: Way) -> Vec<Rc<dyn Tunnel>> {
         let tunnels = self.tunnels.borrow();
-        let tunnels = tunnels.get(cluster).into_iter().flatten().map(|known| &known.tunnel);
-        tunnels.filter(|tunnel| is_open(&***tunnel)).cloned().collect()
+        let tunnels = tunnels.get(cluster).into_iter().flatten().filter(|known| known.way() == way);
+        tunnels.filter(|known| is_open(&*known.tunnel)).map(|known| known.tunnel.clone()).collect()
     }
 
-    fn add(&self, cluster: &ClusterName, tunnel: Rc<dyn Tunnel>, expiry: Option<SystemTime>) {
-        self.tunnels.borrow_mut().entry(cluster.clone()).or_default().push(Known { tunnel, expiry });
+    fn add(&self, cluster: &ClusterName, known: Known) {
+        self.tunnels.borrow_mut().entry(cluster.clone()).or_default().push(known);
     }
 
     fn remove(&self, cluster: &ClusterName, tunnel: &Rc<dyn Tunnel>) {
@@ -152,7 +191,22 @@ impl Peers {
 
     /// Tells the other cores and control how many live tunnels there are.
     fn publish(&self, cluster: &ClusterName, core: usize, board: &Board) {
-        board.set(cluster, core, self.live(cluster).len());
+        let tunnels = self.tunnels.borrow();
+        let live = tunnels.get(cluster).into_iter().flatten().filter(|known| is_open(&*known.tunnel)).count();
+        board.set(cluster, core, live);
+    }
+}
+
+/// How a tunnel gets to its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    Relayed,
+}
+
+impl Known {
+    fn way(&self) -> Way {
+        if self.via.is_none() { Way::Direct } else { Way::Relayed }
     }
 }
 
@@ -160,10 +214,10 @@ fn carrier(tunnel: &dyn Tunnel) -> Carrier {
     Carrier::of(tunnel.transport())
 }
 
-/// How the live tunnels of a carrier fare together. Counters are those of all that have not ended, so that they only grow.
-fn facts(tunnels: &[Known], of: Carrier) -> Facts {
+/// How the live tunnels of a way and a carrier fare together. Counters are those of all that have not ended, so that they only grow.
+fn facts(tunnels: &[Known], way: Way, of: Carrier) -> Facts {
     let mut facts = Facts::default();
-    for known in tunnels.iter().filter(|known| carrier(&*known.tunnel) == of) {
+    for known in tunnels.iter().filter(|known| known.way() == way && carrier(&*known.tunnel) == of) {
         let packets = known.tunnel.packets().unwrap_or_default();
         facts.sent = facts.sent.saturating_add(packets.sent);
         facts.lost = facts.lost.saturating_add(packets.lost);

@@ -5,7 +5,7 @@
 //! ingress: open ─▶ which endpoint ─▶ connect ─▶ copy ─▶ close
 //! ```
 
-mod copy;
+pub(crate) mod copy;
 mod egress;
 mod ingress;
 mod local;

@@ -13,6 +13,7 @@ mod linking;
 mod many_streams;
 mod peers;
 mod quic;
+mod relay;
 mod reload;
 mod reset;
 mod rotation;

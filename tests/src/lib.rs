@@ -28,6 +28,7 @@ pub mod pattern;
 pub mod process;
 pub mod stranger;
 pub mod topology;
+pub mod trio;
 pub mod wait;
 
 pub use client::{End, Received};
@@ -43,5 +44,6 @@ pub use pair::Pair;
 pub use pattern::{Digest, Pattern};
 pub use process::Process;
 pub use stranger::Papers;
-pub use topology::{Cluster, Topology};
+pub use topology::{Cluster, NatKind, Topology};
+pub use trio::Trio;
 pub use wait::eventually;

@@ -119,7 +119,11 @@ pub(super) fn link(fields: &Fields<'_>) -> Option<(ClusterName, DesiredLink)> {
     let transport = fields.value("transport", values::transport);
     let relay = fields.value("relay", parsed::<ClusterName>);
     if relay.is_some() && relay == cluster {
-        fields.conflict("relay", format!("\"{}\", which is the peer itself", cluster.as_ref()?), "a third cluster's id");
+        fields.conflict(
+            "relay",
+            format!("\"{}\", which is the peer itself", cluster.as_ref()?),
+            "a third cluster's id",
+        );
     }
     let services = fields.scalars("services", 1..=1000, "namespace/name:port", values::service_port);
     let services = services.into_iter().map(|service| service.value).collect();

@@ -122,6 +122,17 @@ define! {
             to.whole([reason.as_str().into()], count);
         };
 
+    Gauge "isthmus_relayed_tunnels" ["from", "to"]
+        "Tunnels that this gateway relays between two other clusters, by who dials whom."
+        => |s, to| for pair in s.metrics.relays.report() {
+            to.whole([String::from(pair.from).into(), String::from(pair.to).into()], pair.tunnels as u64);
+        };
+    Counter "isthmus_relayed_bytes" ["from", "to"]
+        "Bytes of relayed tunnels, both ways together."
+        => |s, to| for pair in s.metrics.relays.report() {
+            to.whole([String::from(pair.from).into(), String::from(pair.to).into()], pair.bytes);
+        };
+
     Gauge "isthmus_endpoints" ["service", "health"]
         "Endpoints of this cluster's exports, by the worst that a core thinks of them."
         => endpoints;
@@ -292,8 +303,8 @@ answer within a second is missing in it, and `isthmus_core_silence_seconds` tell
 Labels are bounded. `service` is `namespace/name:port` of what the table has, `peer` a linked cluster, or `_local` for streams
 that stay in this cluster. At most 1,000 combinations of service, peer and direction are counted apart. When there is no room,
 those that are no longer in use are forgotten (their counters start at zero if they come back); if that makes none, further
-ones are counted together as service and peer `_other`, as is what peers ask for and the table does not have. All other labels
-take the words listed below.
+ones are counted together as service and peer `_other`, as is what peers ask for and the table does not have. `from` and `to`
+are linked clusters that this one relays between, 1,000 pairs at most. All other labels take the words listed below.
 
 | name | kind | labels | meaning |
 |---|---|---|---|

@@ -39,6 +39,8 @@ words! {
         AdminConnections = "admin_connections",
         /// Connections of those who want to join, and attempts in a time.
         Joins = "joins",
+        /// Tunnels that are relayed between two clusters.
+        RelayedTunnels = "relayed_tunnels",
     }
 }
 
@@ -55,6 +57,8 @@ words! {
         Handshake = "handshake",
         /// The connection ended before the tunnel was there.
         Closed = "closed",
+        /// No relay, or it refused.
+        Relay = "relay",
     }
 }
 

@@ -1,10 +1,10 @@
 //! Keeps the tunnels that this core dials: one a slot, a new one as soon as the last is of no use, with growing waits in between.
 
-use super::setup;
+use super::{relayed, setup};
 use crate::{
     core::Core,
     metrics::reasons::DialFailure,
-    tunnel::{TunnelHealth, link},
+    tunnel::{PeerIdentity, TunnelHealth, link},
 };
 use isthmus_control_api::{ClusterName, Link, PeerAddress, Table, TransportChoice};
 use std::{
@@ -17,7 +17,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 /// Tunnels that were left for a new one and have not ended yet, a slot: more are not dialled meanwhile.
-const LEFT: usize = 2;
+pub(super) const LEFT: usize = 2;
 
 /// What is known of each tunnel that a core dials, by cluster and slot.
 pub(crate) type LinkStates = BTreeMap<ClusterName, BTreeMap<usize, Rc<RefCell<link::Link>>>>;
@@ -44,16 +44,19 @@ impl Links {
         core.peers.close_unlinked(table);
         core.link_states.borrow_mut().retain(|cluster, _| table.links.contains_key(cluster));
         for (cluster, link) in &table.links {
-            if self.0.contains_key(cluster) || link.endpoints.is_empty() {
+            if self.0.contains_key(cluster) || (link.endpoints.is_empty() && link.relay.is_none()) {
                 continue;
             }
-            let each = core.common.config.tunnels_per_core;
+            let each = if link.endpoints.is_empty() { 0 } else { core.common.config.tunnels_per_core };
             let choices = choices(link.transport).iter().flat_map(|&choice| std::iter::repeat_n(choice, each));
             let slots = choices.enumerate().map(|(slot, choice)| {
                 let link = Link { transport: choice, ..link.clone() };
                 core.tasks.spawn_local(keep(core.clone(), cluster.clone(), link, slot))
             });
-            self.0.insert(cluster.clone(), Dialler { link: link.clone(), slots: slots.collect() });
+            let relay = link.relay.iter().filter(|_| relayed::dials(core, cluster));
+            let relayed =
+                relay.map(|relay| core.tasks.spawn_local(relayed::keep(core.clone(), cluster.clone(), relay.clone())));
+            self.0.insert(cluster.clone(), Dialler { link: link.clone(), slots: slots.chain(relayed).collect() });
         }
     }
 }
@@ -98,7 +101,7 @@ async fn keep(core: Rc<Core>, cluster: ClusterName, link: Link, slot: usize) {
 }
 
 /// Waits until there is a bundle of `cluster`: without one it would be dialled in vain.
-async fn trusted(core: &Core, cluster: &ClusterName, state: &RefCell<link::Link>) {
+pub(super) async fn trusted(core: &Core, cluster: &ClusterName, state: &RefCell<link::Link>) {
     let mut changes = core.common.identity.subscribe();
     let untrusted = || core.common.identity.current().bundle(cluster).is_none();
     if !untrusted() {
@@ -137,6 +140,17 @@ async fn attempt(
             return error.to_string();
         }
     };
+    hold(core, running, peer, state, permit).await
+}
+
+/// Runs a tunnel that was dialled, and waits until it is of no use any more: why. It may go on then.
+pub(super) async fn hold(
+    core: &Rc<Core>,
+    running: setup::Running,
+    peer: Rc<PeerIdentity>,
+    state: &RefCell<link::Link>,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) -> String {
     let tunnel = running.tunnel.clone();
     let mut health = tunnel.watch();
     let core_ = core.clone();

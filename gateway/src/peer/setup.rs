@@ -1,12 +1,16 @@
 //! From a TCP connection to a live tunnel: the handshake, who the peer is, which protocol, and the tunnel's life.
 
-use super::join::{self, First, IncomingJoin};
+use super::{
+    Known,
+    join::{self, First, IncomingJoin},
+    relayed::{self, Leave, Via},
+};
 use crate::{
     core::Core,
     metrics::reasons::{Bound, DialFailure},
     stream::Incoming,
     tunnel::{
-        Direction, Ingress, PeerIdentity, Tunnel, TunnelHealth,
+        Direction, Ingress, PeerIdentity, Refusal, Tunnel, TunnelHealth,
         driver::{MuxTunnel, TunnelEnd},
         h2::{self, H2Config},
         quic::QuicTunnel,
@@ -24,7 +28,10 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, sync::watch};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::{OwnedSemaphorePermit, watch},
+};
 
 /// Our own protocol's name (ALPN).
 pub(crate) const ISTHMUS: &[u8] = b"isthmus/1";
@@ -36,6 +43,8 @@ pub(crate) const H2: &[u8] = b"h2";
 pub(crate) struct TlsConfigs {
     identity: IdentityStore,
     server: Arc<rustls::ServerConfig>,
+    /// The same without HTTP/2: over QUIC, and inside a relay's streams.
+    isthmus: Arc<rustls::ServerConfig>,
     /// Taken when a tunnel is dialled, never on a stream's path.
     clients: Mutex<BTreeMap<(ClusterName, u8), Arc<rustls::ClientConfig>>>,
 }
@@ -45,14 +54,14 @@ impl TlsConfigs {
     pub(crate) fn new(identity: &IdentityStore, table: watch::Receiver<Arc<Table>>) -> Result<Self, rustls::Error> {
         let linked = AllowedClusters::new(move |cluster| table.borrow().links.contains_key(cluster));
         let server = tls::server_config(identity, linked, &[ISTHMUS, H2])?;
-        Ok(Self { identity: identity.clone(), server, clients: Mutex::default() })
+        let mut isthmus = rustls::ServerConfig::clone(&server);
+        isthmus.alpn_protocols = vec![ISTHMUS.to_vec()];
+        Ok(Self { identity: identity.clone(), server, isthmus: Arc::new(isthmus), clients: Mutex::default() })
     }
 
-    /// What peers dial over QUIC: the same, without HTTP/2.
-    pub(crate) fn quic_server(&self) -> Arc<rustls::ServerConfig> {
-        let mut server = rustls::ServerConfig::clone(&self.server);
-        server.alpn_protocols = vec![ISTHMUS.to_vec()];
-        Arc::new(server)
+    /// What peers dial where there is no HTTP/2.
+    pub(crate) fn isthmus_server(&self) -> Arc<rustls::ServerConfig> {
+        self.isthmus.clone()
     }
 
     pub(super) fn client(
@@ -103,6 +112,9 @@ pub(crate) enum SetupError {
     /// TLS cannot be configured.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// No relay, or it refused.
+    #[error("{0}")]
+    Relay(#[from] Refusal),
     /// The connection broke behind the handshake.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -121,7 +133,7 @@ impl SetupError {
             Self::Http2(_) => HandshakeRefusal::Other,
             Self::Tls(_) => HandshakeRefusal::Other,
             Self::Quic(error) => return super::quic::refusal(error),
-            Self::Connect(_) => return None,
+            Self::Connect(_) | Self::Relay(_) => return None,
         })
     }
 
@@ -132,6 +144,7 @@ impl SetupError {
             Self::Timeout(_) | Self::Quic(quinn::ConnectionError::TimedOut) => DialFailure::Timeout,
             Self::Quic(_) if self.refusal().is_none() => DialFailure::Connect,
             Self::Io(_) | Self::Handshake(HandshakeError::Io(_)) => DialFailure::Closed,
+            Self::Relay(_) => DialFailure::Relay,
             _ => DialFailure::Handshake,
         }
     }
@@ -165,7 +178,7 @@ pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketA
 pub(super) async fn live_accepted(
     core: &Rc<Core>,
     tunnel: Result<(Running, Rc<PeerIdentity>), SetupError>,
-    from: SocketAddr,
+    from: impl std::fmt::Display,
 ) {
     match tunnel {
         Ok((tunnel, peer)) => {
@@ -242,6 +255,8 @@ pub(super) async fn within<T>(
 pub(super) struct Running {
     pub(super) tunnel: Rc<dyn Tunnel>,
     trust: Trust,
+    /// Where its bytes go, if a relay carries them.
+    via: Option<Via>,
     driver: std::pin::Pin<Box<dyn Future<Output = String>>>,
 }
 
@@ -251,13 +266,18 @@ async fn start(
     direction: Direction,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     let peer = identify(&handshaken.certificates)?;
-    let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
+    let ingress: Rc<dyn Ingress> = Rc::new(Incoming { core: Rc::downgrade(core), relayed: false });
     let trust = Trust { chain: handshaken.certificates.clone(), since: SystemTime::now() };
     let running = match &handshaken.alpn[..] {
         ISTHMUS => {
             let config = &core.common.config.mux;
             let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
-            Running { tunnel: Rc::new(tunnel), trust, driver: Box::pin(async { driver.run().await.to_string() }) }
+            Running {
+                tunnel: Rc::new(tunnel),
+                trust,
+                via: None,
+                driver: Box::pin(async { driver.run().await.to_string() }),
+            }
         }
         H2 => {
             let (io, config) = (TlsStream::new(handshaken), H2Config::default());
@@ -265,7 +285,7 @@ async fn start(
                 Direction::Dialled => h2::connect(io, peer.clone(), &config).await?,
                 Direction::Accepted => h2::accept(io, peer.clone(), ingress, &config).await?,
             };
-            Running { tunnel, trust, driver: Box::pin(async { driver.run().await.to_string() }) }
+            Running { tunnel, trust, via: None, driver: Box::pin(async { driver.run().await.to_string() }) }
         }
         _ => return Err(SetupError::Protocol),
     };
@@ -278,6 +298,25 @@ fn identify(chain: &[CertificateDer<'static>]) -> Result<Rc<PeerIdentity>, Setup
     Ok(Rc::new(PeerIdentity { cluster, id }))
 }
 
+/// The same inside a relay's stream, where only our own protocol is spoken.
+pub(super) fn start_relayed(
+    core: &Rc<Core>,
+    handshaken: Handshaken<UnixStream>,
+    direction: Direction,
+    via: Via,
+) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
+    if handshaken.alpn != ISTHMUS {
+        return Err(SetupError::Protocol);
+    }
+    let peer = identify(&handshaken.certificates)?;
+    let ingress: Rc<dyn Ingress> = Rc::new(Incoming { core: Rc::downgrade(core), relayed: true });
+    let trust = Trust { chain: handshaken.certificates.clone(), since: SystemTime::now() };
+    let config = &core.common.config.mux;
+    let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
+    let driver = Box::pin(async { driver.run().await.to_string() });
+    Ok((Running { tunnel: Rc::new(tunnel), trust, via: Some(via), driver }, peer))
+}
+
 /// The same over QUIC.
 pub(super) fn start_quic(
     core: &Rc<Core>,
@@ -287,11 +326,11 @@ pub(super) fn start_quic(
     since: SystemTime,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     let peer = identify(&chain)?;
-    let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
+    let ingress: Rc<dyn Ingress> = Rc::new(Incoming { core: Rc::downgrade(core), relayed: false });
     let config = &core.common.config.mux;
     let (tunnel, driver) = QuicTunnel::start(connection, direction, peer.clone(), ingress, config);
     let driver = Box::pin(async { driver.run().await.to_string() });
-    Ok((Running { tunnel: Rc::new(tunnel), trust: Trust { chain, since }, driver }, peer))
+    Ok((Running { tunnel: Rc::new(tunnel), trust: Trust { chain, since }, via: None, driver }, peer))
 }
 
 /// Why the peer is trusted, to be asked again when bundles change.
@@ -318,9 +357,10 @@ impl Trust {
 impl Running {
     /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
     pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
-        let Self { tunnel, trust, mut driver } = self;
+        let Self { tunnel, trust, via, mut driver } = self;
         let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
-        core.peers.add(&peer.cluster, tunnel.clone(), trust.expiry());
+        let relay = via.as_ref().map(|via| via.relay.clone());
+        core.peers.add(&peer.cluster, Known { tunnel: tunnel.clone(), expiry: trust.expiry(), via: relay });
         core.peers.publish(&peer.cluster, core.id, &core.common.board);
         // What changed while the tunnel was being set up was told to those that were there then.
         if !core.table.borrow().links.contains_key(&peer.cluster) || trust.check(core, peer).is_err() {
@@ -329,10 +369,19 @@ impl Running {
             tunnel.drain();
         }
         let mut hello = std::pin::pin!(tokio::time::sleep(core.common.config.handshake_timeout));
+        let mut leaving = std::pin::pin!(relayed::leaving(core, &peer.cluster, via.as_ref()));
+        let mut left = false;
         let end = loop {
             tokio::select! {
                 biased;
                 end = &mut driver => break end,
+                leave = &mut leaving, if !left => {
+                    left = true;
+                    match leave {
+                        Leave::Drain => tunnel.drain(),
+                        Leave::Close => tunnel.close(),
+                    }
+                }
                 Ok(()) = health.changed() => {
                     let state = *health.borrow_and_update();
                     core.peers.publish(&peer.cluster, core.id, &core.common.board);

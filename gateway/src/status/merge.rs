@@ -1,8 +1,8 @@
 //! ● From the cores' reports to one [`Status`].
 
 use super::{
-    CoreReport, EndpointReport, EndpointStatus, ExtraStatus, LinkStatus, LinkWord, ServiceKind, ServiceStatus, Status,
-    TableStatus, Timestamp, TunnelReport,
+    ChoiceReport, CoreReport, EndpointReport, EndpointStatus, ExtraStatus, LinkStatus, LinkWord, ServiceKind,
+    ServiceStatus, Status, TableStatus, Timestamp, TunnelReport,
 };
 use crate::{
     admin::Readiness,
@@ -48,6 +48,7 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
         transport: joined(tunnels.iter().map(|tunnel| tunnel.status.transport.as_str())),
         chosen: joined(choices().map(|choice| choice.transport.as_str())),
         chosen_because: choices().next().map(|choice| choice.reason.clone()),
+        via: via(&choices().collect::<Vec<_>>()),
         direction: joined(tunnels.iter().map(|tunnel| tunnel.status.direction.as_str())),
         rtt_ms: tunnels.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
         streams_in: tunnels.iter().map(|tunnel| tunnel.status.streams_in).sum(),
@@ -55,8 +56,22 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
         tunnels: tunnels.len(),
         sync_age_seconds: control.and_then(|link| link.sync_age).map(|age| age.as_secs_f64()),
         cert_expiry: tunnels.iter().filter_map(|tunnel| tunnel.cert_expiry).min().map(Timestamp::from),
-        message: failed.map(str::to_owned).or_else(|| control.and_then(|link| link.message.clone())),
+        message: failed
+            .map(str::to_owned)
+            .or_else(|| waits(cluster, link, state))
+            .or_else(|| control.and_then(|link| link.message.clone())),
     }
+}
+
+/// What a relayed link waits for, whose other side dials.
+fn waits(cluster: &ClusterName, link: &Link, state: LinkWord) -> Option<String> {
+    let relay = link.relay.as_ref().filter(|_| state == LinkWord::Waiting)?;
+    Some(format!("waits for {cluster} to come through {relay}: its status says what is wrong"))
+}
+
+/// Who relays new streams, if any core has no direct tunnel.
+fn via(choices: &[&ChoiceReport]) -> Option<String> {
+    choices.iter().find_map(|choice| choice.via.as_ref()).map(ToString::to_string)
 }
 
 /// The best that a tunnel says; without tunnels what dialling says.
@@ -68,7 +83,7 @@ fn link_word(link: &Link, tunnels: &[&TunnelReport], states: &[&LinkState]) -> L
         LinkWord::Unresponsive
     } else if any(TunnelHealth::Draining) {
         LinkWord::Draining
-    } else if link.endpoints.is_empty() {
+    } else if link.endpoints.is_empty() && states.is_empty() {
         LinkWord::Waiting
     } else if states.iter().any(|state| state.last_error().is_some()) {
         // Between attempts and during the next one alike, so that the word does not flicker.

@@ -42,6 +42,8 @@ pub struct TunnelReport {
     pub status: TunnelStatus,
     /// When the peer's certificate expires.
     pub cert_expiry: Option<SystemTime>,
+    /// The cluster that relays it, if any does.
+    pub via: Option<ClusterName>,
 }
 
 /// What carries the new streams of a link.
@@ -53,6 +55,8 @@ pub struct ChoiceReport {
     pub transport: Transport,
     /// Why this one.
     pub reason: String,
+    /// The cluster that relays them, if any does.
+    pub via: Option<ClusterName>,
 }
 
 /// One tunnel that a core keeps dialled.

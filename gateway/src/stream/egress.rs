@@ -69,7 +69,7 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, socket: Owne
         let core = core_;
         let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
         let mut early = Early::default();
-        let request = request(&core, crate::exchange::service(), None);
+        let request = request(&core, crate::reserved::Reserved::Exchange.service(), None);
         match open(&core, &cluster, &request, &socket, &mut early).await {
             Ok(mut stream) => {
                 copy::copy(&mut *stream, &socket, early.ended, &mut ()).await;

@@ -3,17 +3,24 @@
 use super::copy;
 use crate::{
     core::Core,
-    exchange,
     meter::StreamMeter,
     metrics::streams::Side,
+    peer::relayed,
+    relay,
+    reserved::{self, Reserved},
     socket::Socket,
     tunnel::{Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, TunnelStream},
     upstream,
 };
 use std::rc::{Rc, Weak};
 
-/// Takes the streams that peers open on a core. It does not keep the core alive: tunnels hold it, and the core holds them.
-pub(crate) struct Incoming(pub(crate) Weak<Core>);
+/// Takes the streams that peers open on a tunnel of a core. It does not keep the core alive: tunnels hold it, and the core holds
+/// them.
+pub(crate) struct Incoming {
+    pub(crate) core: Weak<Core>,
+    /// Whether the tunnel is a relayed one.
+    pub(crate) relayed: bool,
+}
 
 impl std::fmt::Debug for Incoming {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,14 +30,41 @@ impl std::fmt::Debug for Incoming {
 
 impl Ingress for Incoming {
     fn incoming(&self, peer: &Rc<PeerIdentity>, request: OpenRequest, stream: Box<dyn TunnelStream>) {
-        let Some(core) = self.0.upgrade() else { return };
+        let Some(core) = self.core.upgrade() else { return };
         let peer = peer.clone();
-        if request.service.service.namespace() == exchange::NAMESPACE {
-            core.tasks.clone().spawn_local(serve_exchange(core, peer, request, stream));
+        if request.service.service.namespace() == reserved::NAMESPACE {
+            self.reserved(core, peer, &request, stream);
         } else {
             core.streams.clone().spawn_local(serve(core, peer, request, stream));
         }
     }
+}
+
+impl Incoming {
+    /// What gateways ask of each other. Nothing that came through a relay is relayed again.
+    fn reserved(
+        &self,
+        core: Rc<Core>,
+        peer: Rc<PeerIdentity>,
+        request: &OpenRequest,
+        mut stream: Box<dyn TunnelStream>,
+    ) {
+        match Reserved::parse(&request.service) {
+            Some(Reserved::Exchange) => drop(core.tasks.clone().spawn_local(serve_exchange(core, peer, stream))),
+            Some(Reserved::RelayTo(to)) if !self.relayed => {
+                drop(core.streams.clone().spawn_local(relay::serve(core, peer, to, stream)));
+            }
+            Some(Reserved::RelayedFrom(from)) if !self.relayed => relayed::accept(&core, &peer, from, stream),
+            Some(Reserved::RelayTo(_) | Reserved::RelayedFrom(_)) => {
+                stream.refuse(&refused(RefusalReason::Denied, "what came through a relay is not relayed again"));
+            }
+            None => stream.refuse(&refused(RefusalReason::NoSuchExport, "no such reserved service")),
+        }
+    }
+}
+
+fn refused(reason: RefusalReason, message: &str) -> Refusal {
+    Refusal { reason, message: message.into(), retry: false }
 }
 
 async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
@@ -66,16 +100,7 @@ async fn connect(
     })
 }
 
-async fn serve_exchange(
-    core: Rc<Core>,
-    peer: Rc<PeerIdentity>,
-    request: OpenRequest,
-    mut stream: Box<dyn TunnelStream>,
-) {
-    let refused = |reason, message: &str| Refusal { reason, message: message.into(), retry: false };
-    if request.service != exchange::service() {
-        return stream.refuse(&refused(RefusalReason::NoSuchExport, "no such reserved service"));
-    }
+async fn serve_exchange(core: Rc<Core>, peer: Rc<PeerIdentity>, mut stream: Box<dyn TunnelStream>) {
     let ours = core.common.exchanges.hand_over(peer.cluster.clone()).ok().flatten();
     let Some(Ok(socket)) = ours.map(Socket::new) else {
         return stream.refuse(&refused(RefusalReason::Limit, "control takes no more exchanges now"));

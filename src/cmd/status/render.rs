@@ -93,7 +93,7 @@ fn links(links: &[LinkStatus], now: SystemTime) -> Grid<9> {
         grid.row([
             link.cluster.clone(),
             link.state.as_str().to_owned(),
-            or_dash(link.transport.clone()),
+            or_dash(transport(link)),
             or_dash(link.direction.clone()),
             or_dash(link.rtt_ms.map(millis)),
             format!("{}/{}", link.streams_in, link.streams_out),
@@ -103,6 +103,12 @@ fn links(links: &[LinkStatus], now: SystemTime) -> Grid<9> {
         ]);
     }
     grid
+}
+
+/// Its transports, and who relays new streams, if anybody does.
+fn transport(link: &LinkStatus) -> Option<String> {
+    let transport = link.transport.clone()?;
+    Some(link.via.as_ref().map_or(transport.clone(), |via| format!("{transport} via {via}")))
 }
 
 /// Which transport new streams take, where there is a choice.

@@ -24,7 +24,8 @@ fn tunnel(health: TunnelHealth, rtt_ms: u64) -> TunnelReport {
     let rtt = Some(Duration::from_millis(rtt_ms));
     let (transport, direction) = (Transport::Tls, Direction::Dialled);
     let status = TunnelStatus { transport, direction, health, rtt, streams_out: 3, streams_in: 1 };
-    TunnelReport { cluster: east(), status, cert_expiry: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(rtt_ms)) }
+    let cert_expiry = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(rtt_ms));
+    TunnelReport { cluster: east(), status, cert_expiry, via: None }
 }
 
 fn dial(state: LinkState) -> DialReport {
@@ -74,7 +75,7 @@ fn a_link_without_tunnels_says_why() {
 #[test]
 fn what_new_streams_take_is_that_of_all_cores() {
     let chosen = |transport, reason: &str| {
-        let choices = vec![ChoiceReport { cluster: east(), transport, reason: reason.into() }];
+        let choices = vec![ChoiceReport { cluster: east(), transport, reason: reason.into(), via: None }];
         Some(CoreReport { choices, ..CoreReport::default() })
     };
     let same = link(&[], &[chosen(Transport::Tls, "a"), chosen(Transport::Tls, "b"), core(vec![], vec![])]);
