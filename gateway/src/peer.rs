@@ -4,6 +4,7 @@ pub(crate) mod bound;
 pub(crate) mod choose;
 mod dial;
 pub(crate) mod join;
+pub(crate) mod punch;
 pub(crate) mod quic;
 pub(crate) mod relayed;
 mod setup;
@@ -13,8 +14,9 @@ pub(crate) use setup::{TlsConfigs, accept};
 
 use crate::{
     board::Board,
+    relay::Over,
     status::{ChoiceReport, TunnelReport},
-    tunnel::{OpenRequest, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream},
+    tunnel::{Direction, OpenRequest, Refusal, RefusalReason, Transport, Tunnel, TunnelHealth, TunnelStream},
 };
 use choose::{Carrier, Chooser, Facts};
 use isthmus_control_api::{ClusterName, Table};
@@ -22,7 +24,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     rc::Rc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// The tunnels of one core, by the cluster that they lead to. There are a handful for each.
@@ -61,10 +63,20 @@ impl Peers {
     ///
     /// # Errors
     /// There is no live one, or none takes the stream.
-    pub(crate) fn open_direct(&self, cluster: &ClusterName, request: &OpenRequest) -> Result<Opened, Refusal> {
-        let message = format!("no tunnel to {cluster} itself");
+    pub(crate) fn open_direct(
+        &self,
+        cluster: &ClusterName,
+        request: &OpenRequest,
+        over: Over,
+    ) -> Result<Opened, Refusal> {
+        let message = match over {
+            Over::Any => format!("no tunnel to {cluster} itself"),
+            Over::DialledQuic => format!("no tunnel to {cluster} that was dialled over QUIC"),
+        };
         let none = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
-        self.open_on(self.live(cluster, Way::Direct), cluster, request, none)
+        let mut tunnels = self.live(cluster, Way::Direct);
+        tunnels.retain(|tunnel| over == Over::Any || is_dialled_quic(&**tunnel));
+        self.open_on(tunnels, cluster, request, none)
     }
 
     fn open_on(
@@ -94,6 +106,24 @@ impl Peers {
     /// Whether one can be on a tunnel that is not relayed.
     pub(crate) fn is_direct(&self, cluster: &ClusterName) -> bool {
         !self.live(cluster, Way::Direct).is_empty()
+    }
+
+    /// Tunnels to `cluster` that are not relayed and have not ended, whatever state they are in.
+    pub(crate) fn count_direct(&self, cluster: &ClusterName) -> usize {
+        let tunnels = self.tunnels.borrow();
+        tunnels.get(cluster).into_iter().flatten().filter(|known| known.way() == Way::Direct).count()
+    }
+
+    /// Whether gateways of `cluster` see where this core's datagrams come from.
+    pub(crate) fn sees_us(&self, cluster: &ClusterName) -> bool {
+        self.live(cluster, Way::Direct).iter().any(|tunnel| is_dialled_quic(&**tunnel))
+    }
+
+    /// The shortest round trip of the live tunnels to `cluster`; zero while none is measured.
+    pub(crate) fn round_trip(&self, cluster: &ClusterName) -> Duration {
+        let tunnels = self.tunnels.borrow();
+        let live = tunnels.get(cluster).into_iter().flatten().filter(|known| is_open(&*known.tunnel));
+        live.filter_map(|known| known.tunnel.status().rtt).min().unwrap_or_default()
     }
 
     /// What each tunnel tells of itself.
@@ -208,6 +238,10 @@ impl Known {
     fn way(&self) -> Way {
         if self.via.is_none() { Way::Direct } else { Way::Relayed }
     }
+}
+
+fn is_dialled_quic(tunnel: &dyn Tunnel) -> bool {
+    tunnel.transport() == Transport::Quic && tunnel.status().direction == Direction::Dialled
 }
 
 fn carrier(tunnel: &dyn Tunnel) -> Carrier {

@@ -29,6 +29,15 @@ use std::{future::poll_fn, rc::Rc, time::Duration};
 /// How long the other side may take to answer.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Which tunnels to ask over. None is a relayed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Any.
+    Any,
+    /// One over QUIC that this core has dialled.
+    DialledQuic,
+}
+
 /// Asks a gateway of `cluster` for something reserved, over a direct tunnel, and waits until it agrees.
 ///
 /// # Errors
@@ -37,10 +46,9 @@ pub(crate) async fn ask(
     core: &Core,
     cluster: &ClusterName,
     what: &Reserved,
+    over: Over,
 ) -> Result<(Box<dyn TunnelStream>, Rc<dyn Tunnel>), Refusal> {
-    let source = Source { id: core.common.identity.current().id().clone(), address: None };
-    let request = OpenRequest { service: what.service(), source, traceparent: None };
-    let (mut stream, tunnel) = core.peers.open_direct(cluster, &request)?;
+    let (mut stream, tunnel) = core.peers.open_direct(cluster, &request(core, what), over)?;
     match tokio::time::timeout(OPEN_TIMEOUT, poll_fn(|cx| stream.poll_opened(cx))).await {
         Ok(answer) => answer.map(|()| (stream, tunnel)),
         Err(_) => {
@@ -48,4 +56,10 @@ pub(crate) async fn ask(
             Err(Refusal { reason: RefusalReason::Timeout, message, retry: true })
         }
     }
+}
+
+/// A request for something reserved, on behalf of this gateway.
+pub(crate) fn request(core: &Core, what: &Reserved) -> OpenRequest {
+    let source = Source { id: core.common.identity.current().id().clone(), address: None };
+    OpenRequest { service: what.service(), source, traceparent: None }
 }

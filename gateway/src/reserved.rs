@@ -14,6 +14,10 @@ pub(crate) enum Reserved {
     RelayTo(ClusterName),
     /// From a relay: a way from this cluster. The cluster's name, port 3.
     RelayedFrom(ClusterName),
+    /// To whoever is dialled over QUIC: where the datagrams come from. `address`, port 4.
+    Address,
+    /// Inside a relayed tunnel: shall we try a direct path? `punch`, port 5.
+    Punch,
 }
 
 impl Reserved {
@@ -24,6 +28,8 @@ impl Reserved {
             (NAMESPACE, "exchange", 1) => Some(Self::Exchange),
             (NAMESPACE, _, 2) => cluster().map(Self::RelayTo),
             (NAMESPACE, _, 3) => cluster().map(Self::RelayedFrom),
+            (NAMESPACE, "address", 4) => Some(Self::Address),
+            (NAMESPACE, "punch", 5) => Some(Self::Punch),
             _ => None,
         }
     }
@@ -38,6 +44,8 @@ impl Reserved {
             Self::Exchange => ("exchange", 1),
             Self::RelayTo(cluster) => (cluster.as_str(), 2),
             Self::RelayedFrom(cluster) => (cluster.as_str(), 3),
+            Self::Address => ("address", 4),
+            Self::Punch => ("punch", 5),
         };
         let service: ServiceName = format!("{NAMESPACE}/{name}").parse().expect("a valid name");
         ServicePort { service, port }
@@ -53,7 +61,8 @@ mod tests {
         #[test]
         fn what_is_asked_for_is_understood(name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
             let cluster: ClusterName = name.parse().unwrap();
-            for reserved in [Reserved::Exchange, Reserved::RelayTo(cluster.clone()), Reserved::RelayedFrom(cluster)] {
+            let ways = [Reserved::RelayTo(cluster.clone()), Reserved::RelayedFrom(cluster)];
+            for reserved in ways.into_iter().chain([Reserved::Exchange, Reserved::Address, Reserved::Punch]) {
                 prop_assert_eq!(Reserved::parse(&reserved.service()), Some(reserved));
             }
         }

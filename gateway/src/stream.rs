@@ -12,4 +12,4 @@ mod local;
 pub(crate) mod record;
 
 pub(crate) use egress::{Client, start, start_exchange};
-pub(crate) use ingress::Incoming;
+pub(crate) use ingress::{Incoming, Observed};

@@ -12,6 +12,7 @@ mod half_close;
 mod linking;
 mod many_streams;
 mod peers;
+mod punch;
 mod quic;
 mod relay;
 mod reload;

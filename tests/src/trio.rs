@@ -106,7 +106,9 @@ impl<'a> Trio<'a> {
         for (gateway, peer) in [(&self.west, "east"), (&self.east, "west")] {
             eventually(&format!("new streams to {peer} go via {via:?}"), || {
                 let link = gateway.link(peer);
-                if link["state"] == "up" && link["via"].as_str() == via { Ok(()) } else { Err(link.to_string()) }
+                // Before anything was chosen, nothing is known.
+                let so = link["chosen"].is_string() && link["via"].as_str() == via;
+                if so { Ok(()) } else { Err(link.to_string()) }
             });
         }
     }

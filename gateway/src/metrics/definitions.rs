@@ -1,7 +1,7 @@
 //! Every metric: its name, its meaning, and where its value comes from. docs/metrics.md is made from this list.
 
 use super::{
-    reasons::{Bound, DialFailure, JoinResult},
+    reasons::{Bound, DialFailure, JoinResult, PunchResult},
     scrape::{Samples, Scrape},
     streams::StreamTotals,
 };
@@ -131,6 +131,13 @@ define! {
         "Bytes of relayed tunnels, both ways together."
         => |s, to| for pair in s.metrics.relays.report() {
             to.whole([String::from(pair.from).into(), String::from(pair.to).into()], pair.bytes);
+        };
+
+    Counter "isthmus_punches" ["result"]
+        "Attempts at a direct path beside a relayed one, at the gateway that proposes them."
+        => |s, to| for &result in PunchResult::ALL {
+            let count = s.metrics.rows().map(|row| row.punches[result as usize].get()).sum();
+            to.whole([result.as_str().into()], count);
         };
 
     Gauge "isthmus_endpoints" ["service", "health"]
@@ -311,7 +318,7 @@ are linked clusters that this one relays between, 1,000 pairs at most. All other
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 9] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 10] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
@@ -321,6 +328,7 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 9] {
         ("reason of isthmus_handshakes_refused_total", HandshakeRefusal::ALL.map(HandshakeRefusal::as_str).to_vec()),
         ("reason of isthmus_tunnel_dial_failures_total", DialFailure::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_joins_total", JoinResult::ALL.iter().map(|word| word.as_str()).collect()),
+        ("result of isthmus_punches_total", PunchResult::ALL.iter().map(|word| word.as_str()).collect()),
         ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),
     ]
 }

@@ -80,6 +80,16 @@ words! {
     }
 }
 
+words! {
+    /// What became of an attempt at a direct path.
+    PunchResult {
+        /// There is a direct tunnel.
+        Direct = "direct",
+        /// Nobody got through.
+        Failed = "failed",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +100,7 @@ mod tests {
         assert!(Bound::ALL.iter().enumerate().all(|(i, &bound)| bound as usize == i));
         assert!(DialFailure::ALL.iter().enumerate().all(|(i, &failure)| failure as usize == i));
         assert!(JoinResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));
+        assert!(PunchResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));
         assert!(HandshakeRefusal::ALL.iter().enumerate().all(|(i, &refusal)| refusal as usize == i));
     }
 }

@@ -3,14 +3,14 @@
 //! Of two clusters the one whose name comes first dials, one tunnel from each core; so there is one way to think of, and none too many.
 
 use super::{
-    dial,
+    dial, punch,
     setup::{self, Running, SetupError},
 };
 use crate::{
     core::Core,
     exchange,
     metrics::reasons::Bound,
-    relay,
+    relay::{self, Over},
     reserved::Reserved,
     socket::Socket,
     stream::copy,
@@ -48,12 +48,24 @@ pub(super) struct Via {
     _copying: Copying,
 }
 
-/// Ends the copying when the tunnel has ended.
-struct Copying(JoinHandle<()>);
+/// Ends the copying when it is dropped.
+pub(super) struct Copying {
+    task: JoinHandle<()>,
+    ends: bool,
+}
+
+impl Copying {
+    /// Lets it go on by itself to the end of the stream: both ways have been said to end.
+    pub(super) fn finish(mut self) {
+        self.ends = false;
+    }
+}
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        self.0.abort();
+        if self.ends {
+            self.task.abort();
+        }
     }
 }
 
@@ -85,7 +97,13 @@ pub(super) async fn keep(core: Rc<Core>, cluster: ClusterName, hub: ClusterName)
         let Ok(permit) = left.clone().acquire_owned().await else { return };
         state.borrow_mut().dialling(Instant::now());
         let why = match dial(&core, &cluster, &hub).await {
-            Ok((running, peer)) => dial::hold(&core, running, peer, &state, permit).await,
+            Ok((running, peer)) => {
+                let tunnel = running.tunnel.clone();
+                tokio::select! {
+                    why = dial::hold(&core, running, peer, &state, permit) => why,
+                    never = punch::keep(&core, &cluster, &hub, &*tunnel) => match never {},
+                }
+            }
             Err(error) => {
                 core.counters.dial_failed(error.dial_failure());
                 if let Some(reason) = error.refusal() {
@@ -124,8 +142,9 @@ async fn dial(
     hub: &ClusterName,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     setup::within(core, async {
-        let (stream, outer) = relay::ask(core, hub, &Reserved::RelayTo(cluster.clone())).await?;
-        let (socket, via) = carried(core, hub, stream, Some(outer.watch()))?;
+        let (stream, outer) = relay::ask(core, hub, &Reserved::RelayTo(cluster.clone()), Over::Any).await?;
+        let (socket, copying) = carried(core, stream)?;
+        let via = Via { relay: hub.clone(), outer: Some(outer.watch()), _copying: copying };
         let config = core.common.tls.client(cluster, TransportChoice::Tls).map_err(HandshakeError::from)?;
         let name = tls::server_name(&core.common.identity, cluster).map_err(HandshakeError::from)?;
         let handshaken = handshake::dial(config, name, socket).await?;
@@ -164,7 +183,8 @@ async fn accepted(
     from: &ClusterName,
     stream: Box<dyn TunnelStream>,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
-    let (socket, via) = carried(core, hub, stream, None)?;
+    let (socket, copying) = carried(core, stream)?;
+    let via = Via { relay: hub.clone(), outer: None, _copying: copying };
     let handshaken = handshake::accept(core.common.tls.isthmus_server(), socket).await?;
     let (running, peer) = setup::start_relayed(core, handshaken, Direction::Accepted, via)?;
     if peer.cluster == *from {
@@ -174,18 +194,13 @@ async fn accepted(
 }
 
 /// A socket whose bytes go through the stream, for as long as the other value lives.
-fn carried(
-    core: &Rc<Core>,
-    hub: &ClusterName,
-    mut stream: Box<dyn TunnelStream>,
-    outer: Option<watch::Receiver<TunnelHealth>>,
-) -> io::Result<(UnixStream, Via)> {
+pub(super) fn carried(core: &Rc<Core>, mut stream: Box<dyn TunnelStream>) -> io::Result<(UnixStream, Copying)> {
     let (ours, theirs) = exchange::pair()?;
     let (ours, theirs) = (Rc::new(Socket::new(ours)?), UnixStream::from_std(theirs)?);
     let copying = core.tasks.spawn_local(async move {
         copy::copy(&mut *stream, &ours, false, &mut ()).await;
     });
-    Ok((theirs, Via { relay: hub.clone(), outer, _copying: Copying(copying) }))
+    Ok((theirs, Copying { task: copying, ends: true }))
 }
 
 /// Waits until a tunnel has to leave its relay; for ever with one that has none.
@@ -198,7 +213,7 @@ pub(super) async fn leaving(core: &Core, cluster: &ClusterName, via: Option<&Via
             return;
         }
         // It ends, and the stream with it.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = draining => Leave::Drain,

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     core::Core,
     metrics::reasons::{Bound, DialFailure},
-    stream::Incoming,
+    stream::{Incoming, Observed},
     tunnel::{
         Direction, Ingress, PeerIdentity, Refusal, Tunnel, TunnelHealth,
         driver::{MuxTunnel, TunnelEnd},
@@ -266,7 +266,7 @@ async fn start(
     direction: Direction,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     let peer = identify(&handshaken.certificates)?;
-    let ingress: Rc<dyn Ingress> = Rc::new(Incoming { core: Rc::downgrade(core), relayed: false });
+    let ingress: Rc<dyn Ingress> = Rc::new(Incoming { core: Rc::downgrade(core), relay: None, observed: None });
     let trust = Trust { chain: handshaken.certificates.clone(), since: SystemTime::now() };
     let running = match &handshaken.alpn[..] {
         ISTHMUS => {
@@ -309,7 +309,8 @@ pub(super) fn start_relayed(
         return Err(SetupError::Protocol);
     }
     let peer = identify(&handshaken.certificates)?;
-    let ingress: Rc<dyn Ingress> = Rc::new(Incoming { core: Rc::downgrade(core), relayed: true });
+    let ingress: Rc<dyn Ingress> =
+        Rc::new(Incoming { core: Rc::downgrade(core), relay: Some(via.relay.clone()), observed: None });
     let trust = Trust { chain: handshaken.certificates.clone(), since: SystemTime::now() };
     let config = &core.common.config.mux;
     let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
@@ -326,7 +327,10 @@ pub(super) fn start_quic(
     since: SystemTime,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     let peer = identify(&chain)?;
-    let ingress: Rc<dyn Ingress> = Rc::new(Incoming { core: Rc::downgrade(core), relayed: false });
+    let path = connection.clone();
+    let observed: Observed = Box::new(move || path.remote_address());
+    let ingress: Rc<dyn Ingress> =
+        Rc::new(Incoming { core: Rc::downgrade(core), relay: None, observed: Some(observed) });
     let config = &core.common.config.mux;
     let (tunnel, driver) = QuicTunnel::start(connection, direction, peer.clone(), ingress, config);
     let driver = Box::pin(async { driver.run().await.to_string() });

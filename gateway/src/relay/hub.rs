@@ -1,6 +1,6 @@
 //! The relay's side: is it allowed, who has a tunnel there, and copying.
 
-use super::{ask, pace::Paced, pairs::Passage};
+use super::{Over, ask, pace::Paced, pairs::Passage};
 use crate::{
     core::{Core, Mail},
     exchange,
@@ -42,7 +42,7 @@ pub(crate) fn start(core: &Rc<Core>, leg: Leg) {
     let core_ = core.clone();
     core.streams.spawn_local(async move {
         let (core, Leg { passage, socket, answer }) = (core_, leg);
-        let opened = ask(&core, &passage.to, &Reserved::RelayedFrom(passage.from.clone())).await;
+        let opened = ask(&core, &passage.to, &Reserved::RelayedFrom(passage.from.clone()), Over::Any).await;
         let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
         let (told, stream) = match opened {
             Ok((stream, _)) => (answer.send(Ok(())), Some(stream)),
