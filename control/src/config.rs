@@ -17,7 +17,7 @@ pub use links::LinkFiles;
 
 use crate::registry::{DesiredImport, DesiredLink};
 use fields::{Fields, Problems};
-use isthmus_control_api::{ClusterName, ClustersetName, Export, Listen, PeerAddress, ServicePort};
+use isthmus_control_api::{ClusterName, ClustersetName, Export, Listen, PeerAddress, Relaying, ServicePort};
 use node::{Node, SyntaxError};
 use std::{
     collections::BTreeMap,
@@ -65,6 +65,8 @@ pub struct Config {
     pub udp: Udp,
     /// The clusters to link with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
+    /// What this cluster's gateways carry for others.
+    pub relay: Relaying,
     /// What this cluster serves.
     pub exports: BTreeMap<ServicePort, Export>,
     /// What local clients can use, and where.

@@ -37,6 +37,7 @@ pub fn next(previous: &Table, desired: &Desired, peers: &BTreeMap<ClusterName, P
         imports: imports.collect(),
         exports: exports.collect(),
         links: desired.links.iter().map(|(cluster, desired)| (cluster.clone(), desired.link.clone())).collect(),
+        relay: desired.relay.clone(),
     };
     (table != *previous).then(|| Table { version: previous.version + 1, ..table })
 }
@@ -96,6 +97,7 @@ mod tests {
                 ("south".parse().unwrap(), DesiredLink::default()),
             ]
             .into(),
+            relay: Default::default(),
         }
     }
 

@@ -4,7 +4,7 @@ pub mod file;
 
 pub use file::FileRegistry;
 
-use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, ServicePort};
+use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, Relaying, ServicePort};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
@@ -24,6 +24,8 @@ pub struct Desired {
     pub imports: BTreeMap<Listen, DesiredImport>,
     /// The clusters it is linked with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
+    /// What it carries for others.
+    pub relay: Relaying,
 }
 
 /// A cluster to be linked with.

@@ -155,7 +155,7 @@ impl Gateway {
         let (joins, joining) = mpsc::channel(JOINS);
         let tls = TlsConfigs::new(&identity, table.clone())?;
         let common = Arc::new(Common {
-            quic: QuicCommon::new(&config, tls.quic_server())?,
+            quic: QuicCommon::new(&config, tls.isthmus_server())?,
             handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
             tls,
             board: Board::new(config.cores),

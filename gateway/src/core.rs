@@ -15,6 +15,7 @@ use crate::{
     metrics::CoreMetrics,
     peer::{LinkStates, Links, Peers, join::Joins},
     ready::Ready,
+    relay,
     status::{CoreQuery, CoreReport, DialReport, EndpointReport},
     stream::{self, Client, record::Recorder},
 };
@@ -47,6 +48,8 @@ pub(crate) enum Mail {
     Datagram(flow::listener::Moved),
     /// Control's exchange with a cluster's gateway: one end of a pair of sockets.
     Exchange(ClusterName, GatewayId, OwnedFd),
+    /// A tunnel between two other clusters, which another core was asked to relay.
+    Relay(relay::Leg),
     /// Somebody wants to know how the core fares.
     Report(CoreQuery),
 }
@@ -233,6 +236,7 @@ impl Core {
             Mail::Client(client) => stream::start(self, client),
             Mail::Datagram(datagram) => listeners.take(self, &datagram),
             Mail::Exchange(cluster, gateway, socket) => stream::start_exchange(self, cluster, gateway, socket),
+            Mail::Relay(leg) => relay::start(self, leg),
             Mail::Report(query) => self.report(query, listeners),
         }
     }
@@ -261,12 +265,13 @@ impl Core {
         let now = Instant::now();
         let links = self.link_states.borrow();
         let dials = links.iter().flat_map(|(cluster, link)| {
-            link.slots.iter().map(|(key, state)| {
-                let (key, state) = (key.place, state.borrow());
+            let slots = link.slots.iter().map(|(key, state)| (Some(key.place), state));
+            slots.chain(link.relayed.iter().map(|state| (None, state))).map(|(place, state)| {
+                let state = state.borrow();
                 DialReport {
                     cluster: cluster.clone(),
-                    address: key.address,
-                    spare: key.spare,
+                    address: place.map(|place| place.address),
+                    spare: place.is_some_and(|place| place.spare),
                     same: state.same,
                     small: state.small,
                     state: state.link.state().clone(),
@@ -322,7 +327,7 @@ impl Core {
                 Some(mail) = mail.recv() => match mail {
                     Mail::Client(client) => stream::start(self, client),
                     Mail::Report(query) => self.report(query, &Listeners::default()),
-                    Mail::Tunnel(..) | Mail::Exchange(..) | Mail::Datagram(_) => {}
+                    Mail::Tunnel(..) | Mail::Exchange(..) | Mail::Datagram(_) | Mail::Relay(..) => {}
                 },
                 // A core that drains is alive: nobody is to restart it for that.
                 _ = tick.tick() => self.counters.beat(Instant::now()),

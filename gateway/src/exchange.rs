@@ -1,12 +1,9 @@
 //! Where control's exchange with its peers enters and leaves the data plane: as byte streams, one a direction and link.
 
 use crate::{board::Board, core::Mail};
-use isthmus_control_api::{ClusterName, GatewayId, ServiceName, ServicePort};
+use isthmus_control_api::{ClusterName, GatewayId};
 use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream};
 use tokio::sync::mpsc;
-
-/// The reserved service that carries the exchange. No export can have it: control refuses the namespace.
-pub const NAMESPACE: &str = "isthmus-system";
 
 /// An exchange that a peer has opened.
 #[derive(Debug)]
@@ -22,16 +19,6 @@ pub struct Incoming {
 /// Hands exchanges that peers open to control. Those that it does not take in time are refused.
 #[derive(Debug)]
 pub(crate) struct Exchanges(pub(crate) mpsc::Sender<Incoming>);
-
-/// The service port of the exchange.
-///
-/// # Panics
-/// Never: the name is valid, which a test shows.
-#[expect(clippy::expect_used, reason = "a constant that a test has parsed")]
-pub(crate) fn service() -> ServicePort {
-    let service: ServiceName = "isthmus-system/exchange".parse().expect("a valid name");
-    ServicePort::tcp(service, 1)
-}
 
 impl Exchanges {
     /// Hands one to control; the gateway's end of it. `None` if control does not take any more now.
@@ -59,17 +46,10 @@ pub(crate) fn open(
     Ok(theirs)
 }
 
-fn pair() -> io::Result<(OwnedFd, UnixStream)> {
+/// A pair of sockets, neither of which blocks.
+pub(crate) fn pair() -> io::Result<(OwnedFd, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
     Ok((ours.into(), theirs))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_reserved_name_is_valid() {
-        assert_eq!(super::service().service.namespace(), super::NAMESPACE);
-    }
 }

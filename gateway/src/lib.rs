@@ -22,6 +22,8 @@ mod meter;
 pub mod metrics;
 mod peer;
 mod ready;
+mod relay;
+mod reserved;
 pub mod socket;
 pub mod status;
 mod stream;
@@ -30,7 +32,8 @@ mod upstream;
 
 pub use app::{Config, Gateway, Handle, Limits, StartError};
 pub use board::{Live, Tunnels};
-pub use exchange::{Incoming as IncomingExchange, NAMESPACE as RESERVED_NAMESPACE};
+pub use exchange::Incoming as IncomingExchange;
 pub use peer::join::{IncomingJoin, JOIN};
+pub use reserved::NAMESPACE as RESERVED_NAMESPACE;
 pub use stream::record::AccessLog;
 pub use tunnel::driver::MuxConfig;

@@ -18,10 +18,10 @@ pub mod reasons;
 pub mod scrape;
 pub mod streams;
 
-use crate::tunnel::Direction;
+use crate::{relay::pairs::Pairs, tunnel::Direction};
 use counter::{Counter, Gauge};
 use isthmus_certs::HandshakeRefusal;
-use reasons::{Bound, DialFailure, JoinResult};
+use reasons::{Bound, DialFailure, JoinResult, PunchResult};
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -46,6 +46,8 @@ pub struct Metrics {
     /// Configurations or tables that were refused, so that the last good one stays.
     pub reloads_failed: Counter,
     joins: [Counter; JoinResult::ALL.len()],
+    /// What this gateway relays between others.
+    pub(crate) relays: Pairs,
 }
 
 impl Metrics {
@@ -61,6 +63,7 @@ impl Metrics {
             reloads_ok: Counter::default(),
             reloads_failed: Counter::default(),
             joins: Default::default(),
+            relays: Pairs::new(),
         })
     }
 
@@ -113,6 +116,7 @@ pub struct CoreMetrics {
     handshakes_refused: [Counter; HandshakeRefusal::ALL.len()],
     dial_failures: [Counter; DialFailure::ALL.len()],
     refusals: [Counter; Bound::ALL.len()],
+    punches: [Counter; PunchResult::ALL.len()],
     /// Endpoints left out after failures in a row.
     pub endpoint_ejections: Counter,
     /// Connections that accept(2) failed to hand over, for want of descriptors or memory.
@@ -134,6 +138,7 @@ impl CoreMetrics {
             handshakes_refused: Default::default(),
             dial_failures: Default::default(),
             refusals: Default::default(),
+            punches: Default::default(),
             endpoint_ejections: Counter::default(),
             accept_errors: Counter::default(),
             busy_polls: Counter::default(),
@@ -155,6 +160,11 @@ impl CoreMetrics {
     /// An attempt to dial a peer failed.
     pub fn dial_failed(&self, reason: DialFailure) {
         self.dial_failures[reason as usize].add(1);
+    }
+
+    /// A direct path was tried, beside a relayed one.
+    pub fn punched(&self, result: PunchResult) {
+        self.punches[result as usize].add(1);
     }
 
     /// Something was refused because a bound was reached.

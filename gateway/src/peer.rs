@@ -8,7 +8,9 @@ mod connect;
 mod dial;
 pub(crate) mod join;
 pub(crate) mod loss;
+pub(crate) mod punch;
 pub(crate) mod quic;
+pub(crate) mod relayed;
 mod setup;
 mod slot;
 mod spread;
@@ -18,6 +20,7 @@ pub(crate) use setup::{TlsConfigs, accept};
 
 use crate::{
     board::{Board, Live},
+    relay::Over,
     status::{BreakReport, ChoiceReport, LossReport, TunnelReport},
     tunnel::{Direction, OpenRequest, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream},
 };
@@ -30,7 +33,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     rc::Rc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// The tunnels of one core, by the cluster that they lead to. There are a handful for each.
@@ -74,24 +77,64 @@ struct Known {
     tunnel: Rc<dyn Tunnel>,
     /// Where it was dialled; `None` where the peer has dialled.
     address: Option<SocketAddr>,
+    /// See [`setup::Running::common_port`].
+    common_port: bool,
     /// When the peer's certificate expires.
     expiry: Option<SystemTime>,
+    /// The cluster that relays it; `None` of a direct one.
+    via: Option<ClusterName>,
 }
 
 impl Peers {
-    /// Opens a stream on the least loaded live tunnel to `target` of the carrier that was chosen, or on another one if that refuses.
+    /// Opens a stream on the least loaded live tunnel to `target` of the carrier that was chosen, or on another one if that refuses; on
+    /// a relayed one if there is no direct one.
     ///
     /// # Errors
     /// There is no live tunnel, or none takes the stream.
     pub(crate) fn open(&self, target: &Target<'_>, request: &OpenRequest) -> Result<Opened, Refusal> {
         let cluster = target.cluster;
-        let mut tunnels = self.live(cluster);
-        tunnels.retain(|tunnel| target.fits(&**tunnel));
+        let message = format!("no live tunnel to {cluster}");
+        let none = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
+        let fitting = |way| {
+            let mut tunnels = self.live_by(cluster, way);
+            tunnels.retain(|tunnel| target.fits(&**tunnel));
+            tunnels
+        };
+        let direct = self.open_on(fitting(Way::Direct), cluster, request, none);
+        direct.or_else(|refusal| self.open_on(fitting(Way::Relayed), cluster, request, refusal))
+    }
+
+    /// Opens a stream on a tunnel that is not relayed.
+    ///
+    /// # Errors
+    /// There is no live one, or none takes the stream.
+    pub(crate) fn open_direct(
+        &self,
+        cluster: &ClusterName,
+        request: &OpenRequest,
+        over: Over,
+    ) -> Result<Opened, Refusal> {
+        let message = match over {
+            Over::Any => format!("no tunnel to {cluster} itself"),
+            Over::DialledQuic => format!("no tunnel to {cluster} that was dialled over QUIC"),
+        };
+        let none = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
+        let tunnels =
+            self.live_if(cluster, |known| known.way() == Way::Direct && (over == Over::Any || known.common_port));
+        self.open_on(tunnels, cluster, request, none)
+    }
+
+    fn open_on(
+        &self,
+        mut tunnels: Vec<Rc<dyn Tunnel>>,
+        cluster: &ClusterName,
+        request: &OpenRequest,
+        none: Refusal,
+    ) -> Result<Opened, Refusal> {
         // Datagrams are best as datagrams: a lost one holds up nobody.
         let chosen = if request.service.protocol.is_tcp() { self.chosen(cluster) } else { Carrier::Quic };
         tunnels.sort_by_cached_key(|tunnel| (carrier(&**tunnel) != chosen, tunnel.load()));
-        let message = format!("no live tunnel to {cluster}");
-        let mut refusal = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
+        let mut refusal = none;
         for tunnel in tunnels {
             match tunnel.open(request) {
                 Ok(stream) => return Ok((stream, tunnel)),
@@ -116,7 +159,7 @@ impl Peers {
         self.live(cluster).iter().map(|tunnel| tunnel.gateway()).collect()
     }
 
-    /// Whether a live tunnel over `carrier` that this core has dialled, other than `own`, leads to `gateway`.
+    /// Whether a live direct tunnel over `carrier` that this core has dialled, other than `own`, leads to `gateway`.
     fn leads_to(
         &self,
         cluster: &ClusterName,
@@ -129,7 +172,7 @@ impl Peers {
             let same = own.is_some_and(|own| Rc::ptr_eq(own, tunnel));
             !same && Carrier::of(status.transport) == carrier && status.direction == Direction::Dialled
         };
-        let mut live = self.live(cluster).into_iter();
+        let mut live = self.live_by(cluster, Way::Direct).into_iter();
         gateway.is_known() && live.any(|tunnel| tunnel.gateway() == gateway && leads_there(&tunnel))
     }
 
@@ -150,6 +193,29 @@ impl Peers {
         recent.map(|(cluster, broken)| BreakReport { cluster: cluster.clone(), broken }).collect()
     }
 
+    /// Whether one can be on a tunnel that is not relayed.
+    pub(crate) fn is_direct(&self, cluster: &ClusterName) -> bool {
+        !self.live_by(cluster, Way::Direct).is_empty()
+    }
+
+    /// Tunnels to `cluster` that are not relayed and have not ended, whatever state they are in.
+    pub(crate) fn count_direct(&self, cluster: &ClusterName) -> usize {
+        let tunnels = self.tunnels.borrow();
+        tunnels.get(cluster).into_iter().flatten().filter(|known| known.way() == Way::Direct).count()
+    }
+
+    /// Whether gateways of `cluster` see where this core's datagrams come from.
+    pub(crate) fn sees_us(&self, cluster: &ClusterName) -> bool {
+        !self.live_if(cluster, |known| known.way() == Way::Direct && known.common_port).is_empty()
+    }
+
+    /// The shortest round trip of the live tunnels to `cluster`; zero while none is measured.
+    pub(crate) fn round_trip(&self, cluster: &ClusterName) -> Duration {
+        let tunnels = self.tunnels.borrow();
+        let live = tunnels.get(cluster).into_iter().flatten().filter(|known| is_open(&*known.tunnel));
+        live.filter_map(|known| known.tunnel.status().rtt).min().unwrap_or_default()
+    }
+
     /// What each tunnel tells of itself.
     pub(crate) fn report(&self) -> Vec<TunnelReport> {
         let tunnels = self.tunnels.borrow();
@@ -159,6 +225,7 @@ impl Peers {
             status: known.tunnel.status(),
             address: known.address,
             cert_expiry: known.expiry,
+            via: known.via.clone(),
         };
         tunnels.map(report).collect()
     }
@@ -169,7 +236,10 @@ impl Peers {
         choosers.retain(|cluster, _| tunnels.get(cluster).is_some_and(|tunnels| !tunnels.is_empty()));
         for (cluster, tunnels) in tunnels.iter().filter(|(_, tunnels)| !tunnels.is_empty()) {
             let chooser = choosers.entry(cluster.clone()).or_insert_with(Chooser::new);
-            chooser.look(&facts(tunnels, Carrier::Tcp), &facts(tunnels, Carrier::Quic), now);
+            // A relayed tunnel is no choice as long as there is a direct one.
+            let is_direct = |known: &Known| known.way() == Way::Direct && is_open(&*known.tunnel);
+            let way = if tunnels.iter().any(is_direct) { Way::Direct } else { Way::Relayed };
+            chooser.look(&facts(tunnels, way, Carrier::Tcp), &facts(tunnels, way, Carrier::Quic), now);
         }
         self.measure(now);
     }
@@ -206,9 +276,15 @@ impl Peers {
         let choosers = self.choosers.borrow();
         let chosen = choosers.iter().filter_map(|(cluster, chooser)| Some((cluster, chooser.choice()?)));
         let report = |(cluster, choice): (&ClusterName, choose::Choice)| {
-            let live = self.live(cluster).into_iter().find(|tunnel| carrier(&**tunnel) == choice.carrier)?;
-            let transport = live.status().transport;
-            Some(ChoiceReport { cluster: cluster.clone(), transport, reason: choice.reason.to_string() })
+            let tunnels = self.tunnels.borrow();
+            let chosen = |known: &&Known| is_open(&*known.tunnel) && carrier(&*known.tunnel) == choice.carrier;
+            let live = tunnels.get(cluster)?.iter().filter(chosen).min_by_key(|known| known.via.is_some())?;
+            let reason = match &live.via {
+                Some(relay) => format!("through {relay}, as no direct tunnel is live"),
+                None => choice.reason.to_string(),
+            };
+            let (transport, via) = (live.tunnel.transport(), live.via.clone());
+            Some(ChoiceReport { cluster: cluster.clone(), transport, reason, via })
         };
         chosen.filter_map(report).collect()
     }
@@ -248,9 +324,19 @@ impl Peers {
     }
 
     fn live(&self, cluster: &ClusterName) -> Vec<Rc<dyn Tunnel>> {
+        let mut tunnels = self.live_by(cluster, Way::Direct);
+        tunnels.append(&mut self.live_by(cluster, Way::Relayed));
+        tunnels
+    }
+
+    fn live_by(&self, cluster: &ClusterName, way: Way) -> Vec<Rc<dyn Tunnel>> {
+        self.live_if(cluster, |known| known.way() == way)
+    }
+
+    fn live_if(&self, cluster: &ClusterName, fits: impl Fn(&Known) -> bool) -> Vec<Rc<dyn Tunnel>> {
         let tunnels = self.tunnels.borrow();
-        let tunnels = tunnels.get(cluster).into_iter().flatten().map(|known| &known.tunnel);
-        tunnels.filter(|tunnel| is_open(&***tunnel)).cloned().collect()
+        let tunnels = tunnels.get(cluster).into_iter().flatten().filter(|known| fits(known));
+        tunnels.filter(|known| is_open(&*known.tunnel)).map(|known| known.tunnel.clone()).collect()
     }
 
     fn add(&self, cluster: &ClusterName, known: Known) {
@@ -273,14 +359,27 @@ impl Peers {
     }
 }
 
+/// How a tunnel gets to its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    Relayed,
+}
+
+impl Known {
+    fn way(&self) -> Way {
+        if self.via.is_none() { Way::Direct } else { Way::Relayed }
+    }
+}
+
 fn carrier(tunnel: &dyn Tunnel) -> Carrier {
     Carrier::of(tunnel.transport())
 }
 
-/// How the live tunnels of a carrier fare together. Counters are those of all that have not ended, so that they only grow.
-fn facts(tunnels: &[Known], of: Carrier) -> Facts {
+/// How the live tunnels of a way and a carrier fare together. Counters are those of all that have not ended, so that they only grow.
+fn facts(tunnels: &[Known], way: Way, of: Carrier) -> Facts {
     let mut facts = Facts::default();
-    for known in tunnels.iter().filter(|known| carrier(&*known.tunnel) == of) {
+    for known in tunnels.iter().filter(|known| known.way() == way && carrier(&*known.tunnel) == of) {
         let packets = known.tunnel.packets().unwrap_or_default();
         facts.sent = facts.sent.saturating_add(packets.sent);
         facts.lost = facts.lost.saturating_add(packets.lost);

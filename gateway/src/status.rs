@@ -77,6 +77,9 @@ pub struct LinkStatus {
     /// Why, in one line.
     #[serde(default)]
     pub chosen_because: Option<String>,
+    /// The cluster that relays new streams; `None` where they go directly.
+    #[serde(default)]
+    pub via: Option<String>,
     /// Who dialled them: `dialled`, `accepted` or both, joined by `+`.
     pub direction: Option<String>,
     /// The shortest smoothed round trip of its tunnels, in milliseconds.

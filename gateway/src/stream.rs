@@ -5,11 +5,11 @@
 //! ingress: open ─▶ which endpoint ─▶ connect ─▶ copy ─▶ close
 //! ```
 
-mod copy;
+pub(crate) mod copy;
 mod egress;
 mod ingress;
 mod local;
 pub(crate) mod record;
 
 pub(crate) use egress::{Accepted, Asking, Client, Established, better_core, doubted, start, start_exchange};
-pub(crate) use ingress::Incoming;
+pub(crate) use ingress::{Incoming, Observed};

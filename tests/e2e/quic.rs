@@ -116,6 +116,7 @@ fn streams_survive_a_nat_that_forgets() {
         endpoints: vec![outside.to_string()],
         transport: Some(Transport::Quic),
         services: Vec::new(),
+        relay: None,
     });
     let east_config = pair::east_config(&topology, Transport::Quic, &[pair::endpoint()]);
     let pair = Pair::start_with(&topology, &west_config, &east_config);

@@ -41,6 +41,8 @@ pub struct Link {
     pub transport: Option<Transport>,
     /// What the cluster serves, where its gateway is of another make and cannot say so itself.
     pub services: Vec<String>,
+    /// The cluster that relays it, if any is to.
+    pub relay: Option<String>,
 }
 
 /// An import of a configuration.
@@ -103,6 +105,7 @@ impl Config {
             endpoints: vec![peer.tunnel_address().to_string()],
             transport: Some(transport),
             services: Vec::new(),
+            relay: None,
         });
         self
     }
@@ -118,7 +121,7 @@ impl Config {
     #[must_use]
     pub fn links(mut self, cluster: &str, endpoints: &[String], transport: Option<Transport>) -> Self {
         let (cluster, endpoints) = (cluster.to_owned(), endpoints.to_vec());
-        self.links.push(Link { cluster, endpoints, transport, services: Vec::new() });
+        self.links.push(Link { cluster, endpoints, transport, services: Vec::new(), relay: None });
         self
     }
 
@@ -130,6 +133,20 @@ impl Config {
             endpoints: Vec::new(),
             transport: None,
             services: Vec::new(),
+            relay: None,
+        });
+        self
+    }
+
+    /// Links it with a cluster that neither dials nor is dialled: a third one relays.
+    #[must_use]
+    pub fn reaches(mut self, peer: &Cluster, relay: &Cluster) -> Self {
+        self.links.push(Link {
+            cluster: peer.name().to_owned(),
+            endpoints: Vec::new(),
+            transport: None,
+            services: Vec::new(),
+            relay: Some(relay.name().to_owned()),
         });
         self
     }
@@ -201,6 +218,9 @@ impl Config {
             }
             if !link.endpoints.is_empty() {
                 writeln!(yaml, "    endpoints: {}", list(&link.endpoints))?;
+            }
+            if let Some(relay) = &link.relay {
+                writeln!(yaml, "    relay: {relay}")?;
             }
             if !link.services.is_empty() {
                 writeln!(yaml, "    services: {}", list(&link.services))?;

@@ -31,6 +31,7 @@ pub mod process;
 pub mod several;
 pub mod stranger;
 pub mod topology;
+pub mod trio;
 pub mod wait;
 
 pub use client::{End, Received};
@@ -47,5 +48,6 @@ pub use pair::Pair;
 pub use pattern::{Digest, Pattern};
 pub use process::Process;
 pub use stranger::Papers;
-pub use topology::{Cluster, Topology};
+pub use topology::{Cluster, NatKind, Topology};
+pub use trio::Trio;
 pub use wait::eventually;

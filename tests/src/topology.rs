@@ -1,8 +1,10 @@
 //! Clusters in network namespaces, and the WAN between them.
 
 mod cluster;
+mod nat;
 
 pub use cluster::{Cluster, GATEWAY, gateway, pod};
+pub use nat::NatKind;
 
 use crate::{identity, netns::Netns};
 use isthmus_wan::{Impairments, Wan};
@@ -50,6 +52,27 @@ impl Topology {
         })
     }
 
+    /// West and east, each behind a NAT of its own, and hub, which both can dial; each trusts the others.
+    ///
+    /// # Panics
+    /// As [`Topology::new`], and without `nft`.
+    pub fn behind_nats(west: NatKind, east: NatKind) -> Self {
+        let wan = Arc::new(Netns::new("wan"));
+        wan.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap_or_else(|e| panic!("ip_forward: {e}"));
+        let topology = Self::build(&["west", "east", "hub"], |clusters| {
+            for cluster in clusters.iter_mut() {
+                match cluster.name() {
+                    "west" => cluster.plug_in_behind(west, &wan),
+                    "east" => cluster.plug_in_behind(east, &wan),
+                    _ => cluster.plug_into(&wan),
+                }
+            }
+            Between::Router(wan)
+        });
+        topology.make_identities();
+        topology
+    }
+
     /// The same with an emulated WAN between them, each direction as bad as `each_way`, by the dice of `seed`.
     ///
     /// # Panics
@@ -62,15 +85,15 @@ impl Topology {
         })
     }
 
-    fn build(names: &[&str], join: impl FnOnce(&[Cluster]) -> Between) -> Self {
+    fn build(names: &[&str], join: impl FnOnce(&mut [Cluster]) -> Between) -> Self {
         let dir = tempfile::Builder::new().prefix("isthmus-e2e-").tempdir();
         let dir = dir.unwrap_or_else(|e| panic!("a temporary directory: {e}"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap_or_else(|e| panic!("a runtime: {e}"));
         let make = |(name, network): (&&str, &[u8; 3])| Cluster::make(name, *network, dir.path(), runtime.handle());
-        let clusters: Vec<_> = names.iter().zip(&WAN_NETWORKS).map(make).collect();
+        let mut clusters: Vec<_> = names.iter().zip(&WAN_NETWORKS).map(make).collect();
         assert_eq!(clusters.len(), names.len(), "the WAN has room for {} clusters", WAN_NETWORKS.len());
-        let between = join(&clusters);
+        let between = join(&mut clusters);
         Self { clusters, between, runtime: Some(runtime), dir }
     }
 

@@ -2,7 +2,12 @@
 
 use crate::names::{ClusterName, Listen, ServicePort};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    str::FromStr,
+};
 
 /// One whole endpoint table. Control publishes a new one on every change; nobody ever changes one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +21,9 @@ pub struct Table {
     pub exports: BTreeMap<ServicePort, Export>,
     /// The clusters that this one is linked with.
     pub links: BTreeMap<ClusterName, Link>,
+    /// What this cluster's gateways carry for others.
+    #[serde(default)]
+    pub relay: Relaying,
 }
 
 /// A service that local clients use through a listener of the gateway.
@@ -65,6 +73,27 @@ pub struct Link {
     pub endpoints: Vec<PeerAddress>,
     /// Which transport to use for what we dial.
     pub transport: TransportChoice,
+    /// The linked cluster whose gateways relay tunnels between the peer and us, if any is to.
+    #[serde(default)]
+    pub relay: Option<ClusterName>,
+}
+
+/// What this cluster's gateways carry between other clusters that cannot dial each other. By default nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relaying {
+    /// The clusters between which tunnels are relayed: both must be here.
+    pub allow: BTreeSet<ClusterName>,
+    /// Tunnels at once between any two of them.
+    pub tunnels: usize,
+    /// Bytes a second between any two of them, both ways together; `None`: as many as come.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Relaying {
+    /// Whether tunnels between these two are relayed.
+    pub fn allows(&self, one: &ClusterName, other: &ClusterName) -> bool {
+        one != other && self.allow.contains(one) && self.allow.contains(other)
+    }
 }
 
 /// A peer's dialable address: `host:port`, the host an IP address or a DNS name.

@@ -105,6 +105,7 @@ fn desired(links: &[&str], endpoints: u16) -> Desired {
         exports: if endpoints == 0 { BTreeMap::new() } else { [(api(), export)].into() },
         imports: [(LISTEN.parse().unwrap(), DesiredImport { service: api(), affinity: Affinity::None })].into(),
         links: links.iter().map(|link| (name(link), DesiredLink::default())).collect(),
+        relay: Default::default(),
     }
 }
 

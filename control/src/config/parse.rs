@@ -4,13 +4,14 @@ use super::{
     Config, Limits, MOST_LINKS, Tunnel, Udp,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
+    schema::NAME,
     values::{self, EndpointText},
 };
 use crate::{
     MAX_SERVICE_PORTS,
     registry::{DesiredImport, DesiredLink},
 };
-use isthmus_control_api::{ClusterName, Endpoint, Export, Link, Listen, PeerAddress, Protocol, ServicePort};
+use isthmus_control_api::{ClusterName, Endpoint, Export, Link, Listen, PeerAddress, Protocol, Relaying, ServicePort};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -31,6 +32,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     }
     let (limits, udp) = (limits(top), udp(top));
     let links = links(top, cluster.as_ref());
+    let relay = relay(top);
     let exports = exports(top);
     let imports = imports(top, &mut listeners);
     let state = top.value("state", directory_name);
@@ -54,6 +56,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         limits: limits?,
         udp: udp?,
         links,
+        relay: relay?,
         exports,
         imports,
         cluster,
@@ -103,6 +106,9 @@ fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, D
     let mut links = BTreeMap::new();
     for fields in top.mappings("links", "links[]", 0..=MOST_LINKS) {
         let Some((cluster, link)) = link(&fields) else { continue };
+        if let Some(own) = own.filter(|own| link.link.relay.as_ref() == Some(*own)) {
+            fields.conflict("relay", format!("\"{own}\", which is this cluster"), "a third cluster's id");
+        }
         if Some(&cluster) == own {
             fields.conflict("cluster", format!("\"{cluster}\", which is this cluster"), "another cluster's id");
         } else if let Some(first) = once.seen_before(cluster.clone(), fields.at_of("cluster")) {
@@ -120,9 +126,26 @@ pub(super) fn link(fields: &Fields<'_>) -> Option<(ClusterName, DesiredLink)> {
     let endpoints = fields.scalars("endpoints", 1..=16, "host:port, port 1 to 65535", parsed::<PeerAddress>);
     let endpoints = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
     let transport = fields.value("transport", values::transport);
+    let relay = fields.value("relay", parsed::<ClusterName>);
+    if relay.is_some() && relay == cluster {
+        fields.conflict(
+            "relay",
+            format!("\"{}\", which is the peer itself", cluster.as_ref()?),
+            "a third cluster's id",
+        );
+    }
     let services = fields.scalars("services", 1..=1000, "namespace/name:port", values::service_port);
     let services = services.into_iter().map(|service| service.value).collect();
-    Some((cluster?, DesiredLink { link: Link { endpoints, transport: transport? }, services }))
+    Some((cluster?, DesiredLink { link: Link { endpoints, transport: transport?, relay }, services }))
+}
+
+fn relay(top: &Fields<'_>) -> Option<Relaying> {
+    let fields = top.mapping_or_empty("relay")?;
+    let allow = fields.scalars("allow", 2..=MOST_LINKS, NAME, parsed::<ClusterName>);
+    let tunnels = fields.value("tunnels", values::count);
+    let bytes_per_second = fields.value("bytesPerSecond", values::rate);
+    let allow = allow.into_iter().map(|cluster| cluster.value).collect();
+    Some(Relaying { allow, tunnels: tunnels?, bytes_per_second })
 }
 
 fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {

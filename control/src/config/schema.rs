@@ -136,6 +136,13 @@ pub const KEYS: &[Key] = &[
         "The clusters to link with. Each side lists the other.",
     ),
     key(
+        ("", "relay"),
+        "a mapping",
+        Rule("nothing is relayed"),
+        "{allow: [west, east]}",
+        "Between which linked clusters this gateway relays tunnels: docs/relay.md.",
+    ),
+    key(
         ("", "exports"),
         "a list of at most 10000 mappings",
         Rule("no exports"),
@@ -235,11 +242,39 @@ pub const KEYS: &[Key] = &[
         "What to dial with. `auto` dials TLS and QUIC, keeps both, and takes for each stream what its path asks for; HTTP/2 where the peer speaks nothing else.",
     ),
     key(
+        ("links[]", "relay"),
+        NAME,
+        Rule("no relay"),
+        "hub",
+        "The linked cluster that relays tunnels between the peer and us, where neither can dial the other: docs/relay.md. Both sides name it.",
+    ),
+    key(
         ("links[]", "services"),
         "a list of 1 to 1000 namespace/name:port",
         Rule("the peer says so itself"),
         "[\"shop/api:80\"]",
         "What the peer serves, if it is no isthmus (an Envoy, say) and cannot tell. Then nothing is exchanged with it.",
+    ),
+    key(
+        ("relay", "allow"),
+        "a list of 2 to 256 cluster ids",
+        Rule("nobody"),
+        "[west, east]",
+        "Tunnels are relayed between any two of these.",
+    ),
+    key(
+        ("relay", "tunnels"),
+        COUNT,
+        Text("256"),
+        "256",
+        "Tunnels at once between any two clusters. Each core of a gateway has one.",
+    ),
+    key(
+        ("relay", "bytesPerSecond"),
+        "a size from 64KiB to 1TiB, as 10MiB",
+        Rule("no bound"),
+        "10MiB",
+        "Bytes a second between any two clusters, both ways together.",
     ),
     key(
         ("exports[]", "service"),

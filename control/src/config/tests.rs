@@ -103,6 +103,37 @@ fn a_link_states_what_its_peer_cannot_tell() {
 }
 
 #[test]
+fn who_relays_and_for_whom_is_read() {
+    let text = WEST.replace("  - cluster: east\n", "  - cluster: east\n    relay: hub\n");
+    let config = parse(&text).unwrap();
+    assert_eq!(config.links.into_values().next().unwrap().link.relay, Some("hub".parse().unwrap()));
+    assert_eq!(config.relay.allow.len(), 0);
+
+    let relaying = parse(&format!("{WEST}relay: {{allow: [north, south], bytesPerSecond: 1MiB}}\n")).unwrap().relay;
+    let [north, south, east] = ["north", "south", "east"].map(|name| name.parse().unwrap());
+    assert!(relaying.allows(&north, &south) && relaying.allows(&south, &north));
+    assert!(!relaying.allows(&north, &east) && !relaying.allows(&north, &north));
+    assert_eq!((relaying.tunnels, relaying.bytes_per_second), (256, Some(1 << 20)));
+
+    for (by, why) in [
+        ("relay: west", r#"links[0].relay: found "west", which is this cluster, expected a third cluster's id"#),
+        ("relay: east", r#"links[0].relay: found "east", which is the peer itself, expected a third cluster's id"#),
+        ("relay: Hub!", r#"links[0].relay: found "Hub!", expected a DNS label"#),
+    ] {
+        let said = refused("- cluster: east\n", &format!("- cluster: east\n    {by}\n"));
+        assert!(said.contains(why), "{said}");
+    }
+    for (relay, why) in [
+        ("{allow: [north]}", "relay.allow: found a list of 1, expected a list of 2 to 256 cluster ids"),
+        ("{allow: [north, south], bytesPerSecond: 1}", "relay.bytesPerSecond: found \"1\", expected a size from 64KiB"),
+        ("{tunnels: 0}", "relay.tunnels: found \"0\", expected a number"),
+    ] {
+        let said = parse(&format!("{WEST}relay: {relay}\n")).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
 fn each_mistake_is_named_with_its_place() {
     let cases = [
         ("protocol: TCP", "protocol: TPC", r#"11:46: exports[0].ports[0].protocol: found "TPC", expected TCP or UDP"#),

@@ -132,9 +132,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refused> {
 }
 
 pub(super) fn size(text: &str) -> Result<u64, Refused> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-    scaled(text, &units).filter(|bytes| ((16 << 20)..=(1 << 40)).contains(bytes)).ok_or(Refused(None))
+    scaled(text, &SIZES).filter(|bytes| ((16 << 20)..=(1 << 40)).contains(bytes)).ok_or(Refused(None))
 }
+
+/// Bytes a second: a size, of a range of its own.
+pub(super) fn rate(text: &str) -> Result<u64, Refused> {
+    scaled(text, &SIZES).filter(|bytes| ((64 << 10)..=(1 << 40)).contains(bytes)).ok_or(Refused(None))
+}
+
+const SIZES: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// A whole number and its unit, with nothing between them but perhaps a space.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -156,6 +162,8 @@ mod tests {
         for bad in ["", "5", "s", "-1s", "1.5s", "99ms", "2h", "18446744073709551615h", "5 s s"] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }
+        assert_eq!(rate("64KiB").unwrap(), 64 << 10);
+        assert!(rate("63KiB").is_err());
         for bad in ["", "1", "1GB", "15MiB", "2TiB"] {
             assert!(size(bad).is_err(), "{bad:?}");
         }

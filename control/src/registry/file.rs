@@ -197,7 +197,12 @@ fn desired(config: &Config, since: &BTreeMap<ServiceName, SystemTime>) -> Desire
         let since = since.get(&key.service).copied().unwrap_or(SystemTime::UNIX_EPOCH);
         (key.clone(), DesiredExport { export: export.clone(), since })
     });
-    Desired { exports: exports.collect(), imports: config.imports.clone(), links: config.links.clone() }
+    Desired {
+        exports: exports.collect(),
+        imports: config.imports.clone(),
+        links: config.links.clone(),
+        relay: config.relay.clone(),
+    }
 }
 
 /// The keys that differ and cannot change while running.

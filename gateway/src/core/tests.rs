@@ -15,7 +15,7 @@ use crate::{
         },
         mux::Settings,
         tls::{
-            Handshaken, handshake,
+            Handshaken, Wire, handshake,
             tests::{authority, connection, identity},
         },
     },
@@ -34,7 +34,7 @@ pub(crate) struct East {
     pub(crate) east: Authority,
     pub(crate) west: Authority,
     table: watch::Sender<Arc<Table>>,
-    _mail: Vec<mpsc::Receiver<Mail>>,
+    mail: Vec<mpsc::Receiver<Mail>>,
 }
 
 impl East {
@@ -53,7 +53,7 @@ impl East {
         let (mailboxes, mail) = (0..config.cores).map(|_| mpsc::channel(8)).unzip();
         let tls = crate::peer::TlsConfigs::new(&store, subscribed).unwrap();
         let common = Arc::new(Common {
-            quic: QuicCommon::new(&config, tls.quic_server()).unwrap(),
+            quic: QuicCommon::new(&config, tls.isthmus_server()).unwrap(),
             handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
             tls,
             board: Board::new(config.cores),
@@ -69,7 +69,7 @@ impl East {
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
-        let east = Self { core: Rc::new(Core::new(0, common)), east, west, table, _mail: mail };
+        let east = Self { core: Rc::new(Core::new(0, common)), east, west, table, mail };
         east.apply(linked());
         east
     }
@@ -82,25 +82,54 @@ impl East {
         self.core.apply(&table, &mut Listeners::default(), &mut Links::default());
     }
 
+    /// Reads the core's mail from now on, as its main loop does.
+    pub(crate) fn read_mail(&mut self) {
+        let (core, mut mail) = (self.core.clone(), self.mail.remove(0));
+        pair::spawn(async move {
+            while let Some(mail) = mail.recv().await {
+                core.receive(mail, &Listeners::default());
+            }
+        });
+    }
+
+    /// Trusts these clusters, and no others.
+    pub(crate) fn trust(&self, clusters: &[&Authority]) {
+        self.core.common.identity.replace(identity(&self.east, clusters));
+    }
+
     /// West's end of a connection that east's core has been given, behind the handshake.
     pub(crate) async fn dialled(&self) -> Handshaken {
+        self.dialled_by(&self.west).await
+    }
+
+    /// The same of another cluster, which the core trusts.
+    pub(crate) async fn dialled_by(&self, cluster: &Authority) -> Handshaken {
         let (dialler, acceptor) = connection().await;
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let from = acceptor.peer_addr().unwrap();
         crate::peer::accept(&self.core, acceptor.into_std().unwrap(), from, permit);
-        self.handshake(dialler).await
+        self.handshake_of(cluster, dialler).await
     }
 
     /// West's side of a handshake.
     pub(crate) async fn handshake(&self, dialler: TcpStream) -> Handshaken {
-        let (config, name) = self.client_config();
+        self.handshake_of(&self.west, dialler).await
+    }
+
+    /// A cluster's side of a handshake.
+    pub(crate) async fn handshake_of<W: Wire>(&self, cluster: &Authority, dialler: W) -> Handshaken<W> {
+        let (config, name) = self.client_config_of(cluster);
         handshake::dial(config, name.try_into().unwrap(), dialler).await.unwrap()
     }
 
     /// What west dials with, and whom.
     pub(crate) fn client_config(&self) -> (Arc<rustls::ClientConfig>, String) {
+        self.client_config_of(&self.west)
+    }
+
+    fn client_config_of(&self, cluster: &Authority) -> (Arc<rustls::ClientConfig>, String) {
+        let west = IdentityStore::new(identity(cluster, &[&self.east]));
         let cluster = "east".parse().unwrap();
-        let west = IdentityStore::new(identity(&self.west, &[&self.east]));
         let config = configs::client_config(&west, &cluster, &[b"isthmus/1"]).unwrap();
         (config, configs::server_name(&west, &cluster).unwrap().to_str().into_owned())
     }
@@ -110,6 +139,15 @@ impl East {
         let end = pair::start_with(self.dialled().await, Direction::Dialled, "east", settings);
         end.tunnel_is(TunnelHealth::Live).await;
         until(|| self.core.peers.is_live(&"west".parse().unwrap())).await;
+        end
+    }
+
+    /// The same of another cluster, which the core trusts and is linked with.
+    pub(crate) async fn peer_of(&self, cluster: &Authority) -> pair::End {
+        let end = pair::start_with(self.dialled_by(cluster).await, Direction::Dialled, "east", pair::SETTINGS);
+        end.tunnel_is(TunnelHealth::Live).await;
+        let name = cluster.domain().cluster.clone();
+        until(|| self.core.peers.is_direct(&name)).await;
         end
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     datagrams::DatagramTotals,
-    reasons::{Bound, DialFailure, Dropped, JoinResult},
+    reasons::{Bound, DialFailure, Dropped, JoinResult, PunchResult},
     scrape::{Samples, Scrape},
     streams::StreamTotals,
 };
@@ -143,6 +143,24 @@ define! {
         => |s, to| for &reason in DialFailure::ALL {
             let count = s.metrics.rows().map(|row| row.dial_failures[reason as usize].get()).sum();
             to.whole([reason.as_str().into()], count);
+        };
+
+    Gauge "isthmus_relayed_tunnels" ["from", "to"]
+        "Tunnels that this gateway relays between two other clusters, by who dials whom."
+        => |s, to| for pair in s.metrics.relays.report() {
+            to.whole([String::from(pair.from).into(), String::from(pair.to).into()], pair.tunnels as u64);
+        };
+    Counter "isthmus_relayed_bytes" ["from", "to"]
+        "Bytes of relayed tunnels, both ways together."
+        => |s, to| for pair in s.metrics.relays.report() {
+            to.whole([String::from(pair.from).into(), String::from(pair.to).into()], pair.bytes);
+        };
+
+    Counter "isthmus_punches" ["result"]
+        "Attempts at a direct path beside a relayed one, at the gateway that proposes them."
+        => |s, to| for &result in PunchResult::ALL {
+            let count = s.metrics.rows().map(|row| row.punches[result as usize].get()).sum();
+            to.whole([result.as_str().into()], count);
         };
 
     Gauge "isthmus_endpoints" ["service", "health"]
@@ -333,15 +351,15 @@ answer within a second is missing in it, and `isthmus_core_silence_seconds` tell
 Labels are bounded. `service` is `namespace/name:port` of what the table has, with `/udp` behind the port of UDP, `peer` a linked cluster, or `_local` for streams
 that stay in this cluster. At most 1,000 combinations of service, peer and direction are counted apart. When there is no room,
 those that are no longer in use are forgotten (their counters start at zero if they come back); if that makes none, further
-ones are counted together as service and peer `_other`, as is what peers ask for and the table does not have. All other labels
-take the words listed below.
+ones are counted together as service and peer `_other`, as is what peers ask for and the table does not have. `from` and `to`
+are linked clusters that this one relays between, 1,000 pairs at most. All other labels take the words listed below.
 
 | name | kind | labels | meaning |
 |---|---|---|---|
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 10] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 11] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
@@ -352,6 +370,7 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 10] {
         ("reason of isthmus_handshakes_refused_total", HandshakeRefusal::ALL.map(HandshakeRefusal::as_str).to_vec()),
         ("reason of isthmus_tunnel_dial_failures_total", DialFailure::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_joins_total", JoinResult::ALL.iter().map(|word| word.as_str()).collect()),
+        ("result of isthmus_punches_total", PunchResult::ALL.iter().map(|word| word.as_str()).collect()),
         ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),
     ]
 }

@@ -41,6 +41,8 @@ words! {
         UdpFlows = "udp_flows",
         /// Connections of those who want to join, and attempts in a time.
         Joins = "joins",
+        /// Tunnels that are relayed between two clusters.
+        RelayedTunnels = "relayed_tunnels",
     }
 }
 
@@ -75,6 +77,8 @@ words! {
         Handshake = "handshake",
         /// The connection ended before the tunnel was there.
         Closed = "closed",
+        /// No relay, or it refused.
+        Relay = "relay",
     }
 }
 
@@ -96,6 +100,16 @@ words! {
     }
 }
 
+words! {
+    /// What became of an attempt at a direct path.
+    PunchResult {
+        /// There is a direct tunnel.
+        Direct = "direct",
+        /// Nobody got through.
+        Failed = "failed",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +121,7 @@ mod tests {
         assert!(Dropped::ALL.iter().enumerate().all(|(i, &dropped)| dropped as usize == i));
         assert!(DialFailure::ALL.iter().enumerate().all(|(i, &failure)| failure as usize == i));
         assert!(JoinResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));
+        assert!(PunchResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));
         assert!(HandshakeRefusal::ALL.iter().enumerate().all(|(i, &refusal)| refusal as usize == i));
     }
 }

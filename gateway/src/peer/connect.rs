@@ -35,6 +35,7 @@ pub(super) async fn dial(
         TransportChoice::Auto | TransportChoice::Tls | TransportChoice::H2 => dial_tcp(core, cluster, dial).await,
     }?;
     running.address = Some(dial.address);
+    running.common_port = dial.transport == TransportChoice::Quic && !dial.anew;
     Ok((running, peer))
 }
 

@@ -3,6 +3,7 @@
 
 use super::{
     addresses::Addresses,
+    relayed,
     slot::{Key, Slot, State},
     spread,
 };
@@ -31,13 +32,19 @@ pub(crate) type LinkStates = BTreeMap<ClusterName, Dialled>;
 pub(crate) struct Dialled {
     /// Its slots.
     pub(crate) slots: BTreeMap<Key, Rc<RefCell<State>>>,
+    /// The one that is dialled through a relay.
+    pub(crate) relayed: Option<Rc<RefCell<State>>>,
     /// What is wrong with its names, in one line.
     pub(crate) lookup: Option<String>,
 }
 
 /// One core's diallers, by the cluster that they dial.
 #[derive(Default)]
-pub(crate) struct Links(BTreeMap<ClusterName, Dialler>);
+pub(crate) struct Links {
+    fleets: BTreeMap<ClusterName, Dialler>,
+    /// Those that dial through a relay, and through which.
+    relayed: BTreeMap<ClusterName, (ClusterName, Task)>,
+}
 
 struct Dialler {
     link: watch::Sender<Link>,
@@ -56,11 +63,13 @@ impl Drop for Task {
 impl Links {
     /// Dials what the table has and stops dialling what it has not.
     pub(crate) fn reconcile(&mut self, core: &Rc<Core>, table: &Table) {
-        self.0.retain(|cluster, _| table.links.contains_key(cluster));
+        self.fleets.retain(|cluster, _| table.links.contains_key(cluster));
+        self.relayed.retain(|cluster, _| table.links.contains_key(cluster));
         core.peers.close_unlinked(table);
         core.link_states.borrow_mut().retain(|cluster, _| table.links.contains_key(cluster));
         for (cluster, link) in &table.links {
-            if let Some(dialler) = self.0.get(cluster) {
+            self.relay(core, cluster, link);
+            if let Some(dialler) = self.fleets.get(cluster) {
                 dialler.link.send_if_modified(|known| {
                     let differs = known != link;
                     known.clone_from(link);
@@ -70,9 +79,27 @@ impl Links {
                 let (sender, link) = watch::channel(link.clone());
                 let fleet = Fleet::new(core.clone(), cluster.clone(), link);
                 let task = Task(core.tasks.spawn_local(fleet.run()));
-                self.0.insert(cluster.clone(), Dialler { link: sender, _task: task });
+                self.fleets.insert(cluster.clone(), Dialler { link: sender, _task: task });
             }
         }
+    }
+}
+
+impl Links {
+    /// Dials through the relay that the link has, if it is for this side to dial.
+    fn relay(&mut self, core: &Rc<Core>, cluster: &ClusterName, link: &Link) {
+        let hub = link.relay.as_ref().filter(|_| relayed::dials(core, cluster));
+        if self.relayed.get(cluster).map(|(known, _)| known) == hub {
+            return;
+        }
+        self.relayed.remove(cluster);
+        let state = hub.map(|hub| {
+            let state = Rc::new(RefCell::new(State::new(Instant::now())));
+            let keep = relayed::keep(core.clone(), cluster.clone(), hub.clone(), state.clone());
+            self.relayed.insert(cluster.clone(), (hub.clone(), Task(core.tasks.spawn_local(keep))));
+            state
+        });
+        core.link_states.borrow_mut().entry(cluster.clone()).or_default().relayed = state;
     }
 }
 

@@ -27,6 +27,7 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use std::{
     cell::RefCell,
+    collections::BTreeSet,
     io,
     net::{SocketAddr, UdpSocket},
     rc::Rc,
@@ -36,8 +37,10 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod dialler;
+mod expect;
 mod refusal;
 
+pub(super) use expect::expect;
 pub(super) use refusal::refusal;
 
 /// What all cores' endpoints have in common.
@@ -106,6 +109,8 @@ fn no_suite(_: NoInitialCipherSuite) -> rustls::Error {
 /// One core's endpoints.
 pub(crate) struct Endpoints {
     diallers: Diallers,
+    /// The clusters that have us try for a direct path now.
+    punching: Rc<RefCell<BTreeSet<ClusterName>>>,
     /// What takes connections.
     serving: RefCell<Option<Endpoint>>,
     /// Handshakes of those who dial this core; see [`QuicCommon`].
@@ -116,7 +121,13 @@ impl Endpoints {
     /// None yet.
     pub(crate) fn new(common: &QuicCommon) -> Self {
         let handshakes = Arc::new(Semaphore::new(common.handshakes));
-        Self { diallers: Diallers::default(), serving: RefCell::default(), handshakes }
+        let (diallers, punching) = (Diallers::default(), Rc::default());
+        Self { diallers, punching, serving: RefCell::default(), handshakes }
+    }
+
+    /// A cluster's turn to have us try for a direct path: one at a time.
+    pub(super) fn punch_turn(&self, cluster: &ClusterName) -> Option<expect::Turn> {
+        expect::Turn::take(&self.punching, cluster)
     }
 }
 

@@ -3,13 +3,14 @@
 use super::{
     Known,
     join::{self, First, IncomingJoin},
+    relayed::{self, Leave, Via},
 };
 use crate::{
     core::Core,
     metrics::reasons::{Bound, DialFailure},
-    stream::Incoming,
+    stream::{Incoming, Observed},
     tunnel::{
-        Direction, Ingress, PeerIdentity, Tunnel, TunnelHealth,
+        Direction, Ingress, PeerIdentity, Refusal, Tunnel, TunnelHealth,
         driver::{MuxTunnel, TunnelEnd},
         h2,
         quic::QuicTunnel,
@@ -27,7 +28,10 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, sync::watch};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::{OwnedSemaphorePermit, watch},
+};
 
 /// Our own protocol's name (ALPN).
 pub(crate) const ISTHMUS: &[u8] = b"isthmus/1";
@@ -39,6 +43,8 @@ pub(crate) const H2: &[u8] = b"h2";
 pub(crate) struct TlsConfigs {
     identity: IdentityStore,
     server: Arc<rustls::ServerConfig>,
+    /// The same without HTTP/2: over QUIC, and inside a relay's streams.
+    isthmus: Arc<rustls::ServerConfig>,
     /// Taken when a tunnel is dialled, never on a stream's path.
     clients: Mutex<BTreeMap<(ClusterName, u8), Arc<rustls::ClientConfig>>>,
 }
@@ -48,14 +54,14 @@ impl TlsConfigs {
     pub(crate) fn new(identity: &IdentityStore, table: watch::Receiver<Arc<Table>>) -> Result<Self, rustls::Error> {
         let linked = AllowedClusters::new(move |cluster| table.borrow().links.contains_key(cluster));
         let server = tls::server_config(identity, linked, &[ISTHMUS, H2])?;
-        Ok(Self { identity: identity.clone(), server, clients: Mutex::default() })
+        let mut isthmus = rustls::ServerConfig::clone(&server);
+        isthmus.alpn_protocols = vec![ISTHMUS.to_vec()];
+        Ok(Self { identity: identity.clone(), server, isthmus: Arc::new(isthmus), clients: Mutex::default() })
     }
 
-    /// What peers dial over QUIC: the same, without HTTP/2.
-    pub(crate) fn quic_server(&self) -> Arc<rustls::ServerConfig> {
-        let mut server = rustls::ServerConfig::clone(&self.server);
-        server.alpn_protocols = vec![ISTHMUS.to_vec()];
-        Arc::new(server)
+    /// What peers dial where there is no HTTP/2.
+    pub(crate) fn isthmus_server(&self) -> Arc<rustls::ServerConfig> {
+        self.isthmus.clone()
     }
 
     pub(super) fn client(
@@ -109,6 +115,9 @@ pub(crate) enum SetupError {
     /// TLS cannot be configured.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// No relay, or it refused.
+    #[error("{0}")]
+    Relay(#[from] Refusal),
     /// The connection broke behind the handshake.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -127,7 +136,7 @@ impl SetupError {
             Self::Http2(_) => HandshakeRefusal::Other,
             Self::Tls(_) => HandshakeRefusal::Other,
             Self::Quic(error) => return super::quic::refusal(error),
-            Self::Connect(_) => return None,
+            Self::Connect(_) | Self::Relay(_) => return None,
         })
     }
 
@@ -143,6 +152,7 @@ impl SetupError {
             Self::Timeout(_) | Self::Stalled | Self::Quic(quinn::ConnectionError::TimedOut) => DialFailure::Timeout,
             Self::Quic(_) if self.refusal().is_none() => DialFailure::Connect,
             Self::Io(_) | Self::Handshake(HandshakeError::Io(_)) => DialFailure::Closed,
+            Self::Relay(_) => DialFailure::Relay,
             _ => DialFailure::Handshake,
         }
     }
@@ -176,7 +186,7 @@ pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketA
 pub(super) async fn live_accepted(
     core: &Rc<Core>,
     tunnel: Result<(Running, Rc<PeerIdentity>), SetupError>,
-    from: SocketAddr,
+    from: impl std::fmt::Display,
 ) {
     match tunnel {
         Ok((tunnel, peer)) => {
@@ -230,7 +240,11 @@ pub(super) struct Running {
     pub(super) tunnel: Rc<dyn Tunnel>,
     /// Where it was dialled; `None` where the peer has dialled.
     pub(super) address: Option<SocketAddr>,
+    /// Whether it was dialled over QUIC from the port that this core dials from, so that its peer sees where that is.
+    pub(super) common_port: bool,
     trust: Trust,
+    /// Where its bytes go, if a relay carries them.
+    via: Option<Via>,
     driver: std::pin::Pin<Box<dyn Future<Output = TunnelEnd>>>,
 }
 
@@ -240,13 +254,20 @@ pub(super) async fn start(
     direction: Direction,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     let peer = identify(&handshaken.certificates)?;
-    let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
+    let ingress: Rc<dyn Ingress> = Rc::new(Incoming { core: Rc::downgrade(core), relay: None, observed: None });
     let trust = Trust { chain: handshaken.certificates.clone(), since: SystemTime::now() };
     let running = match &handshaken.alpn[..] {
         ISTHMUS => {
             let config = &core.common.config.mux;
             let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
-            Running { tunnel: Rc::new(tunnel), address: None, trust, driver: Box::pin(driver.run()) }
+            Running {
+                tunnel: Rc::new(tunnel),
+                address: None,
+                common_port: false,
+                trust,
+                via: None,
+                driver: Box::pin(driver.run()),
+            }
         }
         H2 => {
             let (io, config) = (TlsStream::new(handshaken), &core.common.config.mux);
@@ -254,7 +275,7 @@ pub(super) async fn start(
                 Direction::Dialled => h2::connect(io, peer.clone(), config).await?,
                 Direction::Accepted => h2::accept(io, peer.clone(), ingress, config).await?,
             };
-            Running { tunnel, address: None, trust, driver: Box::pin(driver.run()) }
+            Running { tunnel, address: None, common_port: false, trust, via: None, driver: Box::pin(driver.run()) }
         }
         _ => return Err(SetupError::Protocol),
     };
@@ -267,6 +288,26 @@ fn identify(chain: &[CertificateDer<'static>]) -> Result<Rc<PeerIdentity>, Setup
     Ok(Rc::new(PeerIdentity { cluster, id, gateway: Default::default() }))
 }
 
+/// The same inside a relay's stream, where only our own protocol is spoken.
+pub(super) fn start_relayed(
+    core: &Rc<Core>,
+    handshaken: Handshaken<UnixStream>,
+    direction: Direction,
+    via: Via,
+) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
+    if handshaken.alpn != ISTHMUS {
+        return Err(SetupError::Protocol);
+    }
+    let peer = identify(&handshaken.certificates)?;
+    let ingress: Rc<dyn Ingress> =
+        Rc::new(Incoming { core: Rc::downgrade(core), relay: Some(via.relay.clone()), observed: None });
+    let trust = Trust { chain: handshaken.certificates.clone(), since: SystemTime::now() };
+    let config = &core.common.config.mux;
+    let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
+    let (tunnel, driver) = (Rc::new(tunnel), Box::pin(driver.run()));
+    Ok((Running { tunnel, address: None, common_port: false, trust, via: Some(via), driver }, peer))
+}
+
 /// The same over QUIC.
 pub(super) fn start_quic(
     core: &Rc<Core>,
@@ -276,11 +317,14 @@ pub(super) fn start_quic(
     since: SystemTime,
 ) -> Result<(Running, Rc<PeerIdentity>), SetupError> {
     let peer = identify(&chain)?;
-    let ingress: Rc<dyn Ingress> = Rc::new(Incoming(Rc::downgrade(core)));
+    let path = connection.clone();
+    let observed: Observed = Box::new(move || path.remote_address());
+    let ingress: Rc<dyn Ingress> =
+        Rc::new(Incoming { core: Rc::downgrade(core), relay: None, observed: Some(observed) });
     let config = &core.common.config.mux;
     let (tunnel, driver) = QuicTunnel::start(connection, direction, peer.clone(), ingress, config);
     let (tunnel, driver) = (Rc::new(tunnel), Box::pin(driver.run()));
-    Ok((Running { tunnel, address: None, trust: Trust { chain, since }, driver }, peer))
+    Ok((Running { tunnel, address: None, common_port: false, trust: Trust { chain, since }, via: None, driver }, peer))
 }
 
 /// Why the peer is trusted, to be asked again when bundles change.
@@ -307,9 +351,11 @@ impl Trust {
 impl Running {
     /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
     pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
-        let Self { tunnel, address, trust, mut driver } = self;
+        let Self { tunnel, address, common_port, trust, via, mut driver } = self;
         let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
-        core.peers.add(&peer.cluster, Known { tunnel: tunnel.clone(), address, expiry: trust.expiry() });
+        let relay = via.as_ref().map(|via| via.relay.clone());
+        let known = Known { tunnel: tunnel.clone(), address, common_port, expiry: trust.expiry(), via: relay };
+        core.peers.add(&peer.cluster, known);
         core.peers.publish(&peer.cluster, core.id, &core.common.board);
         // What changed while the tunnel was being set up was told to those that were there then.
         if !core.table.borrow().links.contains_key(&peer.cluster) || trust.check(core, peer).is_err() {
@@ -318,10 +364,19 @@ impl Running {
             tunnel.drain();
         }
         let mut hello = std::pin::pin!(tokio::time::sleep(core.common.config.handshake_timeout));
+        let mut leaving = std::pin::pin!(relayed::leaving(core, &peer.cluster, via.as_ref()));
+        let mut left = false;
         let end = loop {
             tokio::select! {
                 biased;
                 end = &mut driver => break end,
+                leave = &mut leaving, if !left => {
+                    left = true;
+                    match leave {
+                        Leave::Drain => tunnel.drain(),
+                        Leave::Close => tunnel.close(),
+                    }
+                }
                 Ok(()) = health.changed() => {
                     let state = *health.borrow_and_update();
                     core.peers.publish(&peer.cluster, core.id, &core.common.board);

@@ -3,12 +3,13 @@
 use super::{
     choose::Carrier,
     connect::{self, Dial},
+    setup::Running,
     spread::{Place, Search},
 };
 use crate::{
     core::Core,
     metrics::reasons::DialFailure,
-    tunnel::{Tunnel, TunnelHealth, link},
+    tunnel::{PeerIdentity, Tunnel, TunnelHealth, link},
 };
 use isthmus_control_api::{ClusterName, GatewayId, TransportChoice};
 use std::{
@@ -17,10 +18,13 @@ use std::{
     sync::Arc,
     time::Instant,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
+};
 
 /// Tunnels that were left for a new one and have not ended yet, a slot: more are not dialled meanwhile.
-const LEFT: usize = 2;
+pub(super) const LEFT: usize = 2;
 
 /// Which of a link's slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +88,7 @@ impl Slot {
         let (mut anew, mut small) = (self.key.place.spare, false);
         loop {
             self.wait(&mut search).await;
-            self.trusted().await;
+            trusted(&self.core, &self.cluster, &self.state).await;
             let Ok(permit) = left.clone().acquire_owned().await else { return };
             self.state.borrow_mut().link.dialling(Instant::now());
             let end = self.attempt(anew, small, permit, &mut search).await;
@@ -108,10 +112,15 @@ impl Slot {
                     small = !small;
                 }
             }
-            anew = true;
+            anew = self.key.place.spare || !self.is_relay();
             drop(state);
             self.failed.notify_one();
         }
+    }
+
+    /// Whether the peer relays for other links: then it has to see the port that this core dials those from.
+    fn is_relay(&self) -> bool {
+        self.core.table.borrow().links.values().any(|link| link.relay.as_ref() == Some(&self.cluster))
     }
 
     fn tell(&self, why: &str) {
@@ -175,19 +184,6 @@ impl Slot {
         self.core.peers.leads_to(&self.cluster, Carrier::from(self.key.transport), gateway, own.as_ref())
     }
 
-    /// Waits until there is a bundle of the cluster: without one it would be dialled in vain.
-    async fn trusted(&self) {
-        let mut changes = self.core.common.identity.subscribe();
-        let untrusted = || self.core.common.identity.current().bundle(&self.cluster).is_none();
-        if !untrusted() {
-            return;
-        }
-        let why = "its bundle is not here: it is not trusted";
-        self.state.borrow_mut().link.down(Instant::now(), why, self.core.random());
-        while untrusted() && changes.changed().await.is_ok() {}
-        self.state.borrow_mut().link.hurry(Instant::now());
-    }
-
     /// Dials once, and waits until the tunnel is of no use any more. It may go on then, until its last stream has ended, or come
     /// back to life.
     async fn attempt(&self, anew: bool, small: bool, permit: OwnedSemaphorePermit, search: &mut Search) -> End {
@@ -207,23 +203,10 @@ impl Slot {
             }
         };
         let tunnel = running.tunnel.clone();
-        let mut health = tunnel.watch();
-        let core_ = core.clone();
-        let mut life = core.tasks.spawn_local(async move {
-            let end = running.live(&core_, &peer).await;
-            drop(permit);
-            end
-        });
-        let ready = health.wait_for(|&health| health != TunnelHealth::Starting);
-        if tokio::time::timeout(core.common.config.handshake_timeout, ready).await.is_err() {
-            tunnel.close();
-            return End::Down("the peer did not say HELLO".into());
-        }
-        if tunnel.health() == TunnelHealth::Closed {
-            // With TLS 1.3 whoever dials is done before the other side has looked at its certificate.
-            let why = life.await.unwrap_or_else(|_| "ended".into());
-            return End::Down(format!("the peer ended it before its HELLO: {why}; see its log, and its status"));
-        }
+        let held = match hold(core, running, peer, permit).await {
+            Ok(held) => held,
+            Err(why) => return End::Down(why),
+        };
         self.state.borrow_mut().tunnel = Some(Rc::downgrade(&tunnel));
         let gateway = tunnel.gateway();
         if self.leads_to(gateway) {
@@ -236,13 +219,70 @@ impl Slot {
             state.link.up(Instant::now());
             state.small = small;
         }
+        End::Down(held.until_useless().await)
+    }
+}
+
+/// Waits until there is a bundle of `cluster`: without one it would be dialled in vain.
+pub(super) async fn trusted(core: &Core, cluster: &ClusterName, state: &RefCell<State>) {
+    let mut changes = core.common.identity.subscribe();
+    let untrusted = || core.common.identity.current().bundle(cluster).is_none();
+    if !untrusted() {
+        return;
+    }
+    let why = "its bundle is not here: it is not trusted";
+    state.borrow_mut().link.down(Instant::now(), why, core.random());
+    while untrusted() && changes.changed().await.is_ok() {}
+    state.borrow_mut().link.hurry(Instant::now());
+}
+
+/// A tunnel that was dialled, and whose peer has said HELLO.
+pub(super) struct Held {
+    life: JoinHandle<String>,
+    health: watch::Receiver<TunnelHealth>,
+}
+
+/// Runs a tunnel that was dialled.
+///
+/// # Errors
+/// Its peer did not say HELLO: why.
+pub(super) async fn hold(
+    core: &Rc<Core>,
+    running: Running,
+    peer: Rc<PeerIdentity>,
+    permit: OwnedSemaphorePermit,
+) -> Result<Held, String> {
+    let tunnel = running.tunnel.clone();
+    let mut health = tunnel.watch();
+    let core_ = core.clone();
+    let life = core.tasks.spawn_local(async move {
+        let end = running.live(&core_, &peer).await;
+        drop(permit);
+        end
+    });
+    let ready = health.wait_for(|&health| health != TunnelHealth::Starting);
+    if tokio::time::timeout(core.common.config.handshake_timeout, ready).await.is_err() {
+        tunnel.close();
+        return Err("the peer did not say HELLO".into());
+    }
+    if tunnel.health() == TunnelHealth::Closed {
+        // With TLS 1.3 whoever dials is done before the other side has looked at its certificate.
+        let why = life.await.unwrap_or_else(|_| "ended".into());
+        return Err(format!("the peer ended it before its HELLO: {why}; see its log, and its status"));
+    }
+    Ok(Held { life, health })
+}
+
+impl Held {
+    /// Waits until it is of no use any more: why. It may go on then.
+    pub(super) async fn until_useless(mut self) -> String {
         tokio::select! {
-            end = &mut life => End::Down(end.unwrap_or_else(|_| "ended".into())),
-            left = health.wait_for(|&health| health != TunnelHealth::Live) => {
+            end = &mut self.life => end.unwrap_or_else(|_| "ended".into()),
+            left = self.health.wait_for(|&health| health != TunnelHealth::Live) => {
                 match left.map_or(TunnelHealth::Closed, |health| *health) {
-                    TunnelHealth::Unresponsive => End::Down("the peer does not answer".into()),
-                    TunnelHealth::Draining => End::Down("the peer is draining".into()),
-                    _ => End::Down(life.await.unwrap_or_else(|_| "ended".into())),
+                    TunnelHealth::Unresponsive => "the peer does not answer".into(),
+                    TunnelHealth::Draining => "the peer is draining".into(),
+                    _ => self.life.await.unwrap_or_else(|_| "ended".into()),
                 }
             }
         }

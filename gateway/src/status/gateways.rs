@@ -19,7 +19,11 @@ pub(super) fn gateways(tunnels: &[&TunnelReport], dials: &[&DialReport]) -> Gate
     let unnamed = if accepted { dialled.max(1) } else { dialled };
 
     let mut at: BTreeMap<SocketAddr, Vec<&DialReport>> = BTreeMap::new();
-    dials.iter().for_each(|dial| at.entry(dial.address).or_default().push(dial));
+    for &dial in dials {
+        if let Some(address) = dial.address {
+            at.entry(address).or_default().push(dial);
+        }
+    }
     let mut missing = 0;
     let addresses = at.into_iter().map(|(address, dials)| {
         let here = live.iter().filter(|tunnel| tunnel.address == Some(address)).map(|tunnel| gateway(tunnel));
@@ -61,12 +65,12 @@ mod tests {
         let (transport, rtt) = (Transport::Tls, None);
         let status = TunnelStatus { transport, direction, health, rtt, streams_out: 0, streams_in: 0, peer };
         let address = address.map(|address| address.parse().unwrap());
-        TunnelReport { cluster: "east".parse().unwrap(), status, address, cert_expiry: None }
+        TunnelReport { cluster: "east".parse().unwrap(), status, address, cert_expiry: None, via: None }
     }
 
     fn dial(address: &str, error: Option<&str>, same: Option<u64>) -> DialReport {
         let state = LinkState::Down { since: Instant::now(), last_error: error.map(Into::into) };
-        let (cluster, address, same) = ("east".parse().unwrap(), address.parse().unwrap(), same.map(GatewayId));
+        let (cluster, address, same) = ("east".parse().unwrap(), address.parse().ok(), same.map(GatewayId));
         DialReport { cluster, address, spare: false, same, small: false, state }
     }
 

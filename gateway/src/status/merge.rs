@@ -1,9 +1,9 @@
 //! ● From the cores' reports to one [`Status`].
 
 use super::{
-    BreakReport, CoreReport, DialReport, EndpointReport, EndpointStatus, ExtraStatus, LinkStatus, LinkWord, LossReport,
-    ServiceKind, ServiceStatus, Status, TableStatus, Timestamp, TunnelReport, gateways::gateways, message,
-    report::Broken,
+    BreakReport, ChoiceReport, CoreReport, DialReport, EndpointReport, EndpointStatus, ExtraStatus, LinkStatus,
+    LinkWord, LossReport, ServiceKind, ServiceStatus, Status, TableStatus, Timestamp, TunnelReport, gateways::gateways,
+    message, report::Broken,
 };
 use crate::{
     admin::Readiness,
@@ -52,10 +52,11 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
     // Of several measurements the one that is least wrong: a clock may have been put right meanwhile.
     let ahead = greetings().filter_map(|peer| peer.ahead).min_by_key(|ahead| ahead.unsigned_abs());
     let broken = broken(of(cluster, reports.iter().flat_map(|report| &report.breaks), |of| &of.cluster));
+    let waits = waits(cluster, link, state);
     let (message, degraded) = message::say(&message::Facts {
         state,
         gateways: &gateways,
-        failed: dials.iter().find_map(|dial| dial.state.last_error()),
+        failed: dials.iter().find_map(|dial| dial.state.last_error()).or(waits.as_deref()),
         lookup,
         small: dials.iter().any(|dial| dial.small && matches!(dial.state, LinkState::Up { .. })),
         loss,
@@ -71,6 +72,7 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
         transport: joined(tunnels.iter().map(|tunnel| tunnel.status.transport.as_str())),
         chosen: joined(choices().map(|choice| choice.transport.as_str())),
         chosen_because: choices().next().map(|choice| choice.reason.clone()),
+        via: via(&choices().collect::<Vec<_>>()),
         direction: joined(tunnels.iter().map(|tunnel| tunnel.status.direction.as_str())),
         rtt_ms: tunnels.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
         streams_in: tunnels.iter().map(|tunnel| tunnel.status.streams_in).sum(),
@@ -108,6 +110,17 @@ fn broken<'r>(breaks: impl Iterator<Item = &'r BreakReport>) -> Option<Broken> {
     })
 }
 
+/// What a relayed link waits for, whose other side dials.
+fn waits(cluster: &ClusterName, link: &Link, state: LinkWord) -> Option<String> {
+    let relay = link.relay.as_ref().filter(|_| state == LinkWord::Waiting)?;
+    Some(format!("waits for {cluster} to come through {relay}: its status says what is wrong"))
+}
+
+/// Who relays new streams, if any core has no direct tunnel.
+fn via(choices: &[&ChoiceReport]) -> Option<String> {
+    choices.iter().find_map(|choice| choice.via.as_ref()).map(ToString::to_string)
+}
+
 /// The best that a tunnel says; without tunnels what dialling says.
 fn link_word(link: &Link, tunnels: &[&TunnelReport], dials: &[&DialReport], lookup: Option<&str>) -> LinkWord {
     let any = |health| tunnels.iter().any(|tunnel| tunnel.status.health == health);
@@ -117,7 +130,7 @@ fn link_word(link: &Link, tunnels: &[&TunnelReport], dials: &[&DialReport], look
         LinkWord::Unresponsive
     } else if any(TunnelHealth::Draining) {
         LinkWord::Draining
-    } else if link.endpoints.is_empty() {
+    } else if link.endpoints.is_empty() && dials.is_empty() {
         LinkWord::Waiting
     } else if lookup.is_some() || dials.iter().any(|dial| dial.state.last_error().is_some()) {
         // Between attempts and during the next one alike, so that the word does not flicker.

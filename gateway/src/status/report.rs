@@ -51,6 +51,8 @@ pub struct TunnelReport {
     pub address: Option<SocketAddr>,
     /// When the peer's certificate expires.
     pub cert_expiry: Option<SystemTime>,
+    /// The cluster that relays it, if any does.
+    pub via: Option<ClusterName>,
 }
 
 /// What carries the new streams of a link.
@@ -62,6 +64,8 @@ pub struct ChoiceReport {
     pub transport: Transport,
     /// Why this one.
     pub reason: String,
+    /// The cluster that relays them, if any does.
+    pub via: Option<ClusterName>,
 }
 
 /// One tunnel that a core keeps dialled.
@@ -69,8 +73,8 @@ pub struct ChoiceReport {
 pub struct DialReport {
     /// The linked cluster.
     pub cluster: ClusterName,
-    /// What is dialled.
-    pub address: SocketAddr,
+    /// What is dialled; `None` through a relay.
+    pub address: Option<SocketAddr>,
     /// Whether it is one more to the same address, in case that there are several gateways behind it.
     pub spare: bool,
     /// The gateway that its last tunnel led to, where there is another tunnel to that: this one is not needed.

@@ -71,7 +71,7 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: Gat
         let core = core_;
         let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
         let mut early = Early::default();
-        let request = request(&core, crate::exchange::service(), None);
+        let request = request(&core, crate::reserved::Reserved::Exchange.service(), None);
         let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
         let opened = match open(&core, &cluster, Some(gateway), &request, &read, &mut early).await {
             Ok(accepted) => {

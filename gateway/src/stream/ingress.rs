@@ -3,17 +3,36 @@
 use super::copy;
 use crate::{
     core::Core,
-    exchange, flow,
+    flow,
     meter::StreamMeter,
     metrics::streams::Side,
+    peer::{punch, relayed},
+    relay,
+    reserved::{self, Reserved},
     socket::Socket,
     tunnel::{Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, TunnelStream},
     upstream,
 };
-use std::rc::{Rc, Weak};
+use isthmus_control_api::ClusterName;
+use std::{
+    io::Write,
+    net::{Shutdown, SocketAddr},
+    rc::{Rc, Weak},
+    time::Duration,
+};
 
-/// Takes the streams that peers open on a core. It does not keep the core alive: tunnels hold it, and the core holds them.
-pub(crate) struct Incoming(pub(crate) Weak<Core>);
+/// Takes the streams that peers open on a tunnel of a core. It does not keep the core alive: tunnels hold it, and the core holds
+/// them.
+pub(crate) struct Incoming {
+    pub(crate) core: Weak<Core>,
+    /// The cluster that relays the tunnel, if any does.
+    pub(crate) relay: Option<ClusterName>,
+    /// Where the peer's datagrams come from, over QUIC.
+    pub(crate) observed: Option<Observed>,
+}
+
+/// Tells where a peer is now.
+pub(crate) type Observed = Box<dyn Fn() -> SocketAddr>;
 
 impl std::fmt::Debug for Incoming {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,14 +42,65 @@ impl std::fmt::Debug for Incoming {
 
 impl Ingress for Incoming {
     fn incoming(&self, peer: &Rc<PeerIdentity>, request: OpenRequest, stream: Box<dyn TunnelStream>) {
-        let Some(core) = self.0.upgrade() else { return };
+        let Some(core) = self.core.upgrade() else { return };
         let peer = peer.clone();
-        if request.service.service.namespace() == exchange::NAMESPACE {
-            core.tasks.clone().spawn_local(serve_exchange(core, peer, request, stream));
+        if request.service.service.namespace() == reserved::NAMESPACE {
+            self.reserved(core, peer, &request, stream);
         } else {
             core.streams.clone().spawn_local(serve(core, peer, request, stream));
         }
     }
+}
+
+impl Incoming {
+    /// What gateways ask of each other. Nothing that came through a relay is relayed again.
+    fn reserved(
+        &self,
+        core: Rc<Core>,
+        peer: Rc<PeerIdentity>,
+        request: &OpenRequest,
+        mut stream: Box<dyn TunnelStream>,
+    ) {
+        match Reserved::parse(&request.service) {
+            Some(Reserved::Exchange) => drop(core.tasks.clone().spawn_local(serve_exchange(core, peer, stream))),
+            Some(Reserved::RelayTo(to)) if self.relay.is_none() => {
+                drop(core.streams.clone().spawn_local(relay::serve(core, peer, to, stream)));
+            }
+            Some(Reserved::RelayedFrom(from)) if self.relay.is_none() => relayed::accept(&core, &peer, from, stream),
+            Some(Reserved::RelayTo(_) | Reserved::RelayedFrom(_)) => {
+                stream.refuse(&refused(RefusalReason::Denied, "what came through a relay is not relayed again"));
+            }
+            Some(Reserved::Address) => match self.observed.as_ref().map(|observed| observed()) {
+                Some(address) => drop(core.tasks.clone().spawn_local(tell(stream, address))),
+                None => stream.refuse(&refused(RefusalReason::NoEndpoint, "this tunnel is not over QUIC")),
+            },
+            Some(Reserved::Punch) => match &self.relay {
+                Some(hub) => drop(core.tasks.clone().spawn_local(punch::serve(core, peer, hub.clone(), stream))),
+                None => stream.refuse(&refused(RefusalReason::Denied, "this tunnel is direct already")),
+            },
+            None => stream.refuse(&refused(RefusalReason::NoSuchExport, "no such reserved service")),
+        }
+    }
+}
+
+/// Tells a peer its address, as it is seen from here.
+async fn tell(mut stream: Box<dyn TunnelStream>, address: SocketAddr) {
+    stream.accept();
+    let Ok((ours, theirs)) = crate::exchange::pair() else { return };
+    let Ok(ours) = Socket::new(ours).map(Rc::new) else { return };
+    // A pair of sockets takes a line without waiting.
+    if Write::write_all(&mut &theirs, address.to_string().as_bytes()).is_ok()
+        && theirs.shutdown(Shutdown::Write).is_ok()
+    {
+        let _ = tokio::time::timeout(TELLING, copy::copy(&mut *stream, &ours, false, &mut ())).await;
+    }
+}
+
+/// How long a peer may take to hear it.
+const TELLING: Duration = Duration::from_secs(5);
+
+fn refused(reason: RefusalReason, message: &str) -> Refusal {
+    Refusal { reason, message: message.into(), retry: false }
 }
 
 async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
@@ -71,16 +141,7 @@ async fn connect(
     })
 }
 
-async fn serve_exchange(
-    core: Rc<Core>,
-    peer: Rc<PeerIdentity>,
-    request: OpenRequest,
-    mut stream: Box<dyn TunnelStream>,
-) {
-    let refused = |reason, message: &str| Refusal { reason, message: message.into(), retry: false };
-    if request.service != exchange::service() {
-        return stream.refuse(&refused(RefusalReason::NoSuchExport, "no such reserved service"));
-    }
+async fn serve_exchange(core: Rc<Core>, peer: Rc<PeerIdentity>, mut stream: Box<dyn TunnelStream>) {
     let ours = core.common.exchanges.hand_over(peer.cluster.clone(), peer.gateway.get()).ok().flatten();
     let Some(Ok(socket)) = ours.map(Socket::new) else {
         return stream.refuse(&refused(RefusalReason::Limit, "control takes no more exchanges now"));

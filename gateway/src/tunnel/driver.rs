@@ -14,7 +14,7 @@ use super::{
     TunnelHealth, TunnelStatus, TunnelStream,
     mux::{Budget, Mux, OpenError, ProtocolError, Role, Settings},
     open,
-    tls::{Handshaken, TlsError},
+    tls::{Handshaken, TlsError, Wire},
 };
 use crate::socket::{Socket, info::tcp_facts};
 use std::{
@@ -120,7 +120,7 @@ impl MuxTunnel {
     /// # Errors
     /// The core's reactor cannot take the socket.
     pub fn start(
-        handshaken: Handshaken,
+        handshaken: Handshaken<impl Wire>,
         direction: Direction,
         peer: Rc<PeerIdentity>,
         ingress: Rc<dyn Ingress>,

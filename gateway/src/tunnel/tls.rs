@@ -10,7 +10,7 @@ pub mod layout;
 pub mod record;
 pub mod stream;
 
-pub use handshake::{HandshakeError, Handshaken};
+pub use handshake::{HandshakeError, Handshaken, Wire};
 pub use keys::{Opened, TlsError, TrafficKeys};
 pub use layout::RecordBuffer;
 

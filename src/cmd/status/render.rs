@@ -97,7 +97,7 @@ fn links(links: &[LinkStatus], now: SystemTime) -> Grid<10> {
         grid.row([
             link.cluster.clone(),
             state(link).to_owned(),
-            or_dash(link.transport.clone()),
+            or_dash(transport(link)),
             or_dash(link.direction.clone()),
             format!("{}/{}", link.gateways.reached, link.gateways.known),
             or_dash(link.rtt_ms.map(millis)),
@@ -113,6 +113,12 @@ fn links(links: &[LinkStatus], now: SystemTime) -> Grid<10> {
 /// A link's state: one that is up may suffer all the same.
 fn state(link: &LinkStatus) -> &'static str {
     if link.degraded { "degraded" } else { link.state.as_str() }
+}
+
+/// Its transports, and who relays new streams, if anybody does.
+fn transport(link: &LinkStatus) -> Option<String> {
+    let transport = link.transport.clone()?;
+    Some(link.via.as_ref().map_or(transport.clone(), |via| format!("{transport} via {via}")))
 }
 
 /// Which transport new streams take, where there is a choice.

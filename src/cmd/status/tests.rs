@@ -75,6 +75,13 @@ fn a_link_with_a_choice_says_what_new_streams_take_and_why() {
 }
 
 #[test]
+fn a_relayed_link_says_through_whom() {
+    let mut json = status();
+    json["links"][0]["via"] = "hub".into();
+    assert!(view(&json).to_string().contains("\neast     up       tls via hub  dialled "), "{}", view(&json));
+}
+
+#[test]
 fn json_is_what_the_gateway_sent() {
     assert_eq!(serde_json::to_value(view(&status())).unwrap(), status());
 }

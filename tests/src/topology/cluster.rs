@@ -1,5 +1,6 @@
 //! One cluster, from its pods to its edge.
 
+use super::nat::{self, NatKind};
 use crate::netns::Netns;
 use isthmus_wan::{Attachment, Prefix, Tun};
 use std::{
@@ -18,6 +19,9 @@ pub struct Cluster {
     name: String,
     pods: Arc<Netns>,
     edge: Netns,
+    /// What its gateway is behind, if anything.
+    nat: Option<Netns>,
+    /// Its gateway's, towards the WAN.
     address: Ipv4Addr,
     dir: PathBuf,
     tasks: Handle,
@@ -38,7 +42,7 @@ impl Cluster {
         let dir = dir.join(name);
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         let address = Ipv4Addr::new(a, b, c, 2);
-        Self { name: name.to_owned(), pods: Arc::new(pods), edge, address, dir, tasks: tasks.clone() }
+        Self { name: name.to_owned(), pods: Arc::new(pods), edge, nat: None, address, dir, tasks: tasks.clone() }
     }
 
     /// Joins it to a router's namespace.
@@ -49,6 +53,28 @@ impl Cluster {
         wan.ip(&format!("link set {name} up"));
         self.turn_up();
         self.edge.ip(&format!("route add default via {router}"));
+    }
+
+    /// Joins it to a router's namespace behind a NAT, which gets the address that the gateway would have.
+    pub(super) fn plug_in_behind(&mut self, kind: NatKind, wan: &Netns) {
+        let nat = Netns::new(&format!("{}-nat", self.name));
+        let forwards = nat.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"));
+        forwards.unwrap_or_else(|e| panic!("ip_forward: {e}"));
+        let (name, router, outside) = (self.name.clone(), self.router(), self.address);
+        wan.ip(&format!("link add {name} type veth peer name wan netns {}", nat.path().display()));
+        wan.ip(&format!("address add {router}/24 dev {name}"));
+        wan.ip(&format!("link set {name} up"));
+        nat.ip(&format!("address add {outside}/24 dev wan"));
+        nat.ip("link set wan up");
+        nat.ip(&format!("route add default via {router}"));
+        nat.ip(&format!("link add lan type veth peer name wan netns {}", self.edge.path().display()));
+        nat.ip(&format!("address add {}/24 dev lan", nat::ROUTER));
+        nat.ip("link set lan up");
+        nat.exec("nft", &[&kind.rules(outside)]);
+        self.address = nat::HOST;
+        self.turn_up();
+        self.edge.ip(&format!("route add default via {}", nat::ROUTER));
+        self.nat = Some(nat);
     }
 
     /// Gives it an uplink for an emulated WAN.
@@ -86,7 +112,15 @@ impl Cluster {
         &self.edge
     }
 
-    /// Its gateway's tunnel address on the WAN.
+    /// The NAT that its gateway is behind.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn nat(&self) -> &Netns {
+        self.nat.as_ref().unwrap_or_else(|| panic!("{} is behind no NAT", self.name))
+    }
+
+    /// Its gateway's tunnel address on the WAN, or inside its NAT.
     pub fn tunnel_address(&self) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(self.address), 15008)
     }

@@ -2,11 +2,28 @@
 
 use crate::socket::udp;
 use quinn::{ClientConfig, ConnectError, Connecting, Endpoint, EndpointConfig, TokioRuntime};
-use std::{cell::RefCell, collections::BTreeMap, io, net::SocketAddr, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    rc::Rc,
+    sync::Arc,
+};
 
 /// What a core dials from, by whether it is of IPv6: made when first needed, each on a port of its own.
 #[derive(Default)]
-pub(super) struct Diallers(RefCell<BTreeMap<bool, Endpoint>>);
+pub(super) struct Diallers(RefCell<BTreeMap<bool, Dialler>>);
+
+/// One of them.
+#[derive(Clone)]
+pub(super) struct Dialler {
+    pub(super) endpoint: Endpoint,
+    /// The endpoint's, for datagrams that are no QUIC.
+    pub(super) socket: Rc<UdpSocket>,
+    /// Whose dialling is awaited here, see [`super::expect`].
+    pub(super) expected: Rc<RefCell<Vec<IpAddr>>>,
+}
 
 impl Diallers {
     /// Dials.
@@ -14,7 +31,7 @@ impl Diallers {
     /// # Errors
     /// There is no socket to dial from, or the address or the name is none.
     pub(super) fn connect(&self, config: &ClientConfig, peer: SocketAddr, name: &str) -> io::Result<Connecting> {
-        let dial = || self.endpoint(peer)?.connect_with(config.clone(), peer, name).map_err(io::Error::other);
+        let dial = || self.dialler(peer)?.endpoint.connect_with(config.clone(), peer, name).map_err(io::Error::other);
         let is_stopped = |error: &io::Error| {
             let error = error.get_ref().and_then(|error| error.downcast_ref());
             matches!(error, Some(ConnectError::EndpointStopping))
@@ -29,14 +46,20 @@ impl Diallers {
         })
     }
 
-    fn endpoint(&self, peer: SocketAddr) -> io::Result<Endpoint> {
-        let mut endpoints = self.0.borrow_mut();
-        if let Some(endpoint) = endpoints.get(&peer.is_ipv6()) {
-            return Ok(endpoint.clone());
+    /// The one that dials `peer`.
+    ///
+    /// # Errors
+    /// There is no socket for it.
+    pub(super) fn dialler(&self, peer: SocketAddr) -> io::Result<Dialler> {
+        let mut diallers = self.0.borrow_mut();
+        if let Some(dialler) = diallers.get(&peer.is_ipv6()) {
+            return Ok(dialler.clone());
         }
-        let endpoint = new_endpoint(peer)?;
-        endpoints.insert(peer.is_ipv6(), endpoint.clone());
-        Ok(endpoint)
+        let socket = udp::bind_any(peer)?;
+        let copy = Rc::new(socket.try_clone()?);
+        let dialler = Dialler { endpoint: endpoint_on(socket)?, socket: copy, expected: Rc::default() };
+        diallers.insert(peer.is_ipv6(), dialler.clone());
+        Ok(dialler)
     }
 }
 
@@ -45,11 +68,11 @@ impl Diallers {
 /// # Errors
 /// As [`Diallers::connect`].
 pub(super) fn connect_anew(config: &ClientConfig, peer: SocketAddr, name: &str) -> io::Result<Connecting> {
-    new_endpoint(peer)?.connect_with(config.clone(), peer, name).map_err(io::Error::other)
+    endpoint_on(udp::bind_any(peer)?)?.connect_with(config.clone(), peer, name).map_err(io::Error::other)
 }
 
-fn new_endpoint(peer: SocketAddr) -> io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), None, udp::bind_any(peer)?, Arc::new(TokioRuntime))
+fn endpoint_on(socket: UdpSocket) -> io::Result<Endpoint> {
+    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
 }
 
 #[cfg(test)]
@@ -64,9 +87,9 @@ mod tests {
             let configs = Configs::new();
             let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(configs.client.clone()).unwrap()));
             let (diallers, peer) = (Diallers::default(), "127.0.0.1:1".parse().unwrap());
-            diallers.endpoint(peer).unwrap().close(0u32.into(), b"");
+            diallers.dialler(peer).unwrap().endpoint.close(0u32.into(), b"");
             let name = configs.name.to_str();
-            assert!(diallers.endpoint(peer).unwrap().connect_with(config.clone(), peer, &name).is_err());
+            assert!(diallers.dialler(peer).unwrap().endpoint.connect_with(config.clone(), peer, &name).is_err());
             assert!(diallers.connect(&config, peer, &name).is_ok());
         });
     }

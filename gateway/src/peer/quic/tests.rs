@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     core::tests::East,
-    tunnel::driver::tests::pair::{on_a_core, until},
+    tunnel::driver::tests::pair::{on_a_core, spawn, until},
 };
 use quinn::ConnectionError;
 
@@ -17,9 +17,15 @@ fn east() -> (East, SocketAddr) {
 
 /// West's connection to east.
 async fn dial(east: &East, address: SocketAddr) -> Result<quinn::Connection, ConnectionError> {
-    let (config, name) = east.client_config();
+    dial_from(east.client_config(), udp::bind_any(address).unwrap(), address).await
+}
+
+async fn dial_from(
+    (config, name): (Arc<rustls::ClientConfig>, String),
+    socket: UdpSocket,
+    address: SocketAddr,
+) -> Result<quinn::Connection, ConnectionError> {
     let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
-    let socket = udp::bind_any(address).unwrap();
     let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime)).unwrap();
     endpoint.connect_with(config, address, &name).unwrap().await
 }
@@ -64,5 +70,28 @@ fn no_core_does_more_than_its_share_of_the_handshakes() {
         assert!(east.counted("isthmus_refusals_total{bound=\"handshakes\"} 1"));
         drop(under_way);
         dial(&east, address).await.unwrap();
+    });
+}
+
+/// Whoever is not expected dials first, and hears nothing, though the other one is served.
+#[test]
+fn only_who_is_expected_may_dial_where_we_dial_from() {
+    on_a_core(async {
+        let east = East::new();
+        let expecting = Rc::new(expect(&east.core, "127.0.0.1:9".parse().unwrap()).unwrap());
+        let dialler = east.core.quic.diallers.dialler("127.0.0.1:9".parse().unwrap()).unwrap();
+        let address: SocketAddr = ([127, 0, 0, 1], dialler.endpoint.local_addr().unwrap().port()).into();
+        let (core, accepting) = (east.core.clone(), expecting.clone());
+        let accepting = spawn(async move { accepting.accept(&core).await });
+        let [stranger, peer] = ["127.0.0.9:0", "127.0.0.1:0"].map(|from| UdpSocket::bind(from).unwrap());
+        let stranger = spawn(dial_from(east.client_config(), stranger, address));
+        tokio::task::yield_now().await;
+        let connection = dial_from(east.client_config(), peer, address).await.unwrap();
+        assert!(!stranger.is_finished());
+        accepting.abort();
+        let _ = accepting.await;
+        drop(expecting);
+        assert!(dialler.expected.borrow().is_empty());
+        drop(connection);
     });
 }

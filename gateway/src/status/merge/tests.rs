@@ -25,11 +25,11 @@ fn tunnel(health: TunnelHealth, rtt_ms: u64) -> TunnelReport {
     let (transport, direction) = (Transport::Tls, Direction::Dialled);
     let status = TunnelStatus { transport, direction, health, rtt, streams_out: 3, streams_in: 1, peer: None };
     let cert_expiry = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(rtt_ms));
-    TunnelReport { cluster: east(), status, address: "192.0.2.1:1".parse().ok(), cert_expiry }
+    TunnelReport { cluster: east(), status, address: "192.0.2.1:1".parse().ok(), cert_expiry, via: None }
 }
 
 fn dial(state: LinkState) -> DialReport {
-    let address = "192.0.2.1:1".parse().unwrap();
+    let address = "192.0.2.1:1".parse().ok();
     DialReport { cluster: east(), address, spare: false, same: None, small: false, state }
 }
 
@@ -76,7 +76,7 @@ fn a_link_without_tunnels_says_why() {
 #[test]
 fn what_new_streams_take_is_that_of_all_cores() {
     let chosen = |transport, reason: &str| {
-        let choices = vec![ChoiceReport { cluster: east(), transport, reason: reason.into() }];
+        let choices = vec![ChoiceReport { cluster: east(), transport, reason: reason.into(), via: None }];
         Some(CoreReport { choices, ..CoreReport::default() })
     };
     let same = link(&[], &[chosen(Transport::Tls, "a"), chosen(Transport::Tls, "b"), core(vec![], vec![])]);

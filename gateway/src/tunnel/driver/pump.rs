@@ -8,13 +8,12 @@ use crate::{
         Greeting, Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
         mux::{Event, liveness},
         open,
-        tls::{Handshaken, Opened, TlsError, TrafficKeys, record},
+        tls::{Handshaken, Opened, TlsError, TrafficKeys, Wire, record},
     },
 };
 use std::{
     future::poll_fn,
     io,
-    os::fd::OwnedFd,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -63,12 +62,12 @@ struct Run {
 impl Driver {
     pub(super) fn new(
         tunnel: MuxTunnel,
-        handshaken: Handshaken,
+        handshaken: Handshaken<impl Wire>,
         peer: Rc<PeerIdentity>,
         ingress: Rc<dyn Ingress>,
     ) -> io::Result<Self> {
         let Handshaken { socket, keys, received: bytes, .. } = handshaken;
-        let socket = Rc::new(Socket::new(OwnedFd::from(socket.into_std()?))?);
+        let socket = Rc::new(Socket::new(socket.into_fd()?)?);
         *tunnel.0.socket.borrow_mut() = Rc::downgrade(&socket);
         let incoming = Incoming::new(bytes);
         let liveness = liveness::Liveness::new(Instant::now());

@@ -57,7 +57,10 @@ impl Window {
         }
         if budget.is_tight() {
             self.shrink(budget);
-        } else if self.last_grant.is_some_and(|last| now.saturating_duration_since(last) < HELD_BACK * rtt.max(LEAST_RTT)) {
+        } else if self
+            .last_grant
+            .is_some_and(|last| now.saturating_duration_since(last) < HELD_BACK * rtt.max(LEAST_RTT))
+        {
             self.grow(budget);
         }
         self.last_grant = Some(now);

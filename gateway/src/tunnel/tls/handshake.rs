@@ -12,20 +12,42 @@ use rustls::{
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, UnbufferedConnectionCommon, UnbufferedStatus},
 };
-use std::{io, sync::Arc};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
 };
 
 /// The most bytes that a handshake may take from the peer: chains of a few certificates and a post-quantum key share fit easily.
 const MAX_HANDSHAKE: usize = 64 * 1024;
 
+/// What TLS runs over: a stream socket that our record layer goes on with after the handshake.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Takes it from its reactor.
+    ///
+    /// # Errors
+    /// The reactor does not let it go.
+    fn into_fd(self) -> io::Result<OwnedFd>;
+}
+
+impl Wire for TcpStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
+
+/// One of a pair, whose other one is copied to and from a stream of another tunnel.
+impl Wire for UnixStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
+
 /// A connection whose handshake is done.
 #[derive(Debug)]
-pub struct Handshaken {
+pub struct Handshaken<W = TcpStream> {
     /// The socket, with nothing of it buffered but `received`.
-    pub socket: TcpStream,
+    pub socket: W,
     /// The keys.
     pub keys: TrafficKeys,
     /// The peer's chain, leaf first, as verified.
@@ -57,11 +79,11 @@ pub enum HandshakeError {
 ///
 /// # Errors
 /// See [`HandshakeError`]. There is no time limit here: the caller has one.
-pub async fn dial(
+pub async fn dial<W: Wire>(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-    mut socket: TcpStream,
-) -> Result<Handshaken, HandshakeError> {
+    mut socket: W,
+) -> Result<Handshaken<W>, HandshakeError> {
     let mut connection = UnbufferedClientConnection::new(config, name)?;
     let received = drive(&mut connection, &mut socket, Vec::with_capacity(4096)).await?;
     let (certificates, alpn) = agreed(&connection);
@@ -74,7 +96,7 @@ pub async fn dial(
 ///
 /// # Errors
 /// See [`HandshakeError`]. There is no time limit here: the caller has one.
-pub async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> Result<Handshaken, HandshakeError> {
+pub async fn accept<W: Wire>(config: Arc<ServerConfig>, socket: W) -> Result<Handshaken<W>, HandshakeError> {
     accept_begun(config, socket, Vec::new()).await
 }
 
@@ -82,11 +104,11 @@ pub async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> Result<Hand
 ///
 /// # Errors
 /// See [`accept`].
-pub async fn accept_begun(
+pub async fn accept_begun<W: Wire>(
     config: Arc<ServerConfig>,
-    mut socket: TcpStream,
+    mut socket: W,
     received: Vec<u8>,
-) -> Result<Handshaken, HandshakeError> {
+) -> Result<Handshaken<W>, HandshakeError> {
     let mut connection = UnbufferedServerConnection::new(config)?;
     let received = drive(&mut connection, &mut socket, received).await?;
     let (certificates, alpn) = agreed(&connection);
@@ -134,7 +156,7 @@ enum Step {
 /// rustls is shown one record more at a time, so that it never opens what is meant for our record layer.
 async fn drive<C: Connection>(
     connection: &mut C,
-    socket: &mut TcpStream,
+    socket: &mut impl Wire,
     mut incoming: Vec<u8>,
 ) -> Result<Vec<u8>, HandshakeError> {
     let (mut shown, mut outgoing) = (0, Vec::new());

@@ -3,8 +3,10 @@
 use super::super::*;
 use crate::{
     socket::Socket,
-    tunnel::mux,
-    tunnel::{Source, StreamError, tls::tests::Configs},
+    tunnel::{
+        Source, StreamError, mux,
+        tls::{Wire, tests::Configs},
+    },
 };
 use isthmus_control_api::ServicePort;
 use std::{future::poll_fn, os::fd::OwnedFd, task::Poll};
@@ -102,6 +104,16 @@ pub(crate) fn start(handshaken: Handshaken, direction: Direction, peer: &str) ->
 
 pub(crate) fn start_with(handshaken: Handshaken, direction: Direction, peer: &str, settings: Settings) -> End {
     crate::socket::tune_tunnel(&handshaken.socket, None).unwrap();
+    start_over(handshaken, direction, peer, settings)
+}
+
+/// The same over any socket.
+pub(crate) fn start_over(
+    handshaken: Handshaken<impl Wire>,
+    direction: Direction,
+    peer: &str,
+    settings: Settings,
+) -> End {
     let (sender, offers) = mpsc::channel(128);
     let budget = Arc::new(Budget::new(64 << 20));
     let config = MuxConfig { settings, budget: budget.clone() };
