@@ -132,6 +132,30 @@ fn streams_through_a_hub_that_drains_go_on_to_their_end() {
     assert!(trio.hub.wait_end().success());
 }
 
+#[test]
+fn a_stream_that_nobody_reads_holds_up_no_other() {
+    let topology = nats();
+    let _echoes = echoes(&topology);
+    let trio = Trio::start(&topology, Transport::Tls, RELAY);
+    trio.wait_imported();
+    trio.wait_echo();
+    topology.block_on(async {
+        let mut stalled = trio.connect_east().await.unwrap();
+        // Its echo stays unread: it stands still when every window on the way is full.
+        let stalling = client::send(&mut stalled, 1, 1 << 30);
+        let others = async {
+            for seed in 0..20 {
+                let mut stream = trio.connect_east().await.unwrap();
+                client::exchange(&mut stream, &Pattern::new(seed).take(1 << 20)).await.unwrap();
+            }
+        };
+        tokio::select! {
+            sent = stalling => panic!("{sent:?}"),
+            () = others => {}
+        }
+    });
+}
+
 /// A new stream's first answer is there after one round trip between west and east. With a handshake or a question to the hub it
 /// would be two.
 #[test]

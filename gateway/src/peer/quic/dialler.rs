@@ -21,7 +21,7 @@ pub(super) struct Dialler {
     pub(super) endpoint: Endpoint,
     /// The endpoint's, for datagrams that are no QUIC.
     pub(super) socket: Rc<UdpSocket>,
-    /// Whose dialling is awaited here, see [`super::expect`].
+    /// Whose dialling is awaited here, see [`super::expect()`].
     pub(super) expected: Rc<RefCell<Vec<IpAddr>>>,
 }
 
