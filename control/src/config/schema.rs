@@ -210,7 +210,7 @@ pub const KEYS: &[Key] = &[
         DURATION,
         Text("5s"),
         "5s",
-        "For connecting to one endpoint, before the next is tried.",
+        "For connecting to one endpoint, before the next is tried. A peer may take 3 s longer to answer for a stream.",
     ),
     key(
         ("limits", "udpFlows"),

@@ -7,156 +7,35 @@ use super::{
 };
 use crate::{
     core::Core,
-    metrics::reasons::{Bound, DialFailure},
+    metrics::reasons::Bound,
     stream::{Incoming, Observed},
     tunnel::{
-        Direction, Ingress, PeerIdentity, Refusal, Tunnel, TunnelHealth,
+        Direction, Ingress, PeerIdentity, Tunnel, TunnelHealth,
         driver::{MuxTunnel, TunnelEnd},
         h2,
         quic::QuicTunnel,
-        tls::{HandshakeError, Handshaken, handshake, stream::TlsStream},
+        tls::{Handshaken, handshake, stream::TlsStream},
     },
 };
-use isthmus_certs::{AllowedClusters, HandshakeRefusal, IdentityStore, tls, verify};
-use isthmus_control_api::{ClusterName, Table, TransportChoice};
+use isthmus_certs::{HandshakeRefusal, verify};
+
 use rustls::pki_types::CertificateDer;
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, rc::Rc, time::SystemTime};
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::{OwnedSemaphorePermit, watch},
+    sync::OwnedSemaphorePermit,
 };
+
+mod config;
+mod error;
+
+pub(crate) use config::TlsConfigs;
+pub(crate) use error::SetupError;
 
 /// Our own protocol's name (ALPN).
 pub(crate) const ISTHMUS: &[u8] = b"isthmus/1";
 /// HTTP/2's name (ALPN, RFC 9113 section 3.1).
 pub(crate) const H2: &[u8] = b"h2";
-
-/// TLS configurations: one for what peers dial, and one for each cluster and transport that is dialled. Certificates are not in
-/// them: each handshake takes those that are current.
-pub(crate) struct TlsConfigs {
-    identity: IdentityStore,
-    server: Arc<rustls::ServerConfig>,
-    /// The same without HTTP/2: over QUIC, and inside a relay's streams.
-    isthmus: Arc<rustls::ServerConfig>,
-    /// Taken when a tunnel is dialled, never on a stream's path.
-    clients: Mutex<BTreeMap<(ClusterName, u8), Arc<rustls::ClientConfig>>>,
-}
-
-impl TlsConfigs {
-    /// Configurations for `identity`. Peers must belong to a cluster that the table links with.
-    pub(crate) fn new(identity: &IdentityStore, table: watch::Receiver<Arc<Table>>) -> Result<Self, rustls::Error> {
-        let linked = AllowedClusters::new(move |cluster| table.borrow().links.contains_key(cluster));
-        let server = tls::server_config(identity, linked, &[ISTHMUS, H2])?;
-        let mut isthmus = rustls::ServerConfig::clone(&server);
-        isthmus.alpn_protocols = vec![ISTHMUS.to_vec()];
-        Ok(Self { identity: identity.clone(), server, isthmus: Arc::new(isthmus), clients: Mutex::default() })
-    }
-
-    /// What peers dial where there is no HTTP/2.
-    pub(crate) fn isthmus_server(&self) -> Arc<rustls::ServerConfig> {
-        self.isthmus.clone()
-    }
-
-    pub(super) fn client(
-        &self,
-        cluster: &ClusterName,
-        choice: TransportChoice,
-    ) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
-        let alpn: &[&[u8]] = match choice {
-            TransportChoice::Auto => &[ISTHMUS, H2],
-            TransportChoice::Tls | TransportChoice::Quic => &[ISTHMUS],
-            TransportChoice::H2 => &[H2],
-        };
-        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let key = (cluster.clone(), choice as u8);
-        if let Some(config) = clients.get(&key) {
-            return Ok(config.clone());
-        }
-        let config = tls::client_config(&self.identity, cluster, alpn)?;
-        clients.insert(key, config.clone());
-        Ok(config)
-    }
-}
-
-/// Why there is no tunnel.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SetupError {
-    /// The address cannot be reached.
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
-    /// The handshake failed.
-    #[error("handshake: {0}")]
-    Handshake(#[from] HandshakeError),
-    /// It took too long.
-    #[error("no answer within {} s", .0.as_secs_f32())]
-    Timeout(Duration),
-    /// It is connected, and then nothing got through.
-    #[error("connected, but the handshake does not get through: large packets may vanish on the path")]
-    Stalled,
-    /// The peer's certificate does not say who it is. The verifier lets none such through.
-    #[error("{0}")]
-    Identity(String),
-    /// Neither of our protocols was agreed on.
-    #[error("the peer does not speak isthmus/1: it is of a newer or older version, or something else answers there")]
-    Protocol,
-    /// The peer agreed on HTTP/2 and does not speak it.
-    #[error(transparent)]
-    Http2(#[from] TunnelEnd),
-    /// QUIC has no connection.
-    #[error("QUIC: {0}")]
-    Quic(#[from] quinn::ConnectionError),
-    /// TLS cannot be configured.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
-    /// No relay, or it refused.
-    #[error("{0}")]
-    Relay(#[from] Refusal),
-    /// The connection broke behind the handshake.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-impl SetupError {
-    /// Which refusal of a handshake it is; `None` where it never came to one.
-    pub(crate) fn refusal(&self) -> Option<HandshakeRefusal> {
-        Some(match self {
-            Self::Handshake(HandshakeError::Tls(error)) => HandshakeRefusal::from(error),
-            Self::Handshake(HandshakeError::TooLong) => HandshakeRefusal::Malformed,
-            Self::Handshake(HandshakeError::Keys(_) | HandshakeError::Io(_)) | Self::Io(_) => HandshakeRefusal::Other,
-            Self::Timeout(_) | Self::Stalled => HandshakeRefusal::Timeout,
-            Self::Identity(_) => HandshakeRefusal::BadSvid,
-            Self::Protocol => HandshakeRefusal::Alpn,
-            Self::Http2(_) => HandshakeRefusal::Other,
-            Self::Tls(_) => HandshakeRefusal::Other,
-            Self::Quic(error) => return super::quic::refusal(error),
-            Self::Connect(_) | Self::Relay(_) => return None,
-        })
-    }
-
-    /// Whether it may be because large packets vanish.
-    pub(crate) fn is_stall(&self) -> bool {
-        matches!(self, Self::Stalled)
-    }
-
-    /// Why dialling failed.
-    pub(crate) fn dial_failure(&self) -> DialFailure {
-        match self {
-            Self::Connect(_) => DialFailure::Connect,
-            Self::Timeout(_) | Self::Stalled | Self::Quic(quinn::ConnectionError::TimedOut) => DialFailure::Timeout,
-            Self::Quic(_) if self.refusal().is_none() => DialFailure::Connect,
-            Self::Io(_) | Self::Handshake(HandshakeError::Io(_)) => DialFailure::Closed,
-            Self::Relay(_) => DialFailure::Relay,
-            _ => DialFailure::Handshake,
-        }
-    }
-}
 
 /// Shakes hands with a peer that has dialled, and runs the tunnel.
 pub(crate) fn accept(core: &Rc<Core>, socket: std::net::TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
@@ -222,7 +101,7 @@ async fn accepted(core: &Rc<Core>, socket: std::net::TcpStream) -> Result<Accept
         First::Join(received) => return Ok(Accepted::Join(socket.into_std()?, received)),
         First::Other(received) => received,
     };
-    let handshaken = handshake::accept_begun(core.common.tls.server.clone(), socket, received).await?;
+    let handshaken = handshake::accept_begun(core.common.tls.server(), socket, received).await?;
     let (tunnel, peer) = start(core, handshaken, Direction::Accepted).await?;
     Ok(Accepted::Tunnel(tunnel, peer))
 }

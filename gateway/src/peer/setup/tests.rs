@@ -8,6 +8,8 @@ use crate::{
         tls::tests::{connection, identity},
     },
 };
+use isthmus_control_api::Table;
+use std::time::Duration;
 
 /// A tunnel that is set up at east and not known to its core yet, and west's end of the connection.
 async fn set_up(east: &East) -> (Running, Rc<PeerIdentity>, Handshaken) {
