@@ -34,6 +34,7 @@ mod stream;
 pub(crate) mod tests;
 
 pub use pump::Driver;
+pub(super) use pump::LINGER;
 use stream::{MuxStream, StreamState};
 
 /// How a tunnel of ours is run.

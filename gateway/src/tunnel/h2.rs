@@ -198,17 +198,15 @@ impl Tunnel for H2Tunnel {
             Poll::Ready(Err(_)) => return Err(lost()),
             Poll::Pending => return Err(refuse(RefusalReason::Limit, "the peer takes no more streams".into())),
         }
-        if !shared.windows.borrow_mut().add(false) {
-            return Err(Refusal {
-                retry: false,
-                ..refuse(RefusalReason::Limit, "the memory budget is used up".into())
-            });
-        }
+        let Some(window) = shared.windows.borrow_mut().add(false) else {
+            shared.wake_driver();
+            return Err(refuse(RefusalReason::Limit, "the memory budget is used up".into()));
+        };
         let (answer, send) = sender.send_request(connect, false).map_err(|_| {
-            shared.windows.borrow_mut().remove();
+            shared.windows.borrow_mut().remove(window);
             lost()
         })?;
-        Ok(Box::new(H2Stream::asked(shared.clone(), answer, send)))
+        Ok(Box::new(H2Stream::asked(shared.clone(), answer, send, window)))
     }
 
     fn status(&self) -> TunnelStatus {

@@ -31,7 +31,7 @@ const READS: usize = 4;
 /// Answers that wait to go out before nothing more is read from the peer: a peer that asks and never reads gets no further.
 pub(super) const BACKLOG: usize = 1024 * 1024;
 /// How long a drained tunnel may take to send its last bytes and hear the peer's end.
-const LINGER: Duration = Duration::from_secs(5);
+pub(in crate::tunnel) const LINGER: Duration = Duration::from_secs(5);
 /// The same for one that is closed: nothing of worth is under way.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// DATA frames of one stream that are written to its socket together.

@@ -11,7 +11,7 @@ use crate::{
     busy,
     tunnel::{
         Ingress, PeerIdentity, TunnelHealth,
-        driver::TunnelEnd,
+        driver::{LINGER, TunnelEnd},
         mux::liveness::{Liveness, Verdict},
     },
 };
@@ -80,6 +80,10 @@ where
         // Streams see it before they are woken by what follows from dropping the connection.
         self.shared.set_health(TunnelHealth::Closed);
         self.shared.sender.take();
+        if matches!(end, TunnelEnd::Drained) {
+            // Courtesy only: the peer may be gone.
+            let _ = tokio::time::timeout(LINGER, self.flusher.linger()).await;
+        }
         end
     }
 
@@ -137,11 +141,9 @@ where
     /// Tells the peer the streams' window, if it has changed. While it has not acknowledged the last change, the next one waits.
     fn tell_window(&mut self, cx: &Context<'_>) {
         let mut windows = self.shared.windows.borrow_mut();
-        if !windows.is_news() {
-            return;
-        }
+        let Some(size) = windows.news() else { return };
         // At most mux::window::MAX.
-        let size = windows.size() as u32;
+        let size = size as u32;
         let told = match &mut self.connection {
             Connection::Dialled(connection) => connection.set_initial_window_size(size),
             Connection::Accepted(connection) => connection.set_initial_window_size(size),

@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     io,
     pin::Pin,
     rc::Rc,
@@ -44,6 +45,24 @@ impl<IO: AsyncWrite + Unpin> Flusher<IO> {
         let flushed = Pin::new(&mut *self.0.io.borrow_mut()).poll_flush(cx);
         self.0.written.set(flushed.is_pending());
         flushed
+    }
+
+    /// Ends the writing side, and reads to the end of what the peer sends, for nothing: a socket that is closed with something unread
+    /// in it is reset, and what was written last may be lost with it.
+    pub(super) async fn linger(&self)
+    where
+        IO: AsyncRead,
+    {
+        if poll_fn(|cx| Pin::new(&mut *self.0.io.borrow_mut()).poll_shutdown(cx)).await.is_err() {
+            return;
+        }
+        let mut discarded = [0; 4096];
+        let mut read = |cx: &mut Context<'_>| {
+            let mut room = ReadBuf::new(&mut discarded);
+            let polled = Pin::new(&mut *self.0.io.borrow_mut()).poll_read(cx, &mut room);
+            polled.map(|read| read.is_ok() && !room.filled().is_empty())
+        };
+        while poll_fn(&mut read).await {}
     }
 
     /// Whether anything came in since this was last asked.

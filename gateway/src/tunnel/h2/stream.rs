@@ -47,8 +47,8 @@ pub(super) struct H2Stream {
     /// The peer has ended and takes no more: what the local side still sends is thrown away, as RFC 9113 section 8.1 has it.
     unwanted: bool,
     first_byte: Option<Instant>,
-    /// It has a window of the tunnel's.
-    windowed: bool,
+    /// Its window of the tunnel's, once it has one.
+    window: Option<u64>,
     pace: Pace,
 }
 
@@ -63,12 +63,12 @@ enum Phase {
 }
 
 impl H2Stream {
-    /// A stream that this side asks for. A window was taken for it.
-    pub(super) fn asked(shared: Rc<Shared>, answer: ResponseFuture, send: SendStream<Chunk>) -> Self {
+    /// A stream that this side asks for, with the window that was taken for it.
+    pub(super) fn asked(shared: Rc<Shared>, answer: ResponseFuture, send: SendStream<Chunk>, window: u64) -> Self {
         let mut stream = Self::new(shared, Phase::Asked(answer));
         stream.send = Some(send);
         stream.early = EARLY;
-        stream.windowed = true;
+        stream.window = Some(window);
         stream
     }
 
@@ -97,7 +97,7 @@ impl H2Stream {
             ended: false,
             unwanted: false,
             first_byte: None,
-            windowed: false,
+            window: None,
             pace: Pace::default(),
         };
         let count = stream.count();
@@ -110,12 +110,21 @@ impl H2Stream {
     /// # Errors
     /// There is none left.
     pub(super) fn windowed(&mut self) -> Result<(), Refusal> {
-        self.windowed = self.shared.windows.borrow_mut().add(true);
+        self.window = self.shared.windows.borrow_mut().add(true);
+        self.observe();
         let refusal = || {
             let message = "the memory budget is used up".into();
             Refusal { reason: RefusalReason::Limit, message, retry: true }
         };
-        if self.windowed { Ok(()) } else { Err(refusal()) }
+        if self.window.is_some() { Ok(()) } else { Err(refusal()) }
+    }
+
+    /// Lets the tunnel see how much lies here of the stream.
+    fn observe(&mut self) {
+        if let (Some(window), Some(receive)) = (self.window, &mut self.receive) {
+            let flow = receive.flow_control().clone();
+            self.shared.windows.borrow_mut().observe(window, move || flow.used_capacity());
+        }
     }
 
     /// The tunnel's count that this stream is part of.
@@ -132,6 +141,7 @@ impl H2Stream {
             Ok(response) => {
                 let answer = request::answer(&response);
                 self.receive = answer.is_ok().then(|| response.into_body());
+                self.observe();
                 answer
             }
             Err(e) => Err(self.unanswered(&e)),
@@ -259,10 +269,13 @@ impl H2Stream {
             let _ = receive.flow_control().release_capacity(moved);
             self.shared.received.set(true);
             let mut windows = self.shared.windows.borrow_mut();
+            if let Some(window) = self.window {
+                windows.settle(window);
+            }
             let (size, rtt) = (windows.size(), self.shared.rtt.get().unwrap_or_default());
             if self.pace.moved(moved, size, rtt, Instant::now) {
                 windows.held_back(size);
-                if windows.is_news() {
+                if windows.news().is_some() {
                     self.shared.wake_driver();
                 }
             }
@@ -390,8 +403,8 @@ impl Drop for H2Stream {
         if !(self.finished && self.ended) {
             self.reset();
         }
-        if self.windowed {
-            self.shared.windows.borrow_mut().remove();
+        if let Some(window) = self.window {
+            self.shared.windows.borrow_mut().remove(window);
         }
         let count = self.count();
         count.set(count.get().saturating_sub(1));

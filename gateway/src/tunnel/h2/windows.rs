@@ -10,23 +10,53 @@ use crate::tunnel::mux::{
     window::{HELD_BACK, LEAST_RTT, MAX, MIN},
 };
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// The streams' common window, and what it holds of the budget: its size for each stream.
+/// The streams' common window, and what each stream holds of the budget for it.
+///
+/// A stream is charged for what its peer may send at the moment, or may have sent: a smaller window counts only once the peer has
+/// acknowledged it, and for a stream only once no more than that lies here.
 #[derive(Debug)]
 pub(super) struct Windows {
     budget: Arc<Budget>,
+    /// What is wanted.
     size: usize,
-    streams: usize,
+    /// What was told last, in SETTINGS.
     told: usize,
+    /// What the peer may still go by: `told`, or what was told before, if that is larger and not known to be acknowledged.
+    held: usize,
+    charges: HashMap<u64, Charge>,
+    last: u64,
+}
+
+/// What a stream holds of the budget.
+struct Charge {
+    bytes: usize,
+    /// How much came in that was not released yet; `None` while that cannot be known.
+    lies_here: Option<Box<dyn Fn() -> usize>>,
+}
+
+impl std::fmt::Debug for Charge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.bytes)
+    }
+}
+
+impl Charge {
+    /// Charges no more than `held`, if no more lies here; what that gives back.
+    fn settle(&mut self, held: usize) -> usize {
+        let fits = self.bytes > held && self.lies_here.as_ref().is_some_and(|lies_here| lies_here() <= held);
+        if fits { std::mem::replace(&mut self.bytes, held) - held } else { 0 }
+    }
 }
 
 impl Windows {
     /// Windows of `size` bytes, as the connection's preface tells the peer.
     pub(super) fn new(size: usize, budget: Arc<Budget>) -> Self {
-        Self { budget, size, streams: 0, told: size }
+        Self { budget, size, told: size, held: size, charges: HashMap::new(), last: 0 }
     }
 
     /// Bytes of each stream's window.
@@ -34,65 +64,84 @@ impl Windows {
         self.size
     }
 
-    /// Takes a window for a stream that the peer opens (`by_peer`) or that we do; false if the budget has none, however small.
-    #[must_use]
-    pub(super) fn add(&mut self, by_peer: bool) -> bool {
-        loop {
-            let fits = (self.streams + 1) * self.size <= CONNECTION_WINDOW as usize;
-            let take = || if by_peer { self.budget.take_for_peer(self.size) } else { self.budget.take(self.size) };
-            if fits && take() {
-                self.streams += 1;
-                return true;
-            }
-            if !self.shrink() {
-                return false;
-            }
+    /// Takes a window for a stream that the peer opens (`by_peer`) or that we do: the number by which it is known here; `None` if the
+    /// budget has none. Windows are halved then, which helps the next ones.
+    pub(super) fn add(&mut self, by_peer: bool) -> Option<u64> {
+        let bytes = self.held;
+        let fits = (self.charges.len() + 1) * bytes <= CONNECTION_WINDOW as usize;
+        let take = || if by_peer { self.budget.take_for_peer(bytes) } else { self.budget.take(bytes) };
+        if !fits || !take() {
+            self.shrink();
+            return None;
         }
+        if self.budget.is_tight() {
+            self.shrink();
+        }
+        self.last += 1;
+        self.charges.insert(self.last, Charge { bytes, lies_here: None });
+        Some(self.last)
     }
 
     /// Gives back an ended stream's window.
-    pub(super) fn remove(&mut self) {
-        self.budget.give_back(self.size);
-        self.streams -= 1;
+    pub(super) fn remove(&mut self, stream: u64) {
+        self.budget.give_back(self.charges.remove(&stream).map_or(0, |charge| charge.bytes));
+    }
+
+    /// From now on it can be known how much came in on a stream and was not released yet.
+    pub(super) fn observe(&mut self, stream: u64, lies_here: impl Fn() -> usize + 'static) {
+        if let Some(charge) = self.charges.get_mut(&stream) {
+            charge.lies_here = Some(Box::new(lies_here));
+        }
+        self.settle(stream);
+    }
+
+    /// Some of what came in on a stream was released: it may be charged for less.
+    pub(super) fn settle(&mut self, stream: u64) {
+        if let Some(charge) = self.charges.get_mut(&stream) {
+            self.budget.give_back(charge.settle(self.held));
+        }
     }
 
     /// A stream was held back by its window, `size` at that time.
     pub(super) fn held_back(&mut self, size: usize) {
         if self.budget.is_tight() {
-            self.shrink();
-        } else if size == self.size {
-            let larger = (2 * self.size).min(MAX);
-            let more = (larger - self.size) * self.streams;
-            let fits = larger * self.streams <= CONNECTION_WINDOW as usize;
-            if larger > self.size && fits && self.budget.take_for_growth(more) {
-                self.size = larger;
-            }
+            return self.shrink();
+        }
+        let larger = (2 * self.size).min(MAX);
+        // One change at a time.
+        if size != self.size || larger <= self.size || self.news().is_some() {
+            return;
+        }
+        let more = self.charges.values().map(|charge| larger.saturating_sub(charge.bytes)).sum();
+        let fits = larger * self.charges.len() <= CONNECTION_WINDOW as usize;
+        if fits && self.budget.take_for_growth(more) {
+            self.charges.values_mut().for_each(|charge| charge.bytes = larger.max(charge.bytes));
+            (self.size, self.held) = (larger, larger);
         }
     }
 
-    /// Whether the peer has to be told another size.
-    pub(super) fn is_news(&self) -> bool {
-        self.size != self.told
+    /// What the peer has to be told, if anything: another size, or the same again, which shows that it has acknowledged the last one.
+    pub(super) fn news(&self) -> Option<usize> {
+        (self.size != self.told || self.held > self.told).then_some(self.size)
     }
 
-    /// The peer was told the size.
+    /// The peer is being told the size, and has acknowledged what it was told before.
     pub(super) fn told(&mut self) {
+        self.held = self.told.max(self.size);
         self.told = self.size;
+        let settled = self.charges.values_mut().map(|charge| charge.settle(self.held)).sum();
+        self.budget.give_back(settled);
     }
 
-    /// Halves the windows. The peer hears of it a little later: until then it may have more under way than is counted.
-    fn shrink(&mut self) -> bool {
-        let smaller = (self.size / 2).max(MIN);
-        let less = self.size - smaller;
-        self.budget.give_back(less * self.streams);
-        self.size = smaller;
-        less > 0
+    /// Halves the windows that are wanted.
+    fn shrink(&mut self) {
+        self.size = (self.size / 2).max(MIN);
     }
 }
 
 impl Drop for Windows {
     fn drop(&mut self) {
-        self.budget.give_back(self.size * self.streams);
+        self.budget.give_back(self.charges.values().map(|charge| charge.bytes).sum());
     }
 }
 

@@ -48,6 +48,44 @@ fn a_client_without_our_headers_is_served_as_itself() {
     });
 }
 
+/// What a peer has sent and we have not read would reset the connection, and our last bytes with it.
+#[test]
+fn a_drained_tunnel_is_read_until_its_peer_has_closed_it() {
+    on_a_core(async {
+        let (mut foreign, east) = tokio::io::duplex(64 * 1024);
+        foreign.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        // SETTINGS, empty.
+        foreign.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let (tunnel, driver) = accept(east, identity("west"), Rc::new(Offers::default()), &config()).await.unwrap();
+        let end = spawn(driver.run());
+        tunnel.drain();
+        // Its goodbye has a PING that tells it when the peer has heard: the peer answers, as all do.
+        let mut said = vec![];
+        loop {
+            let mut head = [0; 9];
+            if foreign.read_exact(&mut head).await.is_err() {
+                break;
+            }
+            let mut payload = vec![0; usize::from(head[2])];
+            foreign.read_exact(&mut payload).await.unwrap();
+            if (head[3], head[4]) == (6, 0) {
+                foreign.write_all(&[0, 0, 8, 6, 1, 0, 0, 0, 0]).await.unwrap();
+                foreign.write_all(&payload).await.unwrap();
+            }
+            said.push(head[3]);
+        }
+        assert!(said.contains(&7), "there was no GOAWAY in {said:?}");
+        for _ in 0..1000 {
+            // WINDOW_UPDATE of the connection: more than lies in between.
+            let update = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+            foreign.write_all(&update.repeat(100)).await.unwrap();
+        }
+        assert!(!end.is_finished());
+        drop(foreign);
+        assert!(matches!(end.await.unwrap(), TunnelEnd::Drained));
+    });
+}
+
 #[test]
 fn what_is_no_connect_to_a_service_is_refused_and_the_tunnel_goes_on() {
     on_a_core(async {
