@@ -12,6 +12,7 @@ pub(crate) mod punch;
 pub(crate) mod quic;
 pub(crate) mod relayed;
 mod setup;
+mod shun;
 mod slot;
 mod spread;
 
@@ -26,8 +27,9 @@ use crate::{
 };
 use breaks::Breaks;
 use choose::{Carrier, Chooser, Facts};
-use isthmus_control_api::{ClusterName, GatewayId, Table};
+use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
 use loss::PathLoss;
+use shun::Shunned;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +48,8 @@ pub(crate) struct Peers {
     losses: RefCell<BTreeMap<(ClusterName, Carrier), PathLoss>>,
     /// Tunnels that broke.
     breaks: RefCell<BTreeMap<ClusterName, Breaks>>,
+    /// Gateways that are asked after others.
+    shunned: RefCell<Shunned>,
 }
 
 /// Which tunnels a stream may be opened on.
@@ -133,7 +137,12 @@ impl Peers {
     ) -> Result<Opened, Refusal> {
         // Datagrams are best as datagrams: a lost one holds up nobody.
         let chosen = if request.service.protocol.is_tcp() { self.chosen(cluster) } else { Carrier::Quic };
-        tunnels.sort_by_cached_key(|tunnel| (carrier(&**tunnel) != chosen, tunnel.load()));
+        let (shunned, now) = (self.shunned.borrow(), Instant::now());
+        tunnels.sort_by_cached_key(|tunnel| {
+            let shunned = shunned.has(&request.service, tunnel.gateway(), now);
+            (shunned, carrier(&**tunnel) != chosen, tunnel.load())
+        });
+        drop(shunned);
         let mut refusal = none;
         for tunnel in tunnels {
             match tunnel.open(request) {
@@ -147,6 +156,21 @@ impl Peers {
     /// Whether a stream to `cluster` can be opened on this core.
     pub(crate) fn is_live(&self, cluster: &ClusterName) -> bool {
         self.tunnels.borrow().get(cluster).is_some_and(|tunnels| tunnels.iter().any(|known| is_open(&*known.tunnel)))
+    }
+
+    /// A gateway could not serve a stream that another one of its cluster may: others are asked before it for a while.
+    pub(crate) fn shun(&self, service: &ServicePort, gateway: GatewayId) {
+        self.shunned.borrow_mut().note(service, gateway, Instant::now());
+    }
+
+    /// A gateway serves a stream.
+    pub(crate) fn unshun(&self, service: &ServicePort, gateway: GatewayId) {
+        self.shunned.borrow_mut().clear(service, gateway);
+    }
+
+    /// Whether there is a live tunnel to `target` on this core that leads to another gateway than this one.
+    pub(crate) fn has_beside(&self, target: &Target<'_>, gateway: GatewayId) -> bool {
+        self.live(target.cluster).iter().any(|tunnel| target.fits(&**tunnel) && tunnel.gateway() != gateway)
     }
 
     /// Whether there is a live tunnel to `target` on this core.

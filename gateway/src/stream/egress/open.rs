@@ -19,7 +19,8 @@ use std::{
 /// Bytes of a client that are kept until its stream is accepted, so that another cluster can be tried with nothing lost.
 const EARLY: usize = 64 * 1024;
 /// How much longer than one endpoint may take to accept a connection the peer may take to answer an OPEN: for the way there and
-/// back, and for an endpoint that refuses before another is tried.
+/// back, and for an endpoint that refuses before another is tried. It is also how long one of several gateways may take while
+/// another one can be asked.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// What a client has sent before its stream was accepted.
@@ -76,7 +77,10 @@ pub(super) async fn open(
         let mut target = Target { cluster, only, not: Vec::new() };
         for _ in 1..TUNNELS {
             let (refusal, tunnel) = match open_on_one(core, &target, request, read, early).await {
-                Ok(accepted) => return Ok(accepted),
+                Ok(accepted) => {
+                    core.peers.unshun(&request.service, accepted.tunnel.gateway());
+                    return Ok(accepted);
+                }
                 Err(failed) => failed,
             };
             let OpenFailed::Refused(refused) = &refusal else { return Err(refusal) };
@@ -84,7 +88,10 @@ pub(super) async fn open(
                 // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
                 Some(_) if refused.reason == RefusalReason::TunnelLost => {}
                 // What one gateway cannot do, another one of the cluster may.
-                Some(tunnel) if refused.retry && tunnel.is_known() => target.not.push(tunnel),
+                Some(tunnel) if refused.retry && tunnel.is_known() => {
+                    core.peers.shun(&request.service, tunnel);
+                    target.not.push(tunnel);
+                }
                 _ => return Err(refusal),
             }
             if !core.peers.has(&target) {
@@ -144,8 +151,25 @@ async fn open_on_one(
             let refusal = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
             return Err((refusal.into(), Some(tunnel.gateway())));
         }
+        () = others_turn(core, target, tunnel.gateway()) => {
+            let message = format!("a gateway of {} did not answer within {} s", target.cluster, ANSWER.as_secs());
+            let refusal = Refusal { reason: RefusalReason::Timeout, message, retry: true };
+            return Err((refusal.into(), Some(tunnel.gateway())));
+        }
     }
     Ok(Accepted { stream, tunnel, sent })
+}
+
+/// Waits until a gateway has had its time, and another one of its cluster can be asked.
+async fn others_turn(core: &Core, target: &Target<'_>, gateway: GatewayId) {
+    tokio::time::sleep(ANSWER).await;
+    loop {
+        let changed = core.changed.notified();
+        if gateway.is_known() && core.peers.has_beside(target, gateway) {
+            return;
+        }
+        changed.await;
+    }
 }
 
 /// Waits until a tunnel's peer does not answer any more while another tunnel leads there.

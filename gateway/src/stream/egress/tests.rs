@@ -6,9 +6,10 @@ use crate::{
     tunnel::{
         StreamError, Tunnel,
         driver::tests::pair::{End, Offer, SETTINGS, Stream, on_a_core, opened, request as asked, spawn, until},
-        mux::Settings,
+        mux::{Introduction, Settings, hello::REVISION},
     },
 };
+use isthmus_control_api::GatewayId;
 use std::{
     future::poll_fn,
     task::{Context, Poll},
@@ -155,5 +156,31 @@ fn a_peer_that_does_not_answer_in_time_is_counted_as_a_timeout() {
         until(|| east.counted(&format!("isthmus_streams_closed_total{{{labels}}} 1"))).await;
         let mut cx = Context::from_waker(std::task::Waker::noop());
         until(|| matches!(theirs.poll_write(&mut cx, b"!"), Poll::Ready(Err(StreamError::Reset)))).await;
+    });
+}
+
+/// The settings of one of several gateways.
+fn gateway(number: u64) -> Settings {
+    let about = Introduction { revision: REVISION, gateway: GatewayId(number), ..Introduction::UNKNOWN };
+    Settings { about, ..SETTINGS }
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_is_left_for_another_one_and_asked_after_it_from_then_on() {
+    on_a_core(async {
+        let east = East::new();
+        east.apply(importing(&["west"]));
+        let mut deaf = east.peer(gateway(1)).await;
+        let _first = east.client().await;
+        let Offer(_, _held) = deaf.offers.recv().await.unwrap();
+        let mut good = east.peer(gateway(2)).await;
+        let Offer(_, mut one) = good.offers.recv().await.unwrap();
+        one.accept();
+        until(|| east.core.peers.is_live(&"west".parse().unwrap())).await;
+        // The good one has the stream, and so the larger load.
+        let _second = east.client().await;
+        let Offer(_, mut two) = good.offers.recv().await.unwrap();
+        two.accept();
+        assert!(deaf.offers.try_recv().is_err(), "the deaf one was asked again");
     });
 }
