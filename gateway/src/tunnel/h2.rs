@@ -22,6 +22,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     future::poll_fn,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -30,6 +31,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
 };
+use tokio_util::sync::CancellationToken;
 
 pub mod authority;
 mod chunk;
@@ -92,6 +94,8 @@ struct Shared {
     received: Cell<bool>,
     order: Cell<Order>,
     driver: RefCell<Option<Waker>>,
+    /// Cancelled when the driver has ended.
+    ended: CancellationToken,
 }
 
 /// What the driver has been told to do.
@@ -129,7 +133,7 @@ where
         .handshake::<_, Chunk>(io)
         .await?;
     let settled = |cx: &mut Context<'_>| {
-        if let Poll::Ready(end) = std::pin::Pin::new(&mut connection).poll(cx) {
+        if let Poll::Ready(end) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(end.map_err(TunnelEnd::from).and(Err(TunnelEnd::PeerClosed)));
         }
         if let Poll::Ready(Err(e)) = flusher.poll_flush(cx) {
@@ -249,6 +253,11 @@ impl Tunnel for H2Tunnel {
         self.0.order(Order::Drain);
     }
 
+    /// The last bytes of a stream that has ended may still be queued here: the driver ends when they have gone.
+    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(self.0.ended.cancelled())
+    }
+
     fn close(&self) {
         self.0.order(Order::Close);
     }
@@ -272,6 +281,7 @@ impl Shared {
             received: Cell::default(),
             order: Cell::default(),
             driver: RefCell::default(),
+            ended: CancellationToken::new(),
         }
     }
 

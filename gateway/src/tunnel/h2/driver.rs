@@ -27,6 +27,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Sleep,
 };
+use tokio_util::sync::DropGuard;
 
 /// Drives a tunnel's connection; see [`Self::run`].
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Driver<IO: AsyncRead + AsyncWrite + Unpin> {
     asked: Option<u64>,
     liveness: Liveness,
     said_goodbye: bool,
+    /// Tells that it has ended, however it does.
+    _ended: DropGuard,
 }
 
 /// Either end of an HTTP/2 connection.
@@ -66,7 +69,8 @@ where
             Connection::Accepted(connection) => connection.ping_pong(),
         };
         let liveness = Liveness::new(Instant::now());
-        Self { connection, flusher, shared, peer, ingress, pings, asked: None, liveness, said_goodbye: false }
+        let _ended = shared.ended.clone().drop_guard();
+        Self { connection, flusher, shared, peer, ingress, pings, asked: None, liveness, said_goodbye: false, _ended }
     }
 
     /// Runs the tunnel to its end.

@@ -81,8 +81,11 @@ fn a_drained_tunnel_is_read_until_its_peer_has_closed_it() {
             foreign.write_all(&update.repeat(100)).await.unwrap();
         }
         assert!(!end.is_finished());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(tunnel.flushed().as_mut().poll(&mut cx).is_pending(), "a core that drains waits for that");
         drop(foreign);
         assert!(matches!(end.await.unwrap(), TunnelEnd::Drained));
+        tunnel.flushed().await;
     });
 }
 
