@@ -3,26 +3,18 @@
 
 use super::{
     addresses::Addresses,
+    lookup::{Found, Lookups},
     relayed,
     slot::{Key, Slot, State},
     spread,
 };
 use crate::{core::Core, metrics::reasons::DialFailure, tunnel::Tunnel};
 use isthmus_control_api::{ClusterName, Link, PeerAddress, Table, TransportChoice};
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    net::IpAddr,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Instant};
 use tokio::{
     sync::{Notify, watch},
     task::{JoinHandle, JoinSet},
 };
-
-/// How long looking up a name may take.
-const LOOKUP: Duration = Duration::from_secs(5);
 
 /// What is known of each link that a core dials.
 pub(crate) type LinkStates = BTreeMap<ClusterName, Dialled>;
@@ -44,6 +36,7 @@ pub(crate) struct Links {
     fleets: BTreeMap<ClusterName, Dialler>,
     /// Those that dial through a relay, and through which.
     relayed: BTreeMap<ClusterName, (ClusterName, Task)>,
+    lookups: Rc<Lookups>,
 }
 
 struct Dialler {
@@ -77,7 +70,7 @@ impl Links {
                 });
             } else if !link.endpoints.is_empty() {
                 let (sender, link) = watch::channel(link.clone());
-                let fleet = Fleet::new(core.clone(), cluster.clone(), link);
+                let fleet = Fleet::new(core.clone(), cluster.clone(), link, self.lookups.clone());
                 let task = Task(core.tasks.spawn_local(fleet.run()));
                 self.fleets.insert(cluster.clone(), Dialler { link: sender, _task: task });
             }
@@ -120,7 +113,8 @@ struct Fleet {
     cluster: ClusterName,
     link: watch::Receiver<Link>,
     addresses: Addresses,
-    lookups: JoinSet<(PeerAddress, Result<Vec<IpAddr>, String>)>,
+    names: Rc<Lookups>,
+    lookups: JoinSet<(PeerAddress, Found)>,
     slots: BTreeMap<Key, Task>,
     /// Tunnels to addresses that are not wanted any more: each goes on until others can take its place.
     leaving: Vec<Rc<dyn Tunnel>>,
@@ -128,12 +122,13 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn new(core: Rc<Core>, cluster: ClusterName, link: watch::Receiver<Link>) -> Self {
+    fn new(core: Rc<Core>, cluster: ClusterName, link: watch::Receiver<Link>, names: Rc<Lookups>) -> Self {
         Self {
             core,
             cluster,
             link,
             addresses: Addresses::default(),
+            names,
             lookups: JoinSet::new(),
             slots: BTreeMap::new(),
             leaving: Vec::new(),
@@ -166,14 +161,15 @@ impl Fleet {
 
     fn look_up(&mut self) {
         for endpoint in self.addresses.due(Instant::now()) {
-            self.lookups.spawn_local(async {
-                let found = look_up(&endpoint).await;
+            let names = self.names.clone();
+            self.lookups.spawn_local(async move {
+                let found = names.find(&endpoint.host).await;
                 (endpoint, found)
             });
         }
     }
 
-    fn found(&mut self, endpoint: &PeerAddress, found: Result<Vec<IpAddr>, String>) {
+    fn found(&mut self, endpoint: &PeerAddress, found: Found) {
         if let Err(why) = &found {
             self.core.counters.dial_failed(DialFailure::Resolve);
             tracing::debug!(cluster = %self.cluster, %endpoint, %why, "cannot look up a peer's name");
@@ -220,13 +216,4 @@ impl Fleet {
             self.leaving.drain(..).for_each(|tunnel| tunnel.drain());
         }
     }
-}
-
-/// The addresses that a name has.
-async fn look_up(endpoint: &PeerAddress) -> Result<Vec<IpAddr>, String> {
-    let host = &endpoint.host;
-    let lookup = tokio::net::lookup_host((host.as_str(), endpoint.port));
-    let found = tokio::time::timeout(LOOKUP, lookup).await;
-    let found = found.map_err(|_| format!("looking up {host} took over {} s", LOOKUP.as_secs()))?;
-    Ok(found.map_err(|error| format!("cannot look up {host}: {error}"))?.map(|address| address.ip()).collect())
 }
