@@ -1,5 +1,6 @@
 //! A core's lookups of names. Each runs in a thread that cannot be told to stop, so that there is one of a name at a time.
 
+use crate::socket::udp;
 use std::{cell::RefCell, collections::BTreeMap, io, net::IpAddr, net::ToSocketAddrs as _, time::Duration};
 use tokio::sync::watch;
 
@@ -60,7 +61,14 @@ impl Lookups {
 
 #[expect(clippy::disallowed_methods, reason = "it runs in a thread of its own, which may block")]
 fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
-    Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+    let found = (host, 0).to_socket_addrs()?.map(|address| address.ip()).collect();
+    Ok(reachable(found, udp::has_route))
+}
+
+/// Without those that there is no route to from here, as of a family that this host has only at home; all of them if that leaves none.
+fn reachable(found: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    let reachable: Vec<IpAddr> = found.iter().copied().filter(|&address| has_route(address)).collect();
+    if reachable.is_empty() { found } else { reachable }
 }
 
 #[cfg(test)]
@@ -127,6 +135,14 @@ mod tests {
         let found = lookups.find_with("gw.east", panics, LONG).await;
         assert_eq!(found, Err("the lookup of gw.east ended without an answer".into()));
         assert!(lookups.find_with("gw.east", Box::new(|_| Ok(vec![])), LONG).await.is_ok());
+    }
+
+    #[test]
+    fn addresses_without_a_route_are_left_out_as_long_as_others_remain() {
+        let [four, six] = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse::<IpAddr>().unwrap());
+        assert_eq!(reachable(vec![six, four], |address| address.is_ipv4()), [four]);
+        assert_eq!(reachable(vec![six, four], |_| true), [six, four]);
+        assert_eq!(reachable(vec![six], |address| address.is_ipv4()), [six], "dialling it says why it fails");
     }
 
     #[tokio::test]
