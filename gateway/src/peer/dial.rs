@@ -3,12 +3,14 @@
 
 use super::{
     addresses::Addresses,
+    choose::Carrier,
+    leave::Leaving,
     lookup::{Found, Lookups},
     relayed,
     slot::{Key, Slot, State},
     spread,
 };
-use crate::{core::Core, metrics::reasons::DialFailure, tunnel::Tunnel};
+use crate::{core::Core, metrics::reasons::DialFailure};
 use isthmus_control_api::{ClusterName, Link, PeerAddress, Table, TransportChoice};
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Instant};
 use tokio::{
@@ -116,8 +118,7 @@ struct Fleet {
     names: Rc<Lookups>,
     lookups: JoinSet<(PeerAddress, Found)>,
     slots: BTreeMap<Key, Task>,
-    /// Tunnels to addresses that are not wanted any more: each goes on until others can take its place.
-    leaving: Vec<Rc<dyn Tunnel>>,
+    leaving: Leaving,
     failed: Rc<Notify>,
 }
 
@@ -131,7 +132,7 @@ impl Fleet {
             names,
             lookups: JoinSet::new(),
             slots: BTreeMap::new(),
-            leaving: Vec::new(),
+            leaving: Leaving::default(),
             failed: Rc::default(),
         }
     }
@@ -153,7 +154,7 @@ impl Fleet {
                     self.found(&endpoint, found);
                 },
                 () = self.failed.notified() => self.addresses.hurry(Instant::now()),
-                () = changed, if !self.leaving.is_empty() => {}
+                () = changed => {}
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {}
             }
         }
@@ -192,7 +193,7 @@ impl Fleet {
         self.slots.retain(|key, _| wanted.contains(key));
         known.slots.retain(|key, state| {
             let stays = wanted.contains(key);
-            self.leaving.extend(state.borrow().tunnel().filter(|_| !stays));
+            self.leaving.add(state.borrow().tunnel().filter(|_| !stays));
             stays
         });
         for key in wanted.into_iter().filter(|key| !self.slots.contains_key(key)).collect::<Vec<_>>() {
@@ -210,10 +211,11 @@ impl Fleet {
         }
     }
 
-    /// Says goodbye on the tunnels that are not wanted, once there is another one.
     fn leave(&mut self) {
-        if !self.leaving.is_empty() && self.core.peers.has_others(&self.cluster, &self.leaving) {
-            self.leaving.drain(..).for_each(|tunnel| tunnel.drain());
-        }
+        let slots = &self.slots;
+        self.leaving.leave(&self.core.peers, &self.cluster, |address, carrier| {
+            let mut here = slots.keys().filter(|key| key.place.address == address);
+            here.any(|key| Carrier::from(key.transport) == carrier)
+        });
     }
 }
