@@ -55,6 +55,11 @@ fn unite(said: &[Arc<Summaries>]) -> Option<(Arc<Summaries>, bool)> {
         }
         let all = Arc::make_mut(&mut all);
         for (service, summary) in &**more {
+            if all.len() >= MAX_SERVICE_PORTS && all.last_key_value().is_some_and(|(last, _)| last < service) {
+                // All that follow come after it, too.
+                is_cut = true;
+                break;
+            }
             match all.entry(service.clone()) {
                 Entry::Vacant(place) => {
                     place.insert(summary.clone());
