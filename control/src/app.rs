@@ -13,6 +13,7 @@
 mod keeper;
 mod peer;
 mod status;
+mod union;
 
 pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncState};
 

@@ -17,7 +17,7 @@ use std::{
 
 const FILE: &str = "last-good.json";
 const FORMAT: u32 = 1;
-/// Ten thousand services from each of 256 peers would fit; nothing that we write is longer.
+/// Ten thousand service ports of each of 256 clusters fit, which is the most that is kept of a cluster however many gateways it has.
 const MAX_FILE: u64 = 1 << 30;
 
 /// What is kept over a restart.

@@ -287,6 +287,8 @@ fn start_core(
         };
         let _ = ready.send(Ok(()));
         runtime.block_on(Core::run(id, common, letters, table));
+        // Lookups of DNS names may hang in their threads: a drain does not wait for them.
+        runtime.shutdown_background();
     };
     let thread = std::thread::Builder::new().name(format!("core-{id}")).spawn(run)?;
     is_ready.recv().map_err(|_| io::Error::other("the core's thread ended"))??;

@@ -7,6 +7,8 @@ pub(crate) mod choose;
 mod connect;
 mod dial;
 pub(crate) mod join;
+mod leave;
+mod lookup;
 pub(crate) mod loss;
 pub(crate) mod punch;
 pub(crate) mod quic;

@@ -7,7 +7,10 @@ use isthmus_tests::{
     pair,
     several::{self, wait_message, wait_reached, wait_served},
 };
-use std::time::Instant;
+use std::{
+    net::{IpAddr, UdpSocket},
+    time::Instant,
+};
 
 const NAME: &str = "gw.east.example";
 
@@ -26,13 +29,18 @@ fn east(topology: &Topology) -> [&Cluster; 2] {
 impl<'t> Named<'t> {
     /// The name has the addresses of these of east's gateways.
     fn start(topology: &'t Topology, transport: Transport, at: &[usize]) -> Self {
+        Self::start_at(topology, transport, &addresses(topology, at))
+    }
+
+    /// The name has these addresses.
+    fn start_at(topology: &'t Topology, transport: Transport, at: &[IpAddr]) -> Self {
         let (west, east) = (topology.cluster("west-1"), east(topology));
         let served = east.map(|at| Nginx::start(at.pods(), at.dir(), pair::endpoint(), "served"));
         let east_gateways = east.map(|at| {
             let config = several::config(at).exports(pair::SERVICE, &[pair::endpoint()]);
             Gateway::start(at, &config.links("west", &[], None))
         });
-        let names = Names::start(west, NAME, &addresses(topology, at));
+        let names = Names::start(west, NAME, at);
         let config = several::config(west).imports(pair::SERVICE, pair::import());
         let config = config.links("east", &[format!("{NAME}:15008")], Some(transport));
         let surroundings = Surroundings { resolv_conf: Some(names::resolv_conf(west)), ..Surroundings::default() };
@@ -47,7 +55,7 @@ impl<'t> Named<'t> {
     }
 }
 
-fn addresses(topology: &Topology, of: &[usize]) -> Vec<std::net::IpAddr> {
+fn addresses(topology: &Topology, of: &[usize]) -> Vec<IpAddr> {
     of.iter().map(|&n| east(topology)[n].tunnel_address().ip()).collect()
 }
 
@@ -118,6 +126,33 @@ fn a_resolver_that_fails_takes_nothing_away() {
         let link = named.west.link("east");
         if link["degraded"] == false { Ok(()) } else { Err(link.to_string()) }
     });
+}
+
+/// Hosts without IPv6 meet names that have an address of each family: the other one is no gateway that is missing.
+#[test]
+fn an_address_of_a_family_that_is_not_routed_is_not_missed() {
+    let topology = several::topology(1, 2);
+    let at = [addresses(&topology, &[0])[0], "2001:db8::1".parse().unwrap()];
+    let named = Named::start_at(&topology, Transport::Tls, &at);
+    let link = wait_reached(&named.west, "east", 1, 1);
+    assert_eq!(link["degraded"], false, "{link}");
+}
+
+#[test]
+fn a_lookup_that_hangs_holds_up_no_drain() {
+    let topology = several::topology(1, 1);
+    let west = topology.cluster("west-1");
+    // Takes questions and never answers.
+    let _deaf = west.edge().run(|| UdpSocket::bind("127.0.0.1:53")).unwrap();
+    let config = several::config(west).links("east", &[format!("{NAME}:15008")], Some(Transport::Auto));
+    let resolv_conf = west.dir().join("resolv.conf");
+    // The resolver is far more patient than the test.
+    std::fs::write(&resolv_conf, "nameserver 127.0.0.1\noptions timeout:30 attempts:5\n").unwrap();
+    let surroundings = Surroundings { resolv_conf: Some(resolv_conf), ..Surroundings::default() };
+    let mut west = Gateway::start_in(west, &config.with("drain: 1s"), &surroundings);
+    wait_message(&west, "east", &["looking up gw.east.example took over 5 s"]);
+    west.terminate();
+    assert!(west.wait_end().success());
 }
 
 #[test]

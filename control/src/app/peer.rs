@@ -3,8 +3,12 @@
 use super::{
     Peers,
     status::{PeerStatus, SyncState, millis},
+    union::Union,
 };
-use crate::exchange::{ExchangeError, Hello, Receiver, Summaries, driver};
+use crate::{
+    MAX_SERVICE_PORTS,
+    exchange::{ExchangeError, Hello, Receiver, Summaries, driver},
+};
 use isthmus_control_api::{ClusterName, GatewayId, ServicePort};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +33,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Gateways of one peer that summaries are exchanged with: each holds what it has said.
 const GATEWAYS: usize = 32;
 
+/// What is wrong where the gateways of a peer together say more than there is room for.
+fn too_many() -> String {
+    format!("its gateways together export more than {MAX_SERVICE_PORTS} service ports: the last by name are left out")
+}
+
 /// A linked cluster. Dropping it ends its tasks.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -37,7 +46,7 @@ pub(super) struct Peer {
     stated: BTreeSet<ServicePort>,
     up: bool,
     /// What its gateways last said together, for as long as those that are there have said nothing.
-    kept: Arc<Summaries>,
+    union: Union,
     /// The exchange with each of its gateways that is reached: each has a control of its own.
     gateways: BTreeMap<GatewayId, Conversation>,
     changed: Arc<Notify>,
@@ -102,7 +111,7 @@ impl Peer {
         exports: Arc<Summaries>,
         changed: Arc<Notify>,
     ) -> Self {
-        Self { cluster, stated, up: false, kept: exports, gateways: BTreeMap::new(), changed }
+        Self { cluster, stated, up: false, union: Union::new(exports), gateways: BTreeMap::new(), changed }
     }
 
     /// These of its gateways have live tunnels: our exports are sent to each. What those that have gone said does not count any
@@ -166,10 +175,12 @@ impl Peer {
     /// What the peer's gateways last said that it exports.
     pub(super) fn exports(&mut self) -> Arc<Summaries> {
         let said = self.gateways.values().filter_map(|gateway| gateway.cell.inbound.borrow().exports.clone());
-        if let Some(together) = together(said) {
-            self.kept = together;
+        let was_cut = self.union.is_cut();
+        self.union.say(said.collect());
+        if self.union.is_cut() && !was_cut {
+            warn!(peer = %self.cluster, "{}", too_many());
         }
-        self.kept.clone()
+        self.union.all().clone()
     }
 
     pub(super) fn report(&self, own: &Summaries) -> PeerStatus {
@@ -179,7 +190,8 @@ impl Peer {
         };
         let cells = || self.gateways.values().map(|gateway| &gateway.cell);
         let (inbound, outbound) = (|| cells().map(|c| c.inbound.borrow()), || cells().map(|c| c.outbound.borrow()));
-        let error = inbound().find_map(|inbound| inbound.error.clone());
+        let error = self.union.is_cut().then(too_many);
+        let error = error.or_else(|| inbound().find_map(|inbound| inbound.error.clone()));
         PeerStatus {
             up: self.up,
             // Each of its gateways says what the whole cluster exports; ours is to be known to all of them.
@@ -187,28 +199,11 @@ impl Peer {
             sent: state(!self.gateways.is_empty() && outbound().all(|outbound| outbound.synced)),
             last_received_ms: inbound().filter_map(|inbound| inbound.heard).max().map(millis),
             last_sent_ms: outbound().filter_map(|outbound| outbound.answered).max().map(millis),
-            imported: self.kept.len().max(self.stated.len()),
+            imported: self.union.all().len().max(self.stated.len()),
             exported: if self.stated.is_empty() { own.len() } else { 0 },
             error: error.or_else(|| outbound().find_map(|outbound| outbound.error.clone())),
         }
     }
-}
-
-/// ● What several gateways of a cluster say that it exports, together: a service that any of them has, as the one says that has the
-/// most endpoints of it. They agree, but for the moments in which a change reaches one before the other.
-pub(super) fn together(said: impl IntoIterator<Item = Arc<Summaries>>) -> Option<Arc<Summaries>> {
-    said.into_iter().reduce(|mut all, more| {
-        if *all != *more {
-            let all = Arc::make_mut(&mut all);
-            for (service, summary) in &*more {
-                let known = all.entry(service.clone()).or_insert_with(|| summary.clone());
-                if known.ready < summary.ready {
-                    known.clone_from(summary);
-                }
-            }
-        }
-        all
-    })
 }
 
 impl Cell {

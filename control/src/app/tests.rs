@@ -336,20 +336,6 @@ async fn a_gateway_that_has_said_nothing_yet_takes_nothing_away() {
     assert_eq!(status.peers[&name("east")].imported, 1);
 }
 
-#[test]
-fn several_gateways_say_the_same_or_the_better() {
-    let said = |ready: &[(&str, u32)]| -> Arc<Summaries> {
-        let summary = |ready| crate::exchange::Summary { port_name: None, ready, since: 0 };
-        let key = |name: &str| ServicePort::tcp(name.parse().unwrap(), 80);
-        Arc::new(ready.iter().map(|(name, ready)| (key(name), summary(*ready))).collect())
-    };
-    let (old, new) = (said(&[("shop/api", 2), ("shop/db", 1)]), said(&[("shop/api", 3)]));
-    assert_eq!(peer::together([]), None);
-    assert_eq!(peer::together([old.clone(), new.clone()]), Some(said(&[("shop/api", 3), ("shop/db", 1)])));
-    assert_eq!(peer::together([new, old.clone()]), Some(said(&[("shop/api", 3), ("shop/db", 1)])));
-    assert!(Arc::ptr_eq(&peer::together([old.clone(), said(&[("shop/api", 2), ("shop/db", 1)])]).unwrap(), &old));
-}
-
 #[tokio::test]
 async fn a_peer_that_speaks_no_exchange_serves_what_is_stated() {
     let state = tempfile::tempdir().unwrap();

@@ -3,26 +3,20 @@
 
 use super::{
     addresses::Addresses,
+    choose::Carrier,
+    leave::Leaving,
+    lookup::{Found, Lookups},
     relayed,
     slot::{Key, Slot, State},
     spread,
 };
-use crate::{core::Core, metrics::reasons::DialFailure, tunnel::Tunnel};
+use crate::{core::Core, metrics::reasons::DialFailure};
 use isthmus_control_api::{ClusterName, Link, PeerAddress, Table, TransportChoice};
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    net::IpAddr,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Instant};
 use tokio::{
     sync::{Notify, watch},
     task::{JoinHandle, JoinSet},
 };
-
-/// How long looking up a name may take.
-const LOOKUP: Duration = Duration::from_secs(5);
 
 /// What is known of each link that a core dials.
 pub(crate) type LinkStates = BTreeMap<ClusterName, Dialled>;
@@ -44,6 +38,7 @@ pub(crate) struct Links {
     fleets: BTreeMap<ClusterName, Dialler>,
     /// Those that dial through a relay, and through which.
     relayed: BTreeMap<ClusterName, (ClusterName, Task)>,
+    lookups: Rc<Lookups>,
 }
 
 struct Dialler {
@@ -77,7 +72,7 @@ impl Links {
                 });
             } else if !link.endpoints.is_empty() {
                 let (sender, link) = watch::channel(link.clone());
-                let fleet = Fleet::new(core.clone(), cluster.clone(), link);
+                let fleet = Fleet::new(core.clone(), cluster.clone(), link, self.lookups.clone());
                 let task = Task(core.tasks.spawn_local(fleet.run()));
                 self.fleets.insert(cluster.clone(), Dialler { link: sender, _task: task });
             }
@@ -120,23 +115,24 @@ struct Fleet {
     cluster: ClusterName,
     link: watch::Receiver<Link>,
     addresses: Addresses,
-    lookups: JoinSet<(PeerAddress, Result<Vec<IpAddr>, String>)>,
+    names: Rc<Lookups>,
+    lookups: JoinSet<(PeerAddress, Found)>,
     slots: BTreeMap<Key, Task>,
-    /// Tunnels to addresses that are not wanted any more: each goes on until others can take its place.
-    leaving: Vec<Rc<dyn Tunnel>>,
+    leaving: Leaving,
     failed: Rc<Notify>,
 }
 
 impl Fleet {
-    fn new(core: Rc<Core>, cluster: ClusterName, link: watch::Receiver<Link>) -> Self {
+    fn new(core: Rc<Core>, cluster: ClusterName, link: watch::Receiver<Link>, names: Rc<Lookups>) -> Self {
         Self {
             core,
             cluster,
             link,
             addresses: Addresses::default(),
+            names,
             lookups: JoinSet::new(),
             slots: BTreeMap::new(),
-            leaving: Vec::new(),
+            leaving: Leaving::default(),
             failed: Rc::default(),
         }
     }
@@ -158,7 +154,7 @@ impl Fleet {
                     self.found(&endpoint, found);
                 },
                 () = self.failed.notified() => self.addresses.hurry(Instant::now()),
-                () = changed, if !self.leaving.is_empty() => {}
+                () = changed => {}
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {}
             }
         }
@@ -166,14 +162,15 @@ impl Fleet {
 
     fn look_up(&mut self) {
         for endpoint in self.addresses.due(Instant::now()) {
-            self.lookups.spawn_local(async {
-                let found = look_up(&endpoint).await;
+            let names = self.names.clone();
+            self.lookups.spawn_local(async move {
+                let found = names.find(&endpoint.host).await;
                 (endpoint, found)
             });
         }
     }
 
-    fn found(&mut self, endpoint: &PeerAddress, found: Result<Vec<IpAddr>, String>) {
+    fn found(&mut self, endpoint: &PeerAddress, found: Found) {
         if let Err(why) = &found {
             self.core.counters.dial_failed(DialFailure::Resolve);
             tracing::debug!(cluster = %self.cluster, %endpoint, %why, "cannot look up a peer's name");
@@ -196,7 +193,7 @@ impl Fleet {
         self.slots.retain(|key, _| wanted.contains(key));
         known.slots.retain(|key, state| {
             let stays = wanted.contains(key);
-            self.leaving.extend(state.borrow().tunnel().filter(|_| !stays));
+            self.leaving.add(state.borrow().tunnel().filter(|_| !stays));
             stays
         });
         for key in wanted.into_iter().filter(|key| !self.slots.contains_key(key)).collect::<Vec<_>>() {
@@ -214,19 +211,11 @@ impl Fleet {
         }
     }
 
-    /// Says goodbye on the tunnels that are not wanted, once there is another one.
     fn leave(&mut self) {
-        if !self.leaving.is_empty() && self.core.peers.has_others(&self.cluster, &self.leaving) {
-            self.leaving.drain(..).for_each(|tunnel| tunnel.drain());
-        }
+        let slots = &self.slots;
+        self.leaving.leave(&self.core.peers, &self.cluster, |address, carrier| {
+            let mut here = slots.keys().filter(|key| key.place.address == address);
+            here.any(|key| Carrier::from(key.transport) == carrier)
+        });
     }
-}
-
-/// The addresses that a name has.
-async fn look_up(endpoint: &PeerAddress) -> Result<Vec<IpAddr>, String> {
-    let host = &endpoint.host;
-    let lookup = tokio::net::lookup_host((host.as_str(), endpoint.port));
-    let found = tokio::time::timeout(LOOKUP, lookup).await;
-    let found = found.map_err(|_| format!("looking up {host} took over {} s", LOOKUP.as_secs()))?;
-    Ok(found.map_err(|error| format!("cannot look up {host}: {error}"))?.map(|address| address.ip()).collect())
 }

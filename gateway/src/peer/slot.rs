@@ -219,7 +219,11 @@ impl Slot {
             state.link.up(Instant::now());
             state.small = small;
         }
-        End::Down(held.until_useless().await)
+        let why = held.until_useless().await;
+        if core.peers.gateways(&self.cluster).iter().any(|&other| other.is_known() && other != gateway) {
+            search.saw_several(Instant::now());
+        }
+        End::Down(why)
     }
 }
 

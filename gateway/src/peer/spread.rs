@@ -20,6 +20,10 @@ const AT_ONCE: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
+/// The same, while it is known that there are several gateways: one that is being restarted may be there any moment.
+const LONGEST_OF_SEVERAL: Duration = Duration::from_secs(15);
+/// How long that is remembered.
+const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// Where a tunnel is kept to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +53,8 @@ pub(crate) struct Search {
     backoff: Backoff,
     /// The gateways that were known to be there and to have no tunnel, when it was last looked.
     missing: BTreeSet<GatewayId>,
+    /// When there were last several gateways at once.
+    several: Option<Instant>,
 }
 
 impl Search {
@@ -58,7 +64,14 @@ impl Search {
         if self.in_vain < AT_ONCE {
             return now + self.backoff.delay(random);
         }
-        now + LONGEST_WAIT.min(FIRST_WAIT * (1 << (self.in_vain - AT_ONCE).min(8)))
+        let several = self.several.is_some_and(|seen| now.saturating_duration_since(seen) < REMEMBERED);
+        let longest = if several { LONGEST_OF_SEVERAL } else { LONGEST_WAIT };
+        now + longest.min(FIRST_WAIT * (1 << (self.in_vain - AT_ONCE).min(8)))
+    }
+
+    /// This tunnel and another one led to different gateways until now.
+    pub(crate) fn saw_several(&mut self, now: Instant) {
+        self.several = Some(now);
     }
 
     /// It led elsewhere: the next search begins anew.
@@ -109,6 +122,19 @@ mod tests {
         assert!(search.in_vain(now, 0) - now < FIRST_WAIT);
         assert!(!search.is_news([a].into()));
         assert!(search.is_news([a, b].into()), "it had a tunnel meanwhile");
+    }
+
+    #[test]
+    fn one_of_several_gateways_that_went_is_searched_for_often_for_a_while() {
+        let (mut search, mut now) = (Search::default(), Instant::now());
+        search.saw_several(now);
+        let end = now + REMEMBERED;
+        while now < end {
+            let next = search.in_vain(now, 0);
+            assert!(next - now <= LONGEST_OF_SEVERAL);
+            now = next;
+        }
+        assert_eq!(search.in_vain(now, 0), now + LONGEST_WAIT, "it is not coming back");
     }
 
     proptest! {

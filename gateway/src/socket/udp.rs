@@ -1,11 +1,11 @@
 //! The UDP sockets that QUIC runs on.
 
 use crate::tunnel::quic::steer;
-use rustix::net::sockopt;
+use rustix::{io::Errno, net::sockopt};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -54,6 +54,15 @@ pub fn bind_any(peer: SocketAddr) -> io::Result<UdpSocket> {
     let socket = new_socket(any)?;
     socket.bind(&any.into())?;
     Ok(socket.into())
+}
+
+/// Whether the kernel knows a way to `address`, of a family that it has. Nothing is sent.
+pub fn has_route(address: IpAddr) -> bool {
+    // Any port will do: only the route is looked for.
+    let peer = SocketAddr::new(address, 9);
+    let connected = bind_any(peer).and_then(|socket| socket.connect(peer));
+    let none = |error| matches!(error, Errno::NETUNREACH | Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT);
+    !connected.is_err_and(|error| Errno::from_io_error(&error).is_some_and(none))
 }
 
 /// Whether the kernel holds as much for a socket as bursts want.
@@ -121,6 +130,11 @@ mod tests {
             let _ours = bind_cores(address, cores).unwrap();
             assert_eq!(taken(), io::ErrorKind::AddrInUse);
         }
+    }
+
+    #[test]
+    fn there_is_a_way_to_oneself() {
+        assert!(has_route([127, 0, 0, 1].into()));
     }
 
     #[test]
