@@ -70,6 +70,24 @@ fn a_silent_flow_ends_on_both_sides() {
     }
 }
 
+/// The timeout is a minute, longer than this test waits for anything.
+#[test]
+fn one_question_and_its_answer_do_not_stay_as_long_as_a_conversation() {
+    let topology = Topology::west_and_east();
+    let _echo = UdpEcho::serve(topology.cluster("east").pods(), pod(2, PORT), "");
+    let flows = Flows::start(&topology, Transport::Quic, &[2], "");
+    let (resolver, talker) = (flows.client(), flows.client());
+    assert_eq!(ask(&resolver, b"who?").unwrap(), b"who?");
+    for words in [b"one", b"two"] {
+        assert_eq!(ask(&talker, words).unwrap(), words);
+    }
+    let udp = "service=\"net/udp:5400/udp\"";
+    // The client's side ends it, so that the other one does not forget it first.
+    flows.west.wait_metric("isthmus_streams_closed_total", &[udp, "reason=\"idle\""], |closed| closed == 1.0);
+    flows.east.wait_metric("isthmus_streams_closed_total", &[udp, "reason=\"fin\""], |closed| closed == 1.0);
+    flows.west.wait_metric("isthmus_streams_active", &[udp], |active| active == 1.0);
+}
+
 #[test]
 fn a_full_table_refuses_until_somebody_has_been_silent() {
     let topology = Topology::west_and_east();

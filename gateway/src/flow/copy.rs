@@ -77,12 +77,13 @@ pub(crate) async fn copy(
             Ok(true) => cx.waker().wake_by_ref(),
             Ok(false) => {}
         }
-        if !drains && draining.as_mut().poll(cx).is_ready() {
-            drains = true;
-            timer.as_mut().reset(idle.deadline(drains).into());
+        drains = drains || draining.as_mut().poll(cx).is_ready();
+        let deadline = idle.deadline(drains);
+        // An answer and a drain make it earlier. Every datagram makes it later, and for that the timer is not touched each time.
+        if deadline < timer.deadline().into_std() {
+            timer.as_mut().reset(deadline.into());
         }
         while timer.as_mut().poll(cx).is_ready() {
-            let deadline = idle.deadline(drains);
             if deadline <= Instant::now() {
                 return Poll::Ready(Ended::Closed(Closed::Idle));
             }
