@@ -52,6 +52,8 @@ pub(super) async fn reach<C: End>(
             Ok(answered) => {
                 if answered {
                     endpoint.connected.answered(begun.elapsed());
+                } else {
+                    endpoint.connected.silent();
                 }
                 return Ok(endpoint);
             }

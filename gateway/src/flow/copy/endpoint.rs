@@ -13,13 +13,15 @@ use std::{
 /// See the module.
 pub(crate) struct EndpointEnd {
     pub(crate) connected: Connected,
+    /// The balancer knows that it has said something.
+    heard: bool,
     failed: Pin<Box<dyn Future<Output = ()>>>,
 }
 
 impl EndpointEnd {
     pub(crate) fn new(connected: Connected) -> Self {
         let socket = connected.socket.clone();
-        Self { connected, failed: Box::pin(async move { socket.failed().await }) }
+        Self { connected, heard: false, failed: Box::pin(async move { socket.failed().await }) }
     }
 
     /// Waits for a word from the endpoint, which is not taken yet.
@@ -43,6 +45,9 @@ impl End for EndpointEnd {
             }
             Poll::Ready(read) => read,
         };
+        if read.is_ok() && !std::mem::replace(&mut self.heard, true) {
+            self.connected.heard();
+        }
         Poll::Ready(read.map(|n| Bytes::copy_from_slice(&scratch[..n])).map_err(Ended::Endpoint))
     }
 
