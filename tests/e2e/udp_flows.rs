@@ -1,7 +1,7 @@
 //! The life of UDP flows: where they go, how long they live, and what takes them elsewhere.
 
 use isthmus_tests::{
-    Config, Gateway, Topology, Transport, UdpEcho,
+    Config, Gateway, Netns, Topology, Transport, UdpEcho,
     datagrams::{ask, client, set_patience},
     eventually,
     topology::{gateway, pod},
@@ -115,6 +115,32 @@ fn an_endpoint_that_is_dead_costs_no_datagram() {
         for _ in 0..20 {
             assert_eq!(ask(&flows.client(), b"who?").unwrap(), b"3:who?");
         }
+    }
+}
+
+/// A router on the way to the endpoint takes less than the gateway's network: it says so to whoever forbids it to cut datagrams.
+#[test]
+fn a_narrow_way_to_the_endpoint_loses_no_datagram() {
+    let topology = Topology::west_and_east();
+    let (east, far) = (topology.cluster("east"), Netns::new("far"));
+    let pods = east.pods();
+    pods.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
+    pods.ip(&format!("link add far mtu 600 type veth peer name eth0 mtu 600 netns {}", far.path().display()));
+    for (netns, device, address) in [(&**pods, "far", "10.9.0.1/24"), (&far, "eth0", "10.9.0.2/24")] {
+        netns.ip(&format!("address add {address} dev {device}"));
+        netns.ip(&format!("link set {device} up"));
+    }
+    far.ip("route add default via 10.9.0.1");
+    east.edge().ip(&format!("route add 10.9.0.0/24 via {}", pod(2, 0).ip()));
+    let endpoint = SocketAddr::from(([10, 9, 0, 2], PORT));
+    let _echo = UdpEcho::serve(&far, endpoint, "");
+    let (west_config, _) = configs(&topology, Transport::Quic, &[]);
+    let east_config = Config::new(east).is_dialled_by(topology.cluster("west"));
+    let east_config = east_config.exports_both(SERVICE, PORT, &[endpoint.ip()]);
+    let flows = Flows::start_with(&topology, &west_config, &east_config);
+    let client = flows.client();
+    for size in [1, 1000, 1, 1100] {
+        assert_eq!(ask(&client, &vec![7; size]).unwrap().len(), size);
     }
 }
 

@@ -15,13 +15,13 @@ pub(crate) struct EndpointEnd {
     pub(crate) connected: Connected,
     /// The balancer knows that it has said something.
     heard: bool,
-    failed: Pin<Box<dyn Future<Output = ()>>>,
+    refused: Pin<Box<dyn Future<Output = io::Error>>>,
 }
 
 impl EndpointEnd {
     pub(crate) fn new(connected: Connected) -> Self {
         let socket = connected.socket.clone();
-        Self { connected, heard: false, failed: Box::pin(async move { socket.failed().await }) }
+        Self { connected, heard: false, refused: Box::pin(async move { socket.refused().await }) }
     }
 
     /// Waits for a word from the endpoint, which is not taken yet.
@@ -29,8 +29,8 @@ impl EndpointEnd {
     /// # Errors
     /// The word is that nobody is there.
     pub(crate) fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.failed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(self.connected.socket.take_error()));
+        if let Poll::Ready(error) = self.refused.as_mut().poll(cx) {
+            return Poll::Ready(Err(error));
         }
         self.connected.socket.poll_readable(cx)
     }
@@ -39,10 +39,7 @@ impl EndpointEnd {
 impl End for EndpointEnd {
     fn poll_next(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Result<Bytes, Ended>> {
         let read = match self.connected.socket.poll_recv_datagram(cx, scratch) {
-            Poll::Pending => {
-                ready!(self.failed.as_mut().poll(cx));
-                Err(self.connected.socket.take_error())
-            }
+            Poll::Pending => Err(ready!(self.refused.as_mut().poll(cx))),
             Poll::Ready(read) => read,
         };
         if read.is_ok() && !std::mem::replace(&mut self.heard, true) {
