@@ -145,6 +145,25 @@ fn a_narrow_way_to_the_endpoint_loses_no_datagram() {
 }
 
 #[test]
+fn what_an_endpoint_says_while_the_tunnel_takes_nothing_is_dropped_and_counted() {
+    let topology = Topology::west_and_east();
+    let pods = topology.cluster("east").pods();
+    let endpoint = pods.run(|| UdpSocket::bind(pod(2, PORT))).unwrap();
+    let flows = Flows::start(&topology, Transport::Quic, &[2], "");
+    let client = flows.client();
+    client.send(b"tell me all").unwrap();
+    let (_, flow) = endpoint.recv_from(&mut [0; 64]).unwrap();
+    topology.block("udp");
+    eventually("datagrams are dropped", || {
+        for _ in 0..500 {
+            endpoint.send_to(&[7; 1000], flow).map_err(|e| e.to_string())?;
+        }
+        let dropped = flows.east.metrics().sum("isthmus_datagrams_dropped_total", &["/udp\"", "reason=\"slow\""]);
+        if dropped > 0.0 { Ok(()) } else { Err("none so far".into()) }
+    });
+}
+
+#[test]
 fn a_flow_leaves_an_endpoint_that_dies_or_is_withdrawn() {
     let topology = Topology::west_and_east();
     let pods = topology.cluster("east").pods();

@@ -25,6 +25,11 @@ pub(crate) trait End {
     /// Takes a datagram there; `Pending`, and it is asked with the same one again, while that takes no more.
     fn poll_deliver(&mut self, cx: &mut Context<'_>, datagram: &Bytes) -> Poll<Result<Delivery, Ended>>;
 
+    /// Takes in what has come from there while the other end takes nothing, so that it does not get old unseen.
+    fn hold(&mut self, _: &mut Context<'_>, _scratch: &mut [u8]) -> Result<(), Ended> {
+        Ok(())
+    }
+
     /// Sends what was taken and has not gone yet, as far as it goes now.
     fn flush(&mut self, _: &mut Context<'_>) -> Result<(), Ended> {
         Ok(())
@@ -121,6 +126,7 @@ impl Way {
                 Poll::Ready(delivery) => tell(delivery?, datagram.len()),
                 Poll::Pending => {
                     self.0 = Some(datagram);
+                    from.hold(cx, &mut core.scratch.borrow_mut())?;
                     break;
                 }
             }

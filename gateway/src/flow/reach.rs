@@ -46,7 +46,7 @@ pub(super) async fn reach<C: End>(
             Ok(connected) => connected,
             Err(refusal) => return Err(Unreached::Refused(refusal, asking.said.kept)),
         };
-        let mut endpoint = EndpointEnd::new(connected);
+        let mut endpoint = EndpointEnd::new(connected, &core.queued);
         let begun = Instant::now();
         match asking.ask(&mut endpoint).await {
             Ok(answered) => {

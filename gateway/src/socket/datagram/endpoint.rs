@@ -15,7 +15,7 @@ use std::{
 use tokio::io::{Interest, Ready};
 
 /// What the kernel should hold for one flow while the core is busy with something else.
-const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 256 * 1024;
 
 /// A socket to an endpoint, of one flow.
 ///
