@@ -35,6 +35,11 @@ pub(crate) trait End {
         Ok(())
     }
 
+    /// The flow is over: how many datagrams that leaves behind here. Those that may open it again stay.
+    fn abandon(&mut self) -> u64 {
+        0
+    }
+
     /// How many datagrams from there were dropped, since this was last asked, because nobody asked for them in time.
     fn take_dropped(&mut self) -> u64 {
         0
@@ -65,7 +70,7 @@ pub(crate) async fn copy(
     let (mut stop, mut draining) = (pin!(stop), pin!(core.common.draining.cancelled()));
     let mut drains = false;
     let mut timer = pin!(tokio::time::sleep_until(idle.deadline(drains).into()));
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         if let Poll::Ready(why) = stop.as_mut().poll(cx) {
             return Poll::Ready(why);
         }
@@ -96,7 +101,10 @@ pub(crate) async fn copy(
         }
         Poll::Pending
     })
-    .await
+    .await;
+    let left = [up.0, down.0].iter().flatten().count() as u64 + upstream.abandon();
+    meter.datagrams_dropped(Dropped::Ended, left);
+    ended
 }
 
 /// One way of a flow: a datagram that the other end has not taken.

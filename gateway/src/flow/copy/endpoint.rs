@@ -83,6 +83,10 @@ impl End for EndpointEnd {
         Ok(())
     }
 
+    fn abandon(&mut self) -> u64 {
+        self.held.clear() as u64
+    }
+
     fn take_dropped(&mut self) -> u64 {
         self.held.take_dropped()
     }
