@@ -72,6 +72,23 @@ fn a_silent_flow_ends_on_both_sides() {
     }
 }
 
+/// The peer does not answer the goodbye, which takes a second then. The client's silence is long enough for it to begin.
+#[test]
+fn what_comes_during_the_goodbye_is_not_lost() {
+    let topology = Topology::west_and_east();
+    let _echo = UdpEcho::serve(topology.cluster("east").pods(), pod(2, PORT), "");
+    let flows = Flows::start(&topology, Transport::Quic, &[2], "udp: {idleTimeout: 100ms}");
+    let client = flows.client();
+    assert_eq!(ask(&client, b"one").unwrap(), b"one");
+    topology.block("udp");
+    std::thread::sleep(Duration::from_millis(500));
+    client.send(b"two").unwrap();
+    topology.unblock("udp");
+    let mut answer = [0; 64];
+    let n = client.recv(&mut answer).unwrap();
+    assert_eq!(&answer[..n], b"two");
+}
+
 /// The timeout is a minute, longer than this test waits for anything.
 #[test]
 fn one_question_and_its_answer_do_not_stay_as_long_as_a_conversation() {
