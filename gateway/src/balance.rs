@@ -171,6 +171,16 @@ impl Balancer {
         });
     }
 
+    /// The endpoint has said something, whenever that was: a datagram of a flow says nothing of how long an answer takes.
+    pub fn heard(&mut self, pick: &Pick, now: Instant) {
+        self.change(pick, |node, _| node.health.succeeded(now));
+    }
+
+    /// The endpoint of a flow has neither answered nor refused, so far.
+    pub fn silent(&mut self, pick: &Pick, now: Instant) {
+        self.change(pick, |node, _| node.health.silent(now, pick.probe));
+    }
+
     /// The endpoint refused the connection, or did not answer in time.
     #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
     pub fn failed(&mut self, pick: Pick, now: Instant) {

@@ -96,7 +96,7 @@ pub(crate) struct Core {
     pub(crate) handles: RefCell<meter::Handles>,
     /// Flows of local clients' datagrams, here or on other cores.
     pub(crate) flows: RefCell<flow::listener::Flows>,
-    /// What their datagrams that wait take together.
+    /// What datagrams that wait for tunnels take together, clients' and endpoints'.
     pub(crate) queued: Rc<flow::queue::Together>,
     /// Local clients being served.
     pub(crate) clients: Cell<usize>,
@@ -118,7 +118,7 @@ pub(crate) struct Core {
 /// Between the last SYN that is taken and the goodbye to the peers: for clients to be accepted, here or by another core, and to
 /// open their streams. A tunnel that has said goodbye opens none.
 const SETTLE: Duration = Duration::from_millis(100);
-/// Bytes of clients' datagrams that wait for tunnels, all flows of a core together.
+/// Bytes of datagrams that wait for tunnels, all flows of a core together.
 const QUEUED: usize = 16 << 20;
 /// Between two warnings of datagrams that were too large.
 const WARN_EVERY: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! Opens local endpoints: chooses, connects, and tries another one while nothing is lost.
 
 use crate::{
-    balance::{Pick, Tried},
+    balance::{Balancer, Pick, Tried},
     core::Core,
     meter::StreamMeter,
     socket::{self, Socket},
@@ -32,6 +32,16 @@ impl Connected {
         self.lease.connected(took);
     }
 
+    /// A flow's endpoint has shown that it is there, at a time that says nothing of how long it takes to answer.
+    pub(crate) fn heard(&self) {
+        self.lease.tell(|balancer, pick| balancer.heard(pick, Instant::now()));
+    }
+
+    /// A flow's endpoint says nothing, not even that it is not there.
+    pub(crate) fn silent(&self) {
+        self.lease.tell(|balancer, pick| balancer.silent(pick, Instant::now()));
+    }
+
     /// A flow's endpoint has shown that it is not.
     pub(crate) fn failed(self) {
         self.lease.failed();
@@ -56,8 +66,12 @@ impl Lease {
     }
 
     fn connected(&self, took: Duration) {
+        self.tell(|balancer, pick| balancer.connected(pick, took, Instant::now()));
+    }
+
+    fn tell(&self, tell: impl FnOnce(&mut Balancer, &Pick)) {
         if let (Some(pick), Some(balancer)) = (&self.pick, self.core.balancers.borrow_mut().get_mut(&self.service)) {
-            balancer.connected(pick, took, Instant::now());
+            tell(balancer, pick);
         }
     }
 

@@ -6,6 +6,9 @@
 //!    ▲                             ▲  1 s, 2 s, 4 s … 60 s           │ │
 //!    │                             └──────────── failure ────────────┘ │
 //!    └──────────────────────────────── success ────────────────────────┘
+//!
+//! A UDP endpoint may be silent: nothing was refused, and nothing answered. That ends an ejection as well, but one more failure
+//! begins the next.
 //! ```
 
 use std::time::{Duration, Instant};
@@ -103,6 +106,20 @@ impl Health {
             self.recovered = Some(now);
         }
         self.failures = 0;
+        self.avoided = None;
+        self.state = State::In;
+    }
+
+    /// It refused nothing so far, and has not answered either, as a UDP endpoint that only listens. Only the probe's silence says
+    /// anything while it is ejected: the others began before.
+    pub fn silent(&mut self, now: Instant, probe: bool) {
+        match self.state {
+            State::In if self.avoided.is_some_and(|until| now < until) => return,
+            State::In => {}
+            State::Probing { .. } if probe => self.recovered = Some(now),
+            State::Out { .. } | State::Probing { .. } => return,
+        }
+        self.failures = self.failures.min(FAILURES - 1);
         self.avoided = None;
         self.state = State::In;
     }
@@ -214,6 +231,36 @@ mod tests {
         assert!(health.picked(later));
         health.gave_up(true);
         assert!(health.admits(later) && health.picked(later));
+    }
+
+    #[test]
+    fn a_probe_that_meets_silence_ends_an_ejection_and_one_failure_begins_the_next() {
+        let mut now = Instant::now();
+        let mut health = Health::default();
+        (0..FAILURES).for_each(|_| health.failed(now, false, true));
+        for length in [1, 2, 4, 8] {
+            assert_eq!(ejected(&health, now), Some(length));
+            now += Duration::from_secs(length);
+            health.silent(now, false);
+            assert!(matches!(health.status(now), HealthStatus::Ejected(_)), "streams begun before say nothing");
+            assert!(health.picked(now));
+            health.silent(now, true);
+            assert_eq!(health.status(now), HealthStatus::Healthy);
+            health.gave_up(true);
+            assert!(health.admits(now), "and its end changes nothing");
+            health.failed(now, true, true);
+        }
+    }
+
+    #[test]
+    fn silence_ends_failing_no_sooner_than_an_ejection_would_end() {
+        let now = Instant::now();
+        let mut health = Health::default();
+        (0..FAILURES).for_each(|_| health.failed(now, false, false));
+        health.silent(now, false);
+        assert_eq!(health.status(now), HealthStatus::Failing);
+        health.silent(now + LONGEST, false);
+        assert_eq!(health.status(now + LONGEST), HealthStatus::Healthy);
     }
 
     #[test]

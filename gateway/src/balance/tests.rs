@@ -210,6 +210,8 @@ fn streams_of_an_endpoint_that_left_do_not_touch_the_one_that_comes_at_its_addre
 enum Step {
     Pick(u64),
     Connected(usize, u64),
+    Heard(usize),
+    Silent(usize),
     Failed(usize),
     Released(usize),
     Update(Vec<u16>),
@@ -220,6 +222,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => any::<u64>().prop_map(Step::Pick),
         2 => (any::<usize>(), 0_u64..100_000).prop_map(|(i, micros)| Step::Connected(i, micros)),
+        1 => any::<usize>().prop_map(Step::Heard),
+        1 => any::<usize>().prop_map(Step::Silent),
         4 => any::<usize>().prop_map(Step::Failed),
         2 => any::<usize>().prop_map(Step::Released),
         1 => proptest::collection::vec(1_u16..12, 0..12).prop_map(Step::Update),
@@ -247,6 +251,8 @@ proptest! {
                 Step::Connected(i, micros) if !picks.is_empty() => {
                     balancer.connected(&picks[i % picks.len()], Duration::from_micros(micros), now);
                 }
+                Step::Heard(i) if !picks.is_empty() => balancer.heard(&picks[i % picks.len()], now),
+                Step::Silent(i) if !picks.is_empty() => balancer.silent(&picks[i % picks.len()], now),
                 Step::Failed(i) if !picks.is_empty() => balancer.failed(picks.swap_remove(i % picks.len()), now),
                 Step::Released(i) if !picks.is_empty() => balancer.released(picks.swap_remove(i % picks.len())),
                 Step::Update(ports) => {
@@ -254,7 +260,7 @@ proptest! {
                     updated = true;
                 }
                 Step::Wait(millis) => now += Duration::from_millis(millis),
-                Step::Connected(..) | Step::Failed(_) | Step::Released(_) => {}
+                _ => {}
             }
             let tally = balancer.nodes.iter().fold(Tally::default(), |tally, node| tally.with(&node.health));
             prop_assert_eq!(balancer.tally, tally);

@@ -25,9 +25,19 @@ pub(crate) trait End {
     /// Takes a datagram there; `Pending`, and it is asked with the same one again, while that takes no more.
     fn poll_deliver(&mut self, cx: &mut Context<'_>, datagram: &Bytes) -> Poll<Result<Delivery, Ended>>;
 
+    /// Takes in what has come from there while the other end takes nothing, so that it does not get old unseen.
+    fn hold(&mut self, _: &mut Context<'_>, _scratch: &mut [u8]) -> Result<(), Ended> {
+        Ok(())
+    }
+
     /// Sends what was taken and has not gone yet, as far as it goes now.
     fn flush(&mut self, _: &mut Context<'_>) -> Result<(), Ended> {
         Ok(())
+    }
+
+    /// The flow is over: how many datagrams that leaves behind here. Those that may open it again stay.
+    fn abandon(&mut self) -> u64 {
+        0
     }
 
     /// How many datagrams from there were dropped, since this was last asked, because nobody asked for them in time.
@@ -60,7 +70,7 @@ pub(crate) async fn copy(
     let (mut stop, mut draining) = (pin!(stop), pin!(core.common.draining.cancelled()));
     let mut drains = false;
     let mut timer = pin!(tokio::time::sleep_until(idle.deadline(drains).into()));
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         if let Poll::Ready(why) = stop.as_mut().poll(cx) {
             return Poll::Ready(why);
         }
@@ -77,12 +87,13 @@ pub(crate) async fn copy(
             Ok(true) => cx.waker().wake_by_ref(),
             Ok(false) => {}
         }
-        if !drains && draining.as_mut().poll(cx).is_ready() {
-            drains = true;
-            timer.as_mut().reset(idle.deadline(drains).into());
+        drains = drains || draining.as_mut().poll(cx).is_ready();
+        let deadline = idle.deadline(drains);
+        // An answer and a drain make it earlier. Every datagram makes it later, and for that the timer is not touched each time.
+        if deadline < timer.deadline().into_std() {
+            timer.as_mut().reset(deadline.into());
         }
         while timer.as_mut().poll(cx).is_ready() {
-            let deadline = idle.deadline(drains);
             if deadline <= Instant::now() {
                 return Poll::Ready(Ended::Closed(Closed::Idle));
             }
@@ -90,7 +101,10 @@ pub(crate) async fn copy(
         }
         Poll::Pending
     })
-    .await
+    .await;
+    let left = [up.0, down.0].iter().flatten().count() as u64 + upstream.abandon();
+    meter.datagrams_dropped(Dropped::Ended, left);
+    ended
 }
 
 /// One way of a flow: a datagram that the other end has not taken.
@@ -120,6 +134,7 @@ impl Way {
                 Poll::Ready(delivery) => tell(delivery?, datagram.len()),
                 Poll::Pending => {
                     self.0 = Some(datagram);
+                    from.hold(cx, &mut core.scratch.borrow_mut())?;
                     break;
                 }
             }

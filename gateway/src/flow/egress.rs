@@ -36,9 +36,7 @@ pub(super) async fn serve(core: &Rc<Core>, import: &Import, client: &mut ClientE
     loop {
         let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
         let closed = serve_once(core, import, client, &mut meter).await;
-        // Its tunnel or its endpoint is lost, or the peer thinks that it is over; the client does not.
-        let again = matches!(closed, Closed::TunnelLost | Closed::ResetPeer | Closed::ResetLocal | Closed::Fin);
-        if again && client.flow.has_waiting() && client.flow.how_closed().is_none() {
+        if may_open_again(closed) && client.flow.has_waiting() && client.flow.how_closed().is_none() {
             meter.close(closed);
             client.flow.reopen();
             continue;
@@ -47,6 +45,12 @@ pub(super) async fn serve(core: &Rc<Core>, import: &Import, client: &mut ClientE
         meter.datagrams_dropped(left, client.flow.abandon());
         return meter.close(closed);
     }
+}
+
+/// Whether a flow that ended so goes on if its client has said more meanwhile: its tunnel or its endpoint is lost, the peer thinks
+/// that it is over, or the client spoke while a silent flow said goodbye.
+fn may_open_again(closed: Closed) -> bool {
+    matches!(closed, Closed::TunnelLost | Closed::ResetPeer | Closed::ResetLocal | Closed::Fin | Closed::Idle)
 }
 
 async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, meter: &mut StreamMeter<'_>) -> Closed {

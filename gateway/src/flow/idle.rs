@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// How long a flow of one question and its answer lives on. Resolvers ask each question from a port of its own.
 const ANSWERED: Duration = Duration::from_secs(10);
+/// How much longer than the client's side the endpoint's waits for a silent flow: it is for that side to end it, which loses nothing.
+const LONGER: Duration = Duration::from_secs(5);
 /// How long a silent flow lives on in a gateway that drains: an answer that is under way still gets through.
 const DRAINING: Duration = Duration::from_secs(2);
 
@@ -11,6 +13,7 @@ const DRAINING: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Idle {
     timeout: Duration,
+    longer: Duration,
     last: Instant,
     up: u64,
     down: u64,
@@ -19,7 +22,12 @@ pub(crate) struct Idle {
 impl Idle {
     /// A flow that begins with its first datagram from the client.
     pub(crate) fn new(timeout: Duration, now: Instant) -> Self {
-        Self { timeout, last: now, up: 0, down: 0 }
+        Self { timeout, longer: Duration::ZERO, last: now, up: 0, down: 0 }
+    }
+
+    /// As [`Self::new`], at the endpoint's side of a tunnel.
+    pub(crate) fn at_endpoint(timeout: Duration, now: Instant) -> Self {
+        Self { longer: LONGER, ..Self::new(timeout, now) }
     }
 
     /// A datagram from the client.
@@ -40,9 +48,8 @@ impl Idle {
     /// When the flow is over if nothing more moves.
     pub(crate) fn deadline(&self, draining: bool) -> Instant {
         let answered = self.up == 1 && self.down > 0;
-        let most = [(answered, ANSWERED), (draining, DRAINING)];
-        let most = most.into_iter().filter_map(|(applies, most)| applies.then_some(most)).min();
-        self.last + most.map_or(self.timeout, |most| most.min(self.timeout))
+        let silence = if answered { ANSWERED.min(self.timeout) } else { self.timeout } + self.longer;
+        self.last + if draining { DRAINING.min(silence) } else { silence }
     }
 }
 
@@ -81,9 +88,21 @@ mod tests {
     }
 
     #[test]
+    fn the_endpoints_side_outlasts_the_clients() {
+        let now = Instant::now();
+        let mut sides = [Idle::new(MINUTE, now), Idle::at_endpoint(MINUTE, now)];
+        let moves: [fn(&mut Idle, Instant); 4] = [Idle::up, Idle::down, Idle::up, Idle::down];
+        for moves in moves {
+            sides.iter_mut().for_each(|side| moves(side, now));
+            assert_eq!(sides[1].deadline(false), sides[0].deadline(false) + LONGER);
+        }
+    }
+
+    #[test]
     fn a_drain_does_not_wait_for_the_silent() {
         let now = Instant::now();
-        let idle = Idle::new(MINUTE, now);
-        assert_eq!(idle.deadline(true), now + DRAINING);
+        for idle in [Idle::new(MINUTE, now), Idle::at_endpoint(MINUTE, now)] {
+            assert_eq!(idle.deadline(true), now + DRAINING);
+        }
     }
 }

@@ -14,13 +14,7 @@ use crate::{
     tunnel::{OpenRequest, StreamError, TunnelStream},
 };
 use isthmus_control_api::ServicePort;
-use std::{
-    rc::Rc,
-    time::{Duration, Instant},
-};
-
-/// How much longer than the client's side this one waits for a silent flow: it is for that side to end it, which loses nothing.
-const LONGER: Duration = Duration::from_secs(5);
+use std::{rc::Rc, time::Instant};
 
 /// Serves a flow that a peer has opened; how it ended.
 pub(crate) async fn serve(
@@ -31,7 +25,7 @@ pub(crate) async fn serve(
 ) -> Closed {
     stream.take_datagrams();
     let mut client = StreamEnd::new(stream, Vec::new());
-    let mut idle = Idle::new(core.common.config.udp_idle + LONGER, Instant::now());
+    let mut idle = Idle::at_endpoint(core.common.config.udp_idle, Instant::now());
     let mut endpoint = match reach(core, &request.service, &mut client, &mut idle, meter).await {
         Ok(endpoint) => endpoint,
         Err(Unreached::Refused(refusal, _)) => {

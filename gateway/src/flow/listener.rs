@@ -132,6 +132,7 @@ impl Listener {
     /// Closes it; its flows end.
     pub(crate) fn close(&self, core: &Core) {
         self.task.abort();
+        self.beat(core);
         // The socket is there as long as flows that have not ended yet: a successor is to get what clients send.
         self.begin_no_more();
         core.flows.borrow_mut().remove_if(|key, entry| {

@@ -13,6 +13,8 @@ use std::{
 
 /// Bytes that wait, at most; a datagram that finds nobody before it always may.
 pub(crate) const ROOM: usize = 256 * 1024;
+/// How long a datagram may wait for an open flow's tunnel. Who wants it has mostly asked again by then.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 /// What a datagram takes besides its bytes, so that empty ones have a bound, too.
 const OVERHEAD: usize = 64;
 

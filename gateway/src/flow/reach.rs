@@ -46,12 +46,14 @@ pub(super) async fn reach<C: End>(
             Ok(connected) => connected,
             Err(refusal) => return Err(Unreached::Refused(refusal, asking.said.kept)),
         };
-        let mut endpoint = EndpointEnd::new(connected);
+        let mut endpoint = EndpointEnd::new(connected, &core.queued);
         let begun = Instant::now();
         match asking.ask(&mut endpoint).await {
             Ok(answered) => {
                 if answered {
                     endpoint.connected.answered(begun.elapsed());
+                } else {
+                    endpoint.connected.silent();
                 }
                 return Ok(endpoint);
             }

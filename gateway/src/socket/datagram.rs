@@ -1,8 +1,7 @@
 //! The UDP sockets of local clients and endpoints.
 
-use super::{Socket, register};
+use super::register;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use rustix::{io::Errno, net::RecvFlags};
 use socket2::{Domain, Protocol, SockRef, Type};
 use std::{
     io::{self, IoSliceMut},
@@ -12,14 +11,16 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+mod endpoint;
+
+pub use endpoint::connect;
+
 /// The longest datagram there is, over IPv6: 65,535 without UDP's header.
 pub const LONGEST: usize = 65_527;
 /// Datagrams read at once.
 pub const BATCH: usize = 8;
-/// What the kernel should hold for a listener, and for an endpoint of one flow, while the core is busy with something else.
-const LISTENER_BUFFER: usize = 4 << 20;
-/// See [`LISTENER_BUFFER`].
-const ENDPOINT_BUFFER: usize = 1 << 20;
+/// What the kernel should hold for a listener while the core is busy with something else.
+const BUFFER: usize = 4 << 20;
 
 /// A listener for clients' datagrams, one of many on the same port: the kernel spreads clients over the cores' listeners.
 #[derive(Debug)]
@@ -46,12 +47,14 @@ impl Listener {
     /// # Errors
     /// The address cannot be had.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = new_socket(address, LISTENER_BUFFER)?;
+        let socket = new_socket(address, BUFFER)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         // Of what this does we want the address that a datagram was sent to, not the rest, which is for QUIC.
         let state = UdpSocketState::new((&socket).into())?;
-        allow_fragments(&socket, address)?;
+        allow_fragments(&socket, address, libc::IP_PMTUDISC_WANT)?;
+        // Pieces of one client's would come as one, and fill a flow's queue at once.
+        set(&socket, libc::SOL_UDP, libc::UDP_GRO, 0)?;
         Ok(Self { socket: register(socket.into(), Interest::READABLE | Interest::WRITABLE)?, state, address })
     }
 
@@ -127,45 +130,6 @@ impl Listener {
 /// A port that nobody sends from.
 const NOBODY: u16 = 1;
 
-/// A socket to an endpoint, of one flow.
-///
-/// # Errors
-/// No route leads there, or the kernel has no socket. Whether anybody is there, only datagrams tell.
-pub fn connect(endpoint: SocketAddr) -> io::Result<Socket> {
-    let socket = new_socket(endpoint, ENDPOINT_BUFFER)?;
-    socket.connect(&endpoint.into())?;
-    Socket::new(socket.into())
-}
-
-impl Socket {
-    /// Reads a datagram; its length, which may be 0.
-    pub fn poll_recv_datagram(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.poll_read_with(cx, |fd| {
-            // How long it is says nothing of whether there is another one.
-            rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(read, _)| (read, false))
-        })
-    }
-
-    /// Sends a datagram.
-    ///
-    /// # Errors
-    /// As [`Listener::send`]; or what became of an earlier one.
-    pub fn send_datagram(&self, payload: &[u8]) -> io::Result<()> {
-        loop {
-            match rustix::net::send(self.as_fd(), payload, rustix::net::SendFlags::empty()) {
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Datagrams that the kernel had no room for, from the beginning.
-    pub fn overflowed(&self) -> u64 {
-        overflowed(self)
-    }
-}
-
 fn new_socket(address: SocketAddr, buffer: usize) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
@@ -173,15 +137,16 @@ fn new_socket(address: SocketAddr, buffer: usize) -> io::Result<socket2::Socket>
     Ok(socket)
 }
 
-/// Lets the kernel cut what is longer than the path takes, as it does for everybody: clients expect that large answers come.
-fn allow_fragments(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
-    set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT)?;
+/// Lets what is longer than the path takes be cut, as it is for everybody: large questions and answers are expected to come. With
+/// IP_PMTUDISC_WANT the kernel cuts it once it has been told of the path; with IP_PMTUDISC_DONT routers may, too.
+fn allow_fragments(socket: &socket2::Socket, address: SocketAddr, discover: libc::c_int) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, discover)?;
     if address.is_ipv6() {
-        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT)?;
+        // The same numbers as over IPv4.
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, discover)?;
         set(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)?;
     }
-    // Pieces of one client's would come as one, and fill a flow's queue at once.
-    set(socket, libc::SOL_UDP, libc::UDP_GRO, 0)
+    Ok(())
 }
 
 fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
@@ -289,15 +254,6 @@ mod tests {
                 assert_eq!(next(&successor).await.2, b"two");
             }
         }
-    }
-
-    #[tokio::test(flavor = "local")]
-    async fn an_endpoint_that_is_not_there_is_noticed() {
-        let gone = client().local_addr().unwrap();
-        let socket = connect(gone).unwrap();
-        socket.send_datagram(b"anybody?").unwrap();
-        socket.failed().await;
-        assert_eq!(socket.take_error().kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test(flavor = "local")]

@@ -5,7 +5,7 @@ use crate::{
     close::Closed,
     flow::{
         Ended, frame,
-        queue::{Queue, Together},
+        queue::{PATIENCE, Queue, Together},
         table::Known,
     },
     metrics::reasons::Dropped,
@@ -17,11 +17,8 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-/// How long a datagram may wait for an open flow's tunnel. Who wants it has mostly asked again by then.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a flow's task and the listener share.
 #[derive(Debug)]

@@ -4,6 +4,9 @@ use crate::tunnel::mux::window;
 use quinn::{ServerConfig, TransportConfig, VarInt, congestion::BbrConfig};
 use std::{sync::Arc, time::Duration};
 
+/// What a new connection sends before it has heard of the path: 32 packets. RFC 9002, section 7.2, has 10, quinn's BBR 200, which is
+/// more than a narrow path's queue holds.
+const INITIAL_WINDOW: u64 = 32 * 1200;
 /// Streams that a peer may have at once when a tunnel begins, as QUIC counts them. QUIC's state grows with it, so it is raised
 /// when half of them are in use, up to what `limits.streamsPerPeer` says.
 pub(super) const FIRST_STREAMS: u64 = 4096;
@@ -37,6 +40,8 @@ pub fn bound_handshakes(server: &mut ServerConfig, handshakes: usize) {
 /// largest that credit can be, a connection's follows what its streams have been granted, see [`connection_window`]. A peer that
 /// does not keep to it locks itself out, or is noticed as soon as its bytes are read.
 pub fn transport_config() -> Arc<TransportConfig> {
+    let mut congestion = BbrConfig::default();
+    congestion.initial_window(INITIAL_WINDOW);
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(super::driver::streams(FIRST_STREAMS))
@@ -48,7 +53,7 @@ pub fn transport_config() -> Arc<TransportConfig> {
         // Our PING goes every 20 s on an idle tunnel.
         .keep_alive_interval(None)
         // Cubic takes each lost packet for congestion: at 0.5% loss and 40 ms it moved a hundredth of what this moves (0012).
-        .congestion_controller_factory(Arc::new(BbrConfig::default()))
+        .congestion_controller_factory(Arc::new(congestion))
         .datagram_receive_buffer_size(Some(DATAGRAMS_IN))
         .datagram_send_buffer_size(DATAGRAMS_OUT)
         .allow_spin(false);

@@ -104,3 +104,13 @@ fn more_than_a_window_is_read_into_memory() {
         assert!(read == sent);
     });
 }
+
+#[test]
+fn a_new_tunnel_does_not_flood_a_narrow_path() {
+    on_a_core(async {
+        let (west, _east) = pair().await;
+        // It has grown by what the handshake took.
+        let window = west.tunnel.0.connection.stats().path.cwnd;
+        assert!(window < 64 * 1200, "{window}");
+    });
+}
