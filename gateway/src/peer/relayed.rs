@@ -243,4 +243,4 @@ fn is_via(core: &Core, cluster: &ClusterName, hub: &ClusterName) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

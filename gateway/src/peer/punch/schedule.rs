@@ -42,6 +42,11 @@ impl Schedule {
         role
     }
 
+    /// The next attempt is not due before `at`.
+    pub(super) fn not_before(&mut self, at: Instant) {
+        self.next = self.next.max(at);
+    }
+
     /// It led to a direct tunnel. If that is lost soon, the next attempt waits as after a failure.
     pub(super) fn worked(&mut self, now: Instant, random: u64) {
         self.since = Some(now);

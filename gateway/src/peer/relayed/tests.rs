@@ -32,8 +32,8 @@ fn table() -> Table {
 }
 
 /// East, whose hub is the test.
-struct Hub {
-    east: East,
+pub(in crate::peer) struct Hub {
+    pub(in crate::peer) east: East,
     authority: Authority,
     end: End,
 }
@@ -82,7 +82,7 @@ async fn tap(mut from: ReadHalf<UnixStream>, mut to: WriteHalf<UnixStream>, seen
 }
 
 /// A tunnel from east to west through a hub that listens in: east's hub, west's end, and what was heard.
-async fn tapped() -> (Hub, End, Rc<RefCell<Vec<u8>>>) {
+pub(in crate::peer) async fn tapped() -> (Hub, End, Rc<RefCell<Vec<u8>>>) {
     let mut hub = Hub::new().await;
     let (dialling, socket) = hub.asked().await;
     let (far, west) = UnixStream::pair().unwrap();
