@@ -14,6 +14,7 @@ mod message;
 mod schedule;
 mod turns;
 
+pub(super) use schedule::Schedule;
 pub(crate) use turns::Turns;
 
 use super::{
@@ -30,7 +31,6 @@ use crate::{
 };
 use isthmus_control_api::{ClusterName, TransportChoice};
 use message::{LONGEST, Proposal, Role};
-use schedule::Schedule;
 use std::{
     convert::Infallible,
     future::poll_fn,
@@ -76,13 +76,15 @@ enum Failed {
 }
 
 /// Tries for a direct tunnel to `cluster` whenever there is none, as long as the relayed one lives that this side has dialled.
+/// `schedule` is that of all relayed tunnels to it, one after the other.
 pub(super) async fn keep(
     core: &Rc<Core>,
     cluster: &ClusterName,
     hub: &ClusterName,
     relayed: &dyn Tunnel,
+    schedule: &mut Schedule,
 ) -> Infallible {
-    let mut schedule = Schedule::new(Instant::now());
+    schedule.resume(Instant::now(), core.random());
     loop {
         let changed = core.changed.notified();
         let wanted = relayed.health() == TunnelHealth::Live

@@ -3,21 +3,16 @@
 use super::*;
 use crate::{
     core::tests::East,
-    peer::relayed::tests::tapped,
+    peer::relayed::tests::{is_pending, tapped},
     tunnel::{
         OpenRequest,
         driver::tests::pair::{self, SETTINGS, on_a_core, opened, until},
     },
 };
-use std::{pin::pin, task::Poll};
+use std::pin::pin;
 
 fn west() -> ClusterName {
     "west".parse().unwrap()
-}
-
-async fn is_pending(future: std::pin::Pin<&mut impl Future>) -> bool {
-    let mut future = Some(future);
-    poll_fn(|cx| Poll::Ready(future.take().is_some_and(|future| future.poll(cx).is_pending()))).await
 }
 
 #[test]
