@@ -3,6 +3,8 @@
 //! A core has its own reactor, listeners, tunnels and streams. It shares nothing that is locked on a stream's path: tables are
 //! immutable snapshots, counters are its own, and other cores reach it by its mailbox only.
 
+pub(crate) mod said;
+
 use crate::{
     app::Config,
     balance::Balancer,
@@ -21,6 +23,7 @@ use crate::{
 };
 use isthmus_certs::IdentityStore;
 use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
+use said::{Line, Said};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -110,8 +113,8 @@ pub(crate) struct Core {
     pub(crate) scratch: RefCell<Vec<u8>>,
     /// Where datagrams lie as they come in; empty where there are no listeners for them.
     pub(crate) datagrams: RefCell<Vec<u8>>,
-    /// When it was last said that a datagram was too large.
-    said_too_large: Cell<Option<Instant>>,
+    /// What was said a short time ago.
+    said: RefCell<Said>,
     random: Cell<u64>,
 }
 
@@ -120,8 +123,6 @@ pub(crate) struct Core {
 const SETTLE: Duration = Duration::from_millis(100);
 /// Bytes of datagrams that wait for tunnels, all flows of a core together.
 const QUEUED: usize = 16 << 20;
-/// Between two warnings of datagrams that were too large.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Bytes of [`Core::scratch`].
 const SCRATCH: usize = 64 * 1024;
 
@@ -174,7 +175,7 @@ impl Core {
             flows: RefCell::new(flow::listener::Flows::new(flows)),
             queued: flow::queue::Together::new(QUEUED),
             datagrams: RefCell::default(),
-            said_too_large: Cell::default(),
+            said: RefCell::default(),
             counters: common.metrics.core(id).clone(),
             handles: RefCell::default(),
             quic: crate::peer::quic::Endpoints::new(&common.quic),
@@ -204,12 +205,12 @@ impl Core {
 
     /// Whether it may be said now that a datagram was too large: not for every one.
     pub(crate) fn may_warn_too_large(&self, now: Instant) -> bool {
-        let last = self.said_too_large.get();
-        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
-        if may {
-            self.said_too_large.set(Some(now));
-        }
-        may
+        self.may_say(Line::TooLarge, now)
+    }
+
+    /// Whether this line may be written now, which peers can bring about as often as they like.
+    pub(crate) fn may_say(&self, line: Line, now: Instant) -> bool {
+        self.said.borrow_mut().may(line, now)
     }
 
     fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {

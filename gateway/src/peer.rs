@@ -221,7 +221,12 @@ impl Peers {
 
     /// Whether one can be on a tunnel that is not relayed.
     pub(crate) fn is_direct(&self, cluster: &ClusterName) -> bool {
-        !self.live_by(cluster, Way::Direct).is_empty()
+        !self.direct(cluster).is_empty()
+    }
+
+    /// The live tunnels that are not relayed.
+    fn direct(&self, cluster: &ClusterName) -> Vec<Rc<dyn Tunnel>> {
+        self.live_by(cluster, Way::Direct)
     }
 
     /// Tunnels to `cluster` that are not relayed and have not ended, whatever state they are in.

@@ -12,18 +12,25 @@
 mod address;
 mod message;
 mod schedule;
+mod turns;
 
-use super::{connect::Dial, quic, relayed::carried};
+pub(super) use schedule::Schedule;
+pub(crate) use turns::Turns;
+
+use super::{
+    connect::{self, Dial},
+    quic,
+    relayed::carried,
+};
 use crate::{
     core::Core,
-    metrics::reasons::PunchResult,
+    metrics::reasons::{Bound, PunchResult},
     relay::{self, Over},
     reserved::Reserved,
     tunnel::{PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream},
 };
 use isthmus_control_api::{ClusterName, TransportChoice};
 use message::{LONGEST, Proposal, Role};
-use schedule::Schedule;
 use std::{
     convert::Infallible,
     future::poll_fn,
@@ -36,6 +43,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{sleep, sleep_until, timeout},
 };
+use turns::Turn;
 
 /// How long a conversation may take.
 const TALK: Duration = Duration::from_secs(5);
@@ -59,6 +67,8 @@ enum Failed {
     NoAddress(#[from] AddrParseError),
     #[error("{0}: {1}")]
     Unfit(SocketAddr, address::Unfit),
+    #[error("it has {0} tunnels with us, and may have no more")]
+    Full(usize),
     #[error("the other side did not answer within {} s", TALK.as_secs())]
     Silent,
     #[error("nobody got through to {0} within {limit} s", limit = ATTEMPT.as_secs())]
@@ -66,13 +76,15 @@ enum Failed {
 }
 
 /// Tries for a direct tunnel to `cluster` whenever there is none, as long as the relayed one lives that this side has dialled.
+/// `schedule` is that of all relayed tunnels to it, one after the other.
 pub(super) async fn keep(
     core: &Rc<Core>,
     cluster: &ClusterName,
     hub: &ClusterName,
     relayed: &dyn Tunnel,
+    schedule: &mut Schedule,
 ) -> Infallible {
-    let mut schedule = Schedule::new(Instant::now());
+    schedule.resume(Instant::now(), core.random());
     loop {
         let changed = core.changed.notified();
         let wanted = relayed.health() == TunnelHealth::Live
@@ -120,9 +132,9 @@ async fn attempt(
 
 /// Serves a proposal that `peer` makes inside a tunnel that `hub` relays.
 pub(crate) async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, hub: ClusterName, mut stream: Box<dyn TunnelStream>) {
-    let Some(_turn) = core.quic.punch_turn(&peer.cluster) else {
-        let message = "another attempt at a direct path is under way".into();
-        return stream.refuse(&Refusal { reason: RefusalReason::Limit, message, retry: true });
+    let turn = match turn(&core, &peer.cluster) {
+        Ok(turn) => turn,
+        Err(refusal) => return stream.refuse(&refusal),
     };
     let ours = match observed(&core, &hub).await {
         Ok(ours) => ours,
@@ -142,9 +154,20 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, hub: ClusterNa
         Ok(Err(why)) => Err(why),
         Err(_) => Err(Failed::Silent),
     };
-    if let Err(why) = done {
-        tracing::debug!(cluster = %peer.cluster, %why, "no direct path");
+    match done {
+        Ok(()) => turn.worked(),
+        Err(why) => tracing::debug!(cluster = %peer.cluster, %why, "no direct path"),
     }
+}
+
+/// The cluster's turn to have us try, if there may be one more direct tunnel to it.
+fn turn(core: &Core, cluster: &ClusterName) -> Result<Turn, Refusal> {
+    let refusal = |message| Refusal { reason: RefusalReason::Limit, message, retry: true };
+    if core.peers.count_direct(cluster) >= MOST {
+        let own = &core.common.config.cluster;
+        return Err(refusal(format!("{own} has {MOST} direct tunnels with {cluster} here, and tries for no more")));
+    }
+    core.quic.punching.take(cluster, Instant::now()).map_err(|why| refusal(why.to_string()))
 }
 
 /// Dials, or waits to be dialled.
@@ -158,16 +181,26 @@ async fn act(core: &Rc<Core>, cluster: &ClusterName, theirs: SocketAddr, role: R
 
 async fn dial(core: &Rc<Core>, cluster: &ClusterName, theirs: SocketAddr) -> Result<(), Failed> {
     let dial = Dial { transport: TransportChoice::Quic, address: theirs, anew: false, small: false };
-    let (running, peer) = quic::dial(core, cluster, &dial).await.map_err(|e| io::Error::other(e.to_string()))?;
+    // It is the peer that has us dial, so it counts as one that the peer has dialled.
+    let accepted = &core.common.accepted;
+    let place = accepted.enter(cluster).ok_or_else(|| {
+        core.counters.refused(Bound::TunnelsPerPeer);
+        Failed::Full(accepted.limit())
+    })?;
+    let (running, peer) = connect::dial(core, cluster, &dial).await.map_err(|e| io::Error::other(e.to_string()))?;
     let mut health = running.tunnel.watch();
     let core_ = core.clone();
-    core.tasks.spawn_local(async move { running.live(&core_, &peer).await });
+    core.tasks.spawn_local(async move {
+        running.live(&core_, &peer).await;
+        drop(place);
+    });
     let live =
         health.wait_for(|&health| health != TunnelHealth::Starting).await.is_ok_and(|h| *h == TunnelHealth::Live);
     if live { Ok(()) } else { Err(Failed::Blocked(theirs)) }
 }
 
 async fn wait(core: &Rc<Core>, cluster: &ClusterName, theirs: SocketAddr) -> Result<(), Failed> {
+    let before = core.peers.direct(cluster);
     let expecting = quic::expect(core, theirs)?;
     let open = async {
         for _ in 0..OPENERS {
@@ -179,7 +212,8 @@ async fn wait(core: &Rc<Core>, cluster: &ClusterName, theirs: SocketAddr) -> Res
     let direct = async {
         loop {
             let changed = core.changed.notified();
-            if core.peers.is_direct(cluster) {
+            let is_new = |tunnel: &Rc<dyn Tunnel>| !before.iter().any(|old| Rc::ptr_eq(old, tunnel));
+            if core.peers.direct(cluster).iter().any(is_new) {
                 return;
             }
             changed.await;
@@ -235,3 +269,6 @@ async fn line(socket: &mut tokio::net::UnixStream) -> io::Result<String> {
     socket.take(LONGEST).read_to_string(&mut line).await?;
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::{
     connect::Dial,
+    punch::Turns,
     setup::{self, Running, SetupError},
 };
 use crate::{
@@ -27,7 +28,6 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
     io,
     net::{SocketAddr, UdpSocket},
     rc::Rc,
@@ -109,8 +109,8 @@ fn no_suite(_: NoInitialCipherSuite) -> rustls::Error {
 /// One core's endpoints.
 pub(crate) struct Endpoints {
     diallers: Diallers,
-    /// The clusters that have us try for a direct path now.
-    punching: Rc<RefCell<BTreeSet<ClusterName>>>,
+    /// When clusters may have us try for a direct path.
+    pub(super) punching: Rc<Turns>,
     /// What takes connections.
     serving: RefCell<Option<Endpoint>>,
     /// Handshakes of those who dial this core; see [`QuicCommon`].
@@ -123,11 +123,6 @@ impl Endpoints {
         let handshakes = Arc::new(Semaphore::new(common.handshakes));
         let (diallers, punching) = (Diallers::default(), Rc::default());
         Self { diallers, punching, serving: RefCell::default(), handshakes }
-    }
-
-    /// A cluster's turn to have us try for a direct path: one at a time.
-    pub(super) fn punch_turn(&self, cluster: &ClusterName) -> Option<expect::Turn> {
-        expect::Turn::take(&self.punching, cluster)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     slot::{self, State},
 };
 use crate::{
-    core::Core,
+    core::{Core, said::Line},
     exchange,
     metrics::reasons::Bound,
     relay::{self, Over},
@@ -36,6 +36,9 @@ use tokio::{
 
 /// The longest wait before a relay is asked again: it costs a stream of a tunnel that is there anyway.
 const MOST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Over HTTP/2 only the side that has dialled can ask for streams: the relay could not bring anybody here.
+const ONE_WAY: &str = "its link has transport h2, over which nothing is relayed; expected auto, quic or tls";
 
 /// Where a relayed tunnel's bytes go.
 pub(super) struct Via {
@@ -84,6 +87,9 @@ pub(super) fn dials(core: &Core, cluster: &ClusterName) -> bool {
 /// Keeps one tunnel to `cluster` through `hub`, for ever; `state` has what is known of it.
 pub(super) async fn keep(core: Rc<Core>, cluster: ClusterName, hub: ClusterName, state: Rc<RefCell<State>>) {
     let left = std::sync::Arc::new(Semaphore::new(slot::LEFT));
+    // Longer than any one tunnel: who breaks that is not tried with at once again.
+    let mut schedule = punch::Schedule::new(Instant::now());
+    let mut said = None;
     loop {
         let at = state.borrow().link.dial_at();
         if let Some(at) = at {
@@ -100,6 +106,7 @@ pub(super) async fn keep(core: Rc<Core>, cluster: ClusterName, hub: ClusterName,
                     match slot::hold(&core, running, peer, permit).await {
                         Ok(held) => {
                             state.borrow_mut().link.up(Instant::now());
+                            said = None;
                             held.until_useless().await
                         }
                         Err(why) => why,
@@ -107,7 +114,7 @@ pub(super) async fn keep(core: Rc<Core>, cluster: ClusterName, hub: ClusterName,
                 };
                 tokio::select! {
                     why = held => why,
-                    never = punch::keep(&core, &cluster, &hub, &*tunnel) => match never {},
+                    never = punch::keep(&core, &cluster, &hub, &*tunnel, &mut schedule) => match never {},
                 }
             }
             Err(error) => {
@@ -118,7 +125,12 @@ pub(super) async fn keep(core: Rc<Core>, cluster: ClusterName, hub: ClusterName,
                 error.to_string()
             }
         };
-        tracing::warn!(%cluster, relay = %hub, %why, "no relayed tunnel");
+        if said.as_ref() == Some(&why) {
+            tracing::debug!(%cluster, relay = %hub, %why, "no relayed tunnel");
+        } else {
+            tracing::warn!(%cluster, relay = %hub, %why, "no relayed tunnel");
+            said = Some(why.clone());
+        }
         let random = core.random();
         state.borrow_mut().link.down(Instant::now(), &why, random);
     }
@@ -126,15 +138,20 @@ pub(super) async fn keep(core: Rc<Core>, cluster: ClusterName, hub: ClusterName,
 
 /// Waits until there is a tunnel to the relay itself.
 async fn reachable(core: &Core, hub: &ClusterName, state: &RefCell<State>) {
-    let mut told = false;
+    let mut told = None;
     loop {
         let changed = core.changed.notified();
-        if core.peers.is_direct(hub) {
-            return;
-        }
-        if !std::mem::replace(&mut told, true) {
-            let linked = core.table.borrow().links.contains_key(hub);
-            let why = if linked { "no tunnel to it" } else { "it is not linked" };
+        let wrong = {
+            let table = core.table.borrow();
+            match table.links.get(hub) {
+                None => Some("it is not linked"),
+                Some(link) if link.transport == TransportChoice::H2 => Some(ONE_WAY),
+                Some(_) if !core.peers.is_direct(hub) => Some("no tunnel to it"),
+                Some(_) => None,
+            }
+        };
+        let Some(why) = wrong else { return };
+        if told.replace(why) != Some(why) {
             state.borrow_mut().link.down(Instant::now(), &format!("relay {hub}: {why}"), core.random());
         }
         changed.await;
@@ -179,7 +196,14 @@ pub(crate) fn accept(core: &Rc<Core>, hub: &PeerIdentity, from: ClusterName, mut
         let core = core_;
         let accepted = setup::within(&core, accepted(&core, &hub, &from, stream)).await;
         drop(permit);
-        setup::live_accepted(&core, accepted, format_args!("{from} through {hub}")).await;
+        match accepted {
+            // The relay may bring as many as it likes.
+            Err(error) if !core.may_say(Line::RefusedRelayed(from.clone()), Instant::now()) => {
+                let reason = setup::count(&core, &error);
+                tracing::debug!(%from, %hub, reason = reason.as_str(), %error, "refused a peer");
+            }
+            accepted => setup::live_accepted(&core, accepted, format_args!("{from} through {hub}")).await,
+        }
     });
 }
 
@@ -243,4 +267,4 @@ fn is_via(core: &Core, cluster: &ClusterName, hub: &ClusterName) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -6,7 +6,7 @@ use super::{
     relayed::{self, Leave, Via},
 };
 use crate::{
-    core::Core,
+    core::{Core, said::Line},
     metrics::reasons::Bound,
     stream::{Incoming, Observed},
     tunnel::{
@@ -20,7 +20,11 @@ use crate::{
 use isthmus_certs::{HandshakeRefusal, verify};
 
 use rustls::pki_types::CertificateDer;
-use std::{net::SocketAddr, rc::Rc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    time::{Instant, SystemTime},
+};
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::OwnedSemaphorePermit,
@@ -73,17 +77,26 @@ pub(super) async fn live_accepted(
             let accepted = &core.common.accepted;
             let Some(_place) = accepted.enter(&peer.cluster) else {
                 core.counters.refused(Bound::TunnelsPerPeer);
-                tracing::warn!(%from, cluster = %peer.cluster, limit = accepted.limit(), "a peer has dialled too many tunnels");
+                if core.may_say(Line::TooManyTunnels(peer.cluster.clone()), Instant::now()) {
+                    let (cluster, limit) = (&peer.cluster, accepted.limit());
+                    tracing::warn!(%from, %cluster, limit, "a peer has dialled too many tunnels");
+                }
                 return;
             };
             tunnel.live(core, &peer).await;
         }
         Err(error) => {
-            let reason = error.refusal().unwrap_or(HandshakeRefusal::Other);
-            core.counters.handshake_refused(reason);
+            let reason = count(core, &error);
             tracing::warn!(%from, reason = reason.as_str(), %error, "refused a peer");
         }
     }
+}
+
+/// Somebody who has dialled was refused: why, for the log.
+pub(super) fn count(core: &Core, error: &SetupError) -> HandshakeRefusal {
+    let reason = error.refusal().unwrap_or(HandshakeRefusal::Other);
+    core.counters.handshake_refused(reason);
+    reason
 }
 
 /// Whom a connection to the tunnel port is of.
@@ -236,6 +249,8 @@ impl Running {
         let known = Known { tunnel: tunnel.clone(), address, common_port, expiry: trust.expiry(), via: relay };
         core.peers.add(&peer.cluster, known);
         core.peers.publish(&peer.cluster, core.id, &core.common.board);
+        // Some are live as they come: HTTP/2 has no HELLO.
+        core.changed.notify_waiters();
         // What changed while the tunnel was being set up was told to those that were there then.
         if !core.table.borrow().links.contains_key(&peer.cluster) || trust.check(core, peer).is_err() {
             tunnel.close();
@@ -276,7 +291,7 @@ impl Running {
         core.changed.notify_waiters();
         let why = end.to_string();
         if end.is_break() {
-            core.peers.broke(&peer.cluster, &why, std::time::Instant::now());
+            core.peers.broke(&peer.cluster, &why, Instant::now());
         }
         tracing::info!(cluster = %peer.cluster, end = why, "tunnel ended");
         why

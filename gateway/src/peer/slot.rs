@@ -71,8 +71,10 @@ pub(super) struct Slot {
 
 /// How an attempt ended.
 enum End {
-    /// The tunnel failed or was left, for this reason.
+    /// The tunnel that there was failed or was left, for this reason.
     Down(String),
+    /// There was none, for this reason.
+    Failed(String),
     /// There was a connection, and the handshake got stuck on it: large packets may vanish.
     Stalled(String),
     /// It led to a gateway that another tunnel leads to.
@@ -93,6 +95,7 @@ impl Slot {
             self.state.borrow_mut().link.dialling(Instant::now());
             let end = self.attempt(anew, small, permit, &mut search).await;
             let (now, random) = (Instant::now(), self.core.random());
+            let failed = matches!(end, End::Failed(_) | End::Stalled(_));
             let mut state = self.state.borrow_mut();
             state.tunnel = None;
             match end {
@@ -100,7 +103,7 @@ impl Slot {
                     state.same = Some(gateway);
                     state.link.rest(now, search.in_vain(now, random));
                 }
-                End::Down(why) => {
+                End::Down(why) | End::Failed(why) => {
                     self.tell(&why);
                     state.link.down(now, &why, random);
                     small = false;
@@ -112,7 +115,7 @@ impl Slot {
                     small = !small;
                 }
             }
-            anew = self.key.place.spare || !self.is_relay();
+            anew = self.key.place.spare || !self.is_relay() || is_anew_in_turn(failed, anew);
             drop(state);
             self.failed.notify_one();
         }
@@ -199,13 +202,13 @@ impl Slot {
                     tracing::warn!(%cluster, reason = reason.as_str(), %error, "refused a peer");
                 }
                 let why = error.to_string();
-                return if error.is_stall() { End::Stalled(why) } else { End::Down(why) };
+                return if error.is_stall() { End::Stalled(why) } else { End::Failed(why) };
             }
         };
         let tunnel = running.tunnel.clone();
         let held = match hold(core, running, peer, permit).await {
             Ok(held) => held,
-            Err(why) => return End::Down(why),
+            Err(why) => return End::Failed(why),
         };
         self.state.borrow_mut().tunnel = Some(Rc::downgrade(&tunnel));
         let gateway = tunnel.gateway();
@@ -225,6 +228,12 @@ impl Slot {
         }
         End::Down(why)
     }
+}
+
+/// Whether a relay is dialled from a port of its own next: the relay is to see the common one, but what is between may have got stuck
+/// on that, so after failures they take turns.
+fn is_anew_in_turn(failed: bool, anew: bool) -> bool {
+    failed && !anew
 }
 
 /// Waits until there is a bundle of `cluster`: without one it would be dialled in vain.
@@ -292,3 +301,6 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::{Over, ask, pace::Paced, pairs::Passage};
 use crate::{
-    core::{Core, Mail},
+    core::{Core, Mail, said::Line},
     exchange,
     metrics::reasons::Bound,
     reserved::Reserved,
@@ -11,7 +11,7 @@ use crate::{
     tunnel::{PeerIdentity, Refusal, RefusalReason, TunnelStream},
 };
 use isthmus_control_api::{ClusterName, Table};
-use std::{os::fd::OwnedFd, rc::Rc, sync::Arc};
+use std::{os::fd::OwnedFd, rc::Rc, sync::Arc, time::Instant};
 use tokio::sync::oneshot;
 
 /// The way on from a relay, which may begin on another core: the bytes go through a pair of sockets.
@@ -31,7 +31,12 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, to: ClusterNam
             carry(&core, passage, stream, &socket).await;
         }
         Err(refusal) => {
-            tracing::info!(from = %peer.cluster, %to, %refusal, "refused to relay a tunnel");
+            let from = &peer.cluster;
+            if core.may_say(Line::NotRelayed(from.clone()), Instant::now()) {
+                tracing::info!(%from, %to, %refusal, "refused to relay a tunnel");
+            } else {
+                tracing::debug!(%from, %to, %refusal, "refused to relay a tunnel");
+            }
             stream.refuse(&refusal);
         }
     }

@@ -19,16 +19,16 @@ const MOST: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Pairs {
     born: Instant,
-    /// Taken when a relayed tunnel comes or ends, and by a scrape; never for its bytes.
+    /// By the two in order, whoever of them dials. Taken when a relayed tunnel comes or ends, and by a scrape; never for its bytes.
     pairs: Mutex<BTreeMap<(ClusterName, ClusterName), Arc<Pair>>>,
 }
 
-/// The cluster that dials, the one that is dialled, and what was counted between them.
+/// Two clusters, and what was counted between them whoever of them dials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Relayed {
-    /// Who dials.
+    /// The one whose name comes first: unless the other one misbehaves, it is who dials.
     pub from: ClusterName,
-    /// Who is dialled.
+    /// The other one.
     pub to: ClusterName,
     /// Tunnels now.
     pub tunnels: usize,
@@ -59,7 +59,7 @@ impl Pairs {
         Self { born: Instant::now(), pairs: Mutex::default() }
     }
 
-    /// One tunnel more from `from` to `to`, if `relaying` has room for it.
+    /// One tunnel more from `from` to `to`, if `relaying` has room for it between them.
     pub(crate) fn enter(&self, from: &ClusterName, to: &ClusterName, relaying: &Relaying) -> Option<Passage> {
         let pair = self.pair(from, to)?;
         let one_more = |tunnels: usize| (tunnels < relaying.tunnels).then_some(tunnels + 1);
@@ -80,7 +80,7 @@ impl Pairs {
     }
 
     fn pair(&self, from: &ClusterName, to: &ClusterName) -> Option<Arc<Pair>> {
-        let (mut pairs, key) = (self.lock(), (from.clone(), to.clone()));
+        let (mut pairs, key) = (self.lock(), (from.min(to).clone(), from.max(to).clone()));
         if pairs.len() >= MOST && !pairs.contains_key(&key) {
             // Nobody enters meanwhile: who holds a pair got it from here, and counts in it or holds it still.
             pairs.retain(|_, pair| pair.tunnels.load(Relaxed) > 0 || Arc::strong_count(pair) > 1);
@@ -137,8 +137,23 @@ mod tests {
         first.sent(7);
         drop(first);
         assert!(pairs.enter(&west, &east, &relaying).is_some());
-        let of = |from: &str| pairs.report().into_iter().find(|pair| pair.from.as_str() == from).unwrap();
+        let of = |to: &str| pairs.report().into_iter().find(|pair| pair.to.as_str() == to).unwrap();
         assert_eq!((of("west").tunnels, of("west").bytes, of("north").tunnels), (1, 7, 1));
+    }
+
+    #[test]
+    fn both_ways_between_two_count_together() {
+        let pairs = Pairs::new();
+        let relaying = Relaying { tunnels: 2, bytes_per_second: Some(1000), ..Relaying::default() };
+        let [west, east] = ["west", "east"].map(name);
+        let there = pairs.enter(&west, &east, &relaying).unwrap();
+        let back = pairs.enter(&east, &west, &relaying).unwrap();
+        assert_eq!((&there.from, &back.from), (&west, &east));
+        assert!(pairs.enter(&east, &west, &relaying).is_none());
+        there.sent(1_000_000);
+        assert!(!back.wait().is_zero(), "they share the rate");
+        let report: Vec<_> = pairs.report().into_iter().map(|pair| (pair.from, pair.to, pair.tunnels)).collect();
+        assert_eq!(report, [(east, west, 2)]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn bytes_pass_both_ways_and_are_counted() {
     on_a_core(async {
         let (east, west, mut north) = between(relaying(&["west", "north"], 1)).await;
         let (ours, theirs) = way(&west, &mut north).await;
-        assert!(east.counted("isthmus_relayed_tunnels{from=\"west\",to=\"north\"} 1"));
+        assert!(east.counted("isthmus_relayed_tunnels{from=\"north\",to=\"west\"} 1"));
         let (mut ours, mut theirs) = (proxy(ours), proxy(theirs));
         let mut read = [0; 5];
         ours.socket.write_all(b"there").await.unwrap();
@@ -73,8 +73,8 @@ fn bytes_pass_both_ways_and_are_counted() {
         drop(ours.socket);
         assert_eq!(theirs.socket.read(&mut read).await.unwrap(), 0);
         drop(theirs.socket);
-        until(|| east.counted("isthmus_relayed_tunnels{from=\"west\",to=\"north\"} 0")).await;
-        assert!(east.counted("isthmus_relayed_bytes_total{from=\"west\",to=\"north\"} 10"));
+        until(|| east.counted("isthmus_relayed_tunnels{from=\"north\",to=\"west\"} 0")).await;
+        assert!(east.counted("isthmus_relayed_bytes_total{from=\"north\",to=\"west\"} 10"));
     });
 }
 
@@ -102,7 +102,7 @@ fn beyond_the_bound_it_is_refused_and_counted_until_there_is_room() {
         assert_eq!(refused(&west, "north").await, (RefusalReason::Limit, full));
         assert!(east.counted("isthmus_refusals_total{bound=\"relayed_tunnels\"} 1"));
         drop(first);
-        until(|| east.counted("isthmus_relayed_tunnels{from=\"west\",to=\"north\"} 0")).await;
+        until(|| east.counted("isthmus_relayed_tunnels{from=\"north\",to=\"west\"} 0")).await;
         way(&west, &mut north).await;
     });
 }

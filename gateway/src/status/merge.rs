@@ -71,7 +71,7 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
         state,
         transport: joined(tunnels.iter().map(|tunnel| tunnel.status.transport.as_str())),
         chosen: joined(choices().map(|choice| choice.transport.as_str())),
-        chosen_because: choices().next().map(|choice| choice.reason.clone()),
+        chosen_because: because(&choices().collect::<Vec<_>>()),
         via: via(&choices().collect::<Vec<_>>()),
         direction: joined(tunnels.iter().map(|tunnel| tunnel.status.direction.as_str())),
         rtt_ms: tunnels.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
@@ -119,6 +119,15 @@ fn waits(cluster: &ClusterName, link: &Link, state: LinkWord) -> Option<String> 
 /// Who relays new streams, if any core has no direct tunnel.
 fn via(choices: &[&ChoiceReport]) -> Option<String> {
     choices.iter().find_map(|choice| choice.via.as_ref()).map(ToString::to_string)
+}
+
+/// Why; of a relay first, which not all cores may need.
+fn because(choices: &[&ChoiceReport]) -> Option<String> {
+    let is_relayed = |choice: &&&ChoiceReport| choice.via.is_some();
+    let relayed = choices.iter().find(is_relayed);
+    let differ = relayed.is_some() && !choices.iter().all(|choice| is_relayed(&choice));
+    let reason = relayed.or(choices.first())?.reason.clone();
+    Some(if differ { format!("{reason}, on some cores") } else { reason })
 }
 
 /// The best that a tunnel says; without tunnels what dialling says.

@@ -10,21 +10,30 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// A direct tunnel that lived so long was a good one: the next wait is a short one.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 
-/// The attempts of one relayed tunnel. The side that keeps this dials in the first, the other side in the second, and so on: some
+/// The attempts beside one link's relayed tunnels. The side that keeps this dials in the first, the other side in the second, and so on: some
 /// NATs let in only those who come from one of the two.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(in crate::peer) struct Schedule {
     attempts: u32,
     failures: u32,
     next: Instant,
     /// Since when there is a direct tunnel, by what was last heard.
     since: Option<Instant>,
+    /// An attempt has begun, and nothing was said of how it ended.
+    under_way: bool,
 }
 
 impl Schedule {
     /// The first attempt is due.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { attempts: 0, failures: 0, next: now, since: None }
+    pub(in crate::peer) fn new(now: Instant) -> Self {
+        Self { attempts: 0, failures: 0, next: now, since: None, under_way: false }
+    }
+
+    /// There is a relayed tunnel again: an attempt that the end of the last one has cut off has failed.
+    pub(super) fn resume(&mut self, now: Instant, random: u64) {
+        if self.under_way {
+            self.failed(now, random);
+        }
     }
 
     /// When the next attempt is due.
@@ -39,7 +48,13 @@ impl Schedule {
         }
         let role = if self.attempts.is_multiple_of(2) { Role::Dial } else { Role::Wait };
         self.attempts = self.attempts.wrapping_add(1);
+        self.under_way = true;
         role
+    }
+
+    /// The next attempt is not due before `at`.
+    pub(super) fn not_before(&mut self, at: Instant) {
+        self.next = self.next.max(at);
     }
 
     /// It led to a direct tunnel. If that is lost soon, the next attempt waits as after a failure.
@@ -59,6 +74,7 @@ impl Schedule {
     }
 
     fn put_off(&mut self, now: Instant, random: u64) {
+        self.under_way = false;
         let wait = LONGEST.min(FIRST * (1 << self.failures.saturating_sub(1).min(9)));
         self.failures = self.failures.saturating_add(1);
         // Up to a quarter more, so that many do not try at once.
@@ -109,6 +125,21 @@ mod tests {
             });
             assert_eq!(failed, waits);
         }
+    }
+
+    #[test]
+    fn who_breaks_the_relayed_tunnel_is_not_tried_with_at_once() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        let waits = [0, 1, 2, 4].map(|_| {
+            schedule.begin(now);
+            schedule.resume(now, 0);
+            (schedule.next() - now).as_secs()
+        });
+        assert_eq!(waits, [0, 1, 2, 4]);
+        let next = schedule.next();
+        schedule.resume(now, 0);
+        assert_eq!(schedule.next(), next, "none was under way");
     }
 
     proptest! {

@@ -2,10 +2,7 @@
 
 use super::{accept, admit, dialler::Dialler};
 use crate::core::Core;
-use isthmus_control_api::ClusterName;
 use std::{
-    cell::RefCell,
-    collections::BTreeSet,
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
@@ -19,12 +16,6 @@ const OPENER: [u8; 8] = [0; 8];
 pub(in crate::peer) struct Expecting {
     dialler: Dialler,
     peer: IpAddr,
-}
-
-/// A cluster's turn to have us try for a direct path.
-pub(crate) struct Turn {
-    turns: Rc<RefCell<BTreeSet<ClusterName>>>,
-    cluster: ClusterName,
 }
 
 /// Lets the host at `peer` dial us, whatever its port: a NAT may give it another one for us.
@@ -67,19 +58,5 @@ impl Drop for Expecting {
         if expected.is_empty() {
             self.dialler.endpoint.set_server_config(None);
         }
-    }
-}
-
-impl Turn {
-    /// Its turn, unless it has it already.
-    pub(super) fn take(turns: &Rc<RefCell<BTreeSet<ClusterName>>>, cluster: &ClusterName) -> Option<Self> {
-        let free = turns.borrow_mut().insert(cluster.clone());
-        free.then(|| Self { turns: Rc::clone(turns), cluster: cluster.clone() })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.turns.borrow_mut().remove(&self.cluster);
     }
 }

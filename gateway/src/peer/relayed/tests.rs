@@ -13,7 +13,12 @@ use crate::{
 };
 use isthmus_certs::{AllowedClusters, Authority, HandshakeRefusal, IdentityStore};
 use isthmus_control_api::{Link, Table};
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 fn name(name: &str) -> ClusterName {
@@ -32,8 +37,8 @@ fn table() -> Table {
 }
 
 /// East, whose hub is the test.
-struct Hub {
-    east: East,
+pub(in crate::peer) struct Hub {
+    pub(in crate::peer) east: East,
     authority: Authority,
     end: End,
 }
@@ -82,7 +87,7 @@ async fn tap(mut from: ReadHalf<UnixStream>, mut to: WriteHalf<UnixStream>, seen
 }
 
 /// A tunnel from east to west through a hub that listens in: east's hub, west's end, and what was heard.
-async fn tapped() -> (Hub, End, Rc<RefCell<Vec<u8>>>) {
+pub(in crate::peer) async fn tapped() -> (Hub, End, Rc<RefCell<Vec<u8>>>) {
     let mut hub = Hub::new().await;
     let (dialling, socket) = hub.asked().await;
     let (far, west) = UnixStream::pair().unwrap();
@@ -129,6 +134,47 @@ fn a_hub_sees_a_handshake_and_ciphertext() {
         }
         // Who is dialled, TLS itself says (SNI); so it does to everybody on a direct path.
         assert!(contains(&seen, b"west.demo"));
+    });
+}
+
+/// Polls it once.
+pub(in crate::peer) async fn is_pending(future: Pin<&mut impl Future>) -> bool {
+    let mut future = Some(future);
+    poll_fn(|cx| Poll::Ready(future.take().is_some_and(|future| future.poll(cx).is_pending()))).await
+}
+
+/// One over HTTP/2 is live as it comes, so nothing else tells of it.
+#[test]
+fn that_there_is_a_tunnel_is_told_at_once() {
+    on_a_core(async {
+        let mut hub = Hub::new().await;
+        let (dialling, socket) = hub.asked().await;
+        let west = handshake::accept(hub.accepts_as(&hub.east.west), socket).await.unwrap();
+        let (running, peer) = dialling.await.unwrap().unwrap();
+        let core = hub.east.core.clone();
+        let mut told = pin!(core.changed.notified());
+        assert!(is_pending(told.as_mut()).await);
+        let mut life = pin!(running.live(&core, &peer));
+        assert!(is_pending(life.as_mut()).await);
+        told.await;
+        drop(west);
+    });
+}
+
+#[test]
+fn nothing_is_asked_of_a_relay_that_is_linked_over_http2() {
+    on_a_core(async {
+        let hub = Hub::new().await;
+        let mut over_h2 = table();
+        over_h2.links.insert(name("hub"), Link { transport: TransportChoice::H2, ..Link::default() });
+        hub.east.apply(over_h2);
+        let (core, relay, state) = (&hub.east.core, name("hub"), RefCell::new(State::new(Instant::now())));
+        let mut waiting = pin!(reachable(core, &relay, &state));
+        assert!(is_pending(waiting.as_mut()).await);
+        let said = state.borrow().link.state().last_error().map(str::to_owned);
+        assert_eq!(said, Some(format!("relay hub: {ONE_WAY}")));
+        hub.east.apply(table());
+        waiting.await;
     });
 }
 

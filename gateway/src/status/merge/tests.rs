@@ -89,6 +89,23 @@ fn what_new_streams_take_is_that_of_all_cores() {
 }
 
 #[test]
+fn a_relay_that_only_some_cores_need_is_said_to_be_so() {
+    let core = |via: Option<&str>| {
+        let (via, reason) = (via.map(|hub| hub.parse().unwrap()), via.map_or("a", |_| "through hub").to_owned());
+        let choices = vec![ChoiceReport { cluster: east(), transport: Transport::Tls, reason, via }];
+        Some(CoreReport { choices, ..CoreReport::default() })
+    };
+    let said = |cores: [Option<&str>; 2]| {
+        let link = link(&[], &cores.map(core));
+        (link.via, link.chosen_because.unwrap())
+    };
+    let via = |because: &str| (Some("hub".to_owned()), because.to_owned());
+    assert_eq!(said([Some("hub"); 2]), via("through hub"));
+    assert_eq!(said([None, Some("hub")]), via("through hub, on some cores"));
+    assert_eq!(said([None; 2]), (None, "a".to_owned()));
+}
+
+#[test]
 fn tunnels_of_all_cores_are_summed() {
     let accepted = |mut report: TunnelReport| {
         (report.status.direction, report.address) = (Direction::Accepted, None);
