@@ -146,7 +146,7 @@ define! {
         };
 
     Gauge "isthmus_relayed_tunnels" ["from", "to"]
-        "Tunnels that this gateway relays between two other clusters, by who dials whom."
+        "Tunnels that this gateway relays between two other clusters, in the order of their names: who dials whom."
         => |s, to| for pair in s.metrics.relays.report() {
             to.whole([String::from(pair.from).into(), String::from(pair.to).into()], pair.tunnels as u64);
         };
