@@ -109,7 +109,9 @@ async fn serve(core: &Rc<Core>, client: Client) {
     let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     // In a box of its own, so that a stream that is open does not keep room for what opening it took.
-    let closed = match Box::pin(establish(core, &import, &socket, from, &mut meter)).await {
+    let opened = Box::pin(establish(core, &import, &socket, from, &mut meter)).await;
+    drop(import);
+    let closed = match opened {
         Ok((Upstream::Cluster(mut stream), early)) => {
             let ended = early.into_ended(&mut meter);
             let closed = copy::copy(&mut *stream, &socket, ended, &mut meter).await;

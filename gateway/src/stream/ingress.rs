@@ -108,7 +108,8 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
     meter.peer(Some(&peer.cluster));
     if !request.service.protocol.is_tcp() {
         meter.request(&request);
-        let closed = flow::ingress::serve(&core, &request, stream, &mut meter).await;
+        // In a box: streams of TCP are the many.
+        let closed = Box::pin(flow::ingress::serve(&core, &request, stream, &mut meter)).await;
         return meter.close(closed);
     }
     // In a box of its own, so that a stream that is open does not keep room for what connecting took.
