@@ -187,7 +187,9 @@ async fn dial(core: &Rc<Core>, cluster: &ClusterName, theirs: SocketAddr) -> Res
         core.counters.refused(Bound::TunnelsPerPeer);
         Failed::Full(accepted.limit())
     })?;
-    let (running, peer) = connect::dial(core, cluster, &dial).await.map_err(|e| io::Error::other(e.to_string()))?;
+    let (mut running, peer) = connect::dial(core, cluster, &dial).await.map_err(|e| io::Error::other(e.to_string()))?;
+    // It is no address of the link's: a link that dials some of its own would leave this one.
+    running.address = None;
     let mut health = running.tunnel.watch();
     let core_ = core.clone();
     core.tasks.spawn_local(async move {
