@@ -78,9 +78,7 @@ impl Links {
             }
         }
     }
-}
 
-impl Links {
     /// Dials through the relay that the link has, if it is for this side to dial.
     fn relay(&mut self, core: &Rc<Core>, cluster: &ClusterName, link: &Link) {
         let hub = link.relay.as_ref().filter(|_| relayed::dials(core, cluster));

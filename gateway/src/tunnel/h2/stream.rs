@@ -240,6 +240,20 @@ impl H2Stream {
         Poll::Ready(Ok(()))
     }
 
+    /// Takes what came next from the peer: bytes, which are pending then, or its end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        let Some(receive) = &mut self.receive else { return Poll::Ready(Err(self.lost())) };
+        match ready!(receive.poll_data(cx)) {
+            Some(Ok(bytes)) => {
+                self.first_byte.get_or_insert_with(Instant::now);
+                self.pending = bytes;
+            }
+            Some(Err(e)) => return Poll::Ready(Err(failed(&e))),
+            None => self.ended = true,
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Moves bytes until there are no more, or the socket is full; `Ready(())` at the peer's end.
     fn poll_move(&mut self, cx: &mut Context<'_>, socket: &Socket, moved: &mut usize) -> Poll<Result<(), StreamError>> {
         loop {
@@ -250,15 +264,7 @@ impl H2Stream {
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            let Some(receive) = &mut self.receive else { return Poll::Ready(Err(self.lost())) };
-            match ready!(receive.poll_data(cx)) {
-                Some(Ok(bytes)) => {
-                    self.first_byte.get_or_insert_with(Instant::now);
-                    self.pending = bytes;
-                }
-                Some(Err(e)) => return Poll::Ready(Err(failed(&e))),
-                None => self.ended = true,
-            }
+            ready!(self.poll_next(cx))?;
         }
     }
 
@@ -359,15 +365,7 @@ impl TunnelStream for H2Stream {
             if self.ended {
                 return Poll::Ready(Ok(0));
             }
-            let Some(receive) = &mut self.receive else { return Poll::Ready(Err(self.lost())) };
-            match ready!(receive.poll_data(cx)) {
-                Some(Ok(bytes)) => {
-                    self.first_byte.get_or_insert_with(Instant::now);
-                    self.pending = bytes;
-                }
-                Some(Err(e)) => return Poll::Ready(Err(failed(&e))),
-                None => self.ended = true,
-            }
+            ready!(self.poll_next(cx))?;
         }
         let n = room.len().min(self.pending.remaining());
         self.pending.copy_to_slice(&mut room[..n]);
