@@ -13,6 +13,7 @@
 #![allow(clippy::missing_panics_doc, reason = "panicking is how a target says that a promise is broken")]
 
 mod cursor;
+pub mod dns;
 pub mod exchange;
 pub mod flow;
 pub mod identity;
@@ -35,6 +36,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "certificate", run: identity::certificate },
     Target { name: "config", run: text::config },
+    Target { name: "dns_query", run: dns::query },
     Target { name: "exchange", run: exchange::message },
     Target { name: "exchange_stream", run: exchange::stream },
     Target { name: "flow_frames", run: flow::frames },
