@@ -1,0 +1,137 @@
+//! ● The names of the clusterset's domain, from what is imported.
+
+use crate::{
+    api::mcs::{ImportPort, ImportType, SERVICE_NAME, SOURCE_CLUSTER, ServiceImport},
+    mcs::{ObjectKey, Objects},
+};
+use isthmus_control_api::{Protocol, ServiceName};
+use isthmus_control_dns::{Addresses, Endpoint, Port, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt as _;
+use std::{collections::BTreeMap, net::IpAddr};
+
+/// Every import, with the addresses that clients of this cluster use for it: those of the import itself, or, of a headless one, those
+/// in the EndpointSlices that are labelled as its own.
+pub fn services(imports: &Objects<ServiceImport>, slices: &Objects<EndpointSlice>) -> BTreeMap<ServiceName, Service> {
+    let mut endpoints = endpoints(slices);
+    let service = |(key, import): (&ObjectKey, &std::sync::Arc<ServiceImport>)| {
+        let addresses = match import.spec.type_ {
+            ImportType::ClusterSetIP => {
+                Addresses::ClusterSetIp(import.spec.ips.iter().filter_map(|ip| ip.parse().ok()).collect())
+            }
+            ImportType::Headless => Addresses::Headless(endpoints.remove(key).unwrap_or_default()),
+        };
+        let ports = import.spec.ports.iter().filter_map(port).collect();
+        Some((key.service()?, Service { ports, addresses }))
+    };
+    imports.iter().filter_map(service).collect()
+}
+
+/// The ready endpoints of each import that has EndpointSlices of its own. One that is in slices of both families is one endpoint.
+fn endpoints(slices: &Objects<EndpointSlice>) -> BTreeMap<ObjectKey, Vec<Endpoint>> {
+    let mut all: BTreeMap<ObjectKey, BTreeMap<(String, String), Vec<IpAddr>>> = BTreeMap::new();
+    for (_, slice) in slices.iter() {
+        let label = |name| slice.labels().get(name);
+        let (Some(namespace), Some(name), Some(cluster)) =
+            (slice.namespace(), label(SERVICE_NAME), label(SOURCE_CLUSTER))
+        else {
+            continue;
+        };
+        let of = all.entry(ObjectKey::new(&namespace, name)).or_default();
+        for endpoint in slice.endpoints.iter().flatten() {
+            let is_ready = endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false));
+            let Some(first) = endpoint.addresses.first().filter(|_| is_ready) else { continue };
+            // As Kubernetes' own DNS does it: one without a name is called by its address.
+            let hostname = endpoint.hostname.clone().unwrap_or_else(|| first.replace(['.', ':'], "-"));
+            let addresses = endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
+            of.entry((cluster.clone(), hostname)).or_default().extend(addresses);
+        }
+    }
+    let endpoint = |((cluster, hostname), addresses): ((String, String), Vec<IpAddr>)| {
+        Some(Endpoint { hostname, cluster: cluster.parse().ok()?, addresses })
+    };
+    all.into_iter().map(|(key, of)| (key, of.into_iter().filter_map(endpoint).collect())).collect()
+}
+
+/// A port, unless of a protocol that is not carried.
+fn port(port: &ImportPort) -> Option<Port> {
+    let protocol = match port.protocol.as_deref() {
+        None | Some("TCP") => Protocol::Tcp,
+        Some("UDP") => Protocol::Udp,
+        Some(_) => return None,
+    };
+    let name = port.name.clone().filter(|name| !name.is_empty());
+    Some(Port { name, protocol, number: u16::try_from(port.port).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn imports(of: Value) -> Objects<ServiceImport> {
+        serde_json::from_value::<Vec<ServiceImport>>(of).unwrap().into_iter().collect()
+    }
+
+    fn slices(of: Value) -> Objects<EndpointSlice> {
+        serde_json::from_value::<Vec<EndpointSlice>>(of).unwrap().into_iter().collect()
+    }
+
+    fn import(name: &str, spec: &Value) -> Value {
+        json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec})
+    }
+
+    fn slice(name: &str, service: &str, cluster: &str, endpoints: &Value) -> Value {
+        let labels = json!({SERVICE_NAME: service, SOURCE_CLUSTER: cluster, "kubernetes.io/service-name": "derived-x"});
+        json!({
+            "metadata": {"namespace": "shop", "name": name, "labels": labels},
+            "addressType": "IPv4", "endpoints": endpoints,
+        })
+    }
+
+    #[test]
+    fn an_import_has_its_addresses_and_ports() {
+        let ports = json!([
+            {"name": "http", "protocol": "TCP", "port": 80},
+            {"protocol": "UDP", "port": 53},
+            {"name": "sctp", "protocol": "SCTP", "port": 9},
+        ]);
+        let spec = json!({"type": "ClusterSetIP", "ips": ["10.0.0.1", "fd00::1"], "ports": ports});
+        let found = services(&imports(json!([import("api", &spec)])), &Objects::default());
+        let port = |name: Option<&str>, protocol, number| Port { name: name.map(str::to_owned), protocol, number };
+        let expected = Service {
+            ports: vec![port(Some("http"), Protocol::Tcp, 80), port(None, Protocol::Udp, 53)],
+            addresses: Addresses::ClusterSetIp(vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()]),
+        };
+        assert_eq!(found, [("shop/api".parse().unwrap(), expected)].into());
+    }
+
+    #[test]
+    fn a_headless_import_has_the_ready_endpoints_of_its_slices() {
+        let spec = json!({"type": "Headless", "ports": []});
+        let ready = |address: &str, hostname: Value| json!({"addresses": [address], "hostname": hostname});
+        let not = json!({"addresses": ["10.0.0.9"], "hostname": "db-9", "conditions": {"ready": false}});
+        let slices = slices(json!([
+            slice(
+                "db-east",
+                "db",
+                "east",
+                &json!([ready("10.0.0.1", json!("db-0")), ready("10.0.0.2", Value::Null), not])
+            ),
+            slice("db-east-6", "db", "east", &json!([ready("fd00::1", json!("db-0"))])),
+            slice("db-west", "db", "west", &json!([ready("10.0.0.3", json!("db-0"))])),
+            slice("other", "other", "west", &json!([ready("10.0.0.4", json!("db-0"))])),
+        ]));
+        let found = services(&imports(json!([import("db", &spec)])), &slices);
+        let Addresses::Headless(endpoints) = &found[&"shop/db".parse().unwrap()].addresses else { panic!("{found:?}") };
+        let told = |endpoint: &Endpoint| format!("{}.{} {:?}", endpoint.hostname, endpoint.cluster, endpoint.addresses);
+        let told: Vec<_> = endpoints.iter().map(told).collect();
+        assert_eq!(told, ["10-0-0-2.east [10.0.0.2]", "db-0.east [10.0.0.1, fd00::1]", "db-0.west [10.0.0.3]"]);
+    }
+
+    #[test]
+    fn a_headless_import_without_endpoints_has_none() {
+        let found = services(&imports(json!([import("db", &json!({"type": "Headless"}))])), &Objects::default());
+        assert_eq!(found[&"shop/db".parse().unwrap()].addresses, Addresses::Headless(Vec::new()));
+    }
+}
