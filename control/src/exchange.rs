@@ -13,6 +13,7 @@ pub(crate) mod frame;
 mod message;
 mod receiver;
 mod sender;
+pub mod summary;
 mod wire;
 
 pub use message::{DecodeError, Delta, Hello, Message, decode};

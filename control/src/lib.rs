@@ -15,6 +15,7 @@ pub mod app;
 pub mod config;
 pub mod exchange;
 pub mod merge;
+pub mod peers;
 pub mod registry;
 pub mod store;
 

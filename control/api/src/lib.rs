@@ -12,4 +12,4 @@ pub mod names;
 pub mod table;
 
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
-pub use table::{Affinity, Endpoint, Export, Import, Link, PeerAddress, Relaying, Table, TransportChoice};
+pub use table::{Affinity, Endpoint, Export, Import, Link, PeerAddress, Relaying, Table, TransportChoice, pairs};

@@ -1,3 +1,14 @@
 //! Kubernetes for the control plane: what the API server says, and what is written to it.
+//!
+//! ```text
+//! API server ──watch──▶ World ─┐
+//!                              ├─ mcs::plan ● ──▶ Plan ──apply──▶ API server
+//! peers' summaries ──▶ PeerViews┘                   └──▶ what the gateway is told
+//! ```
+//!
+//! [`api`] has the resource types, [`mcs`] decides.
 
 #![forbid(unsafe_code)]
+
+pub mod api;
+pub mod mcs;

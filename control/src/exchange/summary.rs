@@ -1,0 +1,87 @@
+//! ● What a cluster says of the services that it exports.
+
+use isthmus_control_api::{Protocol, ServiceName};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// All that a cluster says to a peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summaries {
+    /// What it exports.
+    pub services: BTreeMap<ServiceName, Arc<Summary>>,
+    /// Namespaces of which the peer exports something and that it has not: it cannot import that.
+    pub lacking: BTreeSet<Arc<str>>,
+}
+
+/// What a cluster says of one of its exported services.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Summary {
+    /// When the cluster began to export it, in milliseconds since 1970: the oldest wins a conflict.
+    pub since: u64,
+    /// Whether it has a virtual address.
+    pub headless: bool,
+    /// Its ports.
+    #[serde(with = "isthmus_control_api::pairs")]
+    pub ports: BTreeMap<Port, PortSummary>,
+    /// Ready endpoints by zone, of those whose zone is known.
+    pub zones: BTreeMap<Arc<str>, u32>,
+    /// Seconds for which a client stays with its endpoint; `None`: it does not.
+    pub affinity: Option<u32>,
+    /// Whether clients are to use endpoints of their own node only.
+    pub node_local: bool,
+    /// Which endpoints to prefer, in the words of `trafficDistribution`.
+    pub traffic_distribution: Option<Arc<str>>,
+    /// The families that it has addresses of, the first one first. Empty: not known.
+    pub families: Vec<Family>,
+    /// Labels for the imports.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Annotations for the imports.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// The ready endpoints of a headless service, one by one.
+    pub endpoints: BTreeSet<Member>,
+}
+
+/// A port's number and protocol: what a stream asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Port {
+    /// 1 to 65535.
+    pub number: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+}
+
+/// What else there is to a port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortSummary {
+    /// Its name, if it has one.
+    pub name: Option<Arc<str>>,
+    /// What is spoken over it.
+    pub app_protocol: Option<Arc<str>>,
+    /// How many endpoints are ready.
+    pub ready: u32,
+}
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Family {
+    /// IPv4.
+    #[serde(rename = "IPv4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "IPv6")]
+    V6,
+}
+
+/// One endpoint of a headless service. Its address stays in its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// Which one: a DNS label.
+    pub key: Arc<str>,
+    /// Whether the key is the endpoint's host name, by which DNS has it; else it only tells it from others.
+    pub is_hostname: bool,
+}

@@ -1,0 +1,24 @@
+//! Linked clusters as everything else of control sees them.
+
+use crate::exchange::summary::Summaries;
+use isthmus_control_api::{ClusterName, ServicePort};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// All linked clusters.
+pub type PeerViews = BTreeMap<ClusterName, PeerView>;
+
+/// What is known of a linked cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerView {
+    /// Whether a tunnel to it is live.
+    pub up: bool,
+    /// Whether it has said since our start what it exports. Until then `exports` is what it said before, if anything.
+    pub synced: bool,
+    /// What it last said that it exports, within the namespaces that are taken from it.
+    pub exports: Arc<Summaries>,
+    /// What the configuration says that it serves: each counts for one endpoint.
+    pub stated: Arc<BTreeSet<ServicePort>>,
+}
