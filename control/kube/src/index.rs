@@ -1,131 +1,271 @@
-//! ● What the API server last said of one kind of object: a store keyed by namespace and name.
+//! ● What the API server has, as last seen: the [`World`] that plans are made from, kept up by the events of watches.
 //!
 //! ```text
 //! apply, delete ──────────▶ ┐
-//! begin … listed … complete ▶ Store ──▶ objects (shared, never changed)
+//! init … listed … complete ─┴─ Listing (of each kind) ──▶ World, links, properties
 //! ```
-//!
-//! A list that breaks off, or has not begun, changes nothing: only a complete one is truth.
 
-use kube::{Resource, runtime::watcher::Event};
+mod derived;
+mod listing;
+
+use crate::{
+    api::{
+        about::ClusterProperty,
+        link::ClusterLink,
+        mcs::{SERVICE_NAME, ServiceExport, ServiceImport},
+    },
+    mcs::{Grouped, ObjectKey, Objects, World},
+};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{core::PartialObjectMeta, runtime::watcher::Event};
+use listing::{Changed, Listing};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Namespace and name. The namespace of what has none is empty.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
+/// Objects of a kind by their names.
+type ByName<K> = BTreeMap<ObjectKey, Arc<K>>;
+
+/// A kind that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Watched {
+    /// Services.
+    Services,
+    /// EndpointSlices.
+    Slices,
+    /// ServiceExports.
+    Exports,
+    /// ServiceImports.
+    Imports,
+    /// Namespaces.
+    Namespaces,
+    /// Nodes, of which the zone counts.
+    Nodes,
+    /// The pods of our gateway.
+    Gateways,
+    /// ClusterLinks.
+    Links,
+    /// ClusterProperties.
+    Properties,
 }
 
-/// All objects of a kind.
+/// An event of one of the watches.
 #[derive(Debug)]
-pub struct Store<K> {
-    objects: BTreeMap<Key, Arc<K>>,
-    /// A list under way.
-    listed: Option<BTreeMap<Key, Arc<K>>>,
-    is_complete: bool,
+pub enum Change {
+    /// Of Services.
+    Services(Event<Service>),
+    /// Of EndpointSlices.
+    Slices(Event<EndpointSlice>),
+    /// Of ServiceExports.
+    Exports(Event<ServiceExport>),
+    /// Of ServiceImports.
+    Imports(Event<ServiceImport>),
+    /// Of Namespaces.
+    Namespaces(Event<PartialObjectMeta<Namespace>>),
+    /// Of Nodes.
+    Nodes(Event<PartialObjectMeta<Node>>),
+    /// Of the pods of our gateway.
+    Gateways(Event<Pod>),
+    /// Of ClusterLinks.
+    Links(Event<ClusterLink>),
+    /// Of ClusterProperties.
+    Properties(Event<ClusterProperty>),
 }
 
-impl Key {
-    /// The key of `object`.
-    pub fn of(object: &impl Resource) -> Self {
-        let meta = object.meta();
-        Self { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
-    }
+/// What an event means for the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// The plan of one service, mostly.
+    Service(ObjectKey),
+    /// Any part of it.
+    All,
 }
 
-/// As people write it: `namespace/name`, or the name alone.
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.namespace.as_str() {
-            "" => f.write_str(&self.name),
-            namespace => write!(f, "{namespace}/{}", self.name),
-        }
-    }
+/// All that is known.
+#[derive(Debug, Default)]
+pub struct Index {
+    world: World,
+    services: Listing<Service>,
+    slices: Listing<EndpointSlice>,
+    exports: Listing<ServiceExport>,
+    imports: Listing<ServiceImport>,
+    namespaces: Known<PartialObjectMeta<Namespace>>,
+    nodes: Known<PartialObjectMeta<Node>>,
+    gateways: Known<Pod>,
+    links: Known<ClusterLink>,
+    properties: Known<ClusterProperty>,
 }
 
-impl<K> Default for Store<K> {
+/// The objects of a kind that the world has in another form, or not at all.
+#[derive(Debug)]
+struct Known<K> {
+    objects: ByName<K>,
+    listing: Listing<K>,
+}
+
+impl<K> Default for Known<K> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), listed: None, is_complete: false }
+        Self { objects: BTreeMap::new(), listing: Listing::default() }
     }
 }
 
-impl<K: Resource> Store<K> {
-    /// What is known, by key.
-    pub fn objects(&self) -> &BTreeMap<Key, Arc<K>> {
-        &self.objects
-    }
-
-    /// Whether a whole list has ever come: before, what is missing here may well be there.
-    pub fn is_complete(&self) -> bool {
-        self.is_complete
-    }
-
-    /// Takes what a watch says; whether that changed what is known.
-    pub fn take(&mut self, event: Event<K>) -> bool {
-        match event {
-            Event::Apply(object) => self.apply(object),
-            Event::Delete(object) => self.delete(&object),
-            Event::Init => {
-                self.begin();
-                false
-            }
-            Event::InitApply(object) => {
-                self.list(object);
-                false
-            }
-            Event::InitDone => self.complete(),
-        }
-    }
-
-    /// The object is new, or has changed.
-    pub fn apply(&mut self, object: K) -> bool {
-        let key = Key::of(&object);
-        if self.objects.get(&key).is_some_and(|known| is_same(known, &object)) {
-            return false;
-        }
-        self.objects.insert(key, Arc::new(object));
-        true
-    }
-
-    /// The object is gone.
-    pub fn delete(&mut self, object: &K) -> bool {
-        self.objects.remove(&Key::of(object)).is_some()
-    }
-
-    /// A list begins. One that was under way counts for nothing.
-    pub fn begin(&mut self) {
-        self.listed = Some(BTreeMap::new());
-    }
-
-    /// An object of the list that has begun.
-    pub fn list(&mut self, object: K) {
-        if let Some(listed) = &mut self.listed {
-            let key = Key::of(&object);
-            // What has not changed stays where it is.
-            let known = self.objects.get(&key).filter(|known| is_same(known, &object)).cloned();
-            listed.insert(key, known.unwrap_or_else(|| Arc::new(object)));
-        }
-    }
-
-    /// The list is complete: what is not in it is gone.
-    pub fn complete(&mut self) -> bool {
-        let Some(listed) = self.listed.take() else { return false };
-        let alike = listed.len() == self.objects.len()
-            && listed.iter().zip(&self.objects).all(|(new, old)| new.0 == old.0 && Arc::ptr_eq(new.1, old.1));
-        let changed = !alike || !self.is_complete;
-        self.objects = listed;
-        self.is_complete = true;
-        changed
+impl<K: kube::Resource> Known<K> {
+    fn take(&mut self, event: Event<K>) -> bool {
+        self.listing.take(event, &mut self.objects).is_any()
     }
 }
 
-/// Whether the API server calls them the same: one object, one version.
-fn is_same<K: Resource>(one: &K, other: &K) -> bool {
-    let (one, other) = (one.meta(), other.meta());
-    one.resource_version.is_some() && one.uid == other.uid && one.resource_version == other.resource_version
+impl Watched {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Services,
+        Self::Slices,
+        Self::Exports,
+        Self::Imports,
+        Self::Namespaces,
+        Self::Nodes,
+        Self::Gateways,
+        Self::Links,
+        Self::Properties,
+    ];
+
+    /// What people call them.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::Slices => "endpointslices",
+            Self::Exports => "serviceexports",
+            Self::Imports => "serviceimports",
+            Self::Namespaces => "namespaces",
+            Self::Nodes => "nodes",
+            Self::Gateways => "pods",
+            Self::Links => "clusterlinks",
+            Self::Properties => "clusterproperties",
+        }
+    }
+
+    /// The file that defines the kind, if it is none of Kubernetes' own.
+    pub const fn definition(self) -> Option<&'static str> {
+        match self {
+            Self::Exports => Some("deploy/crds/multicluster.x-k8s.io_serviceexports.yaml"),
+            Self::Imports => Some("deploy/crds/multicluster.x-k8s.io_serviceimports.yaml"),
+            Self::Links => Some("deploy/crds/isthmus.io_clusterlinks.yaml"),
+            Self::Properties => Some("deploy/crds/about.k8s.io_clusterproperties.yaml"),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing can be said before a whole list of them has come. What is not needed makes something better, and no more.
+    pub const fn is_needed(self) -> bool {
+        !matches!(self, Self::Nodes | Self::Properties)
+    }
+}
+
+impl Index {
+    /// What plans are made from.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The links, by name.
+    pub fn links(&self) -> impl Iterator<Item = &Arc<ClusterLink>> {
+        self.links.objects.values()
+    }
+
+    /// The cluster property of that name.
+    pub fn property(&self, name: &str) -> Option<&Arc<ClusterProperty>> {
+        self.properties.objects.get(&ObjectKey::new("", name))
+    }
+
+    /// Whether a whole list of the kind has ever come.
+    pub fn is_complete(&self, watched: Watched) -> bool {
+        match watched {
+            Watched::Services => self.services.is_complete(),
+            Watched::Slices => self.slices.is_complete(),
+            Watched::Exports => self.exports.is_complete(),
+            Watched::Imports => self.imports.is_complete(),
+            Watched::Namespaces => self.namespaces.listing.is_complete(),
+            Watched::Nodes => self.nodes.listing.is_complete(),
+            Watched::Gateways => self.gateways.listing.is_complete(),
+            Watched::Links => self.links.listing.is_complete(),
+            Watched::Properties => self.properties.listing.is_complete(),
+        }
+    }
+
+    /// Whether enough is known to plan.
+    pub fn is_whole(&self) -> bool {
+        Watched::ALL.into_iter().filter(|watched| watched.is_needed()).all(|watched| self.is_complete(watched))
+    }
+
+    /// Takes what a watch says.
+    pub fn take(&mut self, change: Change) -> Effect {
+        let world = &mut self.world;
+        match change {
+            Change::Services(event) => grouped(&mut self.services, event, &mut world.services),
+            Change::Slices(event) => grouped(&mut self.slices, event, &mut world.slices),
+            Change::Exports(event) => grouped(&mut self.exports, event, &mut world.exports),
+            Change::Imports(event) => grouped(&mut self.imports, event, &mut world.imports),
+            Change::Namespaces(event) => {
+                derived(&mut self.namespaces, event, &mut world.namespaces, derived::namespaces)
+            }
+            Change::Nodes(event) => derived(&mut self.nodes, event, &mut world.zones, derived::zones),
+            Change::Gateways(event) => derived(&mut self.gateways, event, &mut world.gateways, derived::gateways),
+            Change::Links(event) => all_if(self.links.take(event)),
+            Change::Properties(event) => all_if(self.properties.take(event)),
+        }
+    }
+}
+
+/// Takes an event of a kind whose objects belong to services.
+fn grouped<K: Grouped>(listing: &mut Listing<K>, event: Event<K>, objects: &mut Objects<K>) -> Effect {
+    let before = match &event {
+        Event::Apply(object) | Event::Delete(object) => objects.get(&ObjectKey::of(object)).map(|known| service(&**known)),
+        _ => None,
+    };
+    match listing.take(event, objects) {
+        Changed::Nothing => Effect::None,
+        Changed::All => Effect::All,
+        Changed::Object(key) => {
+            let after = objects.get(&key).map(|object| service(&**object));
+            match (before, after) {
+                (Some(before), Some(after)) if before != after => Effect::All,
+                (before, after) => Effect::Service(after.or(before).unwrap_or(key)),
+            }
+        }
+    }
+}
+
+/// The service that an object belongs to: that of the clusterset, the Service whose slice it is, or itself.
+fn service<K: Grouped>(object: &K) -> ObjectKey {
+    let labelled = object.meta().labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+    let labelled = labelled.zip(object.meta().namespace.as_deref());
+    let labelled = labelled.map(|(name, namespace)| ObjectKey::new(namespace, name));
+    labelled.or_else(|| object.group()).unwrap_or_else(|| ObjectKey::of(object))
+}
+
+/// Takes an event of a kind of which the world has what `derive` makes of all its objects.
+fn derived<K: kube::Resource, T: PartialEq>(
+    known: &mut Known<K>,
+    event: Event<K>,
+    into: &mut T,
+    derive: fn(&ByName<K>) -> T,
+) -> Effect {
+    let was_complete = known.listing.is_complete();
+    if !known.take(event) {
+        return Effect::None;
+    }
+    let now = derive(&known.objects);
+    // The first list is news even where nothing is in it.
+    let changed = *into != now || was_complete != known.listing.is_complete();
+    *into = now;
+    all_if(changed)
+}
+
+fn all_if(changed: bool) -> Effect {
+    if changed { Effect::All } else { Effect::None }
 }
 
 #[cfg(test)]

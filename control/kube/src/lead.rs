@@ -1,6 +1,6 @@
 //! ● Who writes: one of several replicas, by a Lease of the API server.
 //!
-//! Judged as client-go judges it: a lease is free when *we* have seen it unchanged for as long as it says. The stamps in it are for
+//! Judged as client-go judges it: a lease is free when *we* have seen it unwritten for as long as it says. The stamps in it are for
 //! people: no two clocks are ever compared. Who holds it counts from when it *sent* its last renewal that was stored, and gives up
 //! [`Times::give_up`] later, which is before anybody else can have seen it unchanged for [`Times::lease`].
 //!
@@ -43,12 +43,22 @@ pub struct Election {
     identity: String,
     name: String,
     times: Times,
-    /// What the lease last said, and since when it has said so to us.
-    seen: Option<(LeaseSpec, Instant)>,
+    /// The lease as last seen.
+    seen: Option<Seen>,
     /// The lease as we stored it last, and when that was sent.
     held: Option<(Lease, Instant)>,
     /// The highest epoch seen.
     epoch: i32,
+}
+
+/// A lease as it was seen.
+#[derive(Debug)]
+struct Seen {
+    /// The API server's version of it: any write makes another, also one of a holder whose clock stands still.
+    version: Option<String>,
+    holder: String,
+    /// Since when we have seen it like this.
+    since: Instant,
 }
 
 /// What to do next.
@@ -73,6 +83,12 @@ impl Election {
         &self.name
     }
 
+    /// Who held it when it was last seen; empty: nobody.
+    pub fn holder(&self) -> &str {
+        let seen = self.seen.as_ref().map(|seen| seen.holder.as_str());
+        if self.held.is_some() { &self.identity } else { seen.unwrap_or_default() }
+    }
+
     /// How long things last.
     pub fn times(&self) -> Times {
         self.times
@@ -94,16 +110,15 @@ impl Election {
         let spec = lease.spec.clone().unwrap_or_default();
         self.epoch = self.epoch.max(spec.lease_transitions.unwrap_or(0));
         let holder = spec.holder_identity.clone().unwrap_or_default();
-        if self.seen.as_ref().is_none_or(|(known, _)| *known != spec) {
-            self.seen = Some((spec.clone(), now));
-        }
+        let version = lease.metadata.resource_version.clone();
+        let since = self.seen.as_ref().filter(|seen| seen.version == version).map_or(now, |seen| seen.since);
+        self.seen = Some(Seen { version, holder: holder.clone(), since });
         if holder == self.identity {
             return self.renewed(lease, stamp);
         }
         self.held = None;
         let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|&s| s > 0);
         let lasts = lasts.map_or(self.times.lease, Duration::from_secs);
-        let since = self.seen.as_ref().map_or(now, |(_, since)| *since);
         if !holder.is_empty() && now < since + lasts {
             return Turn::Wait;
         }

@@ -11,4 +11,11 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod apply;
+pub mod debounce;
+pub mod error;
+pub mod index;
+pub mod lead;
 pub mod mcs;
+pub mod registry;
+pub mod watch;

@@ -1,138 +1,94 @@
 use super::*;
-use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use proptest::prelude::*;
+use serde_json::{Value, json};
 
-fn object(name: u8, version: u32) -> ConfigMap {
-    ConfigMap {
-        metadata: ObjectMeta {
-            namespace: Some("shop".into()),
-            name: Some(format!("c{name}")),
-            uid: Some(format!("uid-{name}")),
-            resource_version: Some(version.to_string()),
-            ..ObjectMeta::default()
-        },
-        ..ConfigMap::default()
-    }
+fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
 }
 
-fn known(store: &Store<ConfigMap>) -> Vec<(String, String)> {
-    let version = |object: &ConfigMap| object.metadata.resource_version.clone().unwrap();
-    store.objects().iter().map(|(key, object)| (key.name.clone(), version(object))).collect()
+fn slice(version: u32, labels: Value) -> EndpointSlice {
+    object(json!({
+        "metadata": {"namespace": "shop", "name": "s", "resourceVersion": version.to_string(), "labels": labels},
+        "addressType": "IPv4", "endpoints": [],
+    }))
+}
+
+
+#[test]
+fn an_object_concerns_the_service_that_it_belongs_to() {
+    let mut index = Index::default();
+    let own = json!({"kubernetes.io/service-name": "api"});
+    let key = |name| Effect::Service(ObjectKey::new("shop", name));
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(1, own.clone())))), key("api"));
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(1, own.clone())))), Effect::None);
+    let derived = json!({"kubernetes.io/service-name": "derived-1", "multicluster.kubernetes.io/service-name": "db"});
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(2, derived.clone())))), Effect::All, "it concerns both");
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(3, derived.clone())))), key("db"));
+    assert_eq!(index.take(Change::Slices(Event::Delete(slice(3, derived)))), key("db"));
+    let export = json!({"metadata": {"namespace": "shop", "name": "api", "resourceVersion": "1"}, "spec": {}});
+    assert_eq!(index.take(Change::Exports(Event::Apply(object(export)))), key("api"));
 }
 
 #[test]
-fn a_list_is_truth_when_it_is_complete_and_not_before() {
-    let mut store = Store::default();
-    assert!(!store.is_complete());
-    for event in [Event::Init, Event::InitApply(object(1, 1)), Event::InitApply(object(2, 1))] {
-        assert!(!store.take(event));
-    }
-    assert!(known(&store).is_empty() && !store.is_complete());
-    assert!(store.take(Event::InitDone) && store.is_complete());
-    assert_eq!(store.objects().len(), 2);
-    // The next one breaks off, and the one after that lacks an object.
-    assert!(!store.take(Event::Init));
-    assert_eq!(store.objects().len(), 2);
-    for event in [Event::Init, Event::InitApply(object(2, 1))] {
-        assert!(!store.take(event));
-    }
-    assert!(store.take(Event::InitDone));
-    assert_eq!(known(&store), [("c2".into(), "1".into())]);
+fn only_ready_gateways_that_stay_count() {
+    let pod = |name: &str, ready: &str, deleted: Option<&str>| -> Pod {
+        object(json!({
+            "metadata": {"namespace": "isthmus-system", "name": name, "deletionTimestamp": deleted},
+            "spec": {"nodeName": "n1", "containers": []},
+            "status": {
+                "conditions": [{"type": "Ready", "status": ready}],
+                "podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}, {"ip": "fd00::1"}],
+            },
+        }))
+    };
+    let mut index = Index::default();
+    index.take(Change::Gateways(Event::Apply(pod("a", "False", None))));
+    index.take(Change::Gateways(Event::Apply(pod("b", "True", Some("2026-11-21T00:00:00Z")))));
+    assert!(index.world().gateways.is_empty());
+    assert_eq!(index.take(Change::Gateways(Event::Apply(pod("c", "True", None)))), Effect::All);
+    let [gateway] = &index.world().gateways[..] else { panic!("{:?}", index.world().gateways) };
+    assert_eq!((gateway.name.as_str(), gateway.node.as_deref()), ("c", Some("n1")));
+    assert_eq!(gateway.addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap(), "fd00::1".parse().unwrap()]);
 }
 
 #[test]
-fn an_empty_complete_list_empties_and_the_first_one_is_news() {
-    let mut store = Store::<ConfigMap>::default();
-    assert!(!store.take(Event::InitDone), "of a list that never began");
-    store.take(Event::Init);
-    assert!(store.take(Event::InitDone), "now it is known that there is nothing");
-    store.take(Event::Init);
-    assert!(!store.take(Event::InitDone));
-    store.take(Event::Apply(object(1, 1)));
-    store.take(Event::Init);
-    assert!(store.take(Event::InitDone));
-    assert!(store.objects().is_empty());
+fn a_node_matters_by_its_zone() {
+    let node = |version: &str, zone: &str| {
+        let labels = json!({"topology.kubernetes.io/zone": zone});
+        let node = json!({"metadata": {"name": "n1", "resourceVersion": version, "labels": labels}});
+        Change::Nodes(Event::Apply(object(node)))
+    };
+    let mut index = Index::default();
+    assert_eq!(index.take(node("1", "a")), Effect::All);
+    assert_eq!(index.take(node("2", "a")), Effect::None, "its heartbeat");
+    assert_eq!(index.take(node("3", "b")), Effect::All);
+    assert_eq!(index.world().zones[&Arc::from("n1")], Arc::from("b"));
 }
 
 #[test]
-fn what_is_the_same_is_no_change_and_is_not_copied() {
-    let mut store = Store::default();
-    assert!(store.take(Event::Apply(object(1, 1))));
-    assert!(!store.take(Event::Apply(object(1, 1))));
-    let before = store.objects().values().next().unwrap().clone();
-    for event in [Event::Init, Event::InitApply(object(1, 1)), Event::InitDone] {
-        store.take(event);
+fn nothing_is_whole_before_all_that_is_needed_has_been_listed() {
+    let mut index = Index::default();
+    macro_rules! list {
+        ($($kind:ident),*) => {$(
+            assert!(!index.is_whole(), "before {}", stringify!($kind));
+            index.take(Change::$kind(Event::Init));
+            assert!(!index.is_complete(Watched::$kind));
+            assert_eq!(index.take(Change::$kind(Event::InitDone)), Effect::All);
+            assert!(index.is_complete(Watched::$kind));
+        )*};
     }
-    assert!(Arc::ptr_eq(&before, store.objects().values().next().unwrap()));
-    assert!(store.take(Event::Apply(object(1, 2))));
-    assert!(store.take(Event::Delete(object(1, 2))));
-    assert!(!store.take(Event::Delete(object(1, 2))));
+    list!(Services, Slices, Exports, Imports, Namespaces, Gateways, Links);
+    assert!(index.is_whole());
 }
 
-/// What happens to a cluster's objects, and to a watch of them.
-#[derive(Debug, Clone)]
-enum Step {
-    Write(u8),
-    Remove(u8),
-    /// The watch lists again; the list breaks off after so many objects, if it does.
-    Relist(Option<u8>),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        4 => (0u8..6).prop_map(Step::Write),
-        2 => (0u8..6).prop_map(Step::Remove),
-        2 => prop::option::of(0u8..6).prop_map(Step::Relist),
-    ];
-    prop::collection::vec(step, 0..60)
-}
-
-proptest! {
-    #[test]
-    fn any_sequence_of_events_leads_to_what_is_there(steps in steps()) {
-        let (mut truth, mut store) = (BTreeMap::new(), Store::default());
-        let mut version = 0;
-        for step in steps {
-            let before = known(&store);
-            let changed = match step {
-                Step::Write(name) => {
-                    version += 1;
-                    truth.insert(name, version);
-                    store.take(Event::Apply(object(name, version)))
-                }
-                Step::Remove(name) => match truth.remove(&name) {
-                    Some(version) => store.take(Event::Delete(object(name, version))),
-                    None => false,
-                },
-                Step::Relist(breaks_off) => {
-                    store.take(Event::Init);
-                    let listed = breaks_off.map_or(usize::MAX, usize::from);
-                    for (&name, &version) in truth.iter().take(listed) {
-                        store.take(Event::InitApply(object(name, version)));
-                    }
-                    let was_complete = store.is_complete();
-                    breaks_off.is_none() && store.take(Event::InitDone) && was_complete
-                }
-            };
-            let expected: Vec<_> = truth.iter().map(|(name, version)| (format!("c{name}"), version.to_string())).collect();
-            prop_assert_eq!(known(&store), expected);
-            prop_assert_eq!(changed, known(&store) != before);
-        }
-    }
-
-    /// Events that were missed while a watch was down: a complete list makes up for all of them.
-    #[test]
-    fn a_complete_list_makes_up_for_what_was_missed(before in prop::collection::btree_map(0u8..6, 1u32..4, 0..6), now in prop::collection::btree_map(0u8..6, 1u32..4, 0..6)) {
-        let mut store = Store::default();
-        for (&name, &version) in &before {
-            store.apply(object(name, version));
-        }
-        store.begin();
-        for (&name, &version) in &now {
-            store.list(object(name, version));
-        }
-        store.complete();
-        let expected: Vec<_> = now.iter().map(|(name, version)| (format!("c{name}"), version.to_string())).collect();
-        prop_assert_eq!(known(&store), expected);
-    }
+#[test]
+fn a_namespace_that_is_going_is_none() {
+    let namespace = |deleted: Option<&str>| {
+        let meta = json!({"name": "shop", "resourceVersion": if deleted.is_some() { "2" } else { "1" }, "deletionTimestamp": deleted});
+        Change::Namespaces(Event::Apply(object(json!({"metadata": meta}))))
+    };
+    let mut index = Index::default();
+    assert_eq!(index.take(namespace(None)), Effect::All);
+    assert!(index.world().namespaces.contains("shop"));
+    assert_eq!(index.take(namespace(Some("2026-11-21T00:00:00Z"))), Effect::All);
+    assert!(index.world().namespaces.is_empty());
 }

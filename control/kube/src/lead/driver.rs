@@ -56,31 +56,41 @@ pub async fn run(
     }
 }
 
-/// One look, and what follows from it. The holder, or why it failed.
-async fn look(api: &Api<Lease>, election: &mut Election) -> Result<String, String> {
-    let turn = match election.renewal(Timestamp::now()) {
-        Some(turn) => turn,
-        None => {
-            let lease = limited(api.get_opt(election.name())).await?;
-            election.saw(lease.as_ref(), Instant::now(), Timestamp::now())
+/// One look, and what follows from it.
+async fn look(api: &Api<Lease>, election: &mut Election) -> Result<(), String> {
+    if let Some(renewal) = election.renewal(Timestamp::now()) {
+        match write(api, election, renewal).await {
+            // The lease is not as we stored it last: somebody has it, or a renewal was stored of which we never heard.
+            Err(Failed::Conflict) => {}
+            result => return result.map_err(String::from),
         }
-    };
+    }
+    let lease = limited(api.get_opt(election.name())).await?;
+    let turn = election.saw(lease.as_ref(), Instant::now(), Timestamp::now());
+    match write(api, election, turn).await {
+        Err(Failed::Conflict) => Ok(()),
+        result => result.map_err(String::from),
+    }
+}
+
+async fn write(api: &Api<Lease>, election: &mut Election, turn: Turn) -> Result<(), Failed> {
     let sent = Instant::now();
-    let written = match turn {
-        Turn::Wait => return Ok(election.holder().to_owned()),
+    let stored = match turn {
+        Turn::Wait => return Ok(()),
         Turn::Create(lease) => limited(api.create(&PostParams::default(), &lease)).await,
         Turn::Replace(lease) => limited(api.replace(election.name(), &PostParams::default(), &lease)).await,
     };
-    match written {
+    match stored {
         Ok(lease) => {
             election.stored(lease, sent);
-            Ok(election.identity.clone())
+            Ok(())
         }
-        Err(Failed::Conflict) => {
-            election.refused();
-            Ok(String::new())
+        Err(error) => {
+            if matches!(error, Failed::Conflict) {
+                election.refused();
+            }
+            Err(error)
         }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -108,11 +118,8 @@ async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T,
     }
 }
 
-fn tell(to: &watch::Sender<Leadership>, election: &Election, looked: Result<String, String>) {
-    let (holder, error) = match looked {
-        Ok(holder) => (holder, None),
-        Err(error) => (to.borrow().holder.clone(), Some(error)),
-    };
+fn tell(to: &watch::Sender<Leadership>, election: &Election, looked: Result<(), String>) {
+    let (holder, error) = (election.holder().to_owned(), looked.err());
     let now = Leadership { term: election.term(), holder, error };
     let before = to.send_replace(now.clone());
     match (before.term.map(|term| term.epoch), now.term.map(|term| term.epoch)) {
