@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod connect;
 pub mod debounce;
 pub mod error;
 pub mod index;

@@ -19,7 +19,7 @@ use std::{
 ///
 /// Only those gateway ports are listened on that the API server has on record: whatever another replica writes meanwhile, nobody is
 /// ever led to a port of another service.
-pub fn desired(plan: &Plan, world: &World, links: &Links, relay: &Relaying) -> Desired {
+pub(super) fn desired(plan: &Plan, world: &World, links: &Links, relay: &Relaying) -> Desired {
     let recorded = recorded(world);
     let any = if has_ipv6(world) { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
     let plans = || plan.services.values();

@@ -35,7 +35,7 @@ pub struct LinkReport {
 }
 
 /// The status that `link` should have. `last_sync` is when the peer last said something new; `wrong`, why the link is not made.
-pub fn status(
+pub(super) fn status(
     link: &ClusterLink,
     report: Option<&LinkReport>,
     last_sync: Option<&Time>,

@@ -12,14 +12,14 @@ use std::{
 };
 
 /// Links by the cluster that they lead to.
-pub type Links = BTreeMap<ClusterName, DesiredLink>;
+pub(super) type Links = BTreeMap<ClusterName, DesiredLink>;
 
 /// What is wrong with ClusterLinks, by their names.
-pub type Wrong = BTreeMap<String, String>;
+pub(super) type Wrong = BTreeMap<String, String>;
 
 /// The links of `all`, beside those of the file, and what is wrong with the others. `own` is this cluster. What was good stays as it was
 /// where it is wrong now; one whose object has gone ends.
-pub fn links<'a>(
+pub(super) fn links<'a>(
     all: impl Iterator<Item = &'a Arc<ClusterLink>>,
     file: &Links,
     own: &ClusterName,
@@ -56,7 +56,7 @@ pub fn links<'a>(
 }
 
 /// The clusters whose services are mirrored.
-pub fn mirrored<'a>(all: impl Iterator<Item = &'a Arc<ClusterLink>>) -> BTreeSet<ClusterName> {
+pub(super) fn mirrored<'a>(all: impl Iterator<Item = &'a Arc<ClusterLink>>) -> BTreeSet<ClusterName> {
     let mirrors = all.filter(|link| link.spec.mirror);
     mirrors.filter_map(|link| link.metadata.name.as_deref()?.parse().ok()).collect()
 }
