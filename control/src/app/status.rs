@@ -29,6 +29,8 @@ pub struct ControlStatus {
     pub table_version: u64,
     /// When it was published.
     pub table_since_ms: u64,
+    /// Services that peers are not told of, since there is no room for them.
+    pub untold: usize,
     /// The linked clusters.
     pub peers: BTreeMap<ClusterName, PeerStatus>,
     /// What local clients can use.
@@ -51,9 +53,9 @@ pub struct PeerStatus {
     pub last_received_ms: Option<u64>,
     /// When it last confirmed what we export.
     pub last_sent_ms: Option<u64>,
-    /// Service ports that it exports, as last heard.
+    /// Services that it exports, as last heard.
     pub imported: usize,
-    /// Service ports that we export.
+    /// Services that we export to it.
     pub exported: usize,
     /// What failed last, in either direction, if nothing has worked there since.
     pub error: Option<String>,
@@ -136,6 +138,7 @@ pub(super) fn report(
         needs_restart: registry.needs_restart.clone(),
         table_version: table.version,
         table_since_ms: millis(table_since),
+        untold: 0,
         peers,
         imports: imports.collect(),
         exports: exports

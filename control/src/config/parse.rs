@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::Path,
+    sync::Arc,
 };
 
 /// Reads the whole file; `None` if something that is needed is wrong, and so noted.
@@ -136,7 +137,14 @@ pub(super) fn link(fields: &Fields<'_>) -> Option<(ClusterName, DesiredLink)> {
     }
     let services = fields.scalars("services", 1..=1000, "namespace/name:port", values::service_port);
     let services = services.into_iter().map(|service| service.value).collect();
-    Some((cluster?, DesiredLink { link: Link { endpoints, transport: transport?, relay }, services }))
+    Some((
+        cluster?,
+        DesiredLink {
+            link: Link { endpoints, transport: transport?, relay },
+            services: Arc::new(services),
+            ..DesiredLink::default()
+        },
+    ))
 }
 
 fn relay(top: &Fields<'_>) -> Option<Relaying> {
@@ -253,7 +261,7 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
         }
         if let (Some(service), Some(port), Some(listen), Some(affinity)) = (service, port, listen, affinity) {
             let service = ServicePort { service, port, protocol: listen.protocol };
-            imports.insert(listen, DesiredImport { service, affinity });
+            imports.insert(listen, DesiredImport { service, affinity, member: None });
         }
     }
     imports
