@@ -50,6 +50,8 @@ use tracing::{debug, info, warn};
 
 /// For the last write of the store, at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
+/// For the registry to leave things in order.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What the gateway tells of its links.
 #[derive(Debug)]
@@ -98,6 +100,8 @@ pub struct Control {
     /// Until it runs.
     registry: Option<Box<dyn Registry>>,
     desired: watch::Receiver<Arc<Desired>>,
+    /// What ran before the last stop, until the registry has loaded.
+    restored: Option<Arc<Desired>>,
     registry_status: watch::Receiver<Arc<RegistryStatus>>,
     peers: BTreeMap<ClusterName, Peer>,
     /// What the gateway says is up, linked or not: a link removed and made again before the gateway looked gives no new event.
@@ -133,6 +137,7 @@ impl Control {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let mut control = Self {
             desired: registry.desired(),
+            restored: (!registry.is_loaded()).then(|| Arc::new(Desired::restored(&table))),
             registry_status: registry.status(),
             registry: Some(registry),
             peers: BTreeMap::new(),
@@ -164,8 +169,9 @@ impl Control {
         shutdown: CancellationToken,
     ) {
         self.reach = Some(peers);
-        if let Some(registry) = self.registry.take() {
-            self.tasks.spawn(registry.run(self.views.subscribe(), shutdown.clone()));
+        let mut registry = JoinSet::new();
+        if let Some(source) = self.registry.take() {
+            registry.spawn(source.run(self.views.subscribe(), shutdown.clone()));
         }
         let mut keeper = JoinSet::new();
         keeper.spawn(keeper::keep(self.store.clone(), self.newest.subscribe(), shutdown.clone()));
@@ -188,6 +194,9 @@ impl Control {
                 }
             }
             self.publish();
+        }
+        if timeout(LAST_WORD, registry.join_next()).await.is_err() {
+            warn!("the registry did not end in time");
         }
         self.tasks.shutdown().await;
         drop(self.newest);
@@ -223,14 +232,16 @@ impl Control {
         let reached = self.reached.get(cluster).unwrap_or(&none);
         if let (Some(peer), Some(reach)) = (self.peers.get_mut(cluster), &self.reach) {
             let offer = peer::Offer { peers: reach.clone(), hello: self.hello.clone() };
-            peer.reached(&mut self.tasks, reached, &offer);
+            // What we export is not known yet: what peers know of it stays until it is.
+            let offer = self.restored.is_none().then_some(&offer);
+            peer.reached(&mut self.tasks, reached, offer);
         }
     }
 
     /// Brings everything that others see up to what is known now. Idempotent, and called after every event: there is no other path
     /// by which a table changes.
     fn publish(&mut self) {
-        let desired = self.desired.borrow_and_update().clone();
+        let desired = self.desired();
         self.reconcile_peers(&desired);
         let views: PeerViews = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view())).collect();
         let next = merge::next(&self.table.borrow(), &desired, &views);
@@ -241,7 +252,9 @@ impl Control {
         }
         self.tell(&desired);
         let said = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
-        keeper::note(&self.newest, self.table.borrow().clone(), said);
+        if self.restored.is_none() {
+            keeper::note(&self.newest, self.table.borrow().clone(), said);
+        }
         self.views.send_if_modified(|known| {
             let differs = **known != views;
             if differs {
@@ -250,6 +263,19 @@ impl Control {
             differs
         });
         self.status.send_replace(Arc::new(self.report()));
+    }
+
+    /// What is desired now: of a registry that has not loaded yet, what ran before the last stop.
+    fn desired(&mut self) -> Arc<Desired> {
+        if let Some(restored) = &self.restored {
+            if !self.desired.has_changed().unwrap_or(false) {
+                return restored.clone();
+            }
+            self.restored = None;
+            let linked: Vec<_> = self.peers.keys().cloned().collect();
+            linked.iter().for_each(|cluster| self.follow(cluster));
+        }
+        self.desired.borrow_and_update().clone()
     }
 
     /// Tells each peer what it may know of our services.

@@ -5,7 +5,7 @@ pub mod file;
 pub use file::FileRegistry;
 
 use crate::{exchange::Services, peers::PeerViews};
-use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, Relaying, ServiceName, ServicePort};
+use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, Relaying, ServiceName, ServicePort, Table};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
@@ -31,6 +31,24 @@ pub struct Desired {
     pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What it carries for others.
     pub relay: Relaying,
+}
+
+impl Desired {
+    /// What `table` was made from, as far as a table says.
+    pub(crate) fn restored(table: &Table) -> Self {
+        let imports = table.imports.iter().map(|(&listen, import)| {
+            let (service, affinity) = (import.service.clone(), import.affinity);
+            (listen, DesiredImport { service, affinity, member: None })
+        });
+        let links = table.links.iter();
+        Self {
+            exports: table.exports.clone(),
+            imports: imports.collect(),
+            links: links.map(|(cluster, link)| (cluster.clone(), DesiredLink { link: link.clone(), ..DesiredLink::default() })).collect(),
+            relay: table.relay.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A cluster to be linked with.
@@ -103,15 +121,22 @@ pub struct RegistryStatus {
     pub last_error: Option<String>,
     /// What changed in the source but takes effect at the next start only.
     pub needs_restart: Vec<&'static str>,
+    /// What else there is to say of the source, for people.
+    pub detail: Option<serde_json::Value>,
 }
 
 /// A watched source of desired state.
 ///
-/// From the first [`Desired`] on each is whole: a registry that is still loading is not made yet, and one that loses its source
-/// keeps its last state and says so in its status.
+/// Each [`Desired`] is whole, but for the first of a registry that has not loaded yet, which is nothing. One that loses its source keeps
+/// its last state and says so in its status.
 pub trait Registry: Send + 'static {
     /// The desired state, and each that follows.
     fn desired(&self) -> watch::Receiver<Arc<Desired>>;
+
+    /// Whether the first desired state is one. Otherwise it stands for nothing until it changes: what ran before the last stop goes on.
+    fn is_loaded(&self) -> bool {
+        true
+    }
 
     /// How it fares.
     fn status(&self) -> watch::Receiver<Arc<RegistryStatus>>;

@@ -136,15 +136,13 @@ impl Peer {
         self.told.tell(services, &self.wanted.exports, &exports, namespaces);
     }
 
-    /// These of its gateways have live tunnels: our exports are sent to each. What those that have gone said does not count any
+    /// These of its gateways have live tunnels: our exports are sent to each, if there is an offer. What those that have gone said does not count any
     /// more, unless none is left that has said anything: that is kept for their return.
-    pub(super) fn reached(&mut self, tasks: &mut JoinSet<()>, gateways: &BTreeSet<GatewayId>, offer: &Offer) {
+    pub(super) fn reached(&mut self, tasks: &mut JoinSet<()>, gateways: &BTreeSet<GatewayId>, offer: Option<&Offer>) {
         self.exports();
         self.up = !gateways.is_empty();
         self.gateways.retain(|gateway, _| gateways.contains(gateway));
-        if !self.wanted.services.is_empty() {
-            return;
-        }
+        let Some(offer) = offer.filter(|_| self.wanted.services.is_empty()) else { return };
         for &gateway in gateways {
             let exports = self.told.subscribe();
             let Some(conversation) = self.conversation(gateway) else { break };

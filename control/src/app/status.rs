@@ -25,6 +25,9 @@ pub struct ControlStatus {
     pub last_reload_error: Option<String>,
     /// Keys that were changed and take effect at the next start only.
     pub needs_restart: Vec<&'static str>,
+    /// What else the registry has to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<serde_json::Value>,
     /// The table's version.
     pub table_version: u64,
     /// When it was published.
@@ -136,6 +139,7 @@ pub(super) fn report(
         last_reload_ms: registry.last_change.map(millis),
         last_reload_error: registry.last_error.clone(),
         needs_restart: registry.needs_restart.clone(),
+        registry: registry.detail.clone(),
         table_version: table.version,
         table_since_ms: millis(table_since),
         untold: 0,
