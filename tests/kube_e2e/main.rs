@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
 mod clusters;
+mod links;
+mod mesh;
