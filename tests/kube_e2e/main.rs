@@ -3,3 +3,4 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
 mod clusters;
+mod data_path;
