@@ -141,7 +141,7 @@ go_toolchain() {
     rm -rf "$dir"
     chmod +x "$tools"/go/bin/* "$tools"/go/pkg/tool/*/*
     ln -sfn "$tools/go/bin/go" "$tools/bin/go"
-    go version >/dev/null
+    "$tools/bin/go" version >/dev/null
 }
 
 # Built unoptimised: a minute of compiling saved, a second of running spent.

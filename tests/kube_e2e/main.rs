@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
 mod clusters;
+mod data_path;
 mod links;
 mod mesh;

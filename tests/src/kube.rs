@@ -13,16 +13,20 @@
 mod api_server;
 mod conditions;
 mod controllers;
+mod core_dns;
 mod kubeconfig;
 mod manifests;
 mod options;
 mod papers;
 mod programs;
+mod proxy;
 mod relay;
 
 pub use conditions::{object, watched};
+pub use core_dns::{Clusterset, CoreDns};
 pub use options::Options;
 pub use programs::program;
+pub use proxy::KubeProxy;
 
 use crate::{netns::Netns, process::Process, wait::PAUSE};
 use ::kube::{

@@ -12,7 +12,7 @@ use crate::{
     api::{
         about::ClusterProperty,
         link::ClusterLink,
-        mcs::{SERVICE_NAME, ServiceExport, ServiceImport},
+        mcs::{ServiceExport, ServiceImport},
     },
     mcs::{Grouped, ObjectKey, Objects, World},
 };
@@ -240,10 +240,7 @@ fn grouped<K: Grouped>(listing: &mut Listing<K>, event: Event<K>, objects: &mut 
 
 /// The service that an object belongs to: that of the clusterset, the Service whose slice it is, or itself.
 fn service<K: Grouped>(object: &K) -> ObjectKey {
-    let labelled = object.meta().labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
-    let labelled = labelled.zip(object.meta().namespace.as_deref());
-    let labelled = labelled.map(|(name, namespace)| ObjectKey::new(namespace, name));
-    labelled.or_else(|| object.group()).unwrap_or_else(|| ObjectKey::of(object))
+    object.origin().or_else(|| object.group()).unwrap_or_else(|| ObjectKey::of(object))
 }
 
 /// Takes an event of a kind of which the world has what `derive` makes of all its objects.

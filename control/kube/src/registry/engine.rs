@@ -192,7 +192,7 @@ impl Engine {
             self.plan_links();
             self.settings.mirrored = links::mirrored(self.index.links());
             let views = self.views();
-            let plan = mcs::plan(self.index.world(), &views, &self.settings, &now());
+            let plan = mcs::plan(self.index.world(), &views, &self.settings, &self.plan, &now());
             self.look_at_services(&plan);
             self.plan = plan;
             self.publish();
