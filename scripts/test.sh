@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests: unit, property and corpus replay as whoever calls, then the end-to-end topologies, which make network namespaces and
-# therefore run as root. Called as a user, only the compiled test programs get root, by sudo; cargo never does.
+# All tests: unit, property and corpus replay as whoever calls, then the end-to-end topologies and the Kubernetes clusters, which
+# make network namespaces and therefore run as root. Called as a user, only the compiled test programs get root, by sudo; cargo
+# never does.
 #
 # usage: scripts/test.sh [FILTER]      FILTER: as for cargo test, a part of the test's name
 
@@ -9,20 +10,36 @@
 main() {
     local failed=0
     timed "unit and property" cargo test --workspace --exclude isthmus-tests --locked --no-fail-fast -- "$@" || failed=1
-    timed "end to end" end_to_end "$@" || failed=1
+    root_runner
+    # The topologies run the binary itself, which is a package of its own.
+    if cargo build --locked --package isthmus; then
+        timed "end to end" end_to_end --lib --test harness --test e2e --test demo --test wan -- "$@" || failed=1
+        timed "Kubernetes" kubernetes "$@" || failed=1
+    else
+        failed=1
+    fi
     report
     return $failed
 }
 
-end_to_end() {
+root_runner() {
     local triple
+    [ "$(id -u)" != 0 ] || return 0
+    command -v sudo >/dev/null || die "test: the end-to-end tests make network namespaces. Run as root, or install sudo."
     triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-    if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || die "test: the end-to-end tests make network namespaces. Run as root, or install sudo."
-        export "CARGO_TARGET_${triple}_RUNNER=sudo --preserve-env"
-    fi
-    # The topologies run the binary itself, which is a package of its own.
-    cargo build --locked --package isthmus && cargo test --package isthmus-tests --locked --no-fail-fast -- "$@"
+    export "CARGO_TARGET_${triple}_RUNNER=sudo --preserve-env"
+}
+
+end_to_end() {
+    cargo test --package isthmus-tests --locked --no-fail-fast "$@"
+}
+
+# Kubernetes is built for those who run a test that needs it.
+kubernetes() {
+    local tests
+    tests=$(end_to_end --test kube_e2e -- --list "$@")
+    grep -q ': test$' <<<"$tests" || return 0
+    tests/kube/build.sh control-plane coredns && end_to_end --test kube_e2e -- "$@"
 }
 
 main "$@"

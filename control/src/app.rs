@@ -13,6 +13,7 @@
 mod keeper;
 mod peer;
 mod status;
+mod told;
 mod union;
 
 pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncState};
@@ -20,6 +21,7 @@ pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncStat
 use crate::{
     exchange::{Hello, PROTOCOL, Summaries},
     merge,
+    peers::PeerViews,
     registry::{Desired, Registry, RegistryStatus},
     store::{Kept, Store},
 };
@@ -43,10 +45,13 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+use told::Own;
 use tracing::{debug, info, warn};
 
 /// For the last write of the store, at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
+/// For the registry to leave things in order.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What the gateway tells of its links.
 #[derive(Debug)]
@@ -86,6 +91,8 @@ pub struct Handles {
     pub table: watch::Receiver<Arc<Table>>,
     /// How control fares.
     pub status: watch::Receiver<Arc<ControlStatus>>,
+    /// What is known of the linked clusters.
+    pub peers: watch::Receiver<Arc<PeerViews>>,
 }
 
 /// A cluster's control plane, ready to run.
@@ -93,6 +100,8 @@ pub struct Control {
     /// Until it runs.
     registry: Option<Box<dyn Registry>>,
     desired: watch::Receiver<Arc<Desired>>,
+    /// What ran before the last stop, until the registry has loaded.
+    restored: Option<Arc<Desired>>,
     registry_status: watch::Receiver<Arc<RegistryStatus>>,
     peers: BTreeMap<ClusterName, Peer>,
     /// What the gateway says is up, linked or not: a link removed and made again before the gateway looked gives no new event.
@@ -101,10 +110,11 @@ pub struct Control {
     reach: Option<Arc<dyn Peers>>,
     hello: Hello,
     /// What peers said before the last stop, until their links are made.
-    kept: BTreeMap<ClusterName, Summaries>,
+    kept: BTreeMap<ClusterName, Arc<Summaries>>,
     store: Store,
     newest: watch::Sender<Newest>,
-    exports: watch::Sender<Arc<Summaries>>,
+    own: Own,
+    views: watch::Sender<Arc<PeerViews>>,
     table: watch::Sender<Arc<Table>>,
     table_since: SystemTime,
     status: watch::Sender<Arc<ControlStatus>>,
@@ -127,6 +137,7 @@ impl Control {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let mut control = Self {
             desired: registry.desired(),
+            restored: (!registry.is_loaded()).then(|| Arc::new(Desired::restored(&table))),
             registry_status: registry.status(),
             registry: Some(registry),
             peers: BTreeMap::new(),
@@ -136,7 +147,8 @@ impl Control {
             kept,
             store,
             newest: watch::Sender::default(),
-            exports: watch::Sender::new(Arc::default()),
+            own: Own::default(),
+            views: watch::Sender::default(),
             table: watch::Sender::new(Arc::new(table)),
             table_since: SystemTime::now(),
             status: watch::Sender::new(Arc::default()),
@@ -144,7 +156,8 @@ impl Control {
             tasks: JoinSet::new(),
         };
         control.publish();
-        let handles = Handles { table: control.table.subscribe(), status: control.status.subscribe() };
+        let (table, status) = (control.table.subscribe(), control.status.subscribe());
+        let handles = Handles { table, status, peers: control.views.subscribe() };
         (control, handles)
     }
 
@@ -156,8 +169,9 @@ impl Control {
         shutdown: CancellationToken,
     ) {
         self.reach = Some(peers);
-        if let Some(registry) = self.registry.take() {
-            self.tasks.spawn(registry.run(shutdown.clone()));
+        let mut registry = JoinSet::new();
+        if let Some(source) = self.registry.take() {
+            registry.spawn(source.run(self.views.subscribe(), shutdown.clone()));
         }
         let mut keeper = JoinSet::new();
         keeper.spawn(keeper::keep(self.store.clone(), self.newest.subscribe(), shutdown.clone()));
@@ -180,6 +194,9 @@ impl Control {
                 }
             }
             self.publish();
+        }
+        if timeout(LAST_WORD, registry.join_next()).await.is_err() {
+            warn!("the registry did not end in time");
         }
         self.tasks.shutdown().await;
         drop(self.newest);
@@ -214,49 +231,68 @@ impl Control {
         let none = BTreeSet::new();
         let reached = self.reached.get(cluster).unwrap_or(&none);
         if let (Some(peer), Some(reach)) = (self.peers.get_mut(cluster), &self.reach) {
-            let offer =
-                peer::Offer { peers: reach.clone(), hello: self.hello.clone(), exports: self.exports.subscribe() };
-            peer.reached(&mut self.tasks, reached, &offer);
+            let offer = peer::Offer { peers: reach.clone(), hello: self.hello.clone() };
+            // What we export is not known yet: what peers know of it stays until it is.
+            let offer = self.restored.is_none().then_some(&offer);
+            peer.reached(&mut self.tasks, reached, offer);
         }
     }
 
     /// Brings everything that others see up to what is known now. Idempotent, and called after every event: there is no other path
     /// by which a table changes.
     fn publish(&mut self) {
-        let desired = self.desired.borrow_and_update().clone();
+        let desired = self.desired();
         self.reconcile_peers(&desired);
-        let views: BTreeMap<_, _> = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
-        let peer_views = self.peers.iter().zip(views.values()).map(|((name, peer), exports)| {
-            (name.clone(), merge::PeerView { up: peer.is_up(), exports, stated: peer.stated() })
-        });
-        let next = merge::next(&self.table.borrow(), &desired, &peer_views.collect());
+        let views: PeerViews = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view())).collect();
+        let next = merge::next(&self.table.borrow(), &desired, &views);
         if let Some(table) = next {
             debug!(version = table.version, "table published");
             self.table_since = SystemTime::now();
             self.table.send_replace(Arc::new(table));
         }
-        let exports = merge::summaries(&desired);
-        self.exports.send_if_modified(|told| {
-            let differs = **told != exports;
+        self.tell(&desired);
+        let said = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
+        if self.restored.is_none() {
+            keeper::note(&self.newest, self.table.borrow().clone(), said);
+        }
+        self.views.send_if_modified(|known| {
+            let differs = **known != views;
             if differs {
-                *told = Arc::new(exports);
+                *known = Arc::new(views);
             }
             differs
         });
-        keeper::note(&self.newest, self.table.borrow().clone(), views);
         self.status.send_replace(Arc::new(self.report()));
+    }
+
+    /// What is desired now: of a registry that has not loaded yet, what ran before the last stop.
+    fn desired(&mut self) -> Arc<Desired> {
+        if let Some(restored) = &self.restored {
+            if !self.desired.has_changed().unwrap_or(false) {
+                return restored.clone();
+            }
+            self.restored = None;
+            let linked: Vec<_> = self.peers.keys().cloned().collect();
+            linked.iter().for_each(|cluster| self.follow(cluster));
+        }
+        self.desired.borrow_and_update().clone()
+    }
+
+    /// Tells each peer what it may know of our services.
+    fn tell(&mut self, desired: &Desired) {
+        let services = self.own.tell(&desired.services);
+        for peer in self.peers.values_mut() {
+            peer.tell(&services, desired.namespaces.as_ref());
+        }
     }
 
     /// Makes the peers those that the registry wants. One that leaves takes its tasks with it.
     fn reconcile_peers(&mut self, desired: &Desired) {
-        let stays = |cluster: &ClusterName, peer: &Peer| {
-            desired.links.get(cluster).is_some_and(|link| link.services == *peer.stated())
-        };
-        self.peers.retain(|cluster, peer| stays(cluster, peer));
+        self.peers.retain(|cluster, peer| desired.links.get(cluster).is_some_and(|link| peer.adapt(link)));
         for (cluster, link) in &desired.links {
             if !self.peers.contains_key(cluster) {
                 let kept = self.kept.remove(cluster).unwrap_or_default();
-                let peer = Peer::new(cluster.clone(), link.services.clone(), Arc::new(kept), self.changed.clone());
+                let peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
                 self.peers.insert(cluster.clone(), peer);
                 self.follow(cluster);
             }
@@ -264,8 +300,12 @@ impl Control {
     }
 
     fn report(&self) -> ControlStatus {
-        let peers = self.peers.iter().map(|(cluster, peer)| (cluster.clone(), peer.report(&self.exports.borrow())));
-        status::report(&self.registry_status.borrow(), &self.table.borrow(), self.table_since, peers.collect())
+        let peers = self.peers.iter().map(|(cluster, peer)| (cluster.clone(), peer.report())).collect();
+        let registry = self.registry_status.borrow();
+        ControlStatus {
+            untold: self.own.untold(),
+            ..status::report(&registry, &self.table.borrow(), self.table_since, peers)
+        }
     }
 }
 

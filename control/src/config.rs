@@ -24,6 +24,7 @@ use std::{
     io::Read as _,
     net::SocketAddr,
     num::NonZeroUsize,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -63,6 +64,8 @@ pub struct Config {
     pub limits: Limits,
     /// How UDP flows are served.
     pub udp: Udp,
+    /// What says what this cluster exports and imports; `None`: the file itself.
+    pub kubernetes: Option<Kubernetes>,
     /// The clusters to link with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What this cluster's gateways carry for others.
@@ -117,6 +120,21 @@ pub struct Limits {
 pub struct Udp {
     /// How long a flow lives on in which nothing moves.
     pub idle_timeout: Duration,
+}
+
+/// The `registry.kubernetes` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// How to reach the API server; `None`: as a pod of the cluster does.
+    pub kubeconfig: Option<PathBuf>,
+    /// Which context of it; `None`: its current one.
+    pub context: Option<String>,
+    /// Where our gateways and the Lease are.
+    pub namespace: String,
+    /// The label selector of our gateways' pods.
+    pub gateway_selector: String,
+    /// The ports for imports.
+    pub ports: RangeInclusive<u16>,
 }
 
 impl AccessLog {

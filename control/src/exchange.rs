@@ -1,4 +1,4 @@
-//! Export summaries between linked clusters: what each exports and how many endpoints are ready, never the endpoints themselves.
+//! Export summaries between linked clusters: what each exports and how many endpoints are ready, never the endpoints' addresses.
 //!
 //! ```text
 //! own exports ──▶ Sender ──frames──▶ (a stream of the tunnel) ──▶ Receiver ──▶ the peer's view of them
@@ -8,10 +8,14 @@
 //! Each side opens one stream and sends its own exports on it; the other answers. [`Sender`] and [`Receiver`] are state machines
 //! without I/O, the driver moves their frames. docs/exchange.md is the specification, docs/exchange.proto its messages.
 
+mod convert;
 pub(crate) mod driver;
+mod fields;
 pub(crate) mod frame;
 mod message;
 mod receiver;
+#[cfg(test)]
+pub(crate) mod samples;
 mod sender;
 pub mod summary;
 mod wire;
@@ -19,14 +23,14 @@ mod wire;
 pub use message::{DecodeError, Delta, Hello, Message, decode};
 pub use receiver::{Reaction, Receiver};
 pub use sender::Sender;
+pub use summary::{Services, Summaries, Summary};
 
-use isthmus_control_api::{ClusterName, ServicePort};
-use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, io, time::Duration};
+use isthmus_control_api::ClusterName;
+use std::{io, time::Duration};
 
 /// The version of the protocol that this code speaks.
-pub const PROTOCOL: u32 = 1;
-/// No frame is longer: the largest snapshot that is within [`crate::MAX_SERVICE_PORTS`] fits.
+pub const PROTOCOL: u32 = 2;
+/// No frame is longer: the largest snapshot that is within its bounds ([`summary::bounds`]) fits.
 pub const MAX_FRAME: usize = 4 << 20;
 /// Changes within this time go out together.
 pub const COALESCE: Duration = Duration::from_millis(50);
@@ -34,20 +38,6 @@ pub const COALESCE: Duration = Duration::from_millis(50);
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long either side waits for the other before the stream is given up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a cluster says of one of its exported service ports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
-    /// The port's name, if it has one.
-    pub port_name: Option<String>,
-    /// How many endpoints are ready.
-    pub ready: u32,
-    /// When the cluster began to export it, in milliseconds since 1970: the oldest wins a conflict.
-    pub since: u64,
-}
-
-/// All of a cluster's exports, as its peers see them.
-pub type Summaries = BTreeMap<ServicePort, Summary>;
 
 /// Why a stream of the exchange ended.
 #[derive(Debug, thiserror::Error)]

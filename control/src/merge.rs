@@ -1,92 +1,76 @@
 //! The endpoint table, from what this cluster wants and what its peers say. Pure.
 
 use crate::{
-    exchange::{Summaries, Summary},
-    registry::Desired,
+    peers::{PeerView, PeerViews},
+    registry::{Desired, DesiredImport},
 };
-use isthmus_control_api::{ClusterName, Import, ServicePort, Table};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
-};
-
-/// A linked cluster, as far as the table is concerned.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerView<'a> {
-    /// Whether a tunnel to it is live.
-    pub up: bool,
-    /// What it last said that it exports.
-    pub exports: &'a Summaries,
-    /// What the configuration says that it serves: each counts for one endpoint.
-    pub stated: &'a BTreeSet<ServicePort>,
-}
+use isthmus_control_api::{ClusterName, Import, Table};
+use std::collections::BTreeMap;
 
 /// The table after `previous`, or `None` if it would say the same.
 ///
 /// A peer serves while it is up, by its last summary. So a dead peer is gone from every import at once and from nothing else; and
 /// when it returns it serves by the summary kept from before, without waiting for the next snapshot: a link that flaps costs no
 /// second outage, and a stale summary costs no more than a stream refused by the gateway that no longer exports the service.
-pub fn next(previous: &Table, desired: &Desired, peers: &BTreeMap<ClusterName, PeerView<'_>>) -> Option<Table> {
+pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Table> {
     let imports = desired.imports.iter().map(|(listen, import)| {
-        let clusters = ready(&import.service, peers);
+        let clusters = ready(import, peers);
         (*listen, Import { service: import.service.clone(), affinity: import.affinity, clusters })
     });
-    let exports = desired.exports.iter().map(|(key, desired)| (key.clone(), desired.export.clone()));
     let table = Table {
         version: previous.version,
         imports: imports.collect(),
-        exports: exports.collect(),
+        exports: desired.exports.clone(),
         links: desired.links.iter().map(|(cluster, desired)| (cluster.clone(), desired.link.clone())).collect(),
         relay: desired.relay.clone(),
     };
     (table != *previous).then(|| Table { version: previous.version + 1, ..table })
 }
 
-/// What this cluster tells its peers.
-pub fn summaries(desired: &Desired) -> Summaries {
-    let summary = |(key, desired): (&ServicePort, &crate::registry::DesiredExport)| {
-        let since = desired.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let summary = Summary {
-            port_name: desired.export.port_name.clone(),
-            ready: u32::try_from(desired.export.endpoints.len()).unwrap_or(u32::MAX),
-            since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        };
-        (key.clone(), summary)
-    };
-    desired.exports.iter().map(summary).collect()
+/// The peers that can serve an import now, with how many endpoints.
+fn ready(import: &DesiredImport, peers: &PeerViews) -> BTreeMap<ClusterName, u32> {
+    let up = peers.iter().filter(|(_, peer)| peer.up);
+    let counts = up.map(|(cluster, peer)| (cluster.clone(), count(import, cluster, peer)));
+    counts.filter(|(_, ready)| *ready > 0).collect()
 }
 
-/// The peers that can serve `service` now, with how many endpoints.
-fn ready(service: &ServicePort, peers: &BTreeMap<ClusterName, PeerView<'_>>) -> BTreeMap<ClusterName, u32> {
-    let up = peers.iter().filter(|(_, peer)| peer.up);
-    let count = |peer: &PeerView<'_>| match peer.exports.get(service) {
-        Some(summary) => summary.ready,
-        None => u32::from(peer.stated.contains(service)),
+/// How many endpoints a peer has for an import.
+fn count(import: &DesiredImport, cluster: &ClusterName, peer: &PeerView) -> u32 {
+    let Some(member) = &import.member else {
+        let stated = || u32::from(peer.stated.contains(&import.service));
+        return peer.exports.ready(&import.service).unwrap_or_else(stated);
     };
-    let counts = up.map(|(cluster, peer)| (cluster.clone(), count(peer)));
-    counts.filter(|(_, ready)| *ready > 0).collect()
+    let service = peer.exports.services.get(&member.service).filter(|_| *cluster == member.cluster);
+    u32::from(service.is_some_and(|service| service.has_member(&member.key)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{DesiredImport, DesiredLink};
-    use isthmus_control_api::{Affinity, Export};
+    use crate::{
+        exchange::{
+            Summaries,
+            samples::{member, summary},
+            summary::member_service,
+        },
+        registry::{DesiredLink, DesiredMember},
+    };
+    use isthmus_control_api::{Affinity, Export, ServiceName, ServicePort};
+    use std::{collections::BTreeSet, sync::Arc};
 
     fn service(name: &str) -> ServicePort {
         ServicePort::tcp(name.parse().unwrap(), 80)
     }
 
     fn exports(of: &[(&str, u32)]) -> Summaries {
-        let summary = |ready| Summary { port_name: None, ready, since: 0 };
-        of.iter().map(|(name, ready)| (service(name), summary(*ready))).collect()
+        let services = of.iter().map(|(name, ready)| (name.parse().unwrap(), Arc::new(summary(80, *ready))));
+        Summaries { services: services.collect(), ..Summaries::default() }
     }
 
     fn desired() -> Desired {
-        let import = |name| DesiredImport { service: service(name), affinity: Affinity::Local };
-        let export = crate::registry::DesiredExport { export: Export::default(), since: SystemTime::UNIX_EPOCH };
+        let import = |name| DesiredImport { service: service(name), affinity: Affinity::Local, member: None };
         Desired {
-            exports: [(service("shop/own"), export)].into(),
+            exports: [(service("shop/own"), Export::default())].into(),
             imports: [
                 ("127.0.0.1:1".parse().unwrap(), import("shop/api")),
                 ("127.0.0.1:2".parse().unwrap(), import("shop/db")),
@@ -97,17 +81,14 @@ mod tests {
                 ("south".parse().unwrap(), DesiredLink::default()),
             ]
             .into(),
-            relay: Default::default(),
+            ..Desired::default()
         }
     }
 
-    fn peers<'a>(of: &[(&str, bool, &'a Summaries)]) -> BTreeMap<ClusterName, PeerView<'a>> {
-        of.iter()
-            .map(|(name, up, exports)| (name.parse().unwrap(), PeerView { up: *up, exports, stated: &NOTHING }))
-            .collect()
+    fn peers(of: &[(&str, bool, &Summaries)]) -> PeerViews {
+        let view = |up, exports: &Summaries| PeerView { up, exports: Arc::new(exports.clone()), ..PeerView::default() };
+        of.iter().map(|(name, up, exports)| (name.parse().unwrap(), view(*up, exports))).collect()
     }
-
-    static NOTHING: BTreeSet<ServicePort> = BTreeSet::new();
 
     fn clusters(table: &Table, listen: &str) -> Vec<(String, u32)> {
         let import = &table.imports[&listen.parse().unwrap()];
@@ -132,8 +113,9 @@ mod tests {
 
     #[test]
     fn a_peer_that_cannot_tell_serves_what_is_stated() {
-        let (nothing, stated) = (Summaries::new(), [service("shop/api")].into());
-        let peer = |up| [("east".parse().unwrap(), PeerView { up, exports: &nothing, stated: &stated })].into();
+        let stated: Arc<BTreeSet<_>> = Arc::new([service("shop/api")].into());
+        let view = |up| PeerView { up, stated: stated.clone(), ..PeerView::default() };
+        let peer = |up| [("east".parse().unwrap(), view(up))].into();
         let table = next(&Table::default(), &desired(), &peer(true)).unwrap();
         assert_eq!(clusters(&table, "127.0.0.1:1"), [("east".into(), 1)]);
         assert!(clusters(&table, "127.0.0.1:2").is_empty());
@@ -150,8 +132,22 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_told_counts_and_no_addresses() {
-        let told = summaries(&desired());
-        assert_eq!(told[&service("shop/own")], Summary { port_name: None, ready: 0, since: 0 });
+    fn one_endpoint_of_a_headless_service_is_served_by_its_cluster_while_it_is_ready() {
+        let db: ServiceName = "shop/db".parse().unwrap();
+        let import = |key: &str| DesiredImport {
+            service: ServicePort::tcp(member_service(&db, key), 80),
+            affinity: Affinity::None,
+            member: Some(DesiredMember { cluster: "east".parse().unwrap(), service: db.clone(), key: key.into() }),
+        };
+        let mut desired = desired();
+        desired.imports =
+            [("127.0.0.1:1".parse().unwrap(), import("db-0")), ("127.0.0.1:2".parse().unwrap(), import("db-1"))].into();
+        let mut headless = summary(80, 1);
+        headless.members.insert(member("db-0"));
+        let exports = Summaries { services: [(db.clone(), Arc::new(headless))].into(), ..Summaries::default() };
+        let peers = peers(&[("east", true, &exports), ("south", true, &exports)]);
+        let table = next(&Table::default(), &desired, &peers).unwrap();
+        assert_eq!(clusters(&table, "127.0.0.1:1"), [("east".into(), 1)]);
+        assert!(clusters(&table, "127.0.0.1:2").is_empty());
     }
 }

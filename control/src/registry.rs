@@ -4,7 +4,8 @@ pub mod file;
 
 pub use file::FileRegistry;
 
-use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, Relaying, ServicePort};
+use crate::{exchange::Services, peers::PeerViews};
+use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, Relaying, ServiceName, ServicePort, Table};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
@@ -19,7 +20,11 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// What it serves.
-    pub exports: BTreeMap<ServicePort, DesiredExport>,
+    pub exports: BTreeMap<ServicePort, Export>,
+    /// What peers are told of that.
+    pub services: Arc<Services>,
+    /// The namespaces that it has; `None`: it imports from whichever.
+    pub namespaces: Option<Arc<BTreeSet<Arc<str>>>>,
     /// What local clients can use, and where.
     pub imports: BTreeMap<Listen, DesiredImport>,
     /// The clusters it is linked with.
@@ -28,22 +33,55 @@ pub struct Desired {
     pub relay: Relaying,
 }
 
+impl Desired {
+    /// What `table` was made from, as far as a table says.
+    pub(crate) fn restored(table: &Table) -> Self {
+        let imports = table.imports.iter().map(|(&listen, import)| {
+            let (service, affinity) = (import.service.clone(), import.affinity);
+            (listen, DesiredImport { service, affinity, member: None })
+        });
+        let links = table.links.iter();
+        Self {
+            exports: table.exports.clone(),
+            imports: imports.collect(),
+            links: links.map(|(cluster, link)| (cluster.clone(), DesiredLink { link: link.clone(), ..DesiredLink::default() })).collect(),
+            relay: table.relay.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A cluster to be linked with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredLink {
     /// How to reach it.
     pub link: Link,
     /// What it serves, where it speaks no exchange to say so itself: then none is tried. Empty: it says so itself.
-    pub services: BTreeSet<ServicePort>,
+    pub services: Arc<BTreeSet<ServicePort>>,
+    /// Namespaces whose exports it hears of.
+    pub exports: Namespaces,
+    /// Namespaces whose services are taken from it.
+    pub imports: Namespaces,
 }
 
-/// A service port to serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DesiredExport {
-    /// Its name and endpoints.
-    pub export: Export,
-    /// When this cluster began to export the service.
-    pub since: SystemTime,
+/// A choice of namespaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Namespaces {
+    /// All of them.
+    #[default]
+    All,
+    /// These.
+    Only(BTreeSet<Arc<str>>),
+}
+
+impl Namespaces {
+    /// Whether it is one of them.
+    pub fn contains(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(these) => these.contains(namespace),
+        }
+    }
 }
 
 /// A service for local clients: without the clusters that serve it, which peers tell.
@@ -53,6 +91,19 @@ pub struct DesiredImport {
     pub service: ServicePort,
     /// Which clusters to prefer.
     pub affinity: Affinity,
+    /// The one endpoint that it is, of a peer's headless service; `None`: all that are ready for the service port.
+    pub member: Option<DesiredMember>,
+}
+
+/// One endpoint of a headless service of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredMember {
+    /// The peer.
+    pub cluster: ClusterName,
+    /// The service.
+    pub service: ServiceName,
+    /// The endpoint's key.
+    pub key: Arc<str>,
 }
 
 /// How a registry fares.
@@ -70,19 +121,30 @@ pub struct RegistryStatus {
     pub last_error: Option<String>,
     /// What changed in the source but takes effect at the next start only.
     pub needs_restart: Vec<&'static str>,
+    /// What else there is to say of the source, for people.
+    pub detail: Option<serde_json::Value>,
 }
 
 /// A watched source of desired state.
 ///
-/// From the first [`Desired`] on each is whole: a registry that is still loading is not made yet, and one that loses its source
-/// keeps its last state and says so in its status.
+/// Each [`Desired`] is whole, but for the first of a registry that has not loaded yet, which is nothing. One that loses its source keeps
+/// its last state and says so in its status.
 pub trait Registry: Send + 'static {
     /// The desired state, and each that follows.
     fn desired(&self) -> watch::Receiver<Arc<Desired>>;
 
+    /// Whether the first desired state is one. Otherwise it stands for nothing until it changes: what ran before the last stop goes on.
+    fn is_loaded(&self) -> bool {
+        true
+    }
+
     /// How it fares.
     fn status(&self) -> watch::Receiver<Arc<RegistryStatus>>;
 
-    /// Watches the source until `shutdown`.
-    fn run(self: Box<Self>, shutdown: CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Watches the source until `shutdown`. `peers` are the linked clusters, for a registry that makes imports of what they export.
+    fn run(
+        self: Box<Self>,
+        peers: watch::Receiver<Arc<PeerViews>>,
+        shutdown: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }

@@ -3,8 +3,8 @@
 //! Two lines of JSON: a head with format and checksum, then the content. Written to a temporary file, synced and renamed, so there
 //! is always a whole one.
 
-use crate::exchange::{Summaries, Summary};
-use isthmus_control_api::{ClusterName, ServicePort, Table};
+use crate::exchange::Summaries;
+use isthmus_control_api::{ClusterName, Table};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -13,20 +13,21 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const FILE: &str = "last-good.json";
-const FORMAT: u32 = 1;
-/// Ten thousand service ports of each of 256 clusters fit, which is the most that is kept of a cluster however many gateways it has.
+const FORMAT: u32 = 2;
+/// All that each of 256 clusters may say fits, which is the most that is kept of a cluster however many gateways it has.
 const MAX_FILE: u64 = 1 << 30;
 
 /// What is kept over a restart.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// The last table.
     pub table: Table,
     /// What each linked cluster last said that it exports.
-    pub peers: BTreeMap<ClusterName, Summaries>,
+    pub peers: BTreeMap<ClusterName, Arc<Summaries>>,
 }
 
 /// Why what is on disk is not used.
@@ -60,13 +61,6 @@ pub struct Store {
 struct Head {
     format: u32,
     sha256: String,
-}
-
-/// [`Kept`] as JSON has it: its keys are text only, so maps by structures become lists.
-#[derive(Serialize, Deserialize)]
-struct Content {
-    table: Table,
-    peers: BTreeMap<ClusterName, Vec<(ServicePort, Summary)>>,
 }
 
 impl Store {
@@ -112,9 +106,7 @@ impl Store {
 }
 
 fn render(kept: &Kept) -> Result<String, serde_json::Error> {
-    let list = |summaries: &Summaries| summaries.iter().map(|(key, summary)| (key.clone(), summary.clone())).collect();
-    let peers = kept.peers.iter().map(|(cluster, summaries)| (cluster.clone(), list(summaries))).collect();
-    let content = serde_json::to_string(&Content { table: kept.table.clone(), peers })?;
+    let content = serde_json::to_string(kept)?;
     let head = serde_json::to_string(&Head { format: FORMAT, sha256: checksum(&content) })?;
     Ok(format!("{head}\n{content}\n"))
 }
@@ -129,9 +121,7 @@ fn parse(text: &str) -> Result<Kept, String> {
     if checksum(content) != head.sha256 {
         return Err("its checksum does not fit".into());
     }
-    let content: Content = serde_json::from_str(content).map_err(|error| error.to_string())?;
-    let peers = content.peers.into_iter().map(|(cluster, listed)| (cluster, listed.into_iter().collect()));
-    Ok(Kept { table: content.table, peers: peers.collect() })
+    serde_json::from_str(content).map_err(|error| error.to_string())
 }
 
 fn checksum(text: &str) -> String {
@@ -141,12 +131,14 @@ fn checksum(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::samples::whole_summary;
+    use isthmus_control_api::ServicePort;
 
     fn kept() -> Kept {
         let key = ServicePort::tcp("shop/api".parse().unwrap(), 80);
-        let summary = Summary { port_name: Some("http".into()), ready: 2, since: 5 };
-        let mut kept =
-            Kept { peers: [("east".parse().unwrap(), [(key.clone(), summary)].into())].into(), ..Kept::default() };
+        let services = [(key.service.clone(), Arc::new(whole_summary()))].into();
+        let said = Summaries { services, lacking: ["away".into()].into() };
+        let mut kept = Kept { peers: [("east".parse().unwrap(), Arc::new(said))].into(), ..Kept::default() };
         kept.table.version = 7;
         kept.table.exports.insert(key, isthmus_control_api::Export::default());
         kept

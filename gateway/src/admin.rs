@@ -202,6 +202,12 @@ fn router(asked: Asked) -> Router {
         .with_state(asked)
 }
 
+/// What `/status` says now.
+pub async fn look(sources: &AdminSources) -> Status {
+    let asked = Asked { sources: Arc::new(sources.clone()), patience: Limits::default().cores };
+    asked.status().await.0
+}
+
 async fn livez(State(asked): State<Asked>) -> (StatusCode, String) {
     let stuck = asked.sources.metrics.stuck_cores(Instant::now());
     if stuck.is_empty() {

@@ -2,12 +2,13 @@
 
 mod glue;
 mod joins;
+mod kubernetes;
 mod quota;
 mod report;
 
 use super::Failure;
 use isthmus_certs::{Directory, IdentityStore};
-use isthmus_control::{AccessLog, Config, Control, FileRegistry};
+use isthmus_control::{AccessLog, Config, Control};
 use isthmus_control_api::GatewayId;
 use isthmus_gateway::{
     Gateway, Limits, MuxConfig,
@@ -54,8 +55,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let gateway_config = gateway_config(&config, id);
     let metrics = Metrics::new(gateway_config.cores);
     metrics.memory_limit.set(gateway_config.limits.memory as u64);
-    let (control, handles) =
-        Control::new(config.cluster.clone(), config.state.clone(), Box::new(FileRegistry::new(config.clone())));
+    let (registry, reports) = kubernetes::registry(&config, id).await?;
+    let (control, handles) = Control::new(config.cluster.clone(), config.state.clone(), registry);
     let cores = gateway_config.cores;
     let mut gateway = Gateway::start(gateway_config, identity.clone(), &handles.table, metrics.clone())?;
 
@@ -78,8 +79,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
         cores,
         ask: Arc::new(move |core, query| ask.ask(core, query)),
         ready: handle.ready(),
-        extra: report::extra(&config, identity, handles, id),
+        extra: report::extra(&config, identity.clone(), handles.clone(), id),
     };
+    if let Some(to) = reports {
+        tasks.spawn(kubernetes::report_links(to, sources.clone(), handles.status, identity));
+    }
     let served = admin::serve(admin, sources, admin_stop.clone());
     tasks.spawn(async {
         if let Err(error) = served.await {

@@ -19,7 +19,15 @@ const ANSWER_BOUND: Duration = Duration::from_secs(10);
 /// # Errors
 /// If there is no whole answer.
 pub fn get(netns: &Netns, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = netns.connect(ADDRESS)?;
+    get_from(netns, ADDRESS, path)
+}
+
+/// The same of another program's endpoints.
+///
+/// # Errors
+/// If there is no whole answer.
+pub fn get_from(netns: &Netns, address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = netns.connect(address)?;
     stream.set_read_timeout(Some(ANSWER_BOUND))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();

@@ -11,5 +11,13 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod apply;
+pub mod connect;
+pub mod debounce;
+pub mod error;
+pub mod index;
+pub mod lead;
 pub mod mcs;
 pub mod names;
+pub mod registry;
+pub mod watch;

@@ -8,20 +8,60 @@
 //!
 //! Every cluster works the same merge out by itself, from the exports' times and the clusters' ids: there is no hub. A plan is made of
 //! one [`ServicePlan`] a service, which depends on nothing but that service's objects and the gateway ports given out so far.
+//!
+//! The API server is the memory: a gateway port is what the derived Service's `targetPort` says, an address what it was given.
 
+mod conditions;
+mod conflicts;
+mod derived;
+mod endpoints;
+mod export;
+mod headless;
+mod import;
+mod marks;
+mod merge;
+mod names;
 mod objects;
 mod planned;
+mod ports;
+mod service;
+mod slices;
 mod world;
 
+pub use isthmus_control::peers::{PeerView, PeerViews};
+pub use marks::{MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER};
+pub use names::derived_name;
 pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
 pub use world::{GatewayPod, Settings, World};
 
-pub use isthmus_control::peers::{PeerView, PeerViews};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use ports::Ports;
+use std::collections::BTreeSet;
 
-/// What is to be. `now` is for the times of conditions that change.
-pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, now: &Time) -> Plan {
-    let _ = (world, peers, settings, now);
-    Plan::default()
+/// What is to be. `previous` is the plan before: gateway ports that it gave out and the API server does not show yet are not given
+/// out again. `now` is for the times of conditions that change.
+///
+/// Applied to its own outcome it changes nothing; and it may take a few rounds, as an address comes from the API server.
+pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, previous: &Plan, now: &Time) -> Plan {
+    let mut ports = Ports::read(world, previous, settings.ports.clone());
+    let cx = service::Context { world, peers, settings, now };
+    let services = services(world, peers);
+    Plan { services: services.into_iter().map(|key| (key.clone(), service::plan(&cx, &key, &mut ports))).collect() }
 }
+
+/// Every service that anything is to be done for, or was done for.
+fn services(world: &World, peers: &PeerViews) -> BTreeSet<ObjectKey> {
+    let exports = world.exports.iter().map(|(key, _)| key.clone());
+    let imports = world.imports.iter().filter(|(_, import)| marks::is_ours(&***import)).map(|(key, _)| key.clone());
+    let derived = world.services.groups().cloned();
+    let slices = world.slices.iter().filter_map(|(_, slice)| slice.origin());
+    let remote = peers.values().flat_map(|peer| {
+        let stated = peer.stated.iter().map(|port| &port.service);
+        peer.exports.services.keys().chain(stated).map(ObjectKey::from)
+    });
+    exports.chain(imports).chain(derived).chain(slices).chain(remote).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -36,10 +36,7 @@ pub(super) async fn keep(store: Store, mut newest: watch::Receiver<Newest>, shut
     while newest.changed().await.is_ok() {
         let Newest { table, peers } = newest.borrow_and_update().clone();
         let store = store.clone();
-        let write = move || {
-            let peers = peers.into_iter().map(|(cluster, summaries)| (cluster, (*summaries).clone())).collect();
-            store.save(&Kept { table: (*table).clone(), peers })
-        };
+        let write = move || store.save(&Kept { table: (*table).clone(), peers });
         match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => failing = false,
             Ok(Err(error)) if !failing => {

@@ -3,13 +3,16 @@
 use super::{
     Peers,
     status::{PeerStatus, SyncState, millis},
+    told::{Taken, Told},
     union::Union,
 };
 use crate::{
     MAX_SERVICE_PORTS,
-    exchange::{ExchangeError, Hello, Receiver, Summaries, driver},
+    exchange::{ExchangeError, Hello, Receiver, Services, Summaries, driver},
+    peers::PeerView,
+    registry::DesiredLink,
 };
-use isthmus_control_api::{ClusterName, GatewayId, ServicePort};
+use isthmus_control_api::{ClusterName, GatewayId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -35,18 +38,24 @@ const GATEWAYS: usize = 32;
 
 /// What is wrong where the gateways of a peer together say more than there is room for.
 fn too_many() -> String {
-    format!("its gateways together export more than {MAX_SERVICE_PORTS} service ports: the last by name are left out")
+    format!(
+        "its gateways together export more than {MAX_SERVICE_PORTS} service ports, or than fits a message: the last by name are left out"
+    )
 }
 
 /// A linked cluster. Dropping it ends its tasks.
 #[derive(Debug)]
 pub(super) struct Peer {
     cluster: ClusterName,
-    /// What it serves, where the configuration says so: then nothing is exchanged.
-    stated: BTreeSet<ServicePort>,
+    /// How it is to be linked.
+    wanted: DesiredLink,
     up: bool,
     /// What its gateways last said together, for as long as those that are there have said nothing.
     union: Union,
+    /// That of it which is taken.
+    taken: Taken,
+    /// What it is told.
+    told: Told,
     /// The exchange with each of its gateways that is reached: each has a control of its own.
     gateways: BTreeMap<GatewayId, Conversation>,
     changed: Arc<Notify>,
@@ -64,7 +73,6 @@ struct Conversation {
 pub(super) struct Offer {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) hello: Hello,
-    pub(super) exports: watch::Receiver<Arc<Summaries>>,
 }
 
 /// What is known of a gateway: written by its tasks, read by control's one writer.
@@ -107,28 +115,41 @@ impl Peer {
     /// A peer that is down, with what is known of it from before.
     pub(super) fn new(
         cluster: ClusterName,
-        stated: BTreeSet<ServicePort>,
+        wanted: DesiredLink,
         exports: Arc<Summaries>,
         changed: Arc<Notify>,
     ) -> Self {
-        Self { cluster, stated, up: false, union: Union::new(exports), gateways: BTreeMap::new(), changed }
+        let (union, gateways) = (Union::new(exports), BTreeMap::new());
+        Self { cluster, wanted, up: false, union, taken: Taken::default(), told: Told::default(), gateways, changed }
     }
 
-    /// These of its gateways have live tunnels: our exports are sent to each. What those that have gone said does not count any
+    /// How it is to be linked now: `false` if it must be made anew for that.
+    pub(super) fn adapt(&mut self, wanted: &DesiredLink) -> bool {
+        let stays = self.wanted.services == wanted.services;
+        self.wanted = wanted.clone();
+        stays
+    }
+
+    /// Tells it what of `services` it may hear of, and which namespaces of its services are missing among `namespaces`.
+    pub(super) fn tell(&mut self, services: &Arc<Services>, namespaces: Option<&Arc<BTreeSet<Arc<str>>>>) {
+        let exports = self.exports();
+        self.told.tell(services, &self.wanted.exports, &exports, namespaces);
+    }
+
+    /// These of its gateways have live tunnels: our exports are sent to each, if there is an offer. What those that have gone said does not count any
     /// more, unless none is left that has said anything: that is kept for their return.
-    pub(super) fn reached(&mut self, tasks: &mut JoinSet<()>, gateways: &BTreeSet<GatewayId>, offer: &Offer) {
+    pub(super) fn reached(&mut self, tasks: &mut JoinSet<()>, gateways: &BTreeSet<GatewayId>, offer: Option<&Offer>) {
         self.exports();
         self.up = !gateways.is_empty();
         self.gateways.retain(|gateway, _| gateways.contains(gateway));
-        if !self.stated.is_empty() {
-            return;
-        }
+        let Some(offer) = offer.filter(|_| self.wanted.services.is_empty()) else { return };
         for &gateway in gateways {
+            let exports = self.told.subscribe();
             let Some(conversation) = self.conversation(gateway) else { break };
             if conversation.sending.is_none() {
                 let cell = conversation.cell.clone();
                 let to = (self.cluster.clone(), gateway);
-                let sending = keep_sending(to, cell, offer.peers.clone(), offer.hello.clone(), offer.exports.clone());
+                let sending = keep_sending(to, cell, offer.peers.clone(), offer.hello.clone(), exports);
                 let sending = Task(tasks.spawn(sending));
                 if let Some(conversation) = self.gateways.get_mut(&gateway) {
                     conversation.sending = Some(sending);
@@ -163,16 +184,18 @@ impl Peer {
         Some(self.gateways.entry(gateway).or_insert_with(new))
     }
 
-    /// What the configuration says that it serves.
-    pub(super) fn stated(&self) -> &BTreeSet<ServicePort> {
-        &self.stated
+    /// The peer as the rest of control sees it.
+    pub(super) fn view(&mut self) -> PeerView {
+        let exports = self.exports();
+        PeerView {
+            up: self.up,
+            synced: self.gateways.values().any(|gateway| gateway.cell.inbound.borrow().exports.is_some()),
+            exports: self.taken.of(&exports, &self.wanted.imports),
+            stated: self.wanted.services.clone(),
+        }
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        self.up
-    }
-
-    /// What the peer's gateways last said that it exports.
+    /// What the peer's gateways last said that it exports: all of it.
     pub(super) fn exports(&mut self) -> Arc<Summaries> {
         let said = self.gateways.values().filter_map(|gateway| gateway.cell.inbound.borrow().exports.clone());
         let was_cut = self.union.is_cut();
@@ -183,8 +206,8 @@ impl Peer {
         self.union.all().clone()
     }
 
-    pub(super) fn report(&self, own: &Summaries) -> PeerStatus {
-        let state = |synced| match (self.up, self.stated.is_empty()) {
+    pub(super) fn report(&self) -> PeerStatus {
+        let state = |synced| match (self.up, self.wanted.services.is_empty()) {
             (true, false) => SyncState::Stated,
             (up, _) => SyncState::of(up, synced),
         };
@@ -199,8 +222,8 @@ impl Peer {
             sent: state(!self.gateways.is_empty() && outbound().all(|outbound| outbound.synced)),
             last_received_ms: inbound().filter_map(|inbound| inbound.heard).max().map(millis),
             last_sent_ms: outbound().filter_map(|outbound| outbound.answered).max().map(millis),
-            imported: self.union.all().len().max(self.stated.len()),
-            exported: if self.stated.is_empty() { own.len() } else { 0 },
+            imported: self.union.all().services.len().max(self.wanted.services.len()),
+            exported: if self.wanted.services.is_empty() { self.told.len() } else { 0 },
             error: error.or_else(|| outbound().find_map(|outbound| outbound.error.clone())),
         }
     }

@@ -25,10 +25,15 @@ pub struct ControlStatus {
     pub last_reload_error: Option<String>,
     /// Keys that were changed and take effect at the next start only.
     pub needs_restart: Vec<&'static str>,
+    /// What else the registry has to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<serde_json::Value>,
     /// The table's version.
     pub table_version: u64,
     /// When it was published.
     pub table_since_ms: u64,
+    /// Services that peers are not told of, since there is no room for them.
+    pub untold: usize,
     /// The linked clusters.
     pub peers: BTreeMap<ClusterName, PeerStatus>,
     /// What local clients can use.
@@ -51,9 +56,9 @@ pub struct PeerStatus {
     pub last_received_ms: Option<u64>,
     /// When it last confirmed what we export.
     pub last_sent_ms: Option<u64>,
-    /// Service ports that it exports, as last heard.
+    /// Services that it exports, as last heard.
     pub imported: usize,
-    /// Service ports that we export.
+    /// Services that we export to it.
     pub exported: usize,
     /// What failed last, in either direction, if nothing has worked there since.
     pub error: Option<String>,
@@ -134,8 +139,10 @@ pub(super) fn report(
         last_reload_ms: registry.last_change.map(millis),
         last_reload_error: registry.last_error.clone(),
         needs_restart: registry.needs_restart.clone(),
+        registry: registry.detail.clone(),
         table_version: table.version,
         table_since_ms: millis(table_since),
+        untold: 0,
         peers,
         imports: imports.collect(),
         exports: exports

@@ -1,7 +1,10 @@
 //! Two clusters' controls, joined by streams that the test makes and breaks.
 
 use super::*;
-use crate::registry::{DesiredExport, DesiredImport, DesiredLink};
+use crate::{
+    exchange::{Services, samples::summary},
+    registry::{DesiredImport, DesiredLink},
+};
 use isthmus_control_api::{Affinity, Endpoint, Export, ServicePort};
 use tokio::io::AsyncWriteExt as _;
 
@@ -23,7 +26,11 @@ impl Registry for Written {
         self.1.subscribe()
     }
 
-    fn run(self: Box<Self>, shutdown: CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn run(
+        self: Box<Self>,
+        _peers: watch::Receiver<Arc<PeerViews>>,
+        shutdown: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move { shutdown.cancelled().await })
     }
 }
@@ -100,12 +107,14 @@ fn api() -> ServicePort {
 fn desired(links: &[&str], endpoints: u16) -> Desired {
     let endpoint = |port| Endpoint { address: ([10, 0, 0, 2], port).into() };
     let export = Export { port_name: None, endpoints: (1..=endpoints).map(endpoint).collect() };
-    let export = DesiredExport { export, since: SystemTime::UNIX_EPOCH };
+    let services = Services::from([(api().service, Arc::new(summary(80, endpoints.into())))]);
+    let import = DesiredImport { service: api(), affinity: Affinity::None, member: None };
     Desired {
         exports: if endpoints == 0 { BTreeMap::new() } else { [(api(), export)].into() },
-        imports: [(LISTEN.parse().unwrap(), DesiredImport { service: api(), affinity: Affinity::None })].into(),
+        services: if endpoints == 0 { Arc::default() } else { Arc::new(services) },
+        imports: [(LISTEN.parse().unwrap(), import)].into(),
         links: links.iter().map(|link| (name(link), DesiredLink::default())).collect(),
-        relay: Default::default(),
+        ..Desired::default()
     }
 }
 
@@ -281,7 +290,8 @@ async fn several(state: &std::path::Path) -> (Cluster, [Cluster; 2]) {
     let (to_west, to_one, to_two) = (west.sender(), one.sender(), two.sender());
     let of_east = [(("east", ONE), &to_one), (("east", TWO), &to_two)];
     let mut wanted = desired(&["east"], 7);
-    wanted.exports = desired(&[], 7).exports;
+    let Desired { exports, services, .. } = desired(&[], 7);
+    (wanted.exports, wanted.services) = (exports, services);
     let west = start_one(("west", ONE), state, wanted, west, &of_east);
     let start = |gateway: GatewayId, channel| {
         let state = state.join(gateway.to_string());
@@ -340,7 +350,7 @@ async fn a_gateway_that_has_said_nothing_yet_takes_nothing_away() {
 async fn a_peer_that_speaks_no_exchange_serves_what_is_stated() {
     let state = tempfile::tempdir().unwrap();
     let mut wanted = desired(&["east"], 1);
-    wanted.links.insert(name("east"), DesiredLink { services: [api()].into(), ..DesiredLink::default() });
+    wanted.links.insert(name("east"), DesiredLink { services: Arc::new([api()].into()), ..DesiredLink::default() });
     let mut west = start("west", state.path(), wanted, Channel::new(), &[]);
     west.tell(up("east")).await;
     west.table(|table| serving(table) == [("east", 1)]).await;

@@ -1,15 +1,12 @@
 //! ● What several gateways of a cluster say that it exports, together.
 
-use crate::{MAX_SERVICE_PORTS, exchange::Summaries};
+use crate::exchange::Summaries;
 use std::{collections::btree_map::Entry, sync::Arc};
 
-/// What they say together: a service port that any of them has, as the one says that has the most endpoints of it. They agree, but
-/// for the moments in which a change reaches one before the other.
+/// What they say together: a service that any of them has, as the one says that has the most endpoints of it. They agree, but for the
+/// moments in which a change reaches one before the other.
 ///
-/// No more than [`MAX_SERVICE_PORTS`], as of a cluster with one gateway: beyond that the first in the order of [`ServicePort`] stay,
-/// whichever gateway says them.
-///
-/// [`ServicePort`]: isthmus_control_api::ServicePort
+/// No more than one gateway may say: beyond that the first by name stay, whichever gateway says them.
 #[derive(Debug)]
 pub(super) struct Union {
     /// What it was made from.
@@ -48,54 +45,44 @@ impl Union {
 /// Those that there is room for, and whether others are left out. `None` of none.
 fn unite(said: &[Arc<Summaries>]) -> Option<(Arc<Summaries>, bool)> {
     let (first, others) = said.split_first()?;
-    let (mut all, mut is_cut) = (first.clone(), false);
+    if others.iter().all(|more| more == first) {
+        return Some((first.clone(), false));
+    }
+    let mut all = (**first).clone();
     for more in others {
-        if *all == **more {
-            continue;
-        }
-        let all = Arc::make_mut(&mut all);
-        for (service, summary) in &**more {
-            if all.len() >= MAX_SERVICE_PORTS && all.last_key_value().is_some_and(|(last, _)| last < service) {
-                // All that follow come after it, too.
-                is_cut = true;
-                break;
-            }
-            match all.entry(service.clone()) {
+        all.lacking.extend(more.lacking.iter().cloned());
+        for (service, summary) in &more.services {
+            match all.services.entry(service.clone()) {
                 Entry::Vacant(place) => {
                     place.insert(summary.clone());
                 }
-                Entry::Occupied(mut known) if known.get().ready < summary.ready => {
+                Entry::Occupied(mut known) if known.get().most_ready() < summary.most_ready() => {
                     known.insert(summary.clone());
                 }
                 Entry::Occupied(_) => {}
             }
-            if all.len() > MAX_SERVICE_PORTS {
-                all.pop_last();
-                is_cut = true;
-            }
         }
     }
-    Some((all, is_cut))
+    let is_cut = all.fit() > 0;
+    Some((Arc::new(all), is_cut))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::Summary;
-    use isthmus_control_api::ServicePort;
+    use crate::{MAX_SERVICE_PORTS, exchange::samples::summary};
     use proptest::prelude::*;
 
     fn said(ready: impl IntoIterator<Item = (String, u32)>) -> Arc<Summaries> {
-        let summary = |ready| Summary { port_name: None, ready, since: 0 };
-        let key = |name: String| ServicePort::tcp(name.parse().unwrap(), 80);
-        Arc::new(ready.into_iter().map(|(name, ready)| (key(name), summary(ready))).collect())
+        let services = ready.into_iter().map(|(name, ready)| (name.parse().unwrap(), Arc::new(summary(80, ready))));
+        Arc::new(Summaries { services: services.collect(), ..Summaries::default() })
     }
 
     fn few(ready: &[(&str, u32)]) -> Arc<Summaries> {
         said(ready.iter().map(|(name, ready)| ((*name).to_owned(), *ready)))
     }
 
-    /// So many ports of names that no other gateway says.
+    /// So many services of names that no other gateway says.
     fn many(gateway: usize, count: usize) -> Arc<Summaries> {
         said((0..count).map(|n| (format!("shop/s{n:05}-{gateway}"), 1)))
     }
@@ -144,7 +131,7 @@ mod tests {
         let mut all: Vec<_> = (0..32).map(|gateway| many(gateway, 1000)).collect();
         let mut union = Union::new(Arc::default());
         union.say(all.clone());
-        assert_eq!(union.all().len(), MAX_SERVICE_PORTS);
+        assert_eq!(union.all().services.len(), MAX_SERVICE_PORTS);
         assert!(union.is_cut());
         let kept = union.all().clone();
         all.reverse();

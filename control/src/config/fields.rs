@@ -127,11 +127,26 @@ impl<'a> Fields<'a> {
 
     /// The mapping under a key; an empty one where the key is left out.
     pub(super) fn mapping_or_empty(&self, name: &'static str) -> Option<Fields<'a>> {
+        self.mapping_of(name, name)
+    }
+
+    /// The mapping under a key, whose keys are those of `section`; an empty one where the key is left out.
+    pub(super) fn mapping_of(&self, name: &'static str, section: &'static str) -> Option<Fields<'a>> {
         let (path, problems) = (self.path_of(name), self.problems);
         match self.node(name) {
-            Some(node) => Fields::open(node, name, path, problems),
-            None => Some(Fields { section: name, path, at: self.at, entries: &[], problems }),
+            Some(node) => Fields::open(node, section, path, problems),
+            None => Some(Fields { section, path, at: self.at, entries: &[], problems }),
         }
+    }
+
+    /// A mapping in which every key is left out.
+    pub(super) fn empty(&self, name: &str, section: &'static str) -> Fields<'a> {
+        Fields { section, path: self.path_of(name), at: self.at_of(name), entries: &[], problems: self.problems }
+    }
+
+    /// Whether a mapping stands under the key.
+    pub(super) fn has_mapping(&self, name: &str) -> bool {
+        matches!(self.node(name), Some(Node { value: Value::Map(_), .. }))
     }
 
     /// Notes that what stands at `at` for `name` is wrong.

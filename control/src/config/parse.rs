@@ -1,7 +1,7 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, Limits, MOST_LINKS, Tunnel, Udp,
+    Config, Kubernetes, Limits, MOST_LINKS, Tunnel, Udp,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
     schema::NAME,
@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::Path,
+    sync::Arc,
 };
 
 /// Reads the whole file; `None` if something that is needed is wrong, and so noted.
@@ -31,6 +32,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         listeners.claim(Listen::tcp(admin), top, "admin");
     }
     let (limits, udp) = (limits(top), udp(top));
+    let kubernetes = kubernetes(top, directory, &listeners);
     let links = links(top, cluster.as_ref());
     let relay = relay(top);
     let exports = exports(top);
@@ -55,6 +57,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         busy_poll: busy_poll?,
         limits: limits?,
         udp: udp?,
+        kubernetes,
         links,
         relay: relay?,
         exports,
@@ -101,6 +104,33 @@ fn udp(top: &Fields<'_>) -> Option<Udp> {
     Some(Udp { idle_timeout: fields.value("idleTimeout", values::duration)? })
 }
 
+/// `None` where the file is the registry, or where something is wrong with it.
+fn kubernetes(top: &Fields<'_>, directory: &Path, listeners: &Listeners) -> Option<Kubernetes> {
+    let fields = if top.has_mapping("registry") {
+        top.mapping_or_empty("registry")?.mapping_of("kubernetes", "registry.kubernetes")?
+    } else {
+        let is_kubernetes = top.value("registry", values::registry)?;
+        is_kubernetes.then(|| top.empty("registry", "registry.kubernetes"))?
+    };
+    for key in ["exports", "imports"].into_iter().filter(|key| top.has(key)) {
+        top.conflict(key, format!("{key} beside registry: kubernetes"), "ServiceExports in the cluster itself");
+    }
+    let ports = fields.value("ports", values::ports);
+    if let Some((port, by)) = ports.clone().and_then(|ports| listeners.within(&ports)) {
+        fields.conflict("ports", format!("a range with {port}, which {by} has"), "ports that nothing else listens on");
+    }
+    if fields.has("context") && !fields.has("kubeconfig") {
+        fields.conflict("context", "a context without kubeconfig".into(), "the kubeconfig that has it");
+    }
+    Some(Kubernetes {
+        kubeconfig: fields.value("kubeconfig", directory_name).map(|path| directory.join(path)),
+        context: fields.value("context", values::short),
+        namespace: fields.value("namespace", parsed::<ClusterName>)?.into(),
+        gateway_selector: fields.value("gatewaySelector", values::short)?,
+        ports: ports?,
+    })
+}
+
 fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, DesiredLink> {
     let mut once = Once::new();
     let mut links = BTreeMap::new();
@@ -136,7 +166,14 @@ pub(super) fn link(fields: &Fields<'_>) -> Option<(ClusterName, DesiredLink)> {
     }
     let services = fields.scalars("services", 1..=1000, "namespace/name:port", values::service_port);
     let services = services.into_iter().map(|service| service.value).collect();
-    Some((cluster?, DesiredLink { link: Link { endpoints, transport: transport?, relay }, services }))
+    Some((
+        cluster?,
+        DesiredLink {
+            link: Link { endpoints, transport: transport?, relay },
+            services: Arc::new(services),
+            ..DesiredLink::default()
+        },
+    ))
 }
 
 fn relay(top: &Fields<'_>) -> Option<Relaying> {
@@ -253,7 +290,7 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
         }
         if let (Some(service), Some(port), Some(listen), Some(affinity)) = (service, port, listen, affinity) {
             let service = ServicePort { service, port, protocol: listen.protocol };
-            imports.insert(listen, DesiredImport { service, affinity });
+            imports.insert(listen, DesiredImport { service, affinity, member: None });
         }
     }
     imports
@@ -268,6 +305,12 @@ struct Listeners(HashMap<(u16, Protocol), Vec<Claim>>);
 type Claim = (SocketAddr, String, Position);
 
 impl Listeners {
+    /// A port of the range that is taken, and by what.
+    fn within(&self, ports: &std::ops::RangeInclusive<u16>) -> Option<(u16, &str)> {
+        let taken = self.0.iter().filter(|((port, _), _)| ports.contains(port));
+        taken.filter_map(|((port, _), claims)| Some((*port, claims.first()?.1.as_str()))).min()
+    }
+
     fn claim(&mut self, Listen { address, protocol }: Listen, fields: &Fields<'_>, name: &str) {
         let ip = address.ip();
         let overlaps = |other: &SocketAddr| ip == other.ip() || ip.is_unspecified() || other.ip().is_unspecified();

@@ -46,6 +46,9 @@ pub(super) const PORT: &str = "a port number, 1 to 65535";
 pub(super) const LISTEN: &str = "ip:port to listen on, port 1 to 65535";
 pub(super) const DURATION: &str = "a duration from 100ms to 1h, as 500ms, 30s or 5m";
 pub(super) const PROTOCOL: &str = "TCP or UDP";
+pub(super) const NAMESPACE: &str = "a namespace: a DNS label";
+pub(super) const SELECTOR: &str = "a label selector of at most 512 bytes";
+pub(super) const PORTS: &str = "first-last, ports from 1024 to 65535";
 pub(super) const COUNT: &str = "a number from 1 to 10000000";
 
 /// All keys, in the order of the reference.
@@ -127,6 +130,13 @@ pub const KEYS: &[Key] = &[
         Rule("its keys' defaults"),
         "{idleTimeout: 30s}",
         "How UDP flows are served: docs/operations.md.",
+    ),
+    key(
+        ("", "registry"),
+        "file, kubernetes, or {kubernetes: a mapping}",
+        Text("file"),
+        "kubernetes",
+        "What says what this cluster exports and imports: this file, or the API server of a Kubernetes cluster (docs/kubernetes.md).",
     ),
     key(
         ("", "links"),
@@ -225,6 +235,48 @@ pub const KEYS: &[Key] = &[
         Text("60s"),
         "30s",
         "A UDP flow ends when nothing has moved for so long, either way.",
+    ),
+    key(
+        ("registry", "kubernetes"),
+        "a mapping",
+        Required,
+        "{namespace: isthmus-system}",
+        "How to reach the API server, and what is ours there.",
+    ),
+    key(
+        ("registry.kubernetes", "kubeconfig"),
+        "a file",
+        Rule("this runs in a pod of the cluster"),
+        "/etc/isthmus/kubeconfig",
+        "How to reach the API server from outside. Relative to this file.",
+    ),
+    key(
+        ("registry.kubernetes", "context"),
+        "a context's name",
+        Rule("the kubeconfig's current one"),
+        "east",
+        "Which context of the kubeconfig.",
+    ),
+    key(
+        ("registry.kubernetes", "namespace"),
+        NAMESPACE,
+        Text("isthmus-system"),
+        "isthmus-system",
+        "Where our gateways' pods are, and the Lease by which replicas elect who writes.",
+    ),
+    key(
+        ("registry.kubernetes", "gatewaySelector"),
+        SELECTOR,
+        Text("app.kubernetes.io/name=isthmus,app.kubernetes.io/component=gateway"),
+        "app=gateway",
+        "Which pods there are our gateways: what imports lead to.",
+    ),
+    key(
+        ("registry.kubernetes", "ports"),
+        PORTS,
+        Text("20000-29999"),
+        "20000-29999",
+        "The ports that imported service ports get on the gateways, one each. Nothing else may listen on them there.",
     ),
     key(("links[]", "cluster"), NAME, Required, "east", "The peer cluster's id."),
     key(

@@ -292,3 +292,28 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn kubernetes_as_a_registry_has_defaults_and_takes_no_services_of_the_file() {
+    const BARE: &str = "clusterset: demo\ncluster: west\nidentity: id\n";
+    let registry = |text: &str| parse(&format!("{BARE}{text}\n"));
+    assert_eq!(registry("registry: file").unwrap().kubernetes, None);
+    let plain = registry("registry: kubernetes").unwrap().kubernetes.unwrap();
+    assert_eq!((plain.namespace.as_str(), plain.ports, plain.kubeconfig), ("isthmus-system", 20000..=29999, None));
+    let text = "registry: {kubernetes: {kubeconfig: kube.yaml, context: east, namespace: mesh, gatewaySelector: app=gw, ports: 30000-30010}}";
+    let all = registry(text).unwrap().kubernetes.unwrap();
+    assert_eq!((all.kubeconfig, all.context), (Some("etc/kube.yaml".into()), Some("east".into())));
+    assert_eq!((all.gateway_selector.as_str(), all.ports), ("app=gw", 30000..=30010));
+    for (text, error) in [
+        ("registry: consul", "registry: found \"consul\", expected file, kubernetes, or {kubernetes: a mapping}"),
+        ("registry: {consul: {}}", "registry.consul: found an unknown key"),
+        ("registry: kubernetes\nexports: []", "exports: found exports beside registry: kubernetes, expected ServiceExports"),
+        ("registry: kubernetes\nimports: []", "imports: found imports beside registry: kubernetes"),
+        ("registry: {kubernetes: {context: east}}", "registry.kubernetes.context: found a context without kubeconfig"),
+        ("registry: {kubernetes: {ports: 15000-16000}}", "registry.kubernetes.ports: found a range with 15008, which tunnel.listen has"),
+        ("registry: {kubernetes: {ports: 20000}}", "registry.kubernetes.ports: found \"20000\", expected first-last"),
+    ] {
+        let found = registry(text).unwrap_err();
+        assert!(found.contains(error), "{text}: {found}");
+    }
+}

@@ -5,6 +5,7 @@ use isthmus_control_api::{Affinity, Protocol, ServiceName, ServicePort, Transpor
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -111,6 +112,33 @@ pub(super) fn cores(text: &str) -> Result<Option<NonZeroUsize>, Refused> {
     if cores.get() > 1024 { Err(Refused(None)) } else { Ok(Some(cores)) }
 }
 
+/// Whether it is Kubernetes.
+pub(super) fn registry(text: &str) -> Result<bool, Refused> {
+    match text {
+        "file" => Ok(false),
+        "kubernetes" => Ok(true),
+        _ => Err(Refused(None)),
+    }
+}
+
+/// Ports from the first to the last, as `20000-29999`.
+pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, Refused> {
+    let (first, last) = text.split_once('-').ok_or(Refused(None))?;
+    let (first, last): (u16, u16) = (parsed(first.trim())?, parsed(last.trim())?);
+    if first < 1024 {
+        return Err(Refused(Some("ports below 1024 are others'")));
+    }
+    if first > last {
+        return Err(Refused(Some("the first is behind the last")));
+    }
+    Ok(first..=last)
+}
+
+/// A text that is not empty, of at most 512 bytes.
+pub(super) fn short(text: &str) -> Result<String, Refused> {
+    if (1..=512).contains(&text.len()) { Ok(text.into()) } else { Err(Refused(None)) }
+}
+
 /// `None`: it depends.
 pub(super) fn auto_switch(text: &str) -> Result<Option<bool>, Refused> {
     match text {
@@ -164,6 +192,10 @@ mod tests {
         }
         assert_eq!(rate("64KiB").unwrap(), 64 << 10);
         assert!(rate("63KiB").is_err());
+        assert_eq!(ports("20000-29999").unwrap(), 20000..=29999);
+        for bad in ["", "20000", "1023-2000", "2-1", "3000-2000", "1024-65536"] {
+            assert!(ports(bad).is_err(), "{bad:?}");
+        }
         for bad in ["", "1", "1GB", "15MiB", "2TiB"] {
             assert!(size(bad).is_err(), "{bad:?}");
         }

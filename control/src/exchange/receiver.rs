@@ -1,7 +1,6 @@
 //! What a peer exports, from its messages: the receiving side of one stream. Pure.
 
 use super::{Delta, ExchangeError, Message, PROTOCOL, Summaries};
-use crate::MAX_SERVICE_PORTS;
 use isthmus_control_api::ClusterName;
 use std::sync::Arc;
 
@@ -94,12 +93,13 @@ impl Receiver {
             return refuse(delta.to, "this side has another version");
         }
         let mut view = (*self.view).clone();
-        for key in &delta.removed {
-            view.remove(key);
+        for service in &delta.removed {
+            view.services.remove(service);
         }
-        view.extend(delta.upserts);
-        if view.len() > MAX_SERVICE_PORTS {
-            return refuse(delta.to, "too many service ports");
+        view.services.extend(delta.upserts);
+        view.lacking = delta.lacking;
+        if !view.fits() {
+            return refuse(delta.to, "more than can be said");
         }
         self.replace(delta.to, view)
     }

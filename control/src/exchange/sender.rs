@@ -1,6 +1,6 @@
 //! What to send, and when: the sending side of one stream. Pure.
 
-use super::{COALESCE, Delta, ExchangeError, HEARTBEAT, Hello, Message, PATIENCE, Summaries};
+use super::{COALESCE, Delta, ExchangeError, HEARTBEAT, Hello, Message, PATIENCE, Services, Summaries};
 use std::{sync::Arc, time::Instant};
 
 /// The sending side of one stream of the exchange. One update is under way at a time; what changes meanwhile goes out together
@@ -117,16 +117,18 @@ impl Sender {
     }
 
     fn change(&mut self, confirmed: &Summaries, now: Instant) -> Message {
-        let changed = |(key, summary): &(&_, &_)| confirmed.get(key) != Some(*summary);
-        let upserts: Summaries =
-            self.newest.iter().filter(changed).map(|(key, summary)| (key.clone(), summary.clone())).collect();
-        let removed: Vec<_> = confirmed.keys().filter(|key| !self.newest.contains_key(key)).cloned().collect();
-        if upserts.len() + removed.len() > self.newest.len() {
+        let (old, new) = (&confirmed.services, &self.newest.services);
+        let changed = |(name, summary): &(&_, &_)| old.get(*name) != Some(*summary);
+        let upserts: Services = new.iter().filter(changed).map(|(name, of)| (name.clone(), of.clone())).collect();
+        let removed: Vec<_> = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
+        let delta =
+            Delta { from: self.version, to: self.version + 1, upserts, removed, lacking: self.newest.lacking.clone() };
+        if delta.weight() > self.newest.weight() {
             return self.snapshot(now);
         }
         self.version += 1;
-        let to = self.wait(self.newest.clone(), false, now);
-        Message::Delta(Delta { from: to - 1, to, upserts, removed })
+        self.wait(self.newest.clone(), false, now);
+        Message::Delta(delta)
     }
 
     fn wait(&mut self, state: Arc<Summaries>, snapshot: bool, now: Instant) -> u64 {

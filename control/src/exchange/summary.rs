@@ -1,17 +1,27 @@
 //! ● What a cluster says of the services that it exports.
 
-use isthmus_control_api::{Protocol, ServiceName};
+pub mod bounds;
+mod material;
+mod member;
+
+pub use material::tell;
+pub use member::member_service;
+
+use isthmus_control_api::{Protocol, ServiceName, ServicePort};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+/// Services by name, and what is said of each.
+pub type Services = BTreeMap<ServiceName, Arc<Summary>>;
+
 /// All that a cluster says to a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summaries {
     /// What it exports.
-    pub services: BTreeMap<ServiceName, Arc<Summary>>,
+    pub services: Services,
     /// Namespaces of which the peer exports something and that it has not: it cannot import that.
     pub lacking: BTreeSet<Arc<str>>,
 }
@@ -22,14 +32,14 @@ pub struct Summaries {
 pub struct Summary {
     /// When the cluster began to export it, in milliseconds since 1970: the oldest wins a conflict.
     pub since: u64,
-    /// Whether it has a virtual address.
+    /// Whether it has no virtual address.
     pub headless: bool,
     /// Its ports.
     #[serde(with = "isthmus_control_api::pairs")]
     pub ports: BTreeMap<Port, PortSummary>,
     /// Ready endpoints by zone, of those whose zone is known.
     pub zones: BTreeMap<Arc<str>, u32>,
-    /// Seconds for which a client stays with its endpoint; `None`: it does not.
+    /// Seconds for which a client stays with its endpoint, 1 to 86400; `None`: it does not.
     pub affinity: Option<u32>,
     /// Whether clients are to use endpoints of their own node only.
     pub node_local: bool,
@@ -42,7 +52,7 @@ pub struct Summary {
     /// Annotations for the imports.
     pub annotations: BTreeMap<Arc<str>, Arc<str>>,
     /// The ready endpoints of a headless service, one by one.
-    pub endpoints: BTreeSet<Member>,
+    pub members: BTreeSet<Member>,
 }
 
 /// A port's number and protocol: what a stream asks for.
@@ -58,7 +68,7 @@ pub struct Port {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortSummary {
-    /// Its name, if it has one.
+    /// Its name, if it has one: a DNS label.
     pub name: Option<Arc<str>>,
     /// What is spoken over it.
     pub app_protocol: Option<Arc<str>>,
@@ -84,4 +94,38 @@ pub struct Member {
     pub key: Arc<str>,
     /// Whether the key is the endpoint's host name, by which DNS has it; else it only tells it from others.
     pub is_hostname: bool,
+}
+
+impl Summary {
+    /// How many endpoints of a port are ready; `None` where there is no such port.
+    pub fn ready(&self, number: u16, protocol: Protocol) -> Option<u32> {
+        self.ports.get(&Port { number, protocol }).map(|port| port.ready)
+    }
+
+    /// Ready endpoints of the port that has the most.
+    pub fn most_ready(&self) -> u32 {
+        self.ports.values().map(|port| port.ready).max().unwrap_or_default()
+    }
+
+    /// Whether one of its endpoints has that key.
+    pub fn has_member(&self, key: &str) -> bool {
+        self.members.iter().any(|member| &*member.key == key)
+    }
+}
+
+impl Summaries {
+    /// The endpoints that are ready for a service port; `None` where it is not exported.
+    pub fn ready(&self, port: &ServicePort) -> Option<u32> {
+        self.services.get(&port.service)?.ready(port.port, port.protocol)
+    }
+}
+
+impl Family {
+    /// As Kubernetes spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
 }

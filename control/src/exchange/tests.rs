@@ -1,6 +1,6 @@
 //! Sender and receiver against each other, over a stream that loses, breaks and is made again.
 
-use super::{message::tests::any_summaries, *};
+use super::{samples::any_summaries, *};
 use proptest::{collection, prelude::*};
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -135,9 +135,9 @@ proptest! {
 }
 
 fn summaries(ready: &[u32]) -> Summaries {
-    let summary = |ready| Summary { port_name: None, ready, since: 0 };
-    let key = |n: usize| message::tests::service(&format!("shop/s{n}"), 80);
-    ready.iter().enumerate().map(|(n, &ready)| (key(n), summary(ready))).collect()
+    let name = |n: usize| format!("shop/s{n}").parse().unwrap();
+    let services = ready.iter().enumerate().map(|(n, &ready)| (name(n), Arc::new(samples::summary(80, ready))));
+    Summaries { services: services.collect(), ..Summaries::default() }
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn an_empty_list_is_believed_only_from_a_snapshot() {
     receiver.receive(Message::Hello(hello())).unwrap();
     assert_eq!(receiver.view(), &known, "a new stream says nothing yet");
     assert!(!receiver.is_synced());
-    let reaction = receiver.receive(Message::Snapshot { version: 1, services: Summaries::new() }).unwrap();
+    let reaction = receiver.receive(Message::Snapshot { version: 1, services: Summaries::default() }).unwrap();
     assert_eq!(reaction, Reaction { answer: Some(Message::Ack { version: 1 }), changed: true });
-    assert!(receiver.view().is_empty() && receiver.is_synced());
+    assert!(receiver.view().services.is_empty() && receiver.is_synced());
 }
 
 #[test]
@@ -187,14 +187,14 @@ fn messages_out_of_place_are_refused() {
         receiver.receive(Message::Hello(hello())).unwrap();
         receiver
     };
-    let snapshot = Message::Snapshot { version: 1, services: Summaries::new() };
+    let snapshot = Message::Snapshot { version: 1, services: Summaries::default() };
     assert!(receiver().receive(snapshot).is_err(), "before hello");
     assert!(greeted().receive(Message::Hello(hello())).is_err(), "a second hello");
     assert!(greeted().receive(Message::Ack { version: 1 }).is_err(), "an answer");
     let other = Hello { cluster: "south".parse().unwrap(), ..hello() };
     assert!(matches!(receiver().receive(Message::Hello(other)), Err(ExchangeError::WrongCluster(_))));
-    let newer = Hello { protocol: 2, ..hello() };
-    assert!(matches!(receiver().receive(Message::Hello(newer)), Err(ExchangeError::Protocol(2))));
+    let newer = Hello { protocol: PROTOCOL + 1, ..hello() };
+    assert!(matches!(receiver().receive(Message::Hello(newer)), Err(ExchangeError::Protocol(3))));
     let delta = Message::Delta(Delta { from: 0, to: 1, ..Delta::default() });
     let reaction = greeted().receive(delta).unwrap();
     assert!(matches!(reaction.answer, Some(Message::Nack { version: 1, .. })), "a delta before a snapshot");
@@ -206,8 +206,8 @@ fn deltas_do_not_grow_past_the_limit() {
     receiver.receive(Message::Hello(hello())).unwrap();
     let full = summaries(&[1; crate::MAX_SERVICE_PORTS]);
     receiver.receive(Message::Snapshot { version: 1, services: full }).unwrap();
-    let one = [(message::tests::service("shop/more", 1), Summary { port_name: None, ready: 1, since: 0 })].into();
-    let delta = Message::Delta(Delta { from: 1, to: 2, upserts: one, removed: Vec::new() });
+    let one = [("shop/more".parse().unwrap(), Arc::new(samples::summary(1, 1)))].into();
+    let delta = Message::Delta(Delta { from: 1, to: 2, upserts: one, ..Delta::default() });
     assert!(matches!(receiver.receive(delta).unwrap().answer, Some(Message::Nack { version: 2, .. })));
-    assert_eq!(receiver.view().len(), crate::MAX_SERVICE_PORTS);
+    assert_eq!(receiver.view().services.len(), crate::MAX_SERVICE_PORTS);
 }

@@ -3,10 +3,17 @@
 
 mod watcher;
 
-use super::{Desired, DesiredExport, Registry, RegistryStatus};
-use crate::config::{
-    self, Config, ConfigErrors, LinkFiles,
-    links::{self, LinkFile, Made},
+use super::{Desired, Registry, RegistryStatus};
+use crate::{
+    config::{
+        self, Config, ConfigErrors, LinkFiles,
+        links::{self, LinkFile, Made},
+    },
+    exchange::{
+        Services,
+        summary::{Port, PortSummary, Summary},
+    },
+    peers::PeerViews,
 };
 use isthmus_control_api::{ClusterName, ServiceName};
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration, time::SystemTime};
@@ -177,7 +184,11 @@ impl Registry for FileRegistry {
         self.status.subscribe()
     }
 
-    fn run(self: Box<Self>, shutdown: CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn run(
+        self: Box<Self>,
+        _peers: watch::Receiver<Arc<PeerViews>>,
+        shutdown: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(self.watch(shutdown))
     }
 }
@@ -193,16 +204,29 @@ fn first_seen(
 }
 
 fn desired(config: &Config, since: &BTreeMap<ServiceName, SystemTime>) -> Desired {
-    let exports = config.exports.iter().map(|(key, export)| {
-        let since = since.get(&key.service).copied().unwrap_or(SystemTime::UNIX_EPOCH);
-        (key.clone(), DesiredExport { export: export.clone(), since })
-    });
     Desired {
-        exports: exports.collect(),
+        exports: config.exports.clone(),
+        services: Arc::new(services(config, since)),
+        namespaces: None,
         imports: config.imports.clone(),
         links: config.links.clone(),
         relay: config.relay.clone(),
     }
+}
+
+/// What peers are told: the ports of each service together.
+fn services(config: &Config, since: &BTreeMap<ServiceName, SystemTime>) -> Services {
+    let mut services = BTreeMap::<ServiceName, Summary>::new();
+    for (key, export) in &config.exports {
+        let since = since.get(&key.service).and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let summary = services.entry(key.service.clone()).or_default();
+        summary.since = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        let name = export.port_name.as_deref().map(Arc::from);
+        let ready = u32::try_from(export.endpoints.len()).unwrap_or(u32::MAX);
+        let port = Port { number: key.port, protocol: key.protocol };
+        summary.ports.insert(port, PortSummary { name, app_protocol: None, ready });
+    }
+    services.into_iter().map(|(name, summary)| (name, Arc::new(summary))).collect()
 }
 
 /// The keys that differ and cannot change while running.
@@ -219,6 +243,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("busyPoll", running.busy_poll != new.busy_poll),
         ("limits", running.limits != new.limits),
         ("udp", running.udp != new.udp),
+        ("registry", running.kubernetes != new.kubernetes),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }

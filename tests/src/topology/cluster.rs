@@ -18,7 +18,7 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub struct Cluster {
     name: String,
     pods: Arc<Netns>,
-    edge: Netns,
+    edge: Arc<Netns>,
     /// What its gateway is behind, if anything.
     nat: Option<Netns>,
     /// Its gateway's, towards the WAN.
@@ -42,7 +42,15 @@ impl Cluster {
         let dir = dir.join(name);
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         let address = Ipv4Addr::new(a, b, c, 2);
-        Self { name: name.to_owned(), pods: Arc::new(pods), edge, nat: None, address, dir, tasks: tasks.clone() }
+        Self {
+            name: name.to_owned(),
+            pods: Arc::new(pods),
+            edge: Arc::new(edge),
+            nat: None,
+            address,
+            dir,
+            tasks: tasks.clone(),
+        }
     }
 
     /// Joins it to a router's namespace.
@@ -108,7 +116,7 @@ impl Cluster {
     }
 
     /// Where its gateway is.
-    pub fn edge(&self) -> &Netns {
+    pub fn edge(&self) -> &Arc<Netns> {
         &self.edge
     }
 

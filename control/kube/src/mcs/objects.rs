@@ -10,6 +10,9 @@ use std::{
     sync::Arc,
 };
 
+/// On every EndpointSlice: the name of its Service.
+pub(super) const SLICE_OF: &str = "kubernetes.io/service-name";
+
 /// A namespaced object's name, as the API server has it: wider than a [`ServiceName`], which is two DNS labels.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
@@ -53,6 +56,11 @@ impl fmt::Display for ObjectKey {
 pub trait Grouped: Resource<DynamicType = ()> {
     /// The service that this object belongs to, other than by its own name.
     fn group(&self) -> Option<ObjectKey>;
+
+    /// The service of the clusterset that it belongs to, where that is another.
+    fn origin(&self) -> Option<ObjectKey> {
+        None
+    }
 }
 
 /// Those that are derived from a service of the clusterset.
@@ -65,7 +73,11 @@ impl Grouped for Service {
 /// Those of a Service, whoever wrote them.
 impl Grouped for EndpointSlice {
     fn group(&self) -> Option<ObjectKey> {
-        by_label(self, "kubernetes.io/service-name")
+        by_label(self, SLICE_OF)
+    }
+
+    fn origin(&self) -> Option<ObjectKey> {
+        by_label(self, SERVICE_NAME)
     }
 }
 
@@ -110,7 +122,7 @@ impl<K: Grouped> Objects<K> {
     pub fn insert(&mut self, object: Arc<K>) -> Option<Arc<K>> {
         let key = ObjectKey::of(&*object);
         let old = self.remove(&key);
-        if let Some(group) = object.group() {
+        for group in object.group().into_iter().chain(object.origin()) {
             self.groups.entry(group).or_default().insert(key.clone());
         }
         self.all.insert(key, object);
@@ -120,9 +132,8 @@ impl<K: Grouped> Objects<K> {
     /// Forgets an object.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<K>> {
         let old = self.all.remove(key)?;
-        if let Some(group) = old.group()
-            && let Some(members) = self.groups.get_mut(&group)
-        {
+        for group in old.group().into_iter().chain(old.origin()) {
+            let Some(members) = self.groups.get_mut(&group) else { continue };
             members.remove(key);
             if members.is_empty() {
                 self.groups.remove(&group);

@@ -1,24 +1,24 @@
 //! The drivers over real sockets, and peers that misbehave.
 
 use super::{
-    super::{DecodeError, MAX_FRAME, Summary, message::tests::service},
+    super::{DecodeError, MAX_FRAME, PROTOCOL, samples::summary},
     *,
 };
 use std::cell::{Cell, RefCell};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn hello() -> Hello {
-    Hello { protocol: 1, cluster: "east".parse().unwrap(), epoch: 1 }
+    Hello { protocol: PROTOCOL, cluster: "east".parse().unwrap(), epoch: 1 }
 }
 
 fn receiver() -> Receiver {
-    let known = [(service("shop/known", 1), Summary { port_name: None, ready: 1, since: 0 })];
-    Receiver::new("east".parse().unwrap(), Arc::new(known.into()))
+    Receiver::new("east".parse().unwrap(), summaries(1, 1))
 }
 
 fn summaries(count: usize, ready: u32) -> Arc<Summaries> {
-    let summary = Summary { port_name: Some("http".into()), ready, since: 0 };
-    Arc::new((0..count).map(|n| (service(&format!("shop/s{n}"), 80), summary.clone())).collect())
+    let name = |n: usize| format!("shop/s{n}").parse().unwrap();
+    let services = (0..count).map(|n| (name(n), Arc::new(summary(80, ready)))).collect();
+    Arc::new(Summaries { services, ..Summaries::default() })
 }
 
 fn bytes(message: &Message) -> Vec<u8> {

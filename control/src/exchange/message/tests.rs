@@ -1,20 +1,10 @@
 use super::*;
+use crate::exchange::{
+    samples::{any_services, any_summaries, summary, whole_summary},
+    summary::{Port, PortSummary, Summary},
+};
+use isthmus_control_api::Protocol;
 use proptest::{collection, prelude::*};
-
-/// A few services, so that changes meet each other.
-pub(crate) fn any_summaries() -> impl Strategy<Value = Summaries> {
-    let key = (0..8u8, 1..4u16, any::<bool>()).prop_map(|(name, port, udp)| ServicePort {
-        protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
-        ..service(&format!("shop/s{name}"), port)
-    });
-    let summary = (proptest::option::of("[a-z]{1,5}"), 0..3u32, 0..3u64);
-    let summary = summary.prop_map(|(port_name, ready, since)| Summary { port_name, ready, since });
-    collection::btree_map(key, summary, 0..12)
-}
-
-pub(crate) fn service(name: &str, port: u16) -> ServicePort {
-    ServicePort::tcp(name.parse().unwrap(), port)
-}
 
 fn any_message() -> impl Strategy<Value = Message> {
     let version = || any::<u64>();
@@ -23,8 +13,9 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::Hello(Hello { protocol, cluster: cluster.parse().unwrap(), epoch })
         }),
         (version(), any_summaries()).prop_map(|(version, services)| Message::Snapshot { version, services }),
-        (version(), version(), any_summaries(), any_summaries()).prop_map(|(from, to, upserts, removed)| {
-            Message::Delta(Delta { from, to, upserts, removed: removed.into_keys().collect() })
+        (version(), version(), any_summaries(), any_services()).prop_map(|(from, to, new, removed)| {
+            let Summaries { services: upserts, lacking } = new;
+            Message::Delta(Delta { from, to, upserts, removed: removed.into_keys().collect(), lacking })
         }),
         version().prop_map(|version| Message::Heartbeat { version }),
         version().prop_map(|version| Message::Ack { version }),
@@ -56,20 +47,22 @@ proptest! {
 /// What another implementation of docs/exchange.proto writes: made by protoc's Python classes.
 #[test]
 fn the_bytes_are_those_of_the_proto_file() {
+    let services = |name: &str, summary| Services::from([(name.parse().unwrap(), Arc::new(summary))]);
+    let snapshot = Summaries { services: services("shop/dns", whole_summary()), lacking: ["away".into()].into() };
+    let delta = Delta {
+        from: 3,
+        to: 4,
+        upserts: services("shop/api", summary(80, 1)),
+        removed: vec!["shop/db".parse().unwrap()],
+        lacking: ["away".into()].into(),
+    };
     let cases = [
-        ("0a0a08011204656173741807", Message::Hello(Hello { protocol: 1, cluster: "east".parse().unwrap(), epoch: 7 })),
+        ("0a0a08021204656173741807", Message::Hello(Hello { protocol: 2, cluster: "east".parse().unwrap(), epoch: 7 })),
         (
-            "121e0803121a0a0e0a0873686f702f617069105018011204687474701802200a",
-            Message::Snapshot {
-                version: 3,
-                services: [(service("shop/api", 80), Summary { port_name: Some("http".into()), ready: 2, since: 10 })]
-                    .into(),
-            },
+            "129c0108031291010a0873686f702f646e73100a1801221c083510021a03646e73220f6578616d706c652e636f6d2f646e73280228b05430013a0b507265666572436c6f7365420202014a050a016110014a050a01621001520c0a047469657212046261636b5a210a106578616d706c652e636f6d2f6e6f7465120d6f662022616e797468696e672262080a0464622d30100162040a0278311a0461776179",
+            Message::Snapshot { version: 3, services: snapshot },
         ),
-        (
-            "1a1408031004220e0a0773686f702f646210b82a1801",
-            Message::Delta(Delta { from: 3, to: 4, removed: vec![service("shop/db", 5432)], ..Delta::default() }),
-        ),
+        ("1a27080310041a120a0873686f702f6170692206085010012801220773686f702f64622a0461776179", Message::Delta(delta)),
         ("22020804", Message::Heartbeat { version: 4 }),
         ("2a020804", Message::Ack { version: 4 }),
         ("3206080412026e6f", Message::Nack { version: 4, reason: "no".into() }),
@@ -80,28 +73,36 @@ fn the_bytes_are_those_of_the_proto_file() {
     }
 }
 
+/// A summary on the wire, and what comes of a snapshot of so many of them.
+fn decoded(change: impl FnOnce(&mut wire::ServiceSummary), times: usize) -> Result<Message, DecodeError> {
+    let port = wire::PortSummary { number: 80, protocol: 1, ready: 1, ..wire::PortSummary::default() };
+    let mut summary =
+        wire::ServiceSummary { service: "shop/api".into(), ports: vec![port], ..wire::ServiceSummary::default() };
+    change(&mut summary);
+    let body = wire::Body::Snapshot(wire::Snapshot { version: 1, services: vec![summary; times], lacking: vec![] });
+    decode(&wire::Frame { body: Some(body) }.encode_to_vec())
+}
+
 #[test]
 fn a_port_of_a_protocol_not_known_here_is_left_out() {
-    let summary = |port, protocol| wire::ServiceSummary {
-        key: Some(wire::ServiceKey { service: "shop/dns".into(), port, protocol }),
-        ready: 1,
-        ..wire::ServiceSummary::default()
-    };
-    let services =
-        vec![summary(53, wire::Protocol::Tcp as i32), summary(53, wire::Protocol::Udp as i32), summary(54, 99)];
-    let body = wire::Body::Snapshot(wire::Snapshot { version: 1, services });
-    let message = decode(&wire::Frame { body: Some(body) }.encode_to_vec()).unwrap();
+    let port = |number, protocol| wire::PortSummary { number, protocol, ready: 1, ..wire::PortSummary::default() };
+    let message = decoded(|summary| summary.ports = vec![port(53, 1), port(53, 2), port(54, 99)], 1).unwrap();
     let Message::Snapshot { services, .. } = message else { panic!("{message:?}") };
-    let udp = ServicePort { protocol: Protocol::Udp, ..service("shop/dns", 53) };
-    assert_eq!(services.into_keys().collect::<Vec<_>>(), [service("shop/dns", 53), udp]);
+    let ports = &services.services[&"shop/api".parse().unwrap()].ports;
+    let ports: Vec<_> = ports.keys().map(|port| (port.number, port.protocol)).collect();
+    assert_eq!(ports, [(53, Protocol::Tcp), (53, Protocol::Udp)]);
 }
 
 #[test]
 fn the_largest_snapshot_fits_a_frame() {
     let label = "a".repeat(63);
-    let summary = Summary { port_name: Some(label.clone()), ready: u32::MAX, since: u64::MAX };
-    let longest = |n: usize| service(&format!("{label}/{}{n:05}", &label[..58]), 65535);
-    let services: Summaries = (0..MAX_SERVICE_PORTS).map(|n| (longest(n), summary.clone())).collect();
+    let port = PortSummary { name: Some((*label).into()), app_protocol: None, ready: u32::MAX };
+    let port = (Port { number: 65535, protocol: Protocol::Udp }, port);
+    let largest = Arc::new(Summary { since: u64::MAX, ports: [port].into(), ..Summary::default() });
+    let name = |n: usize| format!("{label}/{}{n:05}", &label[..58]).parse().unwrap();
+    let services = (0..MAX_SERVICE_PORTS).map(|n| (name(n), largest.clone())).collect();
+    let services = Summaries { services, ..Summaries::default() };
+    assert!(services.fits());
     let message = Message::Snapshot { version: u64::MAX, services };
     let bytes = message.encode();
     assert!(bytes.len() <= super::super::MAX_FRAME, "{}", bytes.len());
@@ -110,30 +111,37 @@ fn the_largest_snapshot_fits_a_frame() {
 
 #[test]
 fn a_small_frame_does_not_become_a_large_structure() {
-    // A snapshot of two million empty summaries: 4 MiB here, half a GiB as structures.
-    let mut bytes = vec![0x12];
-    prost::encoding::encode_varint(4_000_000, &mut bytes);
-    bytes.extend([0x12, 0x00].repeat(2_000_000));
-    assert_eq!(decode(&bytes), Err(DecodeError::TooMany));
+    // Two million empty messages, 4 MiB here and a hundred times that as structures, wherever messages can be.
+    let empty = |tag: u8| [tag << 3 | 2, 0].repeat(2_000_000);
+    let within = |number: u8, bytes: Vec<u8>| {
+        let mut outer = vec![number << 3 | 2];
+        prost::encoding::encode_varint(bytes.len() as u64, &mut outer);
+        [outer, bytes].concat()
+    };
+    let frames =
+        [within(2, empty(2)), within(3, empty(3)), within(2, within(2, empty(4))), within(3, within(3, empty(12)))];
+    for (n, bytes) in frames.iter().enumerate() {
+        assert_eq!(decode(bytes), Err(DecodeError::TooMany), "{n}");
+    }
 }
 
 #[test]
 fn values_outside_their_bounds_are_refused() {
-    let snapshot = |service: &str, port, port_name: &str, times| {
-        let key = wire::ServiceKey { service: service.into(), port, protocol: 1 };
-        let summary = wire::ServiceSummary { key: Some(key), port_name: port_name.into(), ready: 1, since_ms: 0 };
-        let body = wire::Body::Snapshot(wire::Snapshot { version: 1, services: vec![summary; times] });
-        decode(&wire::Frame { body: Some(body) }.encode_to_vec())
-    };
-    assert!(snapshot("shop/api", 80, "http", 1).is_ok());
-    for (service, port, name, times) in [
-        ("shop", 80, "", 1),
-        ("shop/api", 0, "", 1),
-        ("shop/api", 65536, "", 1),
-        ("shop/api", 80, &*"n".repeat(64), 1),
-        ("shop/api", 80, "", 2),
-    ] {
-        assert!(snapshot(service, port, name, times).is_err(), "{service} {port} {name} {times}");
+    assert!(decoded(|_| {}, 1).is_ok());
+    assert!(decoded(|_| {}, 2).is_err(), "a service twice");
+    let cases: [(&str, fn(&mut wire::ServiceSummary)); 9] = [
+        ("name", |s| s.service = "shop".into()),
+        ("port 0", |s| s.ports[0].number = 0),
+        ("port 65536", |s| s.ports[0].number = 65536),
+        ("a port's name", |s| s.ports[0].name = "n".repeat(64)),
+        ("a port twice", |s| s.ports.push(s.ports[0].clone())),
+        ("a family", |s| s.families = vec![7]),
+        ("affinity", |s| s.affinity_seconds = 86_401),
+        ("a label", |s| drop(s.labels.insert("-".into(), String::new()))),
+        ("a member", |s| s.members.push(wire::Member { key: "A".into(), is_hostname: true })),
+    ];
+    for (what, change) in cases {
+        assert!(decoded(change, 1).is_err(), "{what}");
     }
     assert!(decode(b"").is_err(), "no message");
 }

@@ -20,7 +20,7 @@ impl Fixture {
         let registry = FileRegistry::new(Config::load(&path).unwrap());
         let (desired, status) = (registry.desired(), registry.status());
         let mut running = tokio::task::JoinSet::new();
-        running.spawn(Box::new(registry).run(CancellationToken::new()));
+        running.spawn(Box::new(registry).run(watch::channel(Arc::default()).1, CancellationToken::new()));
         Self { directory, path, desired, status, _running: running }
     }
 
@@ -114,7 +114,9 @@ fn a_service_keeps_the_time_it_was_first_seen() {
     let since = first_seen(&BTreeMap::new(), &config, early);
     let later = first_seen(&since, &config, early + Duration::from_secs(9));
     assert_eq!(since, later);
-    assert_eq!(desired(&config, &later).exports.values().next().unwrap().since, early);
+    let told = desired(&config, &later).services;
+    let api = &told[&"shop/api".parse().unwrap()];
+    assert_eq!((api.since, api.ports.len(), api.most_ready()), (1000, 1, 1));
 }
 
 #[tokio::test]

@@ -1,0 +1,81 @@
+use super::*;
+use crate::apply::{Action, Kind, Part};
+use serde_json::json;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn group() -> ObjectKey {
+    ObjectKey::new("shop", "api")
+}
+
+fn write(content: u32) -> Write {
+    let target = Target { kind: Kind::Import, key: group(), part: Part::Object };
+    Write { target, action: Action::Apply { body: json!({"n": content}), force: true } }
+}
+
+/// Writes whenever it may for as long as `lasts`, looking every tenth of a second: how often it did.
+fn writes(pace: &mut Pace, start: Instant, lasts: Duration, result: &Result<(), String>) -> u32 {
+    let (mut now, mut count) = (start, 0);
+    while now < start + lasts {
+        let write = write(1);
+        pace.keep(&group(), std::iter::once(&write.target), now);
+        if pace.may(&group(), &write, now) {
+            pace.begun(&group(), &write, now);
+            pace.ended(&group(), &write.target, result.clone(), now);
+            count += 1;
+        }
+        now += SECOND / 10;
+    }
+    count
+}
+
+#[test]
+fn what_changes_nothing_or_fails_is_written_ever_more_seldom() {
+    let start = Instant::now();
+    assert_eq!(writes(&mut Pace::default(), start, 60 * SECOND, &Ok(())), 5, "after 0, 2, 6, 14, 30 s");
+    let failed = Err("no".to_owned());
+    let mut pace = Pace::default();
+    assert_eq!(writes(&mut pace, start, 60 * SECOND, &failed), 8);
+    assert_eq!(pace.failures().into_values().collect::<Vec<_>>(), ["no"]);
+}
+
+#[test]
+fn what_is_new_is_written_at_once_but_never_twice_at_a_time() {
+    let (now, mut pace) = (Instant::now(), Pace::default());
+    assert!(pace.may(&group(), &write(1), now));
+    pace.begun(&group(), &write(1), now);
+    assert!(!pace.may(&group(), &write(2), now), "one is on its way");
+    assert_eq!(pace.due(), None);
+    pace.ended(&group(), &write(1).target, Ok(()), now);
+    assert!(!pace.may(&group(), &write(1), now), "what was written has not been seen yet");
+    assert!(pace.may(&group(), &write(2), now));
+}
+
+#[test]
+fn what_is_right_is_no_failure_and_is_forgotten() {
+    let (now, mut pace) = (Instant::now(), Pace::default());
+    pace.begun(&group(), &write(1), now);
+    pace.ended(&group(), &write(1).target, Err("no".into()), now);
+    assert_eq!(pace.overdue(now + SECOND), [group()]);
+    pace.keep(&group(), std::iter::empty(), now + SECOND);
+    assert!(pace.failures().is_empty());
+    let later = pace.due().unwrap();
+    pace.keep(&group(), std::iter::empty(), later);
+    assert_eq!(pace.due(), None, "nothing is kept of it");
+}
+
+#[test]
+fn who_fights_over_an_object_slows_down() {
+    let (mut now, mut pace, mut count) = (Instant::now(), Pace::default(), 0);
+    // It is put right, and changed by somebody again at once.
+    for _ in 0..600 {
+        if pace.may(&group(), &write(1), now) {
+            pace.begun(&group(), &write(1), now);
+            pace.ended(&group(), &write(1).target, Ok(()), now);
+            pace.keep(&group(), std::iter::empty(), now);
+            count += 1;
+        }
+        now += SECOND / 10;
+    }
+    assert_eq!(count, 5);
+}

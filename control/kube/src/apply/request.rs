@@ -1,0 +1,58 @@
+//! One write, as a request to the API server.
+
+use super::{Action, MANAGER, STATUS_MANAGER, Target, Write};
+use crate::error::describe;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+};
+use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
+
+/// For one request.
+const REQUEST: Duration = Duration::from_secs(15);
+
+/// Sends it. Whatever has not been answered at `until` is given up: somebody else may write then.
+///
+/// # Errors
+/// What the API server says to it, or that it says nothing, in a line.
+pub(super) async fn send(client: &Client, write: &Write, until: Instant) -> Result<(), String> {
+    let until = until.min(Instant::now() + REQUEST);
+    match timeout_at(until.into(), request(client, write)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(describe(&error)),
+        Err(_) => Err("the API server did not answer in time".into()),
+    }
+}
+
+async fn request(client: &Client, write: &Write) -> kube::Result<()> {
+    let api = api(client, &write.target);
+    let name = &write.target.key.name;
+    match &write.action {
+        Action::Apply { body, force } => {
+            let params = PatchParams { force: *force, ..PatchParams::apply(MANAGER) };
+            api.patch(name, &params, &Patch::Apply(body)).await.map(drop)
+        }
+        Action::Status(body) => {
+            let params = PatchParams::apply(STATUS_MANAGER).force();
+            api.patch_status(name, &params, &Patch::Apply(body)).await.map(drop)
+        }
+        Action::Delete { uid } => {
+            let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+            match api.delete(name, &params).await {
+                // It has gone already, or another has its name now.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+                result => result.map(drop),
+            }
+        }
+    }
+}
+
+fn api(client: &Client, target: &Target) -> Api<DynamicObject> {
+    let resource = target.kind.resource();
+    match &*target.key.namespace {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
+    }
+}

@@ -1,0 +1,238 @@
+//! ● What is to be written for a service: where what is wanted and what is there differ.
+
+use super::{MANAGER, STATUS_MANAGER, diff::differs};
+use crate::{
+    api::{
+        about::ClusterProperty,
+        link::ClusterLink,
+        mcs::{ServiceExport, ServiceImport},
+    },
+    mcs::{self, ObjectKey, ServicePlan, Unwanted, World},
+};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use kube::{Resource, api::ApiResource};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::{fmt, sync::Arc};
+
+/// What a write is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub key: ObjectKey,
+    /// Which half of it.
+    pub part: Part,
+}
+
+/// The kinds that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// ServiceImport.
+    Import,
+    /// Service.
+    Service,
+    /// EndpointSlice.
+    Slice,
+    /// ServiceExport: its status only.
+    Export,
+    /// ClusterLink: its status only.
+    Link,
+    /// ClusterProperty.
+    Property,
+}
+
+/// The halves of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// All but the status.
+    Object,
+    /// The status.
+    Status,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    /// What it is about.
+    pub target: Target,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What a write does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Server-side apply.
+    Apply {
+        /// The object.
+        body: Value,
+        /// Whether fields that others have applied are taken from them.
+        force: bool,
+    },
+    /// Server-side apply of the status.
+    Status(Value),
+    /// Deletes the object with that uid, and no other of its name.
+    Delete {
+        /// The uid.
+        uid: Option<String>,
+    },
+}
+
+impl Kind {
+    /// As the API server has it.
+    pub fn resource(self) -> ApiResource {
+        match self {
+            Self::Import => ApiResource::erase::<ServiceImport>(&()),
+            Self::Service => ApiResource::erase::<Service>(&()),
+            Self::Slice => ApiResource::erase::<EndpointSlice>(&()),
+            Self::Export => ApiResource::erase::<ServiceExport>(&()),
+            Self::Link => ApiResource::erase::<ClusterLink>(&()),
+            Self::Property => ApiResource::erase::<ClusterProperty>(&()),
+        }
+    }
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Import => "ServiceImport",
+            Self::Service => "Service",
+            Self::Slice => "EndpointSlice",
+            Self::Export => "ServiceExport",
+            Self::Link => "ClusterLink",
+            Self::Property => "ClusterProperty",
+        }
+    }
+}
+
+impl From<mcs::Kind> for Kind {
+    fn from(kind: mcs::Kind) -> Self {
+        match kind {
+            mcs::Kind::Import => Self::Import,
+            mcs::Kind::Service => Self::Service,
+            mcs::Kind::Slice => Self::Slice,
+        }
+    }
+}
+
+impl Action {
+    /// What it does, in a word.
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Apply { .. } => "apply",
+            Self::Status(_) => "status",
+            Self::Delete { .. } => "delete",
+        }
+    }
+}
+
+/// All of it: two that are the same do the same.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apply { body, force } => write!(f, "apply {force} {body}"),
+            Self::Status(body) => write!(f, "status {body}"),
+            Self::Delete { uid } => write!(f, "delete {}", uid.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// As `ServiceImport shop/api`, or `ServiceExport shop/api, status`.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.key.to_string();
+        write!(f, "{} {}", self.kind.as_str(), name.trim_start_matches('/'))?;
+        if self.part == Part::Status { f.write_str(", status") } else { Ok(()) }
+    }
+}
+
+/// What is to be written for a service, so that what its plan wants is there. Deletions come last.
+pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Write> {
+    let mut writes = Vec::new();
+    let import = world.imports.get(key);
+    if let Some(wanted) = &plan.import {
+        // One that somebody else made stays theirs: what they apply to it is not taken from them.
+        let is_ours = import.is_none_or(|import| applied_by_us(&**import));
+        writes.extend(object(Kind::Import, wanted, import, is_ours));
+    }
+    if let (Some(wanted), Some(import)) = (&plan.import_status, import) {
+        writes.extend(status(Kind::Import, wanted, import));
+    }
+    if let (Some(wanted), Some(export)) = (&plan.export_status, world.exports.get(key)) {
+        writes.extend(status(Kind::Export, wanted, export));
+    }
+    for wanted in &plan.services {
+        writes.extend(object(Kind::Service, wanted, world.services.get(&ObjectKey::of(wanted)), true));
+    }
+    for wanted in &plan.slices {
+        writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted)), true));
+    }
+    for Unwanted { kind, key, uid } in &plan.unwanted {
+        let target = Target { kind: (*kind).into(), key: key.clone(), part: Part::Object };
+        writes.push(Write { target, action: Action::Delete { uid: uid.clone() } });
+    }
+    writes
+}
+
+/// The write of an object, if it is needed.
+pub fn object<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>, force: bool) -> Option<Write>
+where
+    K: Resource<DynamicType = ()> + Serialize,
+{
+    let body = body::<K>(serde_json::to_value(wanted).ok()?);
+    if let Some(observed) = observed {
+        if observed.meta().deletion_timestamp.is_some() {
+            // Once it has gone it is made again.
+            return None;
+        }
+        let observed = serde_json::to_value(&**observed).ok()?;
+        if !differs(&body, &observed, MANAGER, "") {
+            return None;
+        }
+    }
+    let target = Target { kind, key: ObjectKey::of(wanted), part: Part::Object };
+    Some(Write { target, action: Action::Apply { body, force } })
+}
+
+/// The write of an object's status, if it is needed.
+pub fn status<K>(kind: Kind, wanted: &impl Serialize, observed: &Arc<K>) -> Option<Write>
+where
+    K: Resource<DynamicType = ()> + Serialize,
+{
+    let key = ObjectKey::of(&**observed);
+    let mut metadata = json!({"name": &*key.name});
+    if !key.namespace.is_empty() {
+        metadata["namespace"] = json!(&*key.namespace);
+    }
+    let body = body::<K>(json!({"metadata": metadata, "status": serde_json::to_value(wanted).ok()?}));
+    let observed = serde_json::to_value(&**observed).ok()?;
+    if !differs(&body, &observed, STATUS_MANAGER, "status") {
+        return None;
+    }
+    let target = Target { kind, key, part: Part::Status };
+    Some(Write { target, action: Action::Status(body) })
+}
+
+/// With `apiVersion` and `kind`, and without what cannot be applied.
+fn body<K: Resource<DynamicType = ()>>(mut body: Value) -> Value {
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("apiVersion".into(), json!(K::api_version(&())));
+        fields.insert("kind".into(), json!(K::kind(&())));
+        if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+            for name in ["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp"] {
+                metadata.remove(name);
+            }
+        }
+    }
+    body
+}
+
+/// Whether we ever applied anything to it.
+fn applied_by_us<K: Resource>(object: &K) -> bool {
+    let entries = object.meta().managed_fields.iter().flatten();
+    entries.into_iter().any(|entry| entry.manager.as_deref() == Some(MANAGER))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+use super::*;
+
+fn import(labels: Value) -> ServiceImport {
+    serde_json::from_value(json!({
+        "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
+        "metadata": {"namespace": "shop", "name": "api", "labels": labels},
+        "spec": {"type": "ClusterSetIP", "ports": [{"port": 80, "protocol": "TCP"}], "ipFamilies": ["IPv4"]},
+    }))
+    .unwrap()
+}
+
+/// As the API server has it once it was applied by `manager`.
+fn stored(mut import: ServiceImport, manager: &str) -> ServiceImport {
+    let fields = json!([{"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:ports": {}, "f:type": {}, "f:ipFamilies": {}}}}]);
+    import.metadata.managed_fields = serde_json::from_value(fields).unwrap();
+    import.metadata.uid = Some("u".into());
+    import
+}
+
+fn key() -> ObjectKey {
+    ObjectKey::new("shop", "api")
+}
+
+fn world(import: ServiceImport) -> World {
+    World { imports: [import].into_iter().collect(), ..World::default() }
+}
+
+#[test]
+fn what_is_there_is_not_written() {
+    let plan = ServicePlan { import: Some(import(json!({"a": "1"}))), ..ServicePlan::default() };
+    assert_eq!(of_service(&key(), &plan, &world(stored(import(json!({"a": "1"})), MANAGER))), []);
+    let [write] = &of_service(&key(), &plan, &World::default())[..] else { panic!() };
+    assert_eq!(write.target.to_string(), "ServiceImport shop/api");
+    let Action::Apply { body, force: true } = &write.action else { panic!("{:?}", write.action) };
+    assert_eq!(body["apiVersion"], "multicluster.x-k8s.io/v1beta1");
+}
+
+#[test]
+fn what_somebody_else_made_is_not_taken_from_them() {
+    let plan = ServicePlan { import: Some(import(json!({"b": "1"}))), ..ServicePlan::default() };
+    let force = |manager: &str| {
+        let writes = of_service(&key(), &plan, &world(stored(import(json!({"a": "1"})), manager)));
+        matches!(&writes[..], [Write { action: Action::Apply { force: true, .. }, .. }])
+    };
+    assert!(force(MANAGER));
+    assert!(!force("another-controller"));
+}
+
+#[test]
+fn a_status_waits_for_its_object_and_is_written_when_it_differs() {
+    let status = ServicePlan {
+        import_status: serde_json::from_value(json!({"clusters": [{"cluster": "east"}]})).unwrap(),
+        ..ServicePlan::default()
+    };
+    assert_eq!(of_service(&key(), &status, &World::default()), []);
+    let mut there = stored(import(json!({})), MANAGER);
+    let [write] = &of_service(&key(), &status, &world(there.clone()))[..] else { panic!() };
+    assert_eq!(write.target.to_string(), "ServiceImport shop/api, status");
+    there.status = status.import_status.clone();
+    assert_eq!(of_service(&key(), &status, &world(there)), []);
+}
+
+#[test]
+fn what_is_going_is_left_until_it_has_gone() {
+    let plan = ServicePlan { import: Some(import(json!({"b": "1"}))), ..ServicePlan::default() };
+    let mut going = stored(import(json!({})), MANAGER);
+    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T00:00:00Z")).unwrap();
+    assert_eq!(of_service(&key(), &plan, &world(going)), []);
+}
+
+#[test]
+fn only_the_object_that_was_seen_is_deleted() {
+    let unwanted = Unwanted { kind: mcs::Kind::Slice, key: key(), uid: Some("u".into()) };
+    let plan = ServicePlan { unwanted: vec![unwanted], ..ServicePlan::default() };
+    let writes = of_service(&key(), &plan, &World::default());
+    assert!(matches!(&writes[..], [Write { action: Action::Delete { uid: Some(uid) }, .. }] if uid == "u"));
+}

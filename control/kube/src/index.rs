@@ -1,0 +1,269 @@
+//! ● What the API server has, as last seen: the [`World`] that plans are made from, kept up by the events of watches.
+//!
+//! ```text
+//! apply, delete ──────────▶ ┐
+//! init … listed … complete ─┴─ Listing (of each kind) ──▶ World, links, properties
+//! ```
+
+mod derived;
+mod listing;
+
+use crate::{
+    api::{
+        about::ClusterProperty,
+        link::ClusterLink,
+        mcs::{ServiceExport, ServiceImport},
+    },
+    mcs::{Grouped, ObjectKey, Objects, World},
+};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{core::PartialObjectMeta, runtime::watcher::Event};
+use listing::{Changed, Listing};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Objects of a kind by their names.
+type ByName<K> = BTreeMap<ObjectKey, Arc<K>>;
+
+/// A kind that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Watched {
+    /// Services.
+    Services,
+    /// EndpointSlices.
+    Slices,
+    /// ServiceExports.
+    Exports,
+    /// ServiceImports.
+    Imports,
+    /// Namespaces.
+    Namespaces,
+    /// Nodes, of which the zone counts.
+    Nodes,
+    /// The pods of our gateway.
+    Gateways,
+    /// ClusterLinks.
+    Links,
+    /// ClusterProperties.
+    Properties,
+}
+
+/// An event of one of the watches.
+#[derive(Debug)]
+pub enum Change {
+    /// Of Services.
+    Services(Event<Service>),
+    /// Of EndpointSlices.
+    Slices(Event<EndpointSlice>),
+    /// Of ServiceExports.
+    Exports(Event<ServiceExport>),
+    /// Of ServiceImports.
+    Imports(Event<ServiceImport>),
+    /// Of Namespaces.
+    Namespaces(Event<PartialObjectMeta<Namespace>>),
+    /// Of Nodes.
+    Nodes(Event<PartialObjectMeta<Node>>),
+    /// Of the pods of our gateway.
+    Gateways(Event<Pod>),
+    /// Of ClusterLinks.
+    Links(Event<ClusterLink>),
+    /// Of ClusterProperties.
+    Properties(Event<ClusterProperty>),
+}
+
+/// What an event means for the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// The plan of one service, mostly.
+    Service(ObjectKey),
+    /// Any part of it.
+    All,
+}
+
+/// All that is known.
+#[derive(Debug, Default)]
+pub struct Index {
+    world: World,
+    services: Listing<Service>,
+    slices: Listing<EndpointSlice>,
+    exports: Listing<ServiceExport>,
+    imports: Listing<ServiceImport>,
+    namespaces: Known<PartialObjectMeta<Namespace>>,
+    nodes: Known<PartialObjectMeta<Node>>,
+    gateways: Known<Pod>,
+    links: Known<ClusterLink>,
+    properties: Known<ClusterProperty>,
+}
+
+/// The objects of a kind that the world has in another form, or not at all.
+#[derive(Debug)]
+struct Known<K> {
+    objects: ByName<K>,
+    listing: Listing<K>,
+}
+
+impl<K> Default for Known<K> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), listing: Listing::default() }
+    }
+}
+
+impl<K: kube::Resource> Known<K> {
+    fn take(&mut self, event: Event<K>) -> bool {
+        self.listing.take(event, &mut self.objects).is_any()
+    }
+}
+
+impl Watched {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Services,
+        Self::Slices,
+        Self::Exports,
+        Self::Imports,
+        Self::Namespaces,
+        Self::Nodes,
+        Self::Gateways,
+        Self::Links,
+        Self::Properties,
+    ];
+
+    /// What people call them.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::Slices => "endpointslices",
+            Self::Exports => "serviceexports",
+            Self::Imports => "serviceimports",
+            Self::Namespaces => "namespaces",
+            Self::Nodes => "nodes",
+            Self::Gateways => "pods",
+            Self::Links => "clusterlinks",
+            Self::Properties => "clusterproperties",
+        }
+    }
+
+    /// The file that defines the kind, if it is none of Kubernetes' own.
+    pub const fn definition(self) -> Option<&'static str> {
+        match self {
+            Self::Exports => Some("deploy/crds/multicluster.x-k8s.io_serviceexports.yaml"),
+            Self::Imports => Some("deploy/crds/multicluster.x-k8s.io_serviceimports.yaml"),
+            Self::Links => Some("deploy/crds/isthmus.io_clusterlinks.yaml"),
+            Self::Properties => Some("deploy/crds/about.k8s.io_clusterproperties.yaml"),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing can be said before a whole list of them has come. What is not needed makes something better, and no more.
+    pub const fn is_needed(self) -> bool {
+        !matches!(self, Self::Nodes | Self::Properties)
+    }
+}
+
+impl Index {
+    /// What plans are made from.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The links, by name.
+    pub fn links(&self) -> impl Iterator<Item = &Arc<ClusterLink>> {
+        self.links.objects.values()
+    }
+
+    /// The cluster property of that name.
+    pub fn property(&self, name: &str) -> Option<&Arc<ClusterProperty>> {
+        self.properties.objects.get(&ObjectKey::new("", name))
+    }
+
+    /// Whether a whole list of the kind has ever come.
+    pub fn is_complete(&self, watched: Watched) -> bool {
+        match watched {
+            Watched::Services => self.services.is_complete(),
+            Watched::Slices => self.slices.is_complete(),
+            Watched::Exports => self.exports.is_complete(),
+            Watched::Imports => self.imports.is_complete(),
+            Watched::Namespaces => self.namespaces.listing.is_complete(),
+            Watched::Nodes => self.nodes.listing.is_complete(),
+            Watched::Gateways => self.gateways.listing.is_complete(),
+            Watched::Links => self.links.listing.is_complete(),
+            Watched::Properties => self.properties.listing.is_complete(),
+        }
+    }
+
+    /// Whether enough is known to plan.
+    pub fn is_whole(&self) -> bool {
+        Watched::ALL.into_iter().filter(|watched| watched.is_needed()).all(|watched| self.is_complete(watched))
+    }
+
+    /// Takes what a watch says.
+    pub fn take(&mut self, change: Change) -> Effect {
+        let world = &mut self.world;
+        match change {
+            Change::Services(event) => grouped(&mut self.services, event, &mut world.services),
+            Change::Slices(event) => grouped(&mut self.slices, event, &mut world.slices),
+            Change::Exports(event) => grouped(&mut self.exports, event, &mut world.exports),
+            Change::Imports(event) => grouped(&mut self.imports, event, &mut world.imports),
+            Change::Namespaces(event) => {
+                derived(&mut self.namespaces, event, &mut world.namespaces, derived::namespaces)
+            }
+            Change::Nodes(event) => derived(&mut self.nodes, event, &mut world.zones, derived::zones),
+            Change::Gateways(event) => derived(&mut self.gateways, event, &mut world.gateways, derived::gateways),
+            Change::Links(event) => all_if(self.links.take(event)),
+            Change::Properties(event) => all_if(self.properties.take(event)),
+        }
+    }
+}
+
+/// Takes an event of a kind whose objects belong to services.
+fn grouped<K: Grouped>(listing: &mut Listing<K>, event: Event<K>, objects: &mut Objects<K>) -> Effect {
+    let before = match &event {
+        Event::Apply(object) | Event::Delete(object) => objects.get(&ObjectKey::of(object)).map(|known| service(&**known)),
+        _ => None,
+    };
+    match listing.take(event, objects) {
+        Changed::Nothing => Effect::None,
+        Changed::All => Effect::All,
+        Changed::Object(key) => {
+            let after = objects.get(&key).map(|object| service(&**object));
+            match (before, after) {
+                (Some(before), Some(after)) if before != after => Effect::All,
+                (before, after) => Effect::Service(after.or(before).unwrap_or(key)),
+            }
+        }
+    }
+}
+
+/// The service that an object belongs to: that of the clusterset, the Service whose slice it is, or itself.
+fn service<K: Grouped>(object: &K) -> ObjectKey {
+    object.origin().or_else(|| object.group()).unwrap_or_else(|| ObjectKey::of(object))
+}
+
+/// Takes an event of a kind of which the world has what `derive` makes of all its objects.
+fn derived<K: kube::Resource, T: PartialEq>(
+    known: &mut Known<K>,
+    event: Event<K>,
+    into: &mut T,
+    derive: fn(&ByName<K>) -> T,
+) -> Effect {
+    let was_complete = known.listing.is_complete();
+    if !known.take(event) {
+        return Effect::None;
+    }
+    let now = derive(&known.objects);
+    // The first list is news even where nothing is in it.
+    let changed = *into != now || was_complete != known.listing.is_complete();
+    *into = now;
+    all_if(changed)
+}
+
+fn all_if(changed: bool) -> Effect {
+    if changed { Effect::All } else { Effect::None }
+}
+
+#[cfg(test)]
+mod tests;

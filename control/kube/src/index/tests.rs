@@ -1,0 +1,94 @@
+use super::*;
+use serde_json::{Value, json};
+
+fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+fn slice(version: u32, labels: Value) -> EndpointSlice {
+    object(json!({
+        "metadata": {"namespace": "shop", "name": "s", "resourceVersion": version.to_string(), "labels": labels},
+        "addressType": "IPv4", "endpoints": [],
+    }))
+}
+
+
+#[test]
+fn an_object_concerns_the_service_that_it_belongs_to() {
+    let mut index = Index::default();
+    let own = json!({"kubernetes.io/service-name": "api"});
+    let key = |name| Effect::Service(ObjectKey::new("shop", name));
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(1, own.clone())))), key("api"));
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(1, own.clone())))), Effect::None);
+    let derived = json!({"kubernetes.io/service-name": "derived-1", "multicluster.kubernetes.io/service-name": "db"});
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(2, derived.clone())))), Effect::All, "it concerns both");
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(3, derived.clone())))), key("db"));
+    assert_eq!(index.take(Change::Slices(Event::Delete(slice(3, derived)))), key("db"));
+    let export = json!({"metadata": {"namespace": "shop", "name": "api", "resourceVersion": "1"}, "spec": {}});
+    assert_eq!(index.take(Change::Exports(Event::Apply(object(export)))), key("api"));
+}
+
+#[test]
+fn only_ready_gateways_that_stay_count() {
+    let pod = |name: &str, ready: &str, deleted: Option<&str>| -> Pod {
+        object(json!({
+            "metadata": {"namespace": "isthmus-system", "name": name, "deletionTimestamp": deleted},
+            "spec": {"nodeName": "n1", "containers": []},
+            "status": {
+                "conditions": [{"type": "Ready", "status": ready}],
+                "podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}, {"ip": "fd00::1"}],
+            },
+        }))
+    };
+    let mut index = Index::default();
+    index.take(Change::Gateways(Event::Apply(pod("a", "False", None))));
+    index.take(Change::Gateways(Event::Apply(pod("b", "True", Some("2026-11-21T00:00:00Z")))));
+    assert!(index.world().gateways.is_empty());
+    assert_eq!(index.take(Change::Gateways(Event::Apply(pod("c", "True", None)))), Effect::All);
+    let [gateway] = &index.world().gateways[..] else { panic!("{:?}", index.world().gateways) };
+    assert_eq!((gateway.name.as_str(), gateway.node.as_deref()), ("c", Some("n1")));
+    assert_eq!(gateway.addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap(), "fd00::1".parse().unwrap()]);
+}
+
+#[test]
+fn a_node_matters_by_its_zone() {
+    let node = |version: &str, zone: &str| {
+        let labels = json!({"topology.kubernetes.io/zone": zone});
+        let node = json!({"metadata": {"name": "n1", "resourceVersion": version, "labels": labels}});
+        Change::Nodes(Event::Apply(object(node)))
+    };
+    let mut index = Index::default();
+    assert_eq!(index.take(node("1", "a")), Effect::All);
+    assert_eq!(index.take(node("2", "a")), Effect::None, "its heartbeat");
+    assert_eq!(index.take(node("3", "b")), Effect::All);
+    assert_eq!(index.world().zones[&Arc::from("n1")], Arc::from("b"));
+}
+
+#[test]
+fn nothing_is_whole_before_all_that_is_needed_has_been_listed() {
+    let mut index = Index::default();
+    macro_rules! list {
+        ($($kind:ident),*) => {$(
+            assert!(!index.is_whole(), "before {}", stringify!($kind));
+            index.take(Change::$kind(Event::Init));
+            assert!(!index.is_complete(Watched::$kind));
+            assert_eq!(index.take(Change::$kind(Event::InitDone)), Effect::All);
+            assert!(index.is_complete(Watched::$kind));
+        )*};
+    }
+    list!(Services, Slices, Exports, Imports, Namespaces, Gateways, Links);
+    assert!(index.is_whole());
+}
+
+#[test]
+fn a_namespace_that_is_going_is_none() {
+    let namespace = |deleted: Option<&str>| {
+        let meta = json!({"name": "shop", "resourceVersion": if deleted.is_some() { "2" } else { "1" }, "deletionTimestamp": deleted});
+        Change::Namespaces(Event::Apply(object(json!({"metadata": meta}))))
+    };
+    let mut index = Index::default();
+    assert_eq!(index.take(namespace(None)), Effect::All);
+    assert!(index.world().namespaces.contains("shop"));
+    assert_eq!(index.take(namespace(Some("2026-11-21T00:00:00Z"))), Effect::All);
+    assert!(index.world().namespaces.is_empty());
+}

@@ -1,0 +1,31 @@
+//! ● How our objects are told from others'.
+
+use super::ObjectKey;
+use crate::api::mcs::ServiceImport;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt as _};
+
+/// On ServiceImports and Services of ours, and what it says.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`].
+pub const MANAGER: &str = "isthmus";
+/// On EndpointSlices of ours, so that Kubernetes' own controllers leave them alone.
+pub const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// The value of [`SLICE_MANAGED_BY`].
+pub const SLICE_MANAGER: &str = "control.isthmus.io";
+
+/// Whether an object was written by us.
+pub(super) fn is_ours<K: Resource>(object: &K) -> bool {
+    let is = |label, value| object.labels().get(label).is_some_and(|found| found == value);
+    is(MANAGED_BY, MANAGER) || is(SLICE_MANAGED_BY, SLICE_MANAGER)
+}
+
+/// What makes the API server remove an object together with `import`; `None` until the import is there.
+pub(super) fn owned_by(import: &ServiceImport) -> Option<OwnerReference> {
+    import.controller_owner_ref(&())
+}
+
+/// The uid of an object, as the precondition of its deletion.
+pub(super) fn identity<K: Resource>(object: &K) -> (ObjectKey, Option<String>) {
+    (ObjectKey::of(object), object.meta().uid.clone())
+}

@@ -1,0 +1,129 @@
+//! ● EndpointSlices: one source cluster and one family of addresses each.
+
+use super::{
+    GatewayPod, ObjectKey,
+    derived::given_families,
+    marks::{SLICE_MANAGED_BY, SLICE_MANAGER, owned_by},
+    objects::SLICE_OF,
+    service::Here,
+};
+use crate::api::mcs::{SERVICE_NAME, SOURCE_CLUSTER};
+use isthmus_control::exchange::summary::{Family, Port};
+use isthmus_control_api::ClusterName;
+use k8s_openapi::{
+    api::{
+        core::v1::{ObjectReference, Service},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use std::{collections::BTreeMap, net::IpAddr};
+
+/// The most that the API server takes.
+pub(super) const MAX_ENDPOINTS: usize = 1000;
+
+/// What a cluster serves of a derived Service.
+pub(super) struct Serving<'a> {
+    pub(super) cluster: &'a ClusterName,
+    /// The Service's name.
+    pub(super) service: &'a ObjectKey,
+    /// The Service.
+    pub(super) observed: &'a Service,
+    /// The gateway's ports for those of the Service's that the cluster serves.
+    pub(super) ports: BTreeMap<Port, u16>,
+}
+
+/// The slices that lead to our gateways, one of each family that the Service has. None where nothing is served.
+pub(super) fn of_gateways(here: &Here<'_>, serving: &Serving<'_>) -> Vec<EndpointSlice> {
+    if serving.ports.is_empty() {
+        return Vec::new();
+    }
+    let ports: Vec<_> = serving.ports.iter().map(|(port, target)| slice_port(here, *port, *target)).collect();
+    let slice = |family| {
+        let gateways = here.cx.world.gateways.iter();
+        let endpoints = gateways.filter_map(|gateway| endpoint(here, gateway, family)).take(MAX_ENDPOINTS).collect();
+        slice(here, serving, family, endpoints, ports.clone())
+    };
+    given_families(serving.observed).into_iter().filter_map(slice).collect()
+}
+
+/// A slice of a cluster's endpoints; `None` until the import is there.
+pub(super) fn slice(
+    here: &Here<'_>,
+    serving: &Serving<'_>,
+    family: Family,
+    endpoints: Vec<Endpoint>,
+    ports: Vec<EndpointPort>,
+) -> Option<EndpointSlice> {
+    let Serving { cluster, service, .. } = serving;
+    let labels = [
+        (SLICE_OF, &*service.name),
+        (SERVICE_NAME, &here.key.name),
+        (SOURCE_CLUSTER, cluster.as_str()),
+        (SLICE_MANAGED_BY, SLICE_MANAGER),
+    ];
+    let metadata = ObjectMeta {
+        namespace: Some((*service.namespace).to_owned()),
+        name: Some(format!("{}-{cluster}-{}", service.name, family.as_str().to_lowercase())),
+        labels: Some(labels.into_iter().map(|(label, value)| (label.to_owned(), value.to_owned())).collect()),
+        owner_references: Some(vec![owned_by(here.import?)?]),
+        ..ObjectMeta::default()
+    };
+    Some(EndpointSlice {
+        address_type: family.as_str().into(),
+        endpoints: Some(endpoints),
+        metadata,
+        ports: Some(ports),
+    })
+}
+
+/// A port of a slice: what the Service's port is on its endpoints.
+pub(super) fn slice_port(here: &Here<'_>, port: Port, target: u16) -> EndpointPort {
+    let of = here.merged.ports.get(&port);
+    EndpointPort {
+        name: of.map(|of| of.name.as_deref().unwrap_or_default().to_owned()),
+        protocol: Some(port.protocol.as_str().into()),
+        app_protocol: of.and_then(|of| of.app_protocol.as_deref()).map(str::to_owned),
+        port: Some(target.into()),
+    }
+}
+
+/// What is said of an endpoint that is ready.
+pub(super) fn is_ready() -> Option<EndpointConditions> {
+    Some(EndpointConditions { ready: Some(true), serving: Some(true), terminating: Some(false) })
+}
+
+/// Whether an address is of a family.
+pub(super) fn is_of(address: IpAddr, family: Family) -> bool {
+    address.is_ipv4() == (family == Family::V4)
+}
+
+fn endpoint(here: &Here<'_>, gateway: &GatewayPod, family: Family) -> Option<Endpoint> {
+    let address = gateway.addresses.iter().find(|address| is_of(**address, family))?;
+    let zone = gateway.node.as_deref().and_then(|node| here.cx.world.zones.get(node)).map(|zone| (**zone).to_owned());
+    Some(Endpoint {
+        addresses: vec![address.to_string()],
+        conditions: is_ready(),
+        hints: hints(here.merged.from.traffic_distribution.as_deref(), zone.as_deref(), gateway.node.as_deref()),
+        node_name: gateway.node.clone(),
+        target_ref: Some(ObjectReference {
+            kind: Some("Pod".into()),
+            namespace: Some(gateway.namespace.clone()),
+            name: Some(gateway.name.clone()),
+            ..ObjectReference::default()
+        }),
+        zone,
+        ..Endpoint::default()
+    })
+}
+
+/// For whom an endpoint is meant, where clients are to prefer what is near. kube-proxy takes hints only if every endpoint has them.
+fn hints(distribution: Option<&str>, zone: Option<&str>, node: Option<&str>) -> Option<EndpointHints> {
+    let for_node = distribution == Some("PreferSameNode");
+    if !for_node && !matches!(distribution, Some("PreferClose" | "PreferSameZone")) {
+        return None;
+    }
+    let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
+    let for_nodes = node.filter(|_| for_node).map(|node| vec![ForNode { name: node.to_owned() }]);
+    (for_zones.is_some() || for_nodes.is_some()).then_some(EndpointHints { for_nodes, for_zones })
+}

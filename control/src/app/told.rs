@@ -1,0 +1,206 @@
+//! ● What a peer is told of our services, and what is taken of its own: within the namespaces that the link is for.
+
+use crate::{
+    exchange::{Services, Summaries, summary},
+    registry::Namespaces,
+};
+use std::{collections::BTreeSet, sync::Arc};
+use tokio::sync::watch;
+use tracing::warn;
+
+/// Those of our services that peers are told of.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    newest: Arc<Services>,
+    told: Arc<Services>,
+    untold: usize,
+}
+
+/// What one peer is told. Made again only when something that it is made from changes.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    said: watch::Sender<Arc<Summaries>>,
+    from: Option<From>,
+}
+
+/// What a peer is told is made from.
+#[derive(Debug, Clone)]
+struct From {
+    services: Arc<Services>,
+    choice: Namespaces,
+    theirs: Arc<Summaries>,
+    namespaces: Option<Arc<BTreeSet<Arc<str>>>>,
+}
+
+/// What is taken of what a peer says.
+#[derive(Debug, Default)]
+pub(super) struct Taken(Option<(Arc<Summaries>, Namespaces, Arc<Summaries>)>);
+
+impl Own {
+    /// What to tell, where `newest` is so: not of every small shift, and no more than there is room for.
+    pub(super) fn tell(&mut self, newest: &Arc<Services>) -> Arc<Services> {
+        if !Arc::ptr_eq(&self.newest, newest) {
+            self.newest = newest.clone();
+            let mut said = Summaries { services: summary::tell(&self.told, newest), ..Summaries::default() };
+            let untold = said.fit();
+            if untold > 0 && untold != self.untold {
+                warn!(services = untold, "more is exported than peers can be told: the last by name are left out");
+            }
+            self.untold = untold;
+            if *self.told != said.services {
+                self.told = Arc::new(said.services);
+            }
+        }
+        self.told.clone()
+    }
+
+    /// How many services there was no room for.
+    pub(super) fn untold(&self) -> usize {
+        self.untold
+    }
+}
+
+impl Told {
+    /// What is told, and each that follows.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Summaries>> {
+        self.said.subscribe()
+    }
+
+    /// How many services it is told of.
+    pub(super) fn len(&self) -> usize {
+        self.said.borrow().services.len()
+    }
+
+    /// Tells those of `services` that are in the namespaces of `choice`; and which namespaces of `theirs`, the peer's own services,
+    /// are not among ours.
+    pub(super) fn tell(
+        &mut self,
+        services: &Arc<Services>,
+        choice: &Namespaces,
+        theirs: &Arc<Summaries>,
+        namespaces: Option<&Arc<BTreeSet<Arc<str>>>>,
+    ) {
+        let from = From {
+            services: services.clone(),
+            choice: choice.clone(),
+            theirs: theirs.clone(),
+            namespaces: namespaces.cloned(),
+        };
+        if self.from.as_ref().is_some_and(|known| known.is_same(&from)) {
+            return;
+        }
+        let said = from.summaries();
+        self.from = Some(from);
+        self.said.send_if_modified(|told| {
+            let differs = **told != said;
+            if differs {
+                *told = Arc::new(said);
+            }
+            differs
+        });
+    }
+}
+
+impl From {
+    fn is_same(&self, other: &Self) -> bool {
+        let namespaces = match (&self.namespaces, &other.namespaces) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        Arc::ptr_eq(&self.services, &other.services)
+            && Arc::ptr_eq(&self.theirs, &other.theirs)
+            && namespaces
+            && self.choice == other.choice
+    }
+
+    fn summaries(&self) -> Summaries {
+        let services = within(&self.services, &self.choice);
+        let lacks = |namespace: &&str| self.namespaces.as_ref().is_some_and(|own| !own.contains(*namespace));
+        let theirs = self.theirs.services.keys().map(|service| service.namespace());
+        let mut said = Summaries { services, lacking: theirs.filter(lacks).map(Arc::from).collect() };
+        // Ours fit already; with what is lacking they may not.
+        said.fit();
+        said
+    }
+}
+
+impl Taken {
+    /// Those of `all` that are in the namespaces of `choice`.
+    pub(super) fn of(&mut self, all: &Arc<Summaries>, choice: &Namespaces) -> Arc<Summaries> {
+        if *choice == Namespaces::All {
+            self.0 = None;
+            return all.clone();
+        }
+        if let Some((from, chosen, taken)) = &self.0
+            && Arc::ptr_eq(from, all)
+            && chosen == choice
+        {
+            return taken.clone();
+        }
+        let taken = Summaries { services: within(&all.services, choice), lacking: all.lacking.clone() };
+        let taken = Arc::new(taken);
+        self.0 = Some((all.clone(), choice.clone(), taken.clone()));
+        taken
+    }
+}
+
+fn within(services: &Services, choice: &Namespaces) -> Services {
+    let chosen = services.iter().filter(|(name, _)| choice.contains(name.namespace()));
+    chosen.map(|(name, summary)| (name.clone(), summary.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MAX_SERVICE_PORTS, exchange::samples::summary};
+
+    fn services(names: &[&str]) -> Arc<Services> {
+        Arc::new(names.iter().map(|name| (name.parse().unwrap(), Arc::new(summary(80, 1)))).collect())
+    }
+
+    fn only(namespace: &str) -> Namespaces {
+        Namespaces::Only([namespace.into()].into())
+    }
+
+    #[test]
+    fn a_peer_hears_of_its_namespaces_only_and_of_those_that_are_missing() {
+        let ours = services(&["shop/api", "ops/log"]);
+        let theirs =
+            Arc::new(Summaries { services: (*services(&["away/db", "shop/db"])).clone(), ..Summaries::default() });
+        let here: Arc<BTreeSet<Arc<str>>> = Arc::new(["shop".into(), "ops".into()].into());
+        let mut told = Told::default();
+        told.tell(&ours, &only("shop"), &theirs, Some(&here));
+        let mut heard = told.subscribe();
+        let said = heard.borrow_and_update().clone();
+        assert!(said.services.keys().map(ToString::to_string).eq(["shop/api"]));
+        assert!(said.lacking.iter().map(|namespace| &**namespace).eq(["away"]));
+        told.tell(&ours, &only("shop"), &theirs, Some(&here));
+        assert!(!heard.has_changed().unwrap(), "the same again is no news");
+        told.tell(&ours, &Namespaces::All, &theirs, None);
+        assert_eq!((heard.borrow().services.len(), heard.borrow().lacking.len()), (2, 0));
+    }
+
+    #[test]
+    fn small_shifts_are_not_told_and_no_more_than_there_is_room_for() {
+        let ready = |ready| Arc::new(Services::from([("shop/api".parse().unwrap(), Arc::new(summary(80, ready)))]));
+        let mut own = Own::default();
+        let told = own.tell(&ready(100));
+        assert!(Arc::ptr_eq(&own.tell(&ready(101)), &told));
+        assert_eq!(own.tell(&ready(50)), ready(50));
+        let name = |n: usize| format!("shop/s{n:05}").parse().unwrap();
+        let many = (0..MAX_SERVICE_PORTS + 2).map(|n| (name(n), Arc::new(summary(80, 1))));
+        assert_eq!(own.tell(&Arc::new(many.collect())).len(), MAX_SERVICE_PORTS);
+        assert_eq!(own.untold(), 2);
+    }
+
+    #[test]
+    fn what_is_taken_is_within_the_links_namespaces() {
+        let theirs =
+            Arc::new(Summaries { services: (*services(&["shop/api", "ops/log"])).clone(), ..Summaries::default() });
+        let mut taken = Taken::default();
+        assert!(Arc::ptr_eq(&taken.of(&theirs, &Namespaces::All), &theirs));
+        let ops = taken.of(&theirs, &only("ops"));
+        assert!(ops.services.keys().map(ToString::to_string).eq(["ops/log"]));
+        assert!(Arc::ptr_eq(&taken.of(&theirs, &only("ops")), &ops));
+    }
+}

@@ -1,0 +1,190 @@
+//! ● How much can be said of a service, and of all of them. What a peer says beyond that is refused; what this side would say is left out.
+
+use super::{Member, PortSummary, Summaries, Summary};
+use crate::{MAX_SERVICE_PORTS, exchange::MAX_FRAME};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Ports of a service.
+pub const MAX_PORTS: usize = 256;
+/// Zones in which a service has endpoints.
+pub const MAX_ZONES: usize = 64;
+/// Labels of a service; annotations are as many at most.
+pub const MAX_LABELS: usize = 64;
+/// Bytes of a service's annotations, keys and values together.
+pub const MAX_ANNOTATION_BYTES: usize = 8 << 10;
+/// Endpoints of a headless service.
+pub const MAX_MEMBERS: usize = 256;
+/// Namespaces that a cluster says it has not.
+pub const MAX_LACKING: usize = 1000;
+/// The most seconds that a client can be kept with its endpoint: Kubernetes allows a day.
+pub const MAX_AFFINITY: u32 = 86_400;
+/// The weight of all that a cluster says. It fits a frame, with room for what stands around it.
+pub const MAX_WEIGHT: usize = MAX_FRAME - (64 << 10);
+/// What a field weighs, besides the bytes of a text: more than it takes on the wire, so that a weight also bounds the number of fields.
+pub const FIELD: usize = 16;
+
+impl Summary {
+    /// Leaves out what is beyond the bounds. Says what that was: nothing, mostly.
+    pub fn fit(&mut self) -> Vec<&'static str> {
+        let mut out = Vec::new();
+        let mut note = |cut: bool, what| out.extend(cut.then_some(what));
+        note(first(&mut self.ports, MAX_PORTS), "ports beyond the 256th");
+        let bad_name = |port: &PortSummary| port.name.as_deref().is_some_and(|name| !is_label(name));
+        note(drop_if(&mut self.ports, |_, port| bad_name(port)), "a port whose name is no DNS label");
+        let bad_protocol = |port: &mut PortSummary| port.app_protocol.take_if(|name| !is_qualified(name)).is_some();
+        let cut = self.ports.values_mut().filter_map(|port| bad_protocol(port).then_some(())).count() > 0;
+        note(cut, "an application protocol that is no qualified name");
+        note(first(&mut self.zones, MAX_ZONES), "zones beyond the 64th");
+        note(drop_if(&mut self.zones, |zone, _| !is_value(zone)), "a zone that is no label's value");
+        let bad_affinity = |seconds: &mut u32| !(1..=MAX_AFFINITY).contains(seconds);
+        note(self.affinity.take_if(bad_affinity).is_some(), "an affinity that is not 1 to 86400 seconds");
+        let bad = self.traffic_distribution.take_if(|word| !is_value(word) || word.is_empty()).is_some();
+        note(bad, "a traffic distribution that is no label's value");
+        let twice = self.families.len() == 2 && self.families[0] == self.families[1];
+        note(twice || self.families.len() > 2, "a family of addresses twice");
+        self.families.dedup();
+        self.families.truncate(2);
+        note(first(&mut self.labels, MAX_LABELS), "labels beyond the 64th");
+        let bad = |key: &str, value: &Arc<str>| !is_qualified(key) || !is_value(value);
+        note(drop_if(&mut self.labels, bad), "a label that Kubernetes does not take");
+        note(first(&mut self.annotations, MAX_LABELS), "annotations beyond the 64th");
+        note(
+            drop_if(&mut self.annotations, |key, _| !is_qualified(key)),
+            "an annotation that Kubernetes does not take",
+        );
+        let mut room = MAX_ANNOTATION_BYTES;
+        let beyond = |key: &str, value: &Arc<str>| match room.checked_sub(key.len() + value.len()) {
+            Some(left) => {
+                room = left;
+                false
+            }
+            None => true,
+        };
+        note(drop_if(&mut self.annotations, beyond), "annotations beyond 8 KiB");
+        let before = self.members.len();
+        self.members.retain(|member| is_label(&member.key));
+        note(self.members.len() < before, "an endpoint whose key is no DNS label");
+        note(self.members.len() > MAX_MEMBERS, "endpoints beyond the 256th");
+        while self.members.len() > MAX_MEMBERS {
+            self.members.pop_last();
+        }
+        out
+    }
+
+    /// What it weighs, without its name.
+    pub fn weight(&self) -> usize {
+        let text = |text: &Arc<str>| FIELD + text.len();
+        let option = |of: &Option<Arc<str>>| of.as_ref().map_or(0, text);
+        let pairs =
+            |of: &BTreeMap<Arc<str>, Arc<str>>| of.iter().map(|(k, v)| FIELD + text(k) + text(v)).sum::<usize>();
+        let port = |port: &PortSummary| 4 * FIELD + option(&port.name) + option(&port.app_protocol);
+        let member = |member: &Member| 2 * FIELD + text(&member.key);
+        6 * FIELD
+            + self.ports.values().map(port).sum::<usize>()
+            + self.zones.keys().map(|zone| 2 * FIELD + text(zone)).sum::<usize>()
+            + option(&self.traffic_distribution)
+            + pairs(&self.labels)
+            + pairs(&self.annotations)
+            + self.members.iter().map(member).sum::<usize>()
+    }
+}
+
+impl Summaries {
+    /// Leaves out what is beyond the bounds of all together: the last services by name. Says how many.
+    pub fn fit(&mut self) -> usize {
+        while self.lacking.len() > MAX_LACKING {
+            self.lacking.pop_last();
+        }
+        let mut room = (MAX_SERVICE_PORTS, MAX_WEIGHT.saturating_sub(self.weight_of_lacking()));
+        let last = self.services.iter().find(|(name, summary)| {
+            let left =
+                (room.0.checked_sub(summary.ports.len().max(1)), room.1.checked_sub(weight(name.as_str(), summary)));
+            let (Some(ports), Some(weight)) = left else { return true };
+            room = (ports, weight);
+            false
+        });
+        let Some(last) = last.map(|(name, _)| name.clone()) else { return 0 };
+        self.services.split_off(&last).len()
+    }
+
+    /// Whether nothing is beyond the bounds of all together.
+    pub fn fits(&self) -> bool {
+        let ports: usize = self.services.values().map(|summary| summary.ports.len().max(1)).sum();
+        ports <= MAX_SERVICE_PORTS && self.lacking.len() <= MAX_LACKING && self.weight() <= MAX_WEIGHT
+    }
+
+    /// What all of it weighs.
+    pub fn weight(&self) -> usize {
+        let services = self.services.iter().map(|(name, summary)| weight(name.as_str(), summary));
+        services.sum::<usize>() + self.weight_of_lacking()
+    }
+
+    fn weight_of_lacking(&self) -> usize {
+        self.lacking.iter().map(|namespace| FIELD + namespace.len()).sum()
+    }
+}
+
+/// What a service weighs.
+pub(crate) fn weight(name: &str, summary: &Summary) -> usize {
+    FIELD + name.len() + summary.weight()
+}
+
+/// Whether some were left out so that `most` remain: those that come first.
+fn first<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, most: usize) -> bool {
+    let Some(beyond) = map.keys().nth(most).cloned() else { return false };
+    map.split_off(&beyond);
+    true
+}
+
+/// Whether some were left out that are `bad`.
+fn drop_if<K: Ord + KeyText, V>(map: &mut BTreeMap<K, V>, mut bad: impl FnMut(&str, &V) -> bool) -> bool {
+    let before = map.len();
+    map.retain(|key, value| !bad(key.text(), value));
+    map.len() < before
+}
+
+/// A key that may be a text.
+trait KeyText {
+    fn text(&self) -> &str;
+}
+
+impl KeyText for Arc<str> {
+    fn text(&self) -> &str {
+        self
+    }
+}
+
+impl KeyText for super::Port {
+    fn text(&self) -> &str {
+        ""
+    }
+}
+
+/// A DNS label (RFC 1123).
+pub fn is_label(s: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&s.len()) && s.bytes().all(inner) && !s.starts_with('-') && !s.ends_with('-')
+}
+
+/// A label's value: empty, or a name.
+fn is_value(s: &str) -> bool {
+    s.is_empty() || is_name(s)
+}
+
+/// A name, with a DNS name and a slash before it or not.
+fn is_qualified(s: &str) -> bool {
+    match s.split_once('/') {
+        Some((prefix, name)) => prefix.len() <= 253 && prefix.split('.').all(is_label) && is_name(name),
+        None => is_name(s),
+    }
+}
+
+fn is_name(s: &str) -> bool {
+    let outer = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
+    let inner = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
+    let bytes = s.as_bytes();
+    bytes.len() <= 63 && outer(bytes.first()) && outer(bytes.last()) && bytes.iter().all(inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! Kubernetes, end to end: real API servers, two clusters of them. As root; nothing here is ever skipped.
+
+#![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
+
+mod clusters;
+mod data_path;
+mod links;
+mod mesh;

@@ -1,0 +1,20 @@
+//! Where the programs of a control plane are.
+
+use std::path::PathBuf;
+
+/// A program that `tests/kube/build.sh` has built. etcd and the API server are taken from `KUBEBUILDER_ASSETS` where that is set.
+///
+/// # Panics
+/// If it is not there.
+pub fn program(name: &str) -> PathBuf {
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").filter(|_| ["etcd", "kube-apiserver"].contains(&name));
+    let path = assets.map_or_else(built, PathBuf::from).join(name);
+    assert!(path.is_file(), "{} is not there: run tests/kube/build.sh (`make test` does)", path.display());
+    path
+}
+
+/// target/<profile>/deps/<test> → target/kube/bin
+fn built() -> PathBuf {
+    let test = std::env::current_exe().unwrap_or_else(|e| panic!("this test's own path: {e}"));
+    test.ancestors().nth(3).map(|target| target.join("kube/bin")).unwrap_or_default()
+}
