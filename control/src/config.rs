@@ -66,6 +66,8 @@ pub struct Config {
     pub udp: Udp,
     /// What says what this cluster exports and imports; `None`: the file itself.
     pub kubernetes: Option<Kubernetes>,
+    /// The DNS server; `None`: none.
+    pub dns: Option<Dns>,
     /// The clusters to link with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What this cluster's gateways carry for others.
@@ -135,6 +137,17 @@ pub struct Kubernetes {
     pub gateway_selector: String,
     /// The ports for imports.
     pub ports: RangeInclusive<u16>,
+}
+
+/// The `dns` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Where queries are answered.
+    pub listen: SocketAddr,
+    /// The domain of the clusterset's names.
+    pub domain: ClustersetName,
+    /// How long clients may keep an answer.
+    pub ttl: Duration,
 }
 
 impl AccessLog {

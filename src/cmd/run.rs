@@ -3,6 +3,7 @@
 mod glue;
 mod joins;
 mod kubernetes;
+mod names;
 mod quota;
 mod report;
 
@@ -55,15 +56,16 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let gateway_config = gateway_config(&config, id);
     let metrics = Metrics::new(gateway_config.cores);
     metrics.memory_limit.set(gateway_config.limits.memory as u64);
-    let (registry, reports) = kubernetes::registry(&config, id).await?;
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let zone = names::serve(&config, &mut tasks, &stop)?;
+    let (registry, reports) = kubernetes::registry(&config, id, zone).await?;
     let (control, handles) = Control::new(config.cluster.clone(), config.state.clone(), registry);
     let cores = gateway_config.cores;
     let mut gateway = Gateway::start(gateway_config, identity.clone(), &handles.table, metrics.clone())?;
 
-    let stop = CancellationToken::new();
     // The admin address answers during the drain as well: /readyz has to say so.
     let admin_stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
     let handle = gateway.handle();
     let events = glue::events(&mut tasks, &handle, gateway.take_incoming(), &stop);
     let control = JoinSet::from_iter([control.run(Arc::new(glue::Tunnels(handle.clone())), events, stop.clone())]);

@@ -73,7 +73,9 @@ pub(crate) fn echo(topology: &Topology, name: &str) -> Endpoint {
 
 /// A ClusterLink.
 fn link(peer: &str, endpoints: &[String]) -> String {
-    format!("apiVersion: isthmus.io/v1alpha1\nkind: ClusterLink\nmetadata: {{name: {peer}}}\nspec: {{endpoints: {endpoints:?}}}\n")
+    format!(
+        "apiVersion: isthmus.io/v1alpha1\nkind: ClusterLink\nmetadata: {{name: {peer}}}\nspec: {{endpoints: {endpoints:?}}}\n"
+    )
 }
 
 /// The address of pods' gateway.

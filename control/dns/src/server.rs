@@ -1,10 +1,10 @@
 //! The sockets.
 
 use crate::{Transport, Zone, respond};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -64,7 +64,7 @@ pub struct BindError {
 }
 
 impl Server {
-    /// Binds `addresses`. IPv6 ones take no IPv4, so that `0.0.0.0` and `[::]` can stand side by side.
+    /// Binds `addresses`. `[::]` takes IPv4 as well, unless `0.0.0.0` stands beside it.
     ///
     /// # Errors
     /// One of them cannot be had. Nothing is bound then.
@@ -72,9 +72,10 @@ impl Server {
         let mut server = Self { udp: Vec::new(), tcp: Vec::new(), counts: Arc::default() };
         for &address in addresses {
             let at = |protocol| move |error| BindError { address, protocol, error };
-            let udp = || socket(address, Type::DGRAM, Protocol::UDP).and_then(|s| UdpSocket::from_std(s.into()));
+            let only_v6 = addresses.contains(&SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()));
+            let udp = || socket(address, only_v6, Type::DGRAM).and_then(|socket| UdpSocket::from_std(socket.into()));
             let tcp = |address| {
-                let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+                let socket = socket(address, only_v6, Type::STREAM)?;
                 socket.listen(BACKLOG)?;
                 TcpListener::from_std(socket.into())
             };
@@ -112,10 +113,10 @@ impl Server {
     }
 }
 
-fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))?;
+fn socket(address: SocketAddr, only_v6: bool, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), None)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(only_v6)?;
     }
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;

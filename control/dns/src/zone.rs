@@ -98,6 +98,11 @@ impl Zone {
         Self { services: Some(services), namespaces, ..self.clone() }
     }
 
+    /// Whether it has exactly these services.
+    pub fn has(&self, services: &BTreeMap<ServiceName, Service>) -> bool {
+        self.services.as_deref() == Some(services)
+    }
+
     /// Another time that answers may be kept for, in seconds.
     #[must_use]
     pub fn with_ttl(self, ttl: u32) -> Self {

@@ -24,12 +24,13 @@ use crate::{
     mcs::Settings,
     watch::{self, Scope},
 };
-use engine::Engine;
+use engine::{Engine, Outputs};
 use isthmus_control::{
     Registry,
     peers::PeerViews,
     registry::{Desired, RegistryStatus},
 };
+use isthmus_control_dns::Zone;
 use kube::{Api, Client};
 use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::{sync::watch as cell, task::JoinSet};
@@ -58,17 +59,18 @@ pub struct KubeRegistry {
     /// The configuration file, for links beside those of the API server.
     file: Box<dyn Registry>,
     reports: cell::Receiver<Arc<LinkReports>>,
-    desired: cell::Sender<Arc<Desired>>,
-    status: cell::Sender<Arc<RegistryStatus>>,
+    outputs: Outputs,
 }
 
 impl KubeRegistry {
-    /// The registry that `client` leads to. The links of `file` count beside the ClusterLinks; `reports` are for these' statuses.
+    /// The registry that `client` leads to. The links of `file` count beside the ClusterLinks; `reports` are for these' statuses. `zone` is
+    /// told the names of what is imported, if anybody looks at it.
     pub fn new(
         client: Client,
         options: Options,
         file: Box<dyn Registry>,
         reports: cell::Receiver<Arc<LinkReports>>,
+        zone: cell::Sender<Arc<Zone>>,
     ) -> Self {
         let status = (**file.status().borrow()).clone();
         Self {
@@ -76,13 +78,12 @@ impl KubeRegistry {
             options,
             file,
             reports,
-            desired: cell::Sender::default(),
-            status: cell::Sender::new(Arc::new(status)),
+            outputs: Outputs { desired: cell::Sender::default(), status: cell::Sender::new(Arc::new(status)), zone },
         }
     }
 
     async fn serve(self, peers: cell::Receiver<Arc<PeerViews>>, shutdown: CancellationToken) {
-        let Self { client, options, file, reports, desired, status } = self;
+        let Self { client, options, file, reports, outputs } = self;
         let leases = Api::namespaced(client.clone(), &options.scope.namespace);
         let election = Election::new(LEASE, &options.identity, options.times);
         let (leads, leadership) = cell::channel(lead::driver::Leadership::default());
@@ -95,7 +96,7 @@ impl KubeRegistry {
         let mut electing = JoinSet::new();
         electing.spawn(lead::driver::run(leases, election, leads, shutdown.clone(), idle.clone()));
         let inputs = engine::Inputs { news, peers, reports, leadership, file: file_desired, file_status };
-        Engine::new(client, options.settings, inputs, desired, status).run(shutdown).await;
+        Engine::new(client, options.settings, inputs, outputs).run(shutdown).await;
         tasks.shutdown().await;
         idle.cancel();
         electing.join_next().await;
@@ -104,7 +105,7 @@ impl KubeRegistry {
 
 impl Registry for KubeRegistry {
     fn desired(&self) -> cell::Receiver<Arc<Desired>> {
-        self.desired.subscribe()
+        self.outputs.desired.subscribe()
     }
 
     fn is_loaded(&self) -> bool {
@@ -112,7 +113,7 @@ impl Registry for KubeRegistry {
     }
 
     fn status(&self) -> cell::Receiver<Arc<RegistryStatus>> {
-        self.status.subscribe()
+        self.outputs.status.subscribe()
     }
 
     fn run(

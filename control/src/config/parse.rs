@@ -1,7 +1,7 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, Kubernetes, Limits, MOST_LINKS, Tunnel, Udp,
+    Config, Dns, Kubernetes, Limits, MOST_LINKS, Tunnel, Udp,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
     schema::NAME,
@@ -32,6 +32,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         listeners.claim(Listen::tcp(admin), top, "admin");
     }
     let (limits, udp) = (limits(top), udp(top));
+    let dns = dns(top, &mut listeners);
     let kubernetes = kubernetes(top, directory, &listeners);
     let links = links(top, cluster.as_ref());
     let relay = relay(top);
@@ -58,6 +59,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         limits: limits?,
         udp: udp?,
         kubernetes,
+        dns,
         links,
         relay: relay?,
         exports,
@@ -102,6 +104,23 @@ fn limits(top: &Fields<'_>) -> Option<Limits> {
 fn udp(top: &Fields<'_>) -> Option<Udp> {
     let fields = top.mapping_or_empty("udp")?;
     Some(Udp { idle_timeout: fields.value("idleTimeout", values::duration)? })
+}
+
+/// `None` where there is to be none, or where something is wrong with it.
+fn dns(top: &Fields<'_>, listeners: &mut Listeners) -> Option<Dns> {
+    if !top.has("dns") {
+        return None;
+    }
+    if !top.has("registry") {
+        top.conflict("dns", "dns where this file is the registry".into(), "registry: kubernetes beside it");
+    }
+    let fields = top.mapping_or_empty("dns")?;
+    let listen = fields.value("listen", values::listen);
+    for listen in listen.into_iter().flat_map(|address| [Listen::udp(address), Listen::tcp(address)]) {
+        listeners.claim(listen, &fields, "listen");
+    }
+    let (domain, ttl) = (fields.value("domain", values::domain), fields.value("ttl", values::duration));
+    Some(Dns { listen: listen?, domain: domain?, ttl: ttl? })
 }
 
 /// `None` where the file is the registry, or where something is wrong with it.

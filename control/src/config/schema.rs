@@ -139,6 +139,13 @@ pub const KEYS: &[Key] = &[
         "What says what this cluster exports and imports: this file, or the API server of a Kubernetes cluster (docs/kubernetes.md).",
     ),
     key(
+        ("", "dns"),
+        "a mapping",
+        Rule("no DNS server"),
+        "{listen: \"0.0.0.0:53\"}",
+        "Answers for clusterset.local: docs/dns.md. With `registry: kubernetes` only.",
+    ),
+    key(
         ("", "links"),
         "a list of at most 256 mappings",
         Rule("no links"),
@@ -236,6 +243,21 @@ pub const KEYS: &[Key] = &[
         "30s",
         "A UDP flow ends when nothing has moved for so long, either way.",
     ),
+    key(
+        ("dns", "listen"),
+        LISTEN,
+        Text("0.0.0.0:53"),
+        "[::]:5353",
+        "Where queries are answered, by UDP and TCP. `[::]` takes IPv4 as well.",
+    ),
+    key(
+        ("dns", "domain"),
+        "DNS labels joined by dots",
+        Text("clusterset.local"),
+        "clusterset.local",
+        "The domain of the clusterset's names, at most 61 bytes.",
+    ),
+    key(("dns", "ttl"), DURATION, Text("5s"), "30s", "How long clients may keep an answer, in whole seconds."),
     key(
         ("registry", "kubernetes"),
         "a mapping",

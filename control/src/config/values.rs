@@ -1,7 +1,7 @@
 //! Texts of the configuration as values: addresses, durations, sizes, words.
 
 use super::{AccessLog, fields::Refused, fields::parsed};
-use isthmus_control_api::{Affinity, Protocol, ServiceName, ServicePort, TransportChoice};
+use isthmus_control_api::{Affinity, ClustersetName, Protocol, ServiceName, ServicePort, TransportChoice};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
@@ -35,6 +35,11 @@ pub(super) fn service(text: &str) -> Result<ServiceName, Refused> {
 pub(super) fn service_port(text: &str) -> Result<ServicePort, Refused> {
     let (name, number) = text.rsplit_once(':').ok_or(Refused(None))?;
     Ok(ServicePort::tcp(service(name)?, port(number)?))
+}
+
+/// A domain that leaves room for all that is put in front of it.
+pub(super) fn domain(text: &str) -> Result<ClustersetName, Refused> {
+    if text.len() > 61 { Err(Refused(None)) } else { parsed(text) }
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Refused> {

@@ -4,6 +4,7 @@ use crate::cmd::Failure;
 use isthmus_certs::IdentityStore;
 use isthmus_control::{Config, ControlStatus, FileRegistry, Registry, app::SyncState};
 use isthmus_control_api::{ClusterName, GatewayId};
+use isthmus_control_dns::Zone;
 use isthmus_control_kube::{
     connect,
     lead::Times,
@@ -25,12 +26,16 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(super) type Reports = Option<watch::Sender<Arc<LinkReports>>>;
 
 /// The registry of `config`.
-pub(super) async fn registry(config: &Config, id: GatewayId) -> Result<(Box<dyn Registry>, Reports), Failure> {
+pub(super) async fn registry(
+    config: &Config,
+    id: GatewayId,
+    zone: watch::Sender<Arc<Zone>>,
+) -> Result<(Box<dyn Registry>, Reports), Failure> {
     let file = Box::new(FileRegistry::new(config.clone()));
     let Some(kubernetes) = &config.kubernetes else { return Ok((file, None)) };
     let found = connect::client(kubernetes.kubeconfig.as_deref(), kubernetes.context.as_deref()).await;
-    let (client, url) = found
-        .map_err(|error| Failure::failed(format!("{}: registry.kubernetes: {error}", config.path.display())))?;
+    let (client, url) =
+        found.map_err(|error| Failure::failed(format!("{}: registry.kubernetes: {error}", config.path.display())))?;
     tracing::info!(%url, "the registry is Kubernetes");
     // A pod's name is its host's.
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| config.cluster.to_string());
@@ -46,7 +51,7 @@ pub(super) async fn registry(config: &Config, id: GatewayId) -> Result<(Box<dyn 
         times: Times::default(),
     };
     let (to, reports) = watch::channel(Arc::default());
-    Ok((Box::new(KubeRegistry::new(client, options, file, reports)), Some(to)))
+    Ok((Box::new(KubeRegistry::new(client, options, file, reports, zone)), Some(to)))
 }
 
 /// Tells the registry how the links fare, for ever.
@@ -89,7 +94,8 @@ fn report(link: &LinkStatus, cluster: &ClusterName, control: &ControlStatus, ide
         }),
         // A round trip is nowhere near the bound.
         rtt_ms: link.rtt_ms.map(|rtt| rtt.round().clamp(0.0, f64::from(u32::MAX)) as u32),
-        untrusted: (!is_trusted).then(|| format!("there is no trust bundle of {cluster}: isthmus join, or isthmus identity trust")),
+        untrusted: (!is_trusted)
+            .then(|| format!("there is no trust bundle of {cluster}: isthmus join, or isthmus identity trust")),
         synced: peer.is_some_and(|peer| is_synced(peer.received) && is_synced(peer.sent)),
         imported: peer.map_or(0, |peer| peer.imported),
         exported: peer.map_or(0, |peer| peer.exported),

@@ -12,7 +12,8 @@ use crate::{
     debounce::Debounce,
     index::{Effect, Index, Watched},
     lead::driver::Leadership,
-    mcs::{self, ObjectKey, Plan, Settings},
+    mcs::{self, ObjectKey, Plan, Settings, World},
+    names,
     watch::News,
 };
 use isthmus_control::{
@@ -21,6 +22,7 @@ use isthmus_control::{
     registry::{Desired, RegistryStatus},
 };
 use isthmus_control_api::ClusterName;
+use isthmus_control_dns::Zone;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::Client;
 use std::{
@@ -51,6 +53,13 @@ pub(super) struct Inputs {
     pub(super) file_status: watch::Receiver<Arc<RegistryStatus>>,
 }
 
+/// What the engine tells.
+pub(super) struct Outputs {
+    pub(super) desired: watch::Sender<Arc<Desired>>,
+    pub(super) status: watch::Sender<Arc<RegistryStatus>>,
+    pub(super) zone: watch::Sender<Arc<Zone>>,
+}
+
 /// See the module.
 pub(super) struct Engine {
     inputs: Inputs,
@@ -70,18 +79,11 @@ pub(super) struct Engine {
     touched: Option<BTreeSet<ObjectKey>>,
     applier: Applier,
     is_loaded: bool,
-    desired: watch::Sender<Arc<Desired>>,
-    status: watch::Sender<Arc<RegistryStatus>>,
+    outputs: Outputs,
 }
 
 impl Engine {
-    pub(super) fn new(
-        client: Client,
-        settings: Settings,
-        inputs: Inputs,
-        desired: watch::Sender<Arc<Desired>>,
-        status: watch::Sender<Arc<RegistryStatus>>,
-    ) -> Self {
+    pub(super) fn new(client: Client, settings: Settings, inputs: Inputs, outputs: Outputs) -> Self {
         Self {
             inputs,
             settings,
@@ -96,8 +98,7 @@ impl Engine {
             touched: None,
             applier: Applier::new(client),
             is_loaded: false,
-            desired,
-            status,
+            outputs,
         }
     }
 
@@ -196,6 +197,7 @@ impl Engine {
             self.look_at_services(&plan);
             self.plan = plan;
             self.publish();
+            self.name();
         }
         let now = Instant::now();
         debug!(services = self.plan.services.len(), took = ?(now - began), "planned");
@@ -236,7 +238,8 @@ impl Engine {
         match self.touched.replace(BTreeSet::new()) {
             None => plan.services.keys().for_each(|key| self.applier.look(key.clone())),
             Some(touched) => {
-                let changed = plan.services.iter().filter(|(key, service)| self.plan.services.get(*key) != Some(*service));
+                let changed =
+                    plan.services.iter().filter(|(key, service)| self.plan.services.get(*key) != Some(*service));
                 touched.into_iter().chain(changed.map(|(key, _)| key.clone())).for_each(|key| self.applier.look(key));
             }
         }
@@ -248,9 +251,25 @@ impl Engine {
         links.extend(file.links.clone());
         let desired = desired(&self.plan, self.index.world(), &links, &file.relay);
         let is_first = !mem::replace(&mut self.is_loaded, true);
-        self.desired.send_if_modified(|known| {
+        self.outputs.desired.send_if_modified(|known| {
             let differs = is_first || **known != desired;
             *known = Arc::new(desired);
+            differs
+        });
+    }
+
+    /// Tells whoever answers for the clusterset's domain.
+    fn name(&self) {
+        if self.outputs.zone.is_closed() {
+            return;
+        }
+        let World { imports, slices, .. } = self.index.world();
+        let services = names::services(imports, slices);
+        self.outputs.zone.send_if_modified(|zone| {
+            let differs = !zone.has(&services);
+            if differs {
+                *zone = Arc::new(zone.with(Arc::new(services)));
+            }
             differs
         });
     }
@@ -302,7 +321,7 @@ impl Engine {
             Instant::now(),
         );
         let file = self.inputs.file_status.borrow_and_update().clone();
-        self.status.send_if_modified(|known| {
+        self.outputs.status.send_if_modified(|known| {
             let next = told(&report, &file, known);
             let differs = **known != next;
             *known = Arc::new(next);

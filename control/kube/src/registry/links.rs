@@ -29,7 +29,10 @@ pub(super) fn links<'a>(
     for object in all {
         let name = object.metadata.name.clone().unwrap_or_default();
         let Some(cluster) = name.parse::<ClusterName>().ok().filter(|cluster| cluster != own) else {
-            wrong.insert(name, format!("metadata.name: found {own:?}, expected another cluster's id", own = own.as_str()));
+            wrong.insert(
+                name,
+                format!("metadata.name: found {own:?}, expected another cluster's id", own = own.as_str()),
+            );
             continue;
         };
         if file.contains_key(&cluster) {
@@ -107,7 +110,10 @@ mod tests {
 
     fn taken(objects: &[Arc<ClusterLink>], file: &Links, before: &Links) -> (Vec<String>, Vec<String>) {
         let (links, wrong) = links(objects.iter(), file, &name("west"), before);
-        (links.into_keys().map(String::from).collect(), wrong.into_iter().map(|(name, why)| format!("{name}: {why}")).collect())
+        (
+            links.into_keys().map(String::from).collect(),
+            wrong.into_iter().map(|(name, why)| format!("{name}: {why}")).collect(),
+        )
     }
 
     #[test]
