@@ -34,6 +34,9 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let (limits, udp) = (limits(top), udp(top));
     let dns = dns(top, &mut listeners);
     let kubernetes = kubernetes(top, directory, &listeners);
+    if dns.is_some() && kubernetes.is_none() {
+        top.conflict("dns", "dns without a registry of Kubernetes".into(), "registry: kubernetes beside it");
+    }
     let links = links(top, cluster.as_ref());
     let relay = relay(top);
     let exports = exports(top);
@@ -75,8 +78,7 @@ fn directory_name(text: &str) -> Result<String, super::fields::Refused> {
 fn tunnel(top: &Fields<'_>, listeners: &mut Listeners) -> Option<Tunnel> {
     let fields = top.mapping_or_empty("tunnel")?;
     let listen = fields.value("listen", values::listen)?;
-    listeners.claim(Listen::tcp(listen), &fields, "listen");
-    listeners.claim(Listen::udp(listen), &fields, "listen");
+    listeners.claim_both(listen, &fields, "listen");
     let advertise = fields.scalars("advertise", 0..=16, "host:port", parsed);
     Some(Tunnel { listen, advertise: advertise.into_iter().map(|address| address.value).collect() })
 }
@@ -111,13 +113,10 @@ fn dns(top: &Fields<'_>, listeners: &mut Listeners) -> Option<Dns> {
     if !top.has("dns") {
         return None;
     }
-    if !top.has("registry") {
-        top.conflict("dns", "dns where this file is the registry".into(), "registry: kubernetes beside it");
-    }
     let fields = top.mapping_or_empty("dns")?;
     let listen = fields.value("listen", values::listen);
-    for listen in listen.into_iter().flat_map(|address| [Listen::udp(address), Listen::tcp(address)]) {
-        listeners.claim(listen, &fields, "listen");
+    if let Some(listen) = listen {
+        listeners.claim_both(listen, &fields, "listen");
     }
     let (domain, ttl) = (fields.value("domain", values::domain), fields.value("ttl", values::duration));
     Some(Dns { listen: listen?, domain: domain?, ttl: ttl? })
@@ -320,8 +319,8 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
 #[derive(Default)]
 struct Listeners(HashMap<(u16, Protocol), Vec<Claim>>);
 
-/// An address, the key that has it, and where that stands.
-type Claim = (SocketAddr, String, Position);
+/// An address, the key that has it, and where that stands, if it does.
+type Claim = (SocketAddr, String, Option<Position>);
 
 impl Listeners {
     /// A port of the range that is taken, and by what.
@@ -330,18 +329,29 @@ impl Listeners {
         taken.filter_map(|((port, _), claims)| Some((*port, claims.first()?.1.as_str()))).min()
     }
 
-    fn claim(&mut self, Listen { address, protocol }: Listen, fields: &Fields<'_>, name: &str) {
+    /// For TCP and UDP.
+    fn claim_both(&mut self, address: SocketAddr, fields: &Fields<'_>, name: &str) {
+        if self.claim(Listen::tcp(address), fields, name) {
+            self.claim(Listen::udp(address), fields, name);
+        }
+    }
+
+    /// Whether it is free.
+    fn claim(&mut self, Listen { address, protocol }: Listen, fields: &Fields<'_>, name: &str) -> bool {
         let ip = address.ip();
         let overlaps = |other: &SocketAddr| ip == other.ip() || ip.is_unspecified() || other.ip().is_unspecified();
         let taken = self.0.entry((address.port(), protocol)).or_default();
-        if let Some((other, by, at)) = taken.iter().find(|(other, ..)| overlaps(other)) {
-            let place = if fields.has(name) { format!("{by} on line {}", at.line) } else { by.clone() };
+        let other = taken.iter().find(|(other, ..)| overlaps(other));
+        if let Some((other, by, at)) = other {
+            let place = at.map_or_else(|| by.clone(), |at| format!("{by} on line {}", at.line));
             fields.conflict(
                 name,
                 format!("\"{address}\", which {place} has with \"{other}\""),
                 "an address of its own",
             );
         }
-        taken.push((address, fields.path_of(name), fields.at_of(name)));
+        let is_free = other.is_none();
+        taken.push((address, fields.path_of(name), fields.has(name).then(|| fields.at_of(name))));
+        is_free
     }
 }

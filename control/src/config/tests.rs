@@ -323,3 +323,26 @@ fn kubernetes_as_a_registry_has_defaults_and_takes_no_services_of_the_file() {
         assert!(found.contains(error), "{text}: {found}");
     }
 }
+
+#[test]
+fn names_are_served_beside_kubernetes_only() {
+    const BARE: &str = "clusterset: demo\ncluster: west\nidentity: id\n";
+    let dns = |text: &str| parse(&format!("{BARE}{text}\n")).map(|config| config.dns);
+    assert_eq!(dns("registry: kubernetes").unwrap(), None);
+    let all = dns("registry: kubernetes\ndns: {listen: \"[::]:5353\", domain: Multi.test, ttl: 30s}");
+    assert!(all.unwrap_err().contains("dns.domain: found \"Multi.test\""));
+    let all = dns("registry: kubernetes\ndns: {listen: \"[::]:5353\", domain: multi.test, ttl: 30s}").unwrap().unwrap();
+    assert_eq!((all.listen.port(), all.domain.as_str(), all.ttl.as_secs()), (5353, "multi.test", 30));
+    let plain = dns("registry: kubernetes\ndns: {}").unwrap().unwrap();
+    assert_eq!((plain.listen.port(), plain.domain.as_str(), plain.ttl.as_secs()), (53, "clusterset.local", 5));
+    let long = format!("registry: kubernetes\ndns: {{domain: {}.local}}", "x".repeat(60));
+    for (text, error) in [
+        ("dns: {}", "dns: found dns without a registry of Kubernetes, expected registry: kubernetes beside it"),
+        ("registry: kubernetes\ndns: {listen: \"0.0.0.0:15008\"}", "which tunnel.listen has"),
+        ("registry: kubernetes\ndns: {listen: \"0.0.0.0:20001\"}", "found a range with 20001, which dns.listen has"),
+        (&long, "dns.domain"),
+    ] {
+        let found = dns(text).unwrap_err();
+        assert!(found.contains(error), "{text}: {found}");
+    }
+}
