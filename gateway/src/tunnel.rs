@@ -81,11 +81,9 @@ pub trait Tunnel {
     /// Says goodbye (GOAWAY): no new streams either way; it ends by itself when the last one has.
     fn drain(&self);
 
-    /// Waits until the peer has the last bytes of the streams that have ended here, on a tunnel that drains. Where the kernel sees
-    /// to that there is nothing to wait for.
-    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(std::future::ready(()))
-    }
+    /// Waits, on a tunnel that drains, until the peer has the last bytes of the streams that have ended here, or the tunnel has
+    /// ended. The peer has heard of the drain then; what it had opened before has mostly come in, and is served.
+    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
     /// Ends it now; its streams end as reset.
     fn close(&self);

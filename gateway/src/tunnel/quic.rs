@@ -103,6 +103,8 @@ struct Shared {
     forsaken: mpsc::Sender<Box<QuicStream>>,
     /// Streams that are over here and not at the peer.
     farewells: Farewells,
+    /// Told when the peer has the last bytes of all these, has said goodbye, or the tunnel has ended.
+    settled: Notify,
     driver: Notify,
 }
 
@@ -150,6 +152,7 @@ impl QuicTunnel {
             scratch: RefCell::default(),
             forsaken,
             farewells: Farewells::default(),
+            settled: Notify::new(),
             driver: Notify::new(),
         }));
         let driver = Driver::new(tunnel.0.clone(), peer, ingress, forsaken_streams);
@@ -222,7 +225,15 @@ impl Tunnel for QuicTunnel {
     }
 
     fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(self.0.farewells.heard())
+        Box::pin(async {
+            let shared = &self.0;
+            // Before its HELLO the peer has opened nothing, and was told nothing of worth.
+            let is_ready = || shared.peer.get().is_some() && self.health() != TunnelHealth::Closed;
+            while is_ready() && !(shared.heard_goaway.get() && shared.farewells.is_empty()) {
+                // Nothing can happen between the look and the wait: all of it is one thread.
+                shared.settled.notified().await;
+            }
+        })
     }
 
     fn close(&self) {

@@ -93,6 +93,7 @@ impl Driver {
         })
         .await;
         self.tunnel.set_health(TunnelHealth::Closed);
+        self.tunnel.0.answered.notify_waiters();
         self.abort_streams();
         match end {
             TunnelEnd::Drained => self.say_close(LINGER).await,
@@ -118,12 +119,13 @@ impl Driver {
         // Waking the driver while it runs would make it run twice: it sends below whatever was queued above.
         *self.tunnel.0.driver.borrow_mut() = None;
         let held_up = self.pump_in(cx, now)?;
+        let is_done = self.tunnel.0.mux.borrow_mut().is_done();
         if self.tunnel.0.mux.borrow_mut().take_active() {
             self.liveness.sent(now);
         }
         self.watch(cx, now, timer.as_mut())?;
         self.pump_out(cx)?;
-        if self.tunnel.0.mux.borrow().is_done() && self.outgoing.is_empty() {
+        if is_done && self.outgoing.is_empty() {
             return Err(TunnelEnd::Drained);
         }
         *self.tunnel.0.driver.borrow_mut() = Some(cx.waker().clone());
@@ -174,7 +176,7 @@ impl Driver {
             }
             let Poll::Ready(read) = self.incoming.poll_fill(cx, &self.socket) else { return Ok(false) };
             if read? == 0 {
-                return Err(TunnelEnd::PeerClosed);
+                return Err(self.peer_closed());
             }
         }
         self.open_records(now)?;
@@ -194,11 +196,16 @@ impl Driver {
                     self.act(payload, &mut run, now)?;
                 }
                 Opened::Handled => {}
-                Opened::Closed => return Err(TunnelEnd::PeerClosed),
+                Opened::Closed => return Err(self.peer_closed()),
             }
         }
         self.deliver(&mut run, now);
         Ok(())
+    }
+
+    /// How the tunnel ends by the peer's end: where nothing was left, that is in order.
+    fn peer_closed(&self) -> TunnelEnd {
+        if self.tunnel.0.mux.borrow().is_over() { TunnelEnd::Drained } else { TunnelEnd::PeerClosed }
     }
 
     /// Acts on the frames of one record's payload.
@@ -253,6 +260,7 @@ impl Driver {
                 Event::Pong(token) => {
                     self.liveness.answered(token, now);
                     self.tunnel.0.rtt.set(self.liveness.rtt());
+                    self.tunnel.0.answered.notify_waiters();
                     drop(mux);
                     self.tune_to_path();
                 }

@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod flush;
 mod receive;
+
+use flush::Flush;
 
 /// Which side of the TLS connection this is: it decides whose stream ids are odd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,7 @@ pub struct Mux<T> {
     said_goaway: bool,
     heard_goaway: bool,
     active: bool,
+    flush: Flush,
     budget: Arc<Budget>,
 }
 
@@ -126,6 +130,7 @@ impl<T: Default> Mux<T> {
             said_goaway: false,
             heard_goaway: false,
             active: false,
+            flush: Flush::default(),
             budget,
         };
         mux.put(Kind::Hello, 0, &[&local.to_bytes()]);
@@ -271,8 +276,9 @@ impl<T: Default> Mux<T> {
         self.peer.is_some()
     }
 
-    /// Whether both sides have said goodbye and no stream is left.
-    pub fn is_done(&self) -> bool {
+    /// Whether both sides have said goodbye and no stream is left. What was said last may still be on its way: see
+    /// [`Self::is_done`].
+    pub fn is_over(&self) -> bool {
         self.said_goaway && self.heard_goaway && self.streams.is_empty()
     }
 
@@ -325,7 +331,10 @@ impl<T: Default> Mux<T> {
     }
 
     fn put(&mut self, kind: Kind, id: u32, parts: &[&[u8]]) {
-        self.active |= !matches!(kind, Kind::Ping | Kind::Pong | Kind::Credit | Kind::Hello | Kind::Path);
+        if !matches!(kind, Kind::Ping | Kind::Pong | Kind::Credit | Kind::Hello | Kind::Path) {
+            self.active = true;
+            self.flush.said();
+        }
         let length = parts.iter().map(|part| part.len()).sum();
         let header = frame::header(kind, id, length);
         match *parts {

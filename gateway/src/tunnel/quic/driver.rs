@@ -103,6 +103,7 @@ impl Driver {
         let code = if matches!(end, TunnelEnd::Protocol(_)) { BROKEN } else { NOTHING };
         self.shared.connection.close(code, b"");
         self.shared.farewells.forget();
+        self.shared.settled.notify_waiters();
         self.shared.credits.borrow().values().for_each(|credit| credit.wake());
         // quinn's tasks say it; they have their turn before this one goes on.
         for _ in 0..4 {
@@ -152,7 +153,9 @@ impl Driver {
                     self.resetting.spawn_local(reset_answered(stream));
                 }
                 Some(_) = self.resetting.join_next() => {}
-                () = poll_fn(|cx| self.shared.farewells.poll(cx)), if self.has_farewells() => {}
+                () = poll_fn(|cx| self.shared.farewells.poll(cx)), if self.has_farewells() => {
+                    self.shared.settled.notify_waiters();
+                }
                 () = &mut timer => {}
             }
             self.say_done(&mut send)?;
@@ -268,6 +271,7 @@ impl Driver {
             Said::Path(packets) => shared.peers_packets.set(packets),
             Said::Goaway => {
                 shared.heard_goaway.set(true);
+                shared.settled.notify_waiters();
                 shared.say_goaway();
                 shared.set_health(TunnelHealth::Draining);
             }

@@ -46,7 +46,11 @@ impl<T: Default> Mux<T> {
                 self.put(Kind::Pong, 0, &[payload]);
                 Ok(Event::Nothing)
             }
-            Kind::Pong => Ok(Event::Pong(payload.try_into().map_or(0, u64::from_be_bytes))),
+            Kind::Pong => {
+                let token = payload.try_into().map_or(0, u64::from_be_bytes);
+                self.flush.answer(token);
+                Ok(Event::Pong(token))
+            }
             Kind::Goaway => {
                 self.heard_goaway = true;
                 self.goaway();
