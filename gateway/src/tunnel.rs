@@ -125,6 +125,13 @@ impl Greeting {
         let ahead = about.ahead(std::time::SystemTime::now());
         Self { revision: Some(about.revision), gateway: about.gateway, ahead }
     }
+
+    /// Compares clocks anew: the peer's said `clock` just now. One that was put right is right from then on.
+    fn compare(known: &Cell<Option<Self>>, clock: mux::path::Clock) {
+        if let (Some(greeting), Some(ahead)) = (known.get(), clock.ahead(std::time::SystemTime::now())) {
+            known.set(Some(Self { ahead: Some(ahead), ..greeting }));
+        }
+    }
 }
 
 /// What a tunnel has counted on its path, from its beginning.
@@ -134,20 +141,6 @@ pub struct Packets {
     pub sent: u64,
     /// Of these, lost.
     pub lost: u64,
-}
-
-impl Packets {
-    /// As PATH carries it.
-    pub fn to_bytes(self) -> [u8; 16] {
-        (u128::from(self.sent) << 64 | u128::from(self.lost)).to_be_bytes()
-    }
-
-    /// What a PATH of at least 16 bytes says.
-    pub fn from_bytes(payload: &[u8]) -> Self {
-        let word =
-            |at: usize| payload.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_be_bytes);
-        Self { sent: word(0), lost: word(8) }
-    }
 }
 
 /// Both sides' counts. What the peer says may be anything.

@@ -6,7 +6,10 @@ use crate::{
     socket::{self, Socket},
     tunnel::{
         Greeting, Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
-        mux::{Event, liveness},
+        mux::{
+            Event, liveness,
+            path::{Clock, PathReport},
+        },
         open,
         tls::{Handshaken, Opened, TlsError, TrafficKeys, Wire, record},
     },
@@ -17,7 +20,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::time::Sleep;
 
@@ -144,8 +147,9 @@ impl Driver {
                 liveness::Verdict::Ask(token) => {
                     let mut mux = self.tunnel.0.mux.borrow_mut();
                     mux.ping(token);
-                    if let Some(packets) = super::packets_of(&self.socket).filter(|_| mux.is_ready()) {
-                        mux.tell_path(packets);
+                    if mux.is_ready() {
+                        let packets = super::packets_of(&self.socket).unwrap_or_default();
+                        mux.tell_path(PathReport { packets, clock: Clock::at(SystemTime::now()) });
                     }
                     drop(mux);
                     self.incoming.release_if_empty();
@@ -264,7 +268,10 @@ impl Driver {
                     drop(mux);
                     self.tune_to_path();
                 }
-                Event::Path(packets) => self.tunnel.0.peers_packets.set(packets),
+                Event::Path(report) => {
+                    self.tunnel.0.peers_packets.set(report.packets);
+                    Greeting::compare(&self.tunnel.0.greeting, report.clock);
+                }
                 Event::Goaway => {
                     drop(mux);
                     self.tunnel.set_health(TunnelHealth::Draining);

@@ -3,9 +3,10 @@
 use super::{
     Budget, Settings,
     frame::{self, HEADER, Kind, MAX_PAYLOAD},
+    path::PathReport,
     window::Window,
 };
-use crate::tunnel::{Packets, tls::layout::RecordBuffer};
+use crate::tunnel::tls::layout::RecordBuffer;
 use std::{
     collections::HashMap,
     io::IoSliceMut,
@@ -66,8 +67,8 @@ pub enum Event<'i> {
     Credit(u32),
     /// The peer answered.
     Pong(u64),
-    /// What the peer has counted of its path to us.
-    Path(Packets),
+    /// What the peer has counted of its path to us, and its clock.
+    Path(PathReport),
     /// The peer opens no more streams and takes none.
     Goaway,
     /// Nothing that concerns anybody.
@@ -259,9 +260,9 @@ impl<T: Default> Mux<T> {
         self.put(Kind::Ping, 0, &[&token.to_be_bytes()]);
     }
 
-    /// Tells the peer what was counted of the path to it.
-    pub fn tell_path(&mut self, packets: Packets) {
-        self.put(Kind::Path, 0, &[&packets.to_bytes()]);
+    /// Tells the peer what was counted of the path to it, and this side's clock.
+    pub fn tell_path(&mut self, report: PathReport) {
+        self.put(Kind::Path, 0, &[&report.to_bytes()]);
     }
 
     /// Says that no more streams will be opened from here, and asks the peer for the same.

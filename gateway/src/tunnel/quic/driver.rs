@@ -13,6 +13,7 @@ use crate::tunnel::{
     mux::{
         ProtocolError,
         liveness::{Liveness, Verdict},
+        path::{Clock, PathReport},
         window::Window,
     },
 };
@@ -23,7 +24,7 @@ use std::{
     pin::pin,
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -218,7 +219,7 @@ impl Driver {
                 let packets = self.shared.packets();
                 let mut outbox = self.shared.outbox.borrow_mut();
                 outbox.ping(token);
-                outbox.path(packets);
+                outbox.path(PathReport { packets, clock: Clock::at(SystemTime::now()) });
                 drop(outbox);
                 if self.shared.credits.borrow().is_empty() {
                     self.shared.scratch.take();
@@ -268,7 +269,10 @@ impl Driver {
             }
             Said::Ping(payload) => shared.outbox.borrow_mut().pong(payload),
             Said::Pong(token) => liveness.answered(token, Instant::now()),
-            Said::Path(packets) => shared.peers_packets.set(packets),
+            Said::Path(report) => {
+                shared.peers_packets.set(report.packets);
+                Greeting::compare(&shared.greeting, report.clock);
+            }
             Said::Goaway => {
                 shared.heard_goaway.set(true);
                 shared.settled.notify_waiters();

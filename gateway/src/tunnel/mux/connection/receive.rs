@@ -1,9 +1,9 @@
 //! What the peer's frames do (docs/wire.md, "Streams" and "Errors").
 
 use super::{Event, MAX_CREDIT, Mux, STATUS_LIMIT, Settings, Stream};
-use crate::tunnel::{
-    Packets,
-    mux::frame::{self, Frame, Kind, ProtocolError},
+use crate::tunnel::mux::{
+    frame::{self, Frame, Kind, ProtocolError},
+    path::PathReport,
 };
 
 impl<T: Default> Mux<T> {
@@ -56,7 +56,7 @@ impl<T: Default> Mux<T> {
                 self.goaway();
                 Ok(Event::Goaway)
             }
-            Kind::Path => Ok(Event::Path(Packets::from_bytes(payload))),
+            Kind::Path => Ok(Event::Path(PathReport::from_bytes(payload))),
             Kind::Hello => Ok(Event::Nothing),
         }
     }
