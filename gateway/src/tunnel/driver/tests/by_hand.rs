@@ -1,7 +1,7 @@
 //! A tunnel whose peer does what no peer of ours would, or does it when it matters.
 
 use super::{
-    pair::{self, End, Stream, on_a_core, request, start, until},
+    pair::{End, SETTINGS, Stream, on_a_core, request, start, until},
     raw::{Raw, frame, hello},
     *,
 };
@@ -89,7 +89,7 @@ fn a_clock_that_is_put_right_is_right_from_then_on() {
         let (dialled, accepted) = Configs::new().pair().await;
         let (west, mut raw) = (start(dialled, Direction::Dialled, "east"), Raw::new(accepted));
         let about = Introduction::of(isthmus_control_api::GatewayId(7));
-        let wrong = Settings { about, ..pair::SETTINGS }.said_at(SystemTime::now() + Duration::from_mins(1));
+        let wrong = Settings { about, ..SETTINGS }.said_at(SystemTime::now() + Duration::from_mins(1));
         raw.send(&frame(Kind::Hello, 0, &wrong.to_bytes())).await;
         west.tunnel_is(TunnelHealth::Live).await;
         assert_eq!(ahead(&west), Some(60));
