@@ -270,6 +270,7 @@ impl Core {
                     address: place.map(|place| place.address),
                     spare: place.is_some_and(|place| place.spare),
                     same: state.same,
+                    declined: state.declined,
                     small: state.small,
                     state: state.link.state().clone(),
                 }

@@ -81,6 +81,17 @@ pub trait Tunnel {
     /// Says goodbye (GOAWAY): no new streams either way; it ends by itself when the last one has.
     fn drain(&self);
 
+    /// Tells the peer that this side takes no more than `limit` tunnels of its gateway, where the transport can say that, and drains.
+    fn decline(&self, limit: u32) {
+        let _ = limit;
+        self.drain();
+    }
+
+    /// How many tunnels the peer takes of this gateway, if that is why it drains this one.
+    fn declined(&self) -> Option<u32> {
+        None
+    }
+
     /// Waits, on a tunnel that drains, until the peer has the last bytes of the streams that have ended here, or the tunnel has
     /// ended. The peer has heard of the drain then; what it had opened before has mostly come in, and is served.
     fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;

@@ -81,6 +81,8 @@ words! {
         Closed = "closed",
         /// No relay, or it refused.
         Relay = "relay",
+        /// The peer takes no more tunnels of this gateway.
+        Declined = "declined",
     }
 }
 

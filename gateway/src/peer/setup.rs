@@ -2,6 +2,7 @@
 
 use super::{
     Known,
+    bound::Place,
     join::{self, First, IncomingJoin},
     relayed::{self, Leave, Via},
 };
@@ -18,7 +19,7 @@ use crate::{
     },
 };
 use isthmus_certs::{HandshakeRefusal, verify};
-
+use isthmus_control_api::ClusterName;
 use rustls::pki_types::CertificateDer;
 use std::{
     net::SocketAddr,
@@ -72,23 +73,29 @@ pub(super) async fn live_accepted(
     from: impl std::fmt::Display,
 ) {
     match tunnel {
-        Ok((tunnel, peer)) => {
+        Ok((mut tunnel, peer)) => {
             core.counters.handshake(Direction::Accepted);
             let accepted = &core.common.accepted;
-            let Some(_place) = accepted.enter(&peer.cluster) else {
-                core.counters.refused(Bound::TunnelsPerPeer);
-                if core.may_say(Line::TooManyTunnels(peer.cluster.clone()), Instant::now()) {
-                    let (cluster, limit) = (&peer.cluster, accepted.limit());
-                    tracing::warn!(%from, %cluster, limit, "a peer has dialled too many tunnels");
-                }
+            tunnel.place = accepted.enter(&peer.cluster);
+            if tunnel.place.is_none() {
+                too_many(core, &peer.cluster, from);
                 return;
-            };
+            }
             tunnel.live(core, &peer).await;
         }
         Err(error) => {
             let reason = count(core, &error);
             tracing::warn!(%from, reason = reason.as_str(), %error, "refused a peer");
         }
+    }
+}
+
+/// A peer has dialled more tunnels than it may have.
+fn too_many(core: &Core, cluster: &ClusterName, from: impl std::fmt::Display) {
+    core.counters.refused(Bound::TunnelsPerPeer);
+    if core.may_say(Line::TooManyTunnels(cluster.clone()), Instant::now()) {
+        let limit = core.common.accepted.limit();
+        tracing::warn!(%from, %cluster, limit, "a peer has dialled too many tunnels");
     }
 }
 
@@ -137,6 +144,8 @@ pub(super) struct Running {
     trust: Trust,
     /// Where its bytes go, if a relay carries them.
     via: Option<Via>,
+    /// Its place among those that peers have dialled, if it is one.
+    pub(super) place: Option<Place>,
     driver: std::pin::Pin<Box<dyn Future<Output = TunnelEnd>>>,
 }
 
@@ -158,6 +167,7 @@ pub(super) async fn start(
                 common_port: false,
                 trust,
                 via: None,
+                place: None,
                 driver: Box::pin(driver.run()),
             }
         }
@@ -167,7 +177,15 @@ pub(super) async fn start(
                 Direction::Dialled => h2::connect(io, peer.clone(), config).await?,
                 Direction::Accepted => h2::accept(io, peer.clone(), ingress, config).await?,
             };
-            Running { tunnel, address: None, common_port: false, trust, via: None, driver: Box::pin(driver.run()) }
+            Running {
+                tunnel,
+                address: None,
+                common_port: false,
+                trust,
+                via: None,
+                place: None,
+                driver: Box::pin(driver.run()),
+            }
         }
         _ => return Err(SetupError::Protocol),
     };
@@ -197,7 +215,7 @@ pub(super) fn start_relayed(
     let config = &core.common.config.mux;
     let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
     let (tunnel, driver) = (Rc::new(tunnel), Box::pin(driver.run()));
-    Ok((Running { tunnel, address: None, common_port: false, trust, via: Some(via), driver }, peer))
+    Ok((Running { tunnel, address: None, common_port: false, trust, via: Some(via), place: None, driver }, peer))
 }
 
 /// The same over QUIC.
@@ -216,7 +234,18 @@ pub(super) fn start_quic(
     let config = &core.common.config.mux;
     let (tunnel, driver) = QuicTunnel::start(connection, direction, peer.clone(), ingress, config);
     let (tunnel, driver) = (Rc::new(tunnel), Box::pin(driver.run()));
-    Ok((Running { tunnel, address: None, common_port: false, trust: Trust { chain, since }, via: None, driver }, peer))
+    Ok((
+        Running {
+            tunnel,
+            address: None,
+            common_port: false,
+            trust: Trust { chain, since },
+            via: None,
+            place: None,
+            driver,
+        },
+        peer,
+    ))
 }
 
 /// Why the peer is trusted, to be asked again when bundles change.
@@ -243,7 +272,7 @@ impl Trust {
 impl Running {
     /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
     pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
-        let Self { tunnel, address, common_port, trust, via, mut driver } = self;
+        let Self { tunnel, address, common_port, trust, via, mut place, mut driver } = self;
         let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
         let relay = via.as_ref().map(|via| via.relay.clone());
         let known = Known { tunnel: tunnel.clone(), address, common_port, expiry: trust.expiry(), via: relay };
@@ -259,8 +288,12 @@ impl Running {
         }
         let mut hello = std::pin::pin!(tokio::time::sleep(core.common.config.handshake_timeout));
         let mut leaving = std::pin::pin!(relayed::leaving(core, &peer.cluster, via.as_ref()));
-        let mut left = false;
+        let (mut left, mut settled) = (false, false);
         let end = loop {
+            if let Some(place) = place.as_ref().filter(|_| !settled && tunnel.health() == TunnelHealth::Live) {
+                settled = true;
+                place.settle(tunnel.gateway());
+            }
             tokio::select! {
                 biased;
                 end = &mut driver => break end,
@@ -276,6 +309,10 @@ impl Running {
                     core.peers.publish(&peer.cluster, core.id, &core.common.board);
                     core.changed.notify_waiters();
                     tracing::info!(cluster = %peer.cluster, state = state.as_str(), "tunnel");
+                }
+                share = told(&mut place) => {
+                    too_many(core, &peer.cluster, tunnel.gateway());
+                    tunnel.decline(u32::try_from(share).unwrap_or(u32::MAX));
                 }
                 () = &mut hello, if tunnel.health() == TunnelHealth::Starting => tunnel.close(),
                 Ok(()) = identity.changed() => {
@@ -295,6 +332,14 @@ impl Running {
         }
         tracing::info!(cluster = %peer.cluster, end = why, "tunnel ended");
         why
+    }
+}
+
+/// Waits until the tunnel is told to give its place to another gateway's, once: how many its own may have.
+async fn told(place: &mut Option<Place>) -> usize {
+    match place {
+        Some(place) => place.told().await,
+        None => std::future::pending().await,
     }
 }
 

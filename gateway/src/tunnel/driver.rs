@@ -116,6 +116,8 @@ struct Shared {
     peers_packets: Cell<Packets>,
     /// What it told of itself.
     greeting: Cell<Option<Greeting>>,
+    /// How many tunnels it takes of this gateway, if it has declined this one.
+    declined: Cell<Option<u32>>,
 }
 
 impl MuxTunnel {
@@ -145,6 +147,7 @@ impl MuxTunnel {
             socket: RefCell::default(),
             peers_packets: Cell::default(),
             greeting: Cell::default(),
+            declined: Cell::default(),
         }));
         let driver = Driver::new(tunnel.clone(), handshaken, peer, ingress)?;
         Ok((tunnel, driver))
@@ -218,6 +221,15 @@ impl Tunnel for MuxTunnel {
             self.set_health(TunnelHealth::Draining);
         }
         self.wake_driver();
+    }
+
+    fn decline(&self, limit: u32) {
+        self.0.mux.borrow_mut().tell_limit(limit);
+        self.drain();
+    }
+
+    fn declined(&self) -> Option<u32> {
+        self.0.declined.get()
     }
 
     /// Asks it. Before its HELLO the peer has opened nothing, and was told nothing of worth.

@@ -70,6 +70,8 @@ struct Shared {
     peer: Cell<Option<Settings>>,
     /// What it told of itself there.
     greeting: Cell<Option<Greeting>>,
+    /// How many tunnels it takes of this gateway, if it has declined this one.
+    declined: Cell<Option<u32>>,
     /// The credit of each live stream, by its QUIC id.
     credits: RefCell<HashMap<u32, Rc<Credit>>>,
     /// Where datagrams of streams that take them wait, by the stream's QUIC id.
@@ -131,6 +133,7 @@ impl QuicTunnel {
             config: config.clone(),
             peer: Cell::default(),
             greeting: Cell::default(),
+            declined: Cell::default(),
             credits: RefCell::default(),
             inboxes: RefCell::default(),
             inboxed: Together::new(datagram::MOST),
@@ -222,6 +225,18 @@ impl Tunnel for QuicTunnel {
         if self.health() != TunnelHealth::Closed {
             self.0.set_health(TunnelHealth::Draining);
         }
+    }
+
+    fn decline(&self, limit: u32) {
+        // Behind a GOAWAY the control stream may have ended.
+        if !self.0.said_goaway.get() {
+            self.0.outbox.borrow_mut().limit(limit);
+        }
+        self.drain();
+    }
+
+    fn declined(&self) -> Option<u32> {
+        self.0.declined.get()
     }
 
     fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {

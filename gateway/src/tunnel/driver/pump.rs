@@ -268,6 +268,7 @@ impl Driver {
                     drop(mux);
                     self.tune_to_path();
                 }
+                Event::Limit(limit) => self.tunnel.0.declined.set(Some(limit)),
                 Event::Path(report) => {
                     self.tunnel.0.peers_packets.set(report.packets);
                     Greeting::compare(&self.tunnel.0.greeting, report.clock);

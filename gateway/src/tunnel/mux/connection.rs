@@ -69,6 +69,8 @@ pub enum Event<'i> {
     Pong(u64),
     /// What the peer has counted of its path to us, and its clock.
     Path(PathReport),
+    /// How many tunnels the peer takes of this gateway: fewer than there are.
+    Limit(u32),
     /// The peer opens no more streams and takes none.
     Goaway,
     /// Nothing that concerns anybody.
@@ -263,6 +265,11 @@ impl<T: Default> Mux<T> {
     /// Tells the peer what was counted of the path to it, and this side's clock.
     pub fn tell_path(&mut self, report: PathReport) {
         self.put(Kind::Path, 0, &[&report.to_bytes()]);
+    }
+
+    /// Tells the peer how many tunnels are taken of its gateway.
+    pub fn tell_limit(&mut self, limit: u32) {
+        self.put(Kind::Limit, 0, &[&limit.to_be_bytes()]);
     }
 
     /// Says that no more streams will be opened from here, and asks the peer for the same.

@@ -23,6 +23,8 @@ pub enum Said {
     Pong(u64),
     /// What it has counted of its path to us, and its clock.
     Path(PathReport),
+    /// How many tunnels it takes of this gateway: fewer than there are.
+    Limit(u32),
     /// It opens no more streams.
     Goaway,
 }
@@ -64,6 +66,11 @@ impl Outbox {
     /// Tells what was counted of the path to the peer, and this side's clock.
     pub fn path(&mut self, report: PathReport) {
         self.put(Kind::Path, 0, &report.to_bytes());
+    }
+
+    /// Tells the peer how many tunnels are taken of its gateway.
+    pub fn limit(&mut self, limit: u32) {
+        self.put(Kind::Limit, 0, &limit.to_be_bytes());
     }
 
     /// Says goodbye.
@@ -149,6 +156,7 @@ fn meaning(frame: Frame<'_>, heard_hello: &mut bool) -> Result<Said, ProtocolErr
         Kind::Ping => Ok(Said::Ping(payload.try_into().unwrap_or_default())),
         Kind::Pong => Ok(Said::Pong(payload.try_into().map_or(0, u64::from_be_bytes))),
         Kind::Path => Ok(Said::Path(PathReport::from_bytes(payload))),
+        Kind::Limit => Ok(Said::Limit(word(0))),
         Kind::Goaway => Ok(Said::Goaway),
         // What streams of their own say over QUIC.
         Kind::Data | Kind::Open | Kind::Opened | Kind::Fin | Kind::Rst => Err(ProtocolError::BadStream(kind, stream)),
@@ -179,6 +187,7 @@ mod tests {
             outbox.pong(token.to_be_bytes());
             outbox.credit(stream, bytes);
             outbox.path(report);
+            outbox.limit(7);
             outbox.goaway();
             let mut inbox = Inbox::default();
             let heard: Vec<_> = outbox.take().chunks(cut).flat_map(|part| said(&mut inbox, part)).collect();
@@ -188,6 +197,7 @@ mod tests {
                 Said::Pong(token),
                 Said::Credit(stream, bytes),
                 Said::Path(report),
+                Said::Limit(7),
                 Said::Goaway,
             ];
             prop_assert_eq!(heard, wanted);

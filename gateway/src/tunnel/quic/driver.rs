@@ -269,6 +269,7 @@ impl Driver {
             }
             Said::Ping(payload) => shared.outbox.borrow_mut().pong(payload),
             Said::Pong(token) => liveness.answered(token, Instant::now()),
+            Said::Limit(limit) => shared.declined.set(Some(limit)),
             Said::Path(report) => {
                 shared.peers_packets.set(report.packets);
                 Greeting::compare(&shared.greeting, report.clock);

@@ -25,7 +25,7 @@ impl<T: Default> Mux<T> {
         &mut self,
         Frame { kind, stream: id, payload }: Frame<'i>,
     ) -> Result<Event<'i>, ProtocolError> {
-        let for_connection = matches!(kind, Kind::Ping | Kind::Pong | Kind::Goaway | Kind::Path);
+        let for_connection = matches!(kind, Kind::Ping | Kind::Pong | Kind::Goaway | Kind::Path | Kind::Limit);
         if for_connection != (id == 0) {
             return Err(ProtocolError::BadStream(kind, id));
         }
@@ -57,6 +57,10 @@ impl<T: Default> Mux<T> {
                 Ok(Event::Goaway)
             }
             Kind::Path => Ok(Event::Path(PathReport::from_bytes(payload))),
+            Kind::Limit => {
+                let limit = payload.first_chunk().map_or(u32::MAX, |limit| u32::from_be_bytes(*limit));
+                Ok(Event::Limit(limit))
+            }
             Kind::Hello => Ok(Event::Nothing),
         }
     }
