@@ -4,6 +4,8 @@ use super::*;
 use crate::{
     core::tests::East,
     tunnel::{
+        Tunnel as _, TunnelHealth,
+        driver::TunnelEnd,
         driver::tests::pair::{self, End, on_a_core, until},
         tls::tests::{connection, identity},
     },
