@@ -23,8 +23,9 @@ use crate::setup::{Pair, Site};
 const BROKEN: Duration = Duration::from_secs(4);
 /// How long both paths are well before the next fault: what was given up has to be found again.
 const WELL: Duration = Duration::from_secs(8);
-/// How long transport `auto` has to take QUIC again.
-const RETAKEN: Duration = Duration::from_secs(60);
+/// How long transport `auto` has to take QUIC again, on every core: one that thought UDP throttled tries it again after 10 s, 20 s
+/// and so on.
+const RETAKEN: Duration = Duration::from_secs(180);
 
 /// Breaks what `fault` says of a path that is otherwise `well`, once a round of `plan`.
 pub fn run(fault: Fault, well: Impairments, plan: &Plan, stage: &Stage<'_>, out: &mut dyn Write) -> Result<Run> {

@@ -3,6 +3,7 @@
 //! A core has its own reactor, listeners, tunnels and streams. It shares nothing that is locked on a stream's path: tables are
 //! immutable snapshots, counters are its own, and other cores reach it by its mailbox only.
 
+mod drain;
 pub(crate) mod said;
 
 use crate::{
@@ -29,7 +30,6 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     os::fd::OwnedFd,
-    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -37,7 +37,6 @@ use std::{
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, watch},
     task::JoinHandle,
-    time::Interval,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -118,9 +117,6 @@ pub(crate) struct Core {
     random: Cell<u64>,
 }
 
-/// Between the last SYN that is taken and the goodbye to the peers: for clients to be accepted, here or by another core, and to
-/// open their streams. A tunnel that has said goodbye opens none.
-const SETTLE: Duration = Duration::from_millis(100);
 /// Bytes of datagrams that wait for tunnels, all flows of a core together.
 const QUEUED: usize = 16 << 20;
 /// Bytes of [`Core::scratch`].
@@ -274,6 +270,7 @@ impl Core {
                     address: place.map(|place| place.address),
                     spare: place.is_some_and(|place| place.spare),
                     same: state.same,
+                    declined: state.declined,
                     small: state.small,
                     state: state.link.state().clone(),
                 }
@@ -297,49 +294,6 @@ impl Core {
         };
         // Whoever asked may have given up.
         drop(query.0.send(report));
-    }
-
-    /// Takes nothing new, lets streams finish, says goodbye to the peers; all of it until the deadline.
-    async fn drain(
-        self: &Rc<Self>,
-        listeners: Listeners,
-        links: Links,
-        mut mail: mpsc::Receiver<Mail>,
-        mut tick: Interval,
-    ) {
-        listeners.begin_no_more();
-        drop(links);
-        let mut listeners = Some(listeners);
-        let ending = self.common.ending.clone();
-        let (mut settling, mut settled) = (pin!(tokio::time::sleep(SETTLE)), false);
-        loop {
-            tokio::select! {
-                biased;
-                () = ending.cancelled() => break,
-                () = settling.as_mut(), if !settled => {
-                    settled = true;
-                    if let Some(listeners) = listeners.take() {
-                        listeners.close(self);
-                    }
-                    self.peers.drain();
-                    self.streams.close();
-                }
-                () = self.finished(), if settled => break,
-                Some(mail) = mail.recv() => match mail {
-                    Mail::Client(client) => stream::start(self, client),
-                    Mail::Report(query) => self.report(query, &Listeners::default()),
-                    Mail::Tunnel(..) | Mail::Exchange(..) | Mail::Datagram(_) | Mail::Relay(..) => {}
-                },
-                // A core that drains is alive: nobody is to restart it for that.
-                _ = tick.tick() => self.counters.beat(Instant::now()),
-            }
-        }
-    }
-
-    /// Waits until every stream has ended, here and for the peers.
-    async fn finished(&self) {
-        self.streams.wait().await;
-        self.peers.flushed().await;
     }
 }
 

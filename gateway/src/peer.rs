@@ -10,6 +10,8 @@ pub(crate) mod join;
 mod leave;
 mod lookup;
 pub(crate) mod loss;
+mod measure;
+mod open;
 pub(crate) mod punch;
 pub(crate) mod quic;
 pub(crate) mod relayed;
@@ -19,17 +21,17 @@ mod slot;
 mod spread;
 
 pub(crate) use dial::{LinkStates, Links};
+pub(crate) use open::Target;
 pub(crate) use setup::{TlsConfigs, accept};
 
 use crate::{
     board::{Board, Live},
-    relay::Over,
-    status::{BreakReport, ChoiceReport, LossReport, TunnelReport},
-    tunnel::{Direction, OpenRequest, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream},
+    status::{BreakReport, TunnelReport},
+    tunnel::{Direction, Tunnel, TunnelHealth},
 };
 use breaks::Breaks;
-use choose::{Carrier, Chooser, Facts};
-use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
+use choose::{Carrier, Chooser};
+use isthmus_control_api::{ClusterName, GatewayId, Table};
 use loss::PathLoss;
 use shun::Shunned;
 use std::{
@@ -54,31 +56,6 @@ pub(crate) struct Peers {
     shunned: RefCell<Shunned>,
 }
 
-/// Which tunnels a stream may be opened on.
-pub(crate) struct Target<'a> {
-    /// Those that lead to this cluster.
-    pub(crate) cluster: &'a ClusterName,
-    /// If given, to this gateway of it only.
-    pub(crate) only: Option<GatewayId>,
-    /// But not to these, which have refused it.
-    pub(crate) not: Vec<GatewayId>,
-}
-
-impl<'a> Target<'a> {
-    /// Those to any gateway of `cluster`.
-    pub(crate) fn any(cluster: &'a ClusterName) -> Self {
-        Self { cluster, only: None, not: Vec::new() }
-    }
-
-    fn fits(&self, tunnel: &dyn Tunnel) -> bool {
-        let gateway = tunnel.gateway();
-        self.only.is_none_or(|only| only == gateway) && !self.not.contains(&gateway)
-    }
-}
-
-/// A stream that was asked for, and the tunnel that it is on.
-pub(crate) type Opened = (Box<dyn TunnelStream>, Rc<dyn Tunnel>);
-
 struct Known {
     tunnel: Rc<dyn Tunnel>,
     /// Where it was dialled; `None` where the peer has dialled.
@@ -92,82 +69,9 @@ struct Known {
 }
 
 impl Peers {
-    /// Opens a stream on the least loaded live tunnel to `target` of the carrier that was chosen, or on another one if that refuses; on
-    /// a relayed one if there is no direct one.
-    ///
-    /// # Errors
-    /// There is no live tunnel, or none takes the stream.
-    pub(crate) fn open(&self, target: &Target<'_>, request: &OpenRequest) -> Result<Opened, Refusal> {
-        let cluster = target.cluster;
-        let message = format!("no live tunnel to {cluster}");
-        let none = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
-        let fitting = |way| {
-            let mut tunnels = self.live_by(cluster, way);
-            tunnels.retain(|tunnel| target.fits(&**tunnel));
-            tunnels
-        };
-        let direct = self.open_on(fitting(Way::Direct), cluster, request, none);
-        direct.or_else(|refusal| self.open_on(fitting(Way::Relayed), cluster, request, refusal))
-    }
-
-    /// Opens a stream on a tunnel that is not relayed.
-    ///
-    /// # Errors
-    /// There is no live one, or none takes the stream.
-    pub(crate) fn open_direct(
-        &self,
-        cluster: &ClusterName,
-        request: &OpenRequest,
-        over: Over,
-    ) -> Result<Opened, Refusal> {
-        let message = match over {
-            Over::Any => format!("no tunnel to {cluster} itself"),
-            Over::DialledQuic => format!("no tunnel to {cluster} that was dialled over QUIC"),
-        };
-        let none = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
-        let tunnels =
-            self.live_if(cluster, |known| known.way() == Way::Direct && (over == Over::Any || known.common_port));
-        self.open_on(tunnels, cluster, request, none)
-    }
-
-    fn open_on(
-        &self,
-        mut tunnels: Vec<Rc<dyn Tunnel>>,
-        cluster: &ClusterName,
-        request: &OpenRequest,
-        none: Refusal,
-    ) -> Result<Opened, Refusal> {
-        // Datagrams are best as datagrams: a lost one holds up nobody.
-        let chosen = if request.service.protocol.is_tcp() { self.chosen(cluster) } else { Carrier::Quic };
-        let (shunned, now) = (self.shunned.borrow(), Instant::now());
-        tunnels.sort_by_cached_key(|tunnel| {
-            let shunned = shunned.has(&request.service, tunnel.gateway(), now);
-            (shunned, carrier(&**tunnel) != chosen, tunnel.load())
-        });
-        drop(shunned);
-        let mut refusal = none;
-        for tunnel in tunnels {
-            match tunnel.open(request) {
-                Ok(stream) => return Ok((stream, tunnel)),
-                Err(refused) => refusal = refused,
-            }
-        }
-        Err(refusal)
-    }
-
     /// Whether a stream to `cluster` can be opened on this core.
     pub(crate) fn is_live(&self, cluster: &ClusterName) -> bool {
         self.tunnels.borrow().get(cluster).is_some_and(|tunnels| tunnels.iter().any(|known| is_open(&*known.tunnel)))
-    }
-
-    /// A gateway could not serve a stream that another one of its cluster may: others are asked before it for a while.
-    pub(crate) fn shun(&self, service: &ServicePort, gateway: GatewayId) {
-        self.shunned.borrow_mut().note(service, gateway, Instant::now());
-    }
-
-    /// A gateway serves a stream.
-    pub(crate) fn unshun(&self, service: &ServicePort, gateway: GatewayId) {
-        self.shunned.borrow_mut().clear(service, gateway);
     }
 
     /// Whether there is a live tunnel to `target` on this core that leads to another gateway than this one.
@@ -261,71 +165,6 @@ impl Peers {
         tunnels.map(report).collect()
     }
 
-    /// Measures the paths and chooses anew. Every second.
-    pub(crate) fn choose(&self, now: Instant) {
-        let (tunnels, mut choosers) = (self.tunnels.borrow(), self.choosers.borrow_mut());
-        choosers.retain(|cluster, _| tunnels.get(cluster).is_some_and(|tunnels| !tunnels.is_empty()));
-        for (cluster, tunnels) in tunnels.iter().filter(|(_, tunnels)| !tunnels.is_empty()) {
-            let chooser = choosers.entry(cluster.clone()).or_insert_with(Chooser::new);
-            // A relayed tunnel is no choice as long as there is a direct one.
-            let is_direct = |known: &Known| known.way() == Way::Direct && is_open(&*known.tunnel);
-            let way = if tunnels.iter().any(is_direct) { Way::Direct } else { Way::Relayed };
-            chooser.look(&facts(tunnels, way, Carrier::Tcp), &facts(tunnels, way, Carrier::Quic), now);
-        }
-        self.measure(now);
-    }
-
-    /// Measures what the paths lose, each way.
-    fn measure(&self, now: Instant) {
-        let (tunnels, mut losses) = (self.tunnels.borrow(), self.losses.borrow_mut());
-        losses.retain(|(cluster, _), _| tunnels.get(cluster).is_some_and(|tunnels| !tunnels.is_empty()));
-        for (cluster, tunnels) in tunnels.iter() {
-            for of in [Carrier::Tcp, Carrier::Quic] {
-                let each_way = tunnels.iter().filter(|known| carrier(&*known.tunnel) == of);
-                let each_way = each_way.filter_map(|known| known.tunnel.packets_each_way());
-                let Some([out, back]) = each_way.reduce(|[a, b], [c, d]| [a + c, b + d]) else { continue };
-                let loss = losses.entry((cluster.clone(), of)).or_default();
-                loss.out.measure(out, now);
-                loss.back.measure(back, now);
-            }
-        }
-    }
-
-    /// What the paths lose, as far as it was measured of late.
-    pub(crate) fn losses(&self, now: Instant) -> Vec<LossReport> {
-        let losses = self.losses.borrow();
-        let report = |((cluster, _), loss): (&(ClusterName, Carrier), &PathLoss)| LossReport {
-            cluster: cluster.clone(),
-            out: loss.out.recent(now),
-            back: loss.back.recent(now),
-        };
-        losses.iter().map(report).collect()
-    }
-
-    /// What was chosen for each cluster, and why.
-    pub(crate) fn choices(&self) -> Vec<ChoiceReport> {
-        let choosers = self.choosers.borrow();
-        let chosen = choosers.iter().filter_map(|(cluster, chooser)| Some((cluster, chooser.choice()?)));
-        let report = |(cluster, choice): (&ClusterName, choose::Choice)| {
-            let tunnels = self.tunnels.borrow();
-            let chosen = |known: &&Known| is_open(&*known.tunnel) && carrier(&*known.tunnel) == choice.carrier;
-            let live = tunnels.get(cluster)?.iter().filter(chosen).min_by_key(|known| known.via.is_some())?;
-            let reason = match &live.via {
-                Some(relay) => format!("through {relay}, as no direct tunnel is live"),
-                None => choice.reason.to_string(),
-            };
-            let (transport, via) = (live.tunnel.transport(), live.via.clone());
-            Some(ChoiceReport { cluster: cluster.clone(), transport, reason, via })
-        };
-        chosen.filter_map(report).collect()
-    }
-
-    fn chosen(&self, cluster: &ClusterName) -> Carrier {
-        // Before anything was measured it is what costs less CPU.
-        let chosen = self.choosers.borrow().get(cluster).and_then(Chooser::choice);
-        chosen.map_or(Carrier::Tcp, |choice| choice.carrier)
-    }
-
     /// Closes tunnels to clusters that the table has no link with: trust ends with the link.
     pub(crate) fn close_unlinked(&self, table: &Table) {
         self.breaks.borrow_mut().retain(|cluster, _| table.links.contains_key(cluster));
@@ -405,21 +244,6 @@ impl Known {
 
 fn carrier(tunnel: &dyn Tunnel) -> Carrier {
     Carrier::of(tunnel.transport())
-}
-
-/// How the live tunnels of a way and a carrier fare together. Counters are those of all that have not ended, so that they only grow.
-fn facts(tunnels: &[Known], way: Way, of: Carrier) -> Facts {
-    let mut facts = Facts::default();
-    for known in tunnels.iter().filter(|known| known.way() == way && carrier(&*known.tunnel) == of) {
-        let packets = known.tunnel.packets().unwrap_or_default();
-        facts.sent = facts.sent.saturating_add(packets.sent);
-        facts.lost = facts.lost.saturating_add(packets.lost);
-        if is_open(&*known.tunnel) {
-            facts.live += 1;
-            facts.rtt = facts.rtt.into_iter().chain(known.tunnel.status().rtt).min();
-        }
-    }
-    facts
 }
 
 fn is_open(tunnel: &dyn Tunnel) -> bool {

@@ -81,11 +81,20 @@ pub trait Tunnel {
     /// Says goodbye (GOAWAY): no new streams either way; it ends by itself when the last one has.
     fn drain(&self);
 
-    /// Waits until the peer has the last bytes of the streams that have ended here, on a tunnel that drains. Where the kernel sees
-    /// to that there is nothing to wait for.
-    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(std::future::ready(()))
+    /// Tells the peer that this side takes no more than `limit` tunnels of its gateway, where the transport can say that, and drains.
+    fn decline(&self, limit: u32) {
+        let _ = limit;
+        self.drain();
     }
+
+    /// How many tunnels the peer takes of this gateway, if that is why it drains this one.
+    fn declined(&self) -> Option<u32> {
+        None
+    }
+
+    /// Waits, on a tunnel that drains, until the peer has the last bytes of the streams that have ended here, or the tunnel has
+    /// ended. The peer has heard of the drain then; what it had opened before has mostly come in, and is served.
+    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
     /// Ends it now; its streams end as reset.
     fn close(&self);
@@ -127,6 +136,13 @@ impl Greeting {
         let ahead = about.ahead(std::time::SystemTime::now());
         Self { revision: Some(about.revision), gateway: about.gateway, ahead }
     }
+
+    /// Compares clocks anew: the peer's said `clock` just now. One that was put right is right from then on.
+    fn compare(known: &Cell<Option<Self>>, clock: mux::path::Clock) {
+        if let (Some(greeting), Some(ahead)) = (known.get(), clock.ahead(std::time::SystemTime::now())) {
+            known.set(Some(Self { ahead: Some(ahead), ..greeting }));
+        }
+    }
 }
 
 /// What a tunnel has counted on its path, from its beginning.
@@ -136,20 +152,6 @@ pub struct Packets {
     pub sent: u64,
     /// Of these, lost.
     pub lost: u64,
-}
-
-impl Packets {
-    /// As PATH carries it.
-    pub fn to_bytes(self) -> [u8; 16] {
-        (u128::from(self.sent) << 64 | u128::from(self.lost)).to_be_bytes()
-    }
-
-    /// What a PATH of at least 16 bytes says.
-    pub fn from_bytes(payload: &[u8]) -> Self {
-        let word =
-            |at: usize| payload.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_be_bytes);
-        Self { sent: word(0), lost: word(8) }
-    }
 }
 
 /// Both sides' counts. What the peer says may be anything.

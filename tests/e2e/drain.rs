@@ -23,6 +23,7 @@ over_each_transport!(
     the_ingress_finishes_what_is_under_way,
     no_request_fails_while_the_egress_drains,
     half_closed_clients_get_the_last_bytes_of_an_ingress_that_drains,
+    the_last_bytes_take_their_time_on_a_slow_path,
 );
 
 const LENGTH: u64 = 4 << 20;
@@ -63,9 +64,18 @@ fn the_ingress_finishes_what_is_under_way(transport: Transport) {
     received.assert_whole(2, LENGTH);
 }
 
-/// The client's end is there already: nothing more comes from it that would tell that it has everything.
 fn half_closed_clients_get_the_last_bytes_of_an_ingress_that_drains(transport: Transport) {
-    let topology = Topology::west_and_east();
+    last_bytes(&Topology::west_and_east(), transport, LENGTH);
+}
+
+/// What all streams end with is within their first credit, so they are over at the ingress long before it has left.
+fn the_last_bytes_take_their_time_on_a_slow_path(transport: Transport) {
+    last_bytes(&Topology::west_and_east_over("40ms,1mbit"), transport, 40_000);
+}
+
+/// Clients whose own end is there already read the last `length` bytes of an ingress that drains: nothing more comes from them that
+/// would tell that they have everything.
+fn last_bytes(topology: &Topology, transport: Transport, length: u64) {
     let east = topology.cluster("east");
     let asked = Arc::new(Semaphore::new(0));
     let asked_ = asked.clone();
@@ -75,10 +85,10 @@ fn half_closed_clients_get_the_last_bytes_of_an_ingress_that_drains(transport: T
             stream.write_all(b"hello").await?;
             client::receive(&mut stream).await.clean()?;
             asked.acquire().await.map_err(io::Error::other)?.forget();
-            endpoint::source(stream, 2, LENGTH).await
+            endpoint::source(stream, 2, length).await
         }
     });
-    let mut pair = Pair::start(&topology, transport, &[pair::endpoint()]);
+    let mut pair = Pair::start(topology, transport, &[pair::endpoint()]);
     let mut streams = topology.block_on(begun(&pair));
     topology.block_on(async {
         for stream in &mut streams {
@@ -97,7 +107,7 @@ fn half_closed_clients_get_the_last_bytes_of_an_ingress_that_drains(transport: T
         reading.join_all().await
     });
     for received in finished {
-        received.assert_whole(2, LENGTH);
+        received.assert_whole(2, length);
     }
     assert!(pair.east.wait_end().success());
 }

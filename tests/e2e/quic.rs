@@ -7,6 +7,9 @@ use isthmus_tests::{
 };
 use std::net::SocketAddr;
 
+/// A path on which QUIC is worth its price.
+const LOSSY: &str = "20ms,2%";
+
 /// Waits until a gateway's new streams to a cluster go over `transport`.
 fn wait_chosen(gateway: &Gateway<'_>, cluster: &str, transport: &str) -> String {
     eventually(&format!("new streams to {cluster} go over {transport}"), || {
@@ -85,6 +88,36 @@ fn tcp_is_cut_off_under_load_and_quic_takes_over() {
     wait_live(&pair.west, &["tls"]);
     topology.unblock("udp");
     wait_live(&pair.west, &["tls", "quic"]);
+}
+
+/// UDP vanishes from a lossy path while all of the traffic is on it. What that has cost in packets says nothing of the path when it
+/// is back.
+#[test]
+fn quic_is_taken_back_where_udp_had_vanished_from_a_lossy_path() {
+    let topology = Topology::west_and_east_over(LOSSY);
+    let east = topology.cluster("east");
+    let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served");
+    let pair = Pair::start(&topology, Transport::Auto, &[pair::endpoint()]);
+    let load = pair.load(8, Reuse::ConnectionPerRequest, "served");
+    let path = |udp: &str| topology.emulator().set_all(format!("{LOSSY}{udp}").parse().unwrap()).unwrap();
+    // By one core at least: each judges by what it has carried itself.
+    let wait_quic = || {
+        eventually("new streams go over quic", || {
+            let link = pair.west.link("east");
+            let chosen = link["chosen"].as_str().unwrap_or_default();
+            if chosen.contains("quic") { Ok(()) } else { Err(link.to_string()) }
+        })
+    };
+    for _ in 0..3 {
+        wait_quic();
+        load.wait_for(200);
+        path(",noudp");
+        wait_chosen(&pair.west, "east", "tls");
+        load.wait_for(200);
+        path("");
+    }
+    wait_quic();
+    load.stop();
 }
 
 /// QUIC alone, cut off with streams on it: they end as errors or go on, and new ones work when it is back.

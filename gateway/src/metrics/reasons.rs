@@ -29,6 +29,8 @@ words! {
         StreamsPerTunnel = "streams_per_tunnel",
         /// Tunnels that one peer may have.
         TunnelsPerPeer = "tunnels_per_peer",
+        /// Tunnels to a cluster that a core has dialled and that drain: of more the oldest is closed.
+        DrainingTunnels = "draining_tunnels",
         /// Handshakes under way.
         Handshakes = "handshakes",
         /// The memory budget.
@@ -79,6 +81,8 @@ words! {
         Closed = "closed",
         /// No relay, or it refused.
         Relay = "relay",
+        /// The peer takes no more tunnels of this gateway.
+        Declined = "declined",
     }
 }
 

@@ -1,8 +1,8 @@
 //! ● The addresses that a link's gateways are dialled at: those that the table has, and those that its names were found to have.
 //!
 //! A name is looked up again and again, because load balancers move and gateways come and go. An address that it has no more is
-//! given up a little later: resolvers answer with some of many addresses, now these and now those. Where looking it up fails, what
-//! it had last stays.
+//! given up a little later: resolvers answer with some of many addresses, now these and now those. One that comes back after that
+//! is kept for longer each time. Where looking it up fails, what it had last stays.
 
 use isthmus_control_api::PeerAddress;
 use std::{
@@ -17,6 +17,12 @@ const EVERY: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 /// How long an address stays that the name has no more.
 const KEPT: Duration = Duration::from_secs(20);
+/// The longest that this becomes for one that comes and goes.
+const LONGEST_KEPT: Duration = Duration::from_mins(10);
+/// How long it is remembered that an address came and went.
+const REMEMBERED: Duration = Duration::from_mins(30);
+/// Addresses that were given up and are remembered, of one name; the oldest are forgotten.
+const GONE: usize = 64;
 /// Addresses of one link; more are left out.
 const MOST: usize = 32;
 
@@ -27,8 +33,8 @@ pub(crate) struct Addresses(Vec<Host>);
 #[derive(Debug)]
 struct Host {
     endpoint: PeerAddress,
-    /// When each was last found.
-    found: BTreeMap<IpAddr, Instant>,
+    /// What it was found to have, and had.
+    found: BTreeMap<IpAddr, Found>,
     /// When it was last found at all.
     answered: Option<Instant>,
     /// Why looking it up failed last.
@@ -36,6 +42,17 @@ struct Host {
     /// `None` of an address, which need not be looked up, and while it is being looked up.
     next: Option<Instant>,
     asked: Option<Instant>,
+}
+
+/// An address of a name.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// When it was last found.
+    seen: Instant,
+    /// How long it stays from then on.
+    kept: Duration,
+    /// It did not stay.
+    gone: bool,
 }
 
 impl Addresses {
@@ -78,8 +95,7 @@ impl Addresses {
         match found {
             Ok(found) if !found.is_empty() => {
                 (host.answered, host.problem) = (Some(now), None);
-                host.found.extend(found.into_iter().map(|ip| (ip, now)));
-                host.found.retain(|_, seen| *seen + KEPT > now);
+                host.found(found, now);
             }
             Ok(_) => host.problem = Some(format!("{} has no address", endpoint.host)),
             Err(why) => host.problem = Some(why),
@@ -90,7 +106,7 @@ impl Addresses {
     pub(crate) fn list(&self) -> Vec<SocketAddr> {
         let mut list = Vec::new();
         for host in &self.0 {
-            for &ip in host.found.keys() {
+            for (&ip, _) in host.found.iter().filter(|(_, found)| !found.gone) {
                 let address = SocketAddr::new(ip, host.endpoint.port);
                 if list.len() < MOST && !list.contains(&address) {
                     list.push(address);
@@ -112,11 +128,30 @@ impl Host {
         let literal: Option<IpAddr> = endpoint.host.parse().ok();
         Self {
             endpoint: endpoint.clone(),
-            found: literal.map(|ip| (ip, now)).into_iter().collect(),
+            found: literal.map(|ip| (ip, Found::new(now))).into_iter().collect(),
             answered: None,
             problem: None,
             next: literal.is_none().then_some(now),
             asked: None,
+        }
+    }
+
+    /// It has these now.
+    fn found(&mut self, found: Vec<IpAddr>, now: Instant) {
+        for ip in found {
+            let known = self.found.entry(ip).or_insert_with(|| Found::new(now));
+            if std::mem::take(&mut known.gone) {
+                known.kept = LONGEST_KEPT.min(2 * known.kept);
+            }
+            known.seen = now;
+        }
+        self.found.values_mut().for_each(|known| known.gone = known.seen + known.kept <= now);
+        self.found.retain(|_, known| !known.gone || known.seen + REMEMBERED > now);
+        let mut gone: Vec<_> =
+            self.found.iter().filter(|(_, known)| known.gone).map(|(&ip, known)| (known.seen, ip)).collect();
+        gone.sort_unstable();
+        for (_, ip) in gone.iter().take(gone.len().saturating_sub(GONE)) {
+            self.found.remove(ip);
         }
     }
 
@@ -126,6 +161,12 @@ impl Host {
             Some(_) => format!("{problem}; its last addresses stay in use"),
             None => problem.clone(),
         })
+    }
+}
+
+impl Found {
+    fn new(now: Instant) -> Self {
+        Self { seen: now, kept: KEPT, gone: false }
     }
 }
 
@@ -185,6 +226,30 @@ mod tests {
         assert_eq!(addresses.problem().unwrap(), "gw.east has no address");
     }
 
+    /// One of two addresses is there for half a minute and away for another, again and again.
+    #[test]
+    fn an_address_that_comes_and_goes_is_given_up_ever_more_seldom() {
+        let (begun, mut now) = (Instant::now(), Instant::now());
+        let mut addresses = Addresses::default();
+        let name = &endpoints(&["gw.east:3"])[0];
+        addresses.configure(std::slice::from_ref(name), now);
+        let (mut times, mut was_there, mut away) = (0, true, Duration::ZERO);
+        while now < begun + Duration::from_hours(2) {
+            let there = (now - begun).as_secs() / 30 % 2 == 0;
+            addresses.answer(name, Ok(ips(if there { &[1, 2] } else { &[1] })), now);
+            let is_there = list(&addresses).len() == 2;
+            times += usize::from(was_there && !is_there);
+            was_there = is_there;
+            now += EVERY;
+        }
+        assert!((1..=2).contains(&times), "given up {times} times");
+        while list(&addresses).len() == 2 {
+            addresses.answer(name, Ok(ips(&[1])), now);
+            (now, away) = (now + EVERY, away + EVERY);
+        }
+        assert!(away <= LONGEST_KEPT, "and one that is gone for good is given up");
+    }
+
     #[test]
     fn an_address_that_fails_brings_the_next_lookup_forward_but_not_more_than_once_a_second() {
         let now = Instant::now();
@@ -207,7 +272,12 @@ mod tests {
             let names = endpoints(&["a:1", "b:1"]);
             addresses.configure(&names, now);
             names.iter().for_each(|name| addresses.answer(name, Ok(ips(&found)), now));
-            let list = addresses.list();
+            prop_assert!(addresses.0.iter().all(|host| host.found.len() <= 256));
+            // All of them are given up for one; few of them are remembered.
+            let mut moved = addresses;
+            names.iter().for_each(|name| moved.answer(name, Ok(ips(&[7])), now + KEPT));
+            prop_assert!(moved.0.iter().all(|host| host.found.len() <= GONE + 1));
+            let list = moved.list();
             let set: std::collections::BTreeSet<_> = list.iter().collect();
             prop_assert!(list.len() <= MOST && set.len() == list.len());
         }

@@ -4,13 +4,16 @@
 use super::{
     addresses::Addresses,
     choose::Carrier,
-    leave::Leaving,
+    leave::{DRAINING, Leaving},
     lookup::{Found, Lookups},
     relayed,
-    slot::{Key, Slot, State},
+    slot::{Key, LEFT, Slot, State},
     spread,
 };
-use crate::{core::Core, metrics::reasons::DialFailure};
+use crate::{
+    core::Core,
+    metrics::reasons::{Bound, DialFailure},
+};
 use isthmus_control_api::{ClusterName, Link, PeerAddress, Table, TransportChoice};
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Instant};
 use tokio::{
@@ -215,5 +218,10 @@ impl Fleet {
             let mut here = slots.keys().filter(|key| key.place.address == address);
             here.any(|key| Carrier::from(key.transport) == carrier)
         });
+        let most = DRAINING.max(LEFT * slots.len());
+        for _ in 0..self.core.peers.bound_draining(&self.cluster, most) {
+            self.core.counters.refused(Bound::DrainingTunnels);
+            tracing::warn!(cluster = %self.cluster, limit = most, "too many tunnels drain: the oldest is closed, and its streams reset");
+        }
     }
 }

@@ -5,6 +5,11 @@ use crate::tunnel::{Tunnel, TunnelHealth};
 use isthmus_control_api::ClusterName;
 use std::{net::SocketAddr, rc::Rc};
 
+/// Tunnels that a core has dialled to one cluster and that drain, if its slots may not
+/// leave more behind; of more the oldest are closed. Each holds memory and a connection for
+/// as long as its last stream lives, and a name that has other addresses every minute leaves one behind each time.
+pub(super) const DRAINING: usize = 16;
+
 /// Those of one link.
 #[derive(Default)]
 pub(super) struct Leaving(Vec<Rc<dyn Tunnel>>);
@@ -35,6 +40,17 @@ impl Leaving {
 }
 
 impl Peers {
+    /// Closes the oldest of the tunnels that this core has dialled and that drain, if they are more than `most`: how many.
+    pub(super) fn bound_draining(&self, cluster: &ClusterName, most: usize) -> usize {
+        let tunnels = self.tunnels.borrow();
+        // They stand in the order in which they came.
+        let dialled = tunnels.get(cluster).into_iter().flatten().filter(|known| known.address.is_some());
+        let draining: Vec<_> = dialled.filter(|known| known.tunnel.health() == TunnelHealth::Draining).collect();
+        let beyond = draining.len().saturating_sub(most);
+        draining[..beyond].iter().for_each(|known| known.tunnel.close());
+        beyond
+    }
+
     /// The direct tunnels that this core has dialled to where it wants none, and that nobody has said goodbye on.
     fn dialled_in_vain(
         &self,
@@ -100,6 +116,25 @@ mod tests {
         assert_eq!(old.health(), TunnelHealth::Live, "both are wanted");
         leave(&east, &mut leaving, &[NEW]);
         assert_eq!((old.health(), new.health()), (TunnelHealth::Draining, TunnelHealth::Live));
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn of_too_many_tunnels_that_drain_the_oldest_is_closed() {
+        let east = East::new();
+        let (mut ends, mut left) = (Vec::new(), Vec::new());
+        for _ in 0..=DRAINING {
+            ends.push(tunnel(&east, 1).await);
+            let old = dialled(&east, OLD);
+            // It drains for as long as this stream lives.
+            let Ok(stream) = old.open(&pair::request("east")) else { panic!("it is live") };
+            old.drain();
+            left.push((old, stream));
+            until(|| !east.core.peers.is_live(&west())).await;
+        }
+        assert_eq!(east.core.peers.bound_draining(&west(), DRAINING), 1);
+        until(|| left[0].0.health() == TunnelHealth::Closed).await;
+        assert!(left[1..].iter().all(|(tunnel, _)| tunnel.health() == TunnelHealth::Draining));
+        until(|| east.core.peers.bound_draining(&west(), DRAINING) == 0).await;
     }
 
     #[tokio::test(flavor = "local")]

@@ -9,14 +9,27 @@ pub(super) const SAMPLE: u64 = 100;
 const FRESH: Duration = Duration::from_mins(1);
 
 /// A loss, smoothed by halves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Loss {
+    /// Packets that it is measured over, at least.
+    sample: u64,
     counted: Packets,
     smoothed: Option<f64>,
     measured: Option<Instant>,
 }
 
+impl Default for Loss {
+    fn default() -> Self {
+        Self::over(SAMPLE)
+    }
+}
+
 impl Loss {
+    /// Measured over so many packets.
+    pub(crate) fn over(sample: u64) -> Self {
+        Self { sample, counted: Packets::default(), smoothed: None, measured: None }
+    }
+
     /// The smoothed loss, 0 to 1, if enough was sent since it was last measured.
     pub(crate) fn measure(&mut self, packets: Packets, now: Instant) -> Option<f64> {
         if packets.sent < self.counted.sent || packets.lost < self.counted.lost {
@@ -25,7 +38,7 @@ impl Loss {
             return None;
         }
         let (sent, lost) = (packets.sent - self.counted.sent, packets.lost - self.counted.lost);
-        if sent < SAMPLE {
+        if sent < self.sample {
             return None;
         }
         self.counted = packets;
@@ -34,6 +47,11 @@ impl Loss {
         let smoothed = self.smoothed.map_or(sample, |before| (before + sample) / 2.0);
         (self.smoothed, self.measured) = (Some(smoothed), Some(now));
         Some(smoothed)
+    }
+
+    /// Begins anew: what was counted so far says nothing of the path any more.
+    pub(crate) fn forget(&mut self, packets: Packets) {
+        *self = Self { counted: packets, ..Self::over(self.sample) };
     }
 
     /// What was measured last, whenever that was.
@@ -71,5 +89,8 @@ mod tests {
         assert_eq!(measure(250, 0), Some(0.1));
         assert_eq!((loss.recent(now), loss.recent(now + FRESH)), (Some(0.1), None));
         assert_eq!(loss.smoothed(), Some(0.1));
+        loss.forget(Packets { sent: 300, lost: 40 });
+        assert_eq!((loss.smoothed(), loss.recent(now)), (None, None));
+        assert_eq!(loss.measure(Packets { sent: 400, lost: 42 }, now), Some(0.02));
     }
 }

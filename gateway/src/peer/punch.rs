@@ -190,12 +190,10 @@ async fn dial(core: &Rc<Core>, cluster: &ClusterName, theirs: SocketAddr) -> Res
     let (mut running, peer) = connect::dial(core, cluster, &dial).await.map_err(|e| io::Error::other(e.to_string()))?;
     // It is no address of the link's: a link that dials some of its own would leave this one.
     running.address = None;
+    running.place = Some(place);
     let mut health = running.tunnel.watch();
     let core_ = core.clone();
-    core.tasks.spawn_local(async move {
-        running.live(&core_, &peer).await;
-        drop(place);
-    });
+    core.tasks.spawn_local(async move { running.live(&core_, &peer).await });
     let live =
         health.wait_for(|&health| health != TunnelHealth::Starting).await.is_ok_and(|h| *h == TunnelHealth::Live);
     if live { Ok(()) } else { Err(Failed::Blocked(theirs)) }

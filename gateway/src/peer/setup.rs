@@ -1,24 +1,23 @@
 //! From a TCP connection to a live tunnel: the handshake, who the peer is, which protocol, and the tunnel's life.
 
 use super::{
-    Known,
     join::{self, First, IncomingJoin},
-    relayed::{self, Leave, Via},
+    relayed::Via,
 };
 use crate::{
     core::{Core, said::Line},
     metrics::reasons::Bound,
     stream::{Incoming, Observed},
     tunnel::{
-        Direction, Ingress, PeerIdentity, Tunnel, TunnelHealth,
-        driver::{MuxTunnel, TunnelEnd},
+        Direction, Ingress, PeerIdentity,
+        driver::MuxTunnel,
         h2,
         quic::QuicTunnel,
         tls::{Handshaken, handshake, stream::TlsStream},
     },
 };
-use isthmus_certs::{HandshakeRefusal, verify};
-
+use isthmus_certs::HandshakeRefusal;
+use isthmus_control_api::ClusterName;
 use rustls::pki_types::CertificateDer;
 use std::{
     net::SocketAddr,
@@ -32,9 +31,12 @@ use tokio::{
 
 mod config;
 mod error;
+mod running;
 
 pub(crate) use config::TlsConfigs;
 pub(crate) use error::SetupError;
+pub(super) use running::Running;
+use running::Trust;
 
 /// Our own protocol's name (ALPN).
 pub(crate) const ISTHMUS: &[u8] = b"isthmus/1";
@@ -72,23 +74,29 @@ pub(super) async fn live_accepted(
     from: impl std::fmt::Display,
 ) {
     match tunnel {
-        Ok((tunnel, peer)) => {
+        Ok((mut tunnel, peer)) => {
             core.counters.handshake(Direction::Accepted);
             let accepted = &core.common.accepted;
-            let Some(_place) = accepted.enter(&peer.cluster) else {
-                core.counters.refused(Bound::TunnelsPerPeer);
-                if core.may_say(Line::TooManyTunnels(peer.cluster.clone()), Instant::now()) {
-                    let (cluster, limit) = (&peer.cluster, accepted.limit());
-                    tracing::warn!(%from, %cluster, limit, "a peer has dialled too many tunnels");
-                }
+            tunnel.place = accepted.enter(&peer.cluster);
+            if tunnel.place.is_none() {
+                too_many(core, &peer.cluster, from);
                 return;
-            };
+            }
             tunnel.live(core, &peer).await;
         }
         Err(error) => {
             let reason = count(core, &error);
             tracing::warn!(%from, reason = reason.as_str(), %error, "refused a peer");
         }
+    }
+}
+
+/// A peer has dialled more tunnels than it may have.
+fn too_many(core: &Core, cluster: &ClusterName, from: impl std::fmt::Display) {
+    core.counters.refused(Bound::TunnelsPerPeer);
+    if core.may_say(Line::TooManyTunnels(cluster.clone()), Instant::now()) {
+        let limit = core.common.accepted.limit();
+        tracing::warn!(%from, %cluster, limit, "a peer has dialled too many tunnels");
     }
 }
 
@@ -127,19 +135,6 @@ pub(super) async fn within<T>(
     tokio::time::timeout(limit, setup).await.unwrap_or(Err(SetupError::Timeout(limit)))
 }
 
-/// A tunnel with its driver, of whichever transport.
-pub(super) struct Running {
-    pub(super) tunnel: Rc<dyn Tunnel>,
-    /// Where it was dialled; `None` where the peer has dialled.
-    pub(super) address: Option<SocketAddr>,
-    /// Whether it was dialled over QUIC from the port that this core dials from, so that its peer sees where that is.
-    pub(super) common_port: bool,
-    trust: Trust,
-    /// Where its bytes go, if a relay carries them.
-    via: Option<Via>,
-    driver: std::pin::Pin<Box<dyn Future<Output = TunnelEnd>>>,
-}
-
 pub(super) async fn start(
     core: &Rc<Core>,
     handshaken: Handshaken,
@@ -158,6 +153,7 @@ pub(super) async fn start(
                 common_port: false,
                 trust,
                 via: None,
+                place: None,
                 driver: Box::pin(driver.run()),
             }
         }
@@ -167,7 +163,15 @@ pub(super) async fn start(
                 Direction::Dialled => h2::connect(io, peer.clone(), config).await?,
                 Direction::Accepted => h2::accept(io, peer.clone(), ingress, config).await?,
             };
-            Running { tunnel, address: None, common_port: false, trust, via: None, driver: Box::pin(driver.run()) }
+            Running {
+                tunnel,
+                address: None,
+                common_port: false,
+                trust,
+                via: None,
+                place: None,
+                driver: Box::pin(driver.run()),
+            }
         }
         _ => return Err(SetupError::Protocol),
     };
@@ -197,7 +201,7 @@ pub(super) fn start_relayed(
     let config = &core.common.config.mux;
     let (tunnel, driver) = MuxTunnel::start(handshaken, direction, peer.clone(), ingress, config)?;
     let (tunnel, driver) = (Rc::new(tunnel), Box::pin(driver.run()));
-    Ok((Running { tunnel, address: None, common_port: false, trust, via: Some(via), driver }, peer))
+    Ok((Running { tunnel, address: None, common_port: false, trust, via: Some(via), place: None, driver }, peer))
 }
 
 /// The same over QUIC.
@@ -216,86 +220,18 @@ pub(super) fn start_quic(
     let config = &core.common.config.mux;
     let (tunnel, driver) = QuicTunnel::start(connection, direction, peer.clone(), ingress, config);
     let (tunnel, driver) = (Rc::new(tunnel), Box::pin(driver.run()));
-    Ok((Running { tunnel, address: None, common_port: false, trust: Trust { chain, since }, via: None, driver }, peer))
-}
-
-/// Why the peer is trusted, to be asked again when bundles change.
-struct Trust {
-    /// Its certificates, leaf first.
-    chain: Vec<CertificateDer<'static>>,
-    /// When they were verified: a tunnel outlives its SVID, but not its trust.
-    since: SystemTime,
-}
-
-impl Trust {
-    fn expiry(&self) -> Option<SystemTime> {
-        self.chain.first().and_then(isthmus_certs::x509::not_after)
-    }
-
-    fn check(&self, core: &Core, peer: &PeerIdentity) -> Result<(), isthmus_certs::RefusedHandshake> {
-        // Whoever dialled: the tunnel belongs to this cluster. Links that are gone are closed elsewhere.
-        let expected = verify::Expected::Server(peer.cluster.clone());
-        let identity = core.common.identity.current();
-        verify::check(&identity, &expected, &self.chain, self.since).map(drop)
-    }
-}
-
-impl Running {
-    /// Runs the tunnel to its end, known to the core's streams as long as it lives; why it ended.
-    pub(super) async fn live(self, core: &Rc<Core>, peer: &PeerIdentity) -> String {
-        let Self { tunnel, address, common_port, trust, via, mut driver } = self;
-        let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
-        let relay = via.as_ref().map(|via| via.relay.clone());
-        let known = Known { tunnel: tunnel.clone(), address, common_port, expiry: trust.expiry(), via: relay };
-        core.peers.add(&peer.cluster, known);
-        core.peers.publish(&peer.cluster, core.id, &core.common.board);
-        // Some are live as they come: HTTP/2 has no HELLO.
-        core.changed.notify_waiters();
-        // What changed while the tunnel was being set up was told to those that were there then.
-        if !core.table.borrow().links.contains_key(&peer.cluster) || trust.check(core, peer).is_err() {
-            tunnel.close();
-        } else if core.common.draining.is_cancelled() {
-            tunnel.drain();
-        }
-        let mut hello = std::pin::pin!(tokio::time::sleep(core.common.config.handshake_timeout));
-        let mut leaving = std::pin::pin!(relayed::leaving(core, &peer.cluster, via.as_ref()));
-        let mut left = false;
-        let end = loop {
-            tokio::select! {
-                biased;
-                end = &mut driver => break end,
-                leave = &mut leaving, if !left => {
-                    left = true;
-                    match leave {
-                        Leave::Drain => tunnel.drain(),
-                        Leave::Close => tunnel.close(),
-                    }
-                }
-                Ok(()) = health.changed() => {
-                    let state = *health.borrow_and_update();
-                    core.peers.publish(&peer.cluster, core.id, &core.common.board);
-                    core.changed.notify_waiters();
-                    tracing::info!(cluster = %peer.cluster, state = state.as_str(), "tunnel");
-                }
-                () = &mut hello, if tunnel.health() == TunnelHealth::Starting => tunnel.close(),
-                Ok(()) = identity.changed() => {
-                    if let Err(refused) = trust.check(core, peer) {
-                        tracing::warn!(cluster = %peer.cluster, %refused, "the peer is not trusted any more");
-                        tunnel.close();
-                    }
-                }
-            }
-        };
-        core.peers.remove(&peer.cluster, &tunnel);
-        core.peers.publish(&peer.cluster, core.id, &core.common.board);
-        core.changed.notify_waiters();
-        let why = end.to_string();
-        if end.is_break() {
-            core.peers.broke(&peer.cluster, &why, Instant::now());
-        }
-        tracing::info!(cluster = %peer.cluster, end = why, "tunnel ended");
-        why
-    }
+    Ok((
+        Running {
+            tunnel,
+            address: None,
+            common_port: false,
+            trust: Trust { chain, since },
+            via: None,
+            place: None,
+            driver,
+        },
+        peer,
+    ))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::{
     cell::RefCell,
     rc::{Rc, Weak},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
@@ -25,6 +25,9 @@ use tokio::{
 
 /// Tunnels that were left for a new one and have not ended yet, a slot: more are not dialled meanwhile.
 pub(super) const LEFT: usize = 2;
+
+/// The shortest time before a peer that has declined a tunnel is asked again; the longest is twice that.
+const DECLINED: Duration = Duration::from_mins(5);
 
 /// Which of a link's slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +42,8 @@ pub(crate) struct State {
     pub(crate) link: link::Link,
     /// The gateway that its last tunnel led to, where another tunnel leads there: it has none of its own meanwhile.
     pub(crate) same: Option<GatewayId>,
+    /// How many tunnels the peer takes of this gateway, if it does not take this one.
+    pub(crate) declined: Option<u32>,
     /// Whether only small packets got through to there, the last time that it mattered.
     pub(crate) small: bool,
     /// The tunnel that is there.
@@ -48,7 +53,7 @@ pub(crate) struct State {
 impl State {
     /// Nothing is known yet.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { link: link::Link::new(now), same: None, small: false, tunnel: None }
+        Self { link: link::Link::new(now), same: None, declined: None, small: false, tunnel: None }
     }
 
     /// The tunnel that is there.
@@ -79,6 +84,8 @@ enum End {
     Stalled(String),
     /// It led to a gateway that another tunnel leads to.
     Same(GatewayId),
+    /// The peer takes no more than so many tunnels of this gateway, and there are others.
+    Declined(u32),
 }
 
 impl Slot {
@@ -102,6 +109,11 @@ impl Slot {
                 End::Same(gateway) => {
                     state.same = Some(gateway);
                     state.link.rest(now, search.in_vain(now, random));
+                }
+                End::Declined(limit) => {
+                    note_declined(&self.core, &self.cluster, limit);
+                    state.declined = Some(limit);
+                    state.link.rest(now, now + rest(random));
                 }
                 End::Down(why) | End::Failed(why) => {
                     self.tell(&why);
@@ -220,14 +232,29 @@ impl Slot {
         {
             let mut state = self.state.borrow_mut();
             state.link.up(Instant::now());
-            state.small = small;
+            (state.small, state.declined) = (small, None);
         }
         let why = held.until_useless().await;
+        if let Some(limit) = tunnel.declined() {
+            return End::Declined(limit);
+        }
         if core.peers.gateways(&self.cluster).iter().any(|&other| other.is_known() && other != gateway) {
             search.saw_several(Instant::now());
         }
         End::Down(why)
     }
+}
+
+/// How long a slot does without a tunnel that the peer has declined: evenly at random, so that not all cores ask again at once.
+fn rest(random: u64) -> Duration {
+    let span = u128::from(random) * DECLINED.as_nanos();
+    // The high half of the product: less than `DECLINED`, which fits 64 bits.
+    DECLINED + Duration::from_nanos((span >> 64) as u64)
+}
+
+fn note_declined(core: &Core, cluster: &ClusterName, limit: u32) {
+    core.counters.dial_failed(DialFailure::Declined);
+    tracing::info!(%cluster, limit, core = core.id, "the peer takes no more tunnels of this gateway: the core does without this one");
 }
 
 /// Whether a relay is dialled from a port of its own next: the relay is to see the common one, but what is between may have got stuck

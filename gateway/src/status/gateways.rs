@@ -71,7 +71,7 @@ mod tests {
     fn dial(address: &str, error: Option<&str>, same: Option<u64>) -> DialReport {
         let state = LinkState::Down { since: Instant::now(), last_error: error.map(Into::into) };
         let (cluster, address, same) = ("east".parse().unwrap(), address.parse().ok(), same.map(GatewayId));
-        DialReport { cluster, address, spare: false, same, small: false, state }
+        DialReport { cluster, address, spare: false, same, declined: None, small: false, state }
     }
 
     /// How many are reached, how many are known, and the words of those that are not reached.

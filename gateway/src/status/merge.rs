@@ -58,6 +58,7 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
         gateways: &gateways,
         failed: dials.iter().find_map(|dial| dial.state.last_error()).or(waits.as_deref()),
         lookup,
+        declined: declined(&dials),
         small: dials.iter().any(|dial| dial.small && matches!(dial.state, LinkState::Up { .. })),
         loss,
         ahead,
@@ -87,6 +88,12 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
         degraded,
         message,
     }
+}
+
+/// How many tunnels the peer takes of this gateway, and how many it declined.
+fn declined(dials: &[&DialReport]) -> Option<(u32, usize)> {
+    let limits = dials.iter().filter_map(|dial| dial.declined);
+    limits.clone().min().map(|limit| (limit, limits.count()))
 }
 
 /// Those of `all` that are of a cluster.

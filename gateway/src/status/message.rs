@@ -18,6 +18,8 @@ pub(super) struct Facts<'a> {
     pub(super) failed: Option<&'a str>,
     /// What is wrong with its names.
     pub(super) lookup: Option<&'a str>,
+    /// How many tunnels the peer takes of this gateway, and how many it declined.
+    pub(super) declined: Option<(u32, usize)>,
     /// Whether a tunnel gets through with small packets only.
     pub(super) small: bool,
     /// The largest losses that were measured: of what goes there, of what comes back.
@@ -50,6 +52,7 @@ pub(super) fn say(facts: &Facts<'_>) -> (Option<String>, bool) {
         (loss(facts.loss), true),
         (facts.ahead.and_then(skew), true),
         (facts.broken.map(broken), facts.broken.is_some_and(|broken| broken.ago < BREAK)),
+        (facts.declined.map(declined), false),
         (facts.revision.and_then(revision), false),
         (facts.control.map(str::to_owned), false),
     ];
@@ -83,6 +86,12 @@ fn skew(ahead: i64) -> Option<String> {
 fn broken(Broken { times, ago, why }: &Broken) -> String {
     let tunnels = if *times == 1 { "a tunnel".to_owned() } else { format!("{times} tunnels") };
     format!("{tunnels} broke within 10 min, the last {} s ago: {why}", ago.as_secs())
+}
+
+fn declined((limit, declined): (u32, usize)) -> String {
+    format!(
+        "the peer takes {limit} tunnels of this gateway, {declined} fewer than it would dial: some cores do without"
+    )
 }
 
 fn revision(theirs: u16) -> Option<String> {

@@ -79,6 +79,8 @@ pub struct DialReport {
     pub spare: bool,
     /// The gateway that its last tunnel led to, where there is another tunnel to that: this one is not needed.
     pub same: Option<GatewayId>,
+    /// How many tunnels the peer takes of this gateway, if it does not take this one.
+    pub declined: Option<u32>,
     /// Whether only small packets get through.
     pub small: bool,
     /// How dialling fares.

@@ -21,12 +21,13 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
+    pin::Pin,
     rc::{Rc, Weak},
     sync::Arc,
     task::Waker,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 mod pump;
 mod stream;
@@ -99,6 +100,8 @@ struct Shared {
     mux: RefCell<Mux<StreamState>>,
     /// The driver's task, to be woken when there is something to send.
     driver: RefCell<Option<Waker>>,
+    /// Told when a PONG came in, and when the driver has ended.
+    answered: Notify,
     /// Streams that wait for room in the outgoing buffer, first come first served.
     waiting_for_room: RefCell<VecDeque<u32>>,
     health: watch::Sender<TunnelHealth>,
@@ -113,6 +116,8 @@ struct Shared {
     peers_packets: Cell<Packets>,
     /// What it told of itself.
     greeting: Cell<Option<Greeting>>,
+    /// How many tunnels it takes of this gateway, if it has declined this one.
+    declined: Cell<Option<u32>>,
 }
 
 impl MuxTunnel {
@@ -132,6 +137,7 @@ impl MuxTunnel {
         let tunnel = Self(Rc::new(Shared {
             mux: RefCell::new(Mux::new(role, settings, config.budget.clone())),
             driver: RefCell::default(),
+            answered: Notify::new(),
             waiting_for_room: RefCell::default(),
             health: watch::Sender::new(TunnelHealth::Starting),
             rtt: Cell::default(),
@@ -141,6 +147,7 @@ impl MuxTunnel {
             socket: RefCell::default(),
             peers_packets: Cell::default(),
             greeting: Cell::default(),
+            declined: Cell::default(),
         }));
         let driver = Driver::new(tunnel.clone(), handshaken, peer, ingress)?;
         Ok((tunnel, driver))
@@ -214,6 +221,31 @@ impl Tunnel for MuxTunnel {
             self.set_health(TunnelHealth::Draining);
         }
         self.wake_driver();
+    }
+
+    fn decline(&self, limit: u32) {
+        self.0.mux.borrow_mut().tell_limit(limit);
+        self.drain();
+    }
+
+    fn declined(&self) -> Option<u32> {
+        self.0.declined.get()
+    }
+
+    /// Asks it. Before its HELLO the peer has opened nothing, and was told nothing of worth.
+    fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async {
+            let number = {
+                let mut mux = self.0.mux.borrow_mut();
+                mux.is_ready().then(|| mux.flush())
+            };
+            let Some(number) = number else { return };
+            self.wake_driver();
+            while self.health() != TunnelHealth::Closed && !self.0.mux.borrow().is_flushed(number) {
+                // Nothing can happen between the look and the wait: all of it is one thread.
+                self.0.answered.notified().await;
+            }
+        })
     }
 
     fn close(&self) {

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod frame;
 pub mod hello;
 pub mod liveness;
+pub mod path;
 pub mod window;
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ struct Shared {
     peer: Cell<Option<Settings>>,
     /// What it told of itself there.
     greeting: Cell<Option<Greeting>>,
+    /// How many tunnels it takes of this gateway, if it has declined this one.
+    declined: Cell<Option<u32>>,
     /// The credit of each live stream, by its QUIC id.
     credits: RefCell<HashMap<u32, Rc<Credit>>>,
     /// Where datagrams of streams that take them wait, by the stream's QUIC id.
@@ -103,6 +105,8 @@ struct Shared {
     forsaken: mpsc::Sender<Box<QuicStream>>,
     /// Streams that are over here and not at the peer.
     farewells: Farewells,
+    /// Told when the peer has the last bytes of all these, has said goodbye, or the tunnel has ended.
+    settled: Notify,
     driver: Notify,
 }
 
@@ -129,6 +133,7 @@ impl QuicTunnel {
             config: config.clone(),
             peer: Cell::default(),
             greeting: Cell::default(),
+            declined: Cell::default(),
             credits: RefCell::default(),
             inboxes: RefCell::default(),
             inboxed: Together::new(datagram::MOST),
@@ -150,6 +155,7 @@ impl QuicTunnel {
             scratch: RefCell::default(),
             forsaken,
             farewells: Farewells::default(),
+            settled: Notify::new(),
             driver: Notify::new(),
         }));
         let driver = Driver::new(tunnel.0.clone(), peer, ingress, forsaken_streams);
@@ -221,8 +227,28 @@ impl Tunnel for QuicTunnel {
         }
     }
 
+    fn decline(&self, limit: u32) {
+        // Behind a GOAWAY the control stream may have ended.
+        if !self.0.said_goaway.get() {
+            self.0.outbox.borrow_mut().limit(limit);
+        }
+        self.drain();
+    }
+
+    fn declined(&self) -> Option<u32> {
+        self.0.declined.get()
+    }
+
     fn flushed(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(self.0.farewells.heard())
+        Box::pin(async {
+            let shared = &self.0;
+            // Before its HELLO the peer has opened nothing, and was told nothing of worth.
+            let is_ready = || shared.peer.get().is_some() && self.health() != TunnelHealth::Closed;
+            while is_ready() && !(shared.heard_goaway.get() && shared.farewells.is_empty()) {
+                // Nothing can happen between the look and the wait: all of it is one thread.
+                shared.settled.notified().await;
+            }
+        })
     }
 
     fn close(&self) {

@@ -99,6 +99,37 @@ fn udp_that_is_slower_than_tcp_is_left() {
 }
 
 #[test]
+fn what_an_outage_has_cost_says_nothing_of_the_path_after_it() {
+    let mut path = Path::new();
+    assert_eq!(path.seconds(15, 30), Carrier::Quic);
+    path.quic.live = 0;
+    path.quic.sent += 500;
+    assert_eq!(path.seconds(4, 30), Carrier::Tcp);
+    // Only now it shows that nothing of that has arrived.
+    path.quic.live = 1;
+    path.quic.lost += 500;
+    assert_eq!(path.seconds(60, 30), Carrier::Quic);
+}
+
+#[test]
+fn throttled_udp_is_tried_again_ever_more_seldom_and_taken_back() {
+    let mut path = Path::new();
+    let mut minutes = |throttled: bool, minutes: usize| -> Vec<usize> {
+        let on_quic = |path: &mut Path| match path.chooser.choice().map(|choice| choice.carrier) {
+            Some(Carrier::Quic) => path.second(if throttled { 200 } else { 30 }),
+            _ => path.second(30),
+        };
+        (0..minutes).map(|_| (0..60).filter(|_| on_quic(&mut path) == Carrier::Quic).count()).collect()
+    };
+    let seconds = minutes(true, 60);
+    assert!(seconds[0] > 0, "before it was known: {seconds:?}");
+    let late: usize = seconds[20..].iter().sum();
+    assert!((1..=80).contains(&late), "of forty minutes: {seconds:?}");
+    let seconds = minutes(false, 21);
+    assert_eq!(seconds[20], 60, "{seconds:?}");
+}
+
+#[test]
 fn little_traffic_says_nothing_of_the_path() {
     let mut path = Path::new();
     path.seconds(15, 0);

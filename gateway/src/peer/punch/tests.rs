@@ -33,7 +33,7 @@ fn a_peer_at_its_bound_of_tunnels_is_not_dialled() {
     on_a_core(async {
         let east = East::new();
         let accepted = &east.core.common.accepted;
-        let _places: Vec<_> = (0..accepted.limit()).map(|_| accepted.enter(&west()).unwrap()).collect();
+        let _places: Vec<_> = (0..accepted.most()).map(|_| accepted.enter(&west()).unwrap()).collect();
         let refused = dial(&east.core, &west(), "127.0.0.1:9".parse().unwrap()).await;
         assert!(matches!(refused, Err(Failed::Full(limit)) if limit == accepted.limit()), "{refused:?}");
         assert!(east.counted("isthmus_refusals_total{bound=\"tunnels_per_peer\"} 1"));

@@ -4,11 +4,13 @@ use super::*;
 use crate::{
     core::tests::East,
     tunnel::{
-        driver::tests::pair::{self, End, on_a_core},
+        Tunnel as _, TunnelHealth,
+        driver::TunnelEnd,
+        driver::tests::pair::{self, End, on_a_core, until},
         tls::tests::{connection, identity},
     },
 };
-use isthmus_control_api::Table;
+use isthmus_control_api::{GatewayId, Table};
 use std::time::Duration;
 
 /// A tunnel that is set up at east and not known to its core yet, and west's end of the connection.
@@ -94,12 +96,36 @@ fn a_peer_that_shakes_hands_and_says_no_hello_is_left_at_the_time_limit() {
 }
 
 #[test]
+fn a_gateway_that_has_its_share_of_the_peers_tunnels_is_told_so_and_another_one_gets_one() {
+    on_a_core(async {
+        for own in [GatewayId::UNKNOWN, GatewayId(1)] {
+            let east = East::new();
+            let accepted = &east.core.common.accepted;
+            let cluster = "west".parse().unwrap();
+            let places: Vec<_> = (0..accepted.limit()).map(|_| accepted.enter(&cluster).unwrap()).collect();
+            places.iter().for_each(|place| place.settle(own));
+            // Its gateway is unknown, too, which is one like any other.
+            let west = west(east.dialled().await);
+            if own.is_known() {
+                west.tunnel_is(TunnelHealth::Live).await;
+                until(|| east.core.peers.is_live(&cluster)).await;
+                assert_eq!(west.tunnel.declined(), None);
+            } else {
+                west.tunnel_is(TunnelHealth::Closed).await;
+                assert_eq!(west.tunnel.declined(), u32::try_from(accepted.limit()).ok());
+                assert!(east.counted("isthmus_refusals_total{bound=\"tunnels_per_peer\"} 1"));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_tunnel_beyond_the_peers_bound_is_closed() {
     on_a_core(async {
         let east = East::new();
         let accepted = &east.core.common.accepted;
         let cluster = "west".parse().unwrap();
-        let places: Vec<_> = (0..accepted.limit()).map(|_| accepted.enter(&cluster).unwrap()).collect();
+        let places: Vec<_> = (0..accepted.most()).map(|_| accepted.enter(&cluster).unwrap()).collect();
         let refused = west(east.dialled().await);
         assert!(matches!(refused.end.await.unwrap(), TunnelEnd::PeerClosed | TunnelEnd::Io(_)));
         assert!(east.counted("isthmus_refusals_total{bound=\"tunnels_per_peer\"} 1"));

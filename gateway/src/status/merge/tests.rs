@@ -30,7 +30,7 @@ fn tunnel(health: TunnelHealth, rtt_ms: u64) -> TunnelReport {
 
 fn dial(state: LinkState) -> DialReport {
     let address = "192.0.2.1:1".parse().ok();
-    DialReport { cluster: east(), address, spare: false, same: None, small: false, state }
+    DialReport { cluster: east(), address, spare: false, same: None, declined: None, small: false, state }
 }
 
 fn down(error: Option<&str>) -> LinkState {

@@ -8,6 +8,7 @@ fn well(gateways: &GatewaysStatus) -> Facts<'_> {
         gateways,
         failed: None,
         lookup: None,
+        declined: None,
         small: false,
         loss: [Some(0.001), None],
         ahead: Some(-300),
@@ -43,6 +44,8 @@ fn each_trouble_has_its_words() {
     assert!(old.starts_with("the peer speaks revision 0 of isthmus/1, this gateway revision 1; older") && !degraded);
     let (new, _) = said(&Facts { revision: Some(9), ..well() });
     assert!(new.contains("revision 9 of isthmus/1, this gateway revision 1; newer"), "{new}");
+    let (declined, degraded) = said(&Facts { declined: Some((85, 43)), ..well() });
+    assert!(declined.contains("takes 85 tunnels of this gateway, 43 fewer") && !degraded, "{declined}");
     let (small, degraded) = said(&Facts { small: true, ..well() });
     assert!(small.contains("large packets vanish") && degraded);
     assert_eq!(said(&Facts { lookup: Some("cannot look up gw"), ..well() }), ("cannot look up gw".into(), true));

@@ -6,7 +6,10 @@ use crate::{
     socket::{self, Socket},
     tunnel::{
         Greeting, Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
-        mux::{Event, liveness},
+        mux::{
+            Event, liveness,
+            path::{Clock, PathReport},
+        },
         open,
         tls::{Handshaken, Opened, TlsError, TrafficKeys, Wire, record},
     },
@@ -17,7 +20,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::time::Sleep;
 
@@ -93,6 +96,7 @@ impl Driver {
         })
         .await;
         self.tunnel.set_health(TunnelHealth::Closed);
+        self.tunnel.0.answered.notify_waiters();
         self.abort_streams();
         match end {
             TunnelEnd::Drained => self.say_close(LINGER).await,
@@ -118,12 +122,13 @@ impl Driver {
         // Waking the driver while it runs would make it run twice: it sends below whatever was queued above.
         *self.tunnel.0.driver.borrow_mut() = None;
         let held_up = self.pump_in(cx, now)?;
+        let is_done = self.tunnel.0.mux.borrow_mut().is_done();
         if self.tunnel.0.mux.borrow_mut().take_active() {
             self.liveness.sent(now);
         }
         self.watch(cx, now, timer.as_mut())?;
         self.pump_out(cx)?;
-        if self.tunnel.0.mux.borrow().is_done() && self.outgoing.is_empty() {
+        if is_done && self.outgoing.is_empty() {
             return Err(TunnelEnd::Drained);
         }
         *self.tunnel.0.driver.borrow_mut() = Some(cx.waker().clone());
@@ -142,8 +147,9 @@ impl Driver {
                 liveness::Verdict::Ask(token) => {
                     let mut mux = self.tunnel.0.mux.borrow_mut();
                     mux.ping(token);
-                    if let Some(packets) = super::packets_of(&self.socket).filter(|_| mux.is_ready()) {
-                        mux.tell_path(packets);
+                    if mux.is_ready() {
+                        let packets = super::packets_of(&self.socket).unwrap_or_default();
+                        mux.tell_path(PathReport { packets, clock: Clock::at(SystemTime::now()) });
                     }
                     drop(mux);
                     self.incoming.release_if_empty();
@@ -174,7 +180,7 @@ impl Driver {
             }
             let Poll::Ready(read) = self.incoming.poll_fill(cx, &self.socket) else { return Ok(false) };
             if read? == 0 {
-                return Err(TunnelEnd::PeerClosed);
+                return Err(self.peer_closed());
             }
         }
         self.open_records(now)?;
@@ -194,11 +200,16 @@ impl Driver {
                     self.act(payload, &mut run, now)?;
                 }
                 Opened::Handled => {}
-                Opened::Closed => return Err(TunnelEnd::PeerClosed),
+                Opened::Closed => return Err(self.peer_closed()),
             }
         }
         self.deliver(&mut run, now);
         Ok(())
+    }
+
+    /// How the tunnel ends by the peer's end: where nothing was left, that is in order.
+    fn peer_closed(&self) -> TunnelEnd {
+        if self.tunnel.0.mux.borrow().is_over() { TunnelEnd::Drained } else { TunnelEnd::PeerClosed }
     }
 
     /// Acts on the frames of one record's payload.
@@ -253,10 +264,15 @@ impl Driver {
                 Event::Pong(token) => {
                     self.liveness.answered(token, now);
                     self.tunnel.0.rtt.set(self.liveness.rtt());
+                    self.tunnel.0.answered.notify_waiters();
                     drop(mux);
                     self.tune_to_path();
                 }
-                Event::Path(packets) => self.tunnel.0.peers_packets.set(packets),
+                Event::Limit(limit) => self.tunnel.0.declined.set(Some(limit)),
+                Event::Path(report) => {
+                    self.tunnel.0.peers_packets.set(report.packets);
+                    Greeting::compare(&self.tunnel.0.greeting, report.clock);
+                }
                 Event::Goaway => {
                     drop(mux);
                     self.tunnel.set_health(TunnelHealth::Draining);

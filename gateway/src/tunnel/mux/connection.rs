@@ -3,9 +3,10 @@
 use super::{
     Budget, Settings,
     frame::{self, HEADER, Kind, MAX_PAYLOAD},
+    path::PathReport,
     window::Window,
 };
-use crate::tunnel::{Packets, tls::layout::RecordBuffer};
+use crate::tunnel::tls::layout::RecordBuffer;
 use std::{
     collections::HashMap,
     io::IoSliceMut,
@@ -13,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod flush;
 mod receive;
+
+use flush::Flush;
 
 /// Which side of the TLS connection this is: it decides whose stream ids are odd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +67,10 @@ pub enum Event<'i> {
     Credit(u32),
     /// The peer answered.
     Pong(u64),
-    /// What the peer has counted of its path to us.
-    Path(Packets),
+    /// What the peer has counted of its path to us, and its clock.
+    Path(PathReport),
+    /// How many tunnels the peer takes of this gateway: fewer than there are.
+    Limit(u32),
     /// The peer opens no more streams and takes none.
     Goaway,
     /// Nothing that concerns anybody.
@@ -85,6 +91,7 @@ pub struct Mux<T> {
     said_goaway: bool,
     heard_goaway: bool,
     active: bool,
+    flush: Flush,
     budget: Arc<Budget>,
 }
 
@@ -126,6 +133,7 @@ impl<T: Default> Mux<T> {
             said_goaway: false,
             heard_goaway: false,
             active: false,
+            flush: Flush::default(),
             budget,
         };
         mux.put(Kind::Hello, 0, &[&local.to_bytes()]);
@@ -254,9 +262,14 @@ impl<T: Default> Mux<T> {
         self.put(Kind::Ping, 0, &[&token.to_be_bytes()]);
     }
 
-    /// Tells the peer what was counted of the path to it.
-    pub fn tell_path(&mut self, packets: Packets) {
-        self.put(Kind::Path, 0, &[&packets.to_bytes()]);
+    /// Tells the peer what was counted of the path to it, and this side's clock.
+    pub fn tell_path(&mut self, report: PathReport) {
+        self.put(Kind::Path, 0, &[&report.to_bytes()]);
+    }
+
+    /// Tells the peer how many tunnels are taken of its gateway.
+    pub fn tell_limit(&mut self, limit: u32) {
+        self.put(Kind::Limit, 0, &[&limit.to_be_bytes()]);
     }
 
     /// Says that no more streams will be opened from here, and asks the peer for the same.
@@ -271,8 +284,9 @@ impl<T: Default> Mux<T> {
         self.peer.is_some()
     }
 
-    /// Whether both sides have said goodbye and no stream is left.
-    pub fn is_done(&self) -> bool {
+    /// Whether both sides have said goodbye and no stream is left. What was said last may still be on its way: see
+    /// [`Self::is_done`].
+    pub fn is_over(&self) -> bool {
         self.said_goaway && self.heard_goaway && self.streams.is_empty()
     }
 
@@ -325,7 +339,10 @@ impl<T: Default> Mux<T> {
     }
 
     fn put(&mut self, kind: Kind, id: u32, parts: &[&[u8]]) {
-        self.active |= !matches!(kind, Kind::Ping | Kind::Pong | Kind::Credit | Kind::Hello | Kind::Path);
+        if !matches!(kind, Kind::Ping | Kind::Pong | Kind::Credit | Kind::Hello | Kind::Path) {
+            self.active = true;
+            self.flush.said();
+        }
         let length = parts.iter().map(|part| part.len()).sum();
         let header = frame::header(kind, id, length);
         match *parts {

@@ -35,6 +35,8 @@ pub enum Kind {
     Hello = 9,
     /// How many packets the sender has sent, and how many of them were lost.
     Path = 128,
+    /// So many tunnels its sender takes of the receiver, before a GOAWAY.
+    Limit = 129,
 }
 
 /// A frame as it stands in a record.
@@ -128,10 +130,9 @@ impl Kind {
             Kind::Goaway,
             Kind::Hello,
         ];
-        if byte == Kind::Path as u8 {
-            return Some(Kind::Path);
-        }
-        KINDS.get(usize::from(byte)).copied()
+        // Those that older versions skip.
+        let skipped = [Kind::Path, Kind::Limit].into_iter().find(|&kind| kind as u8 == byte);
+        skipped.or_else(|| KINDS.get(usize::from(byte)).copied())
     }
 
     fn fits(self, length: usize) -> bool {
@@ -145,6 +146,7 @@ impl Kind {
             // Later versions may add to these.
             Self::Hello => (12..=256).contains(&length),
             Self::Path => (16..=256).contains(&length),
+            Self::Limit => (4..=256).contains(&length),
         }
     }
 }

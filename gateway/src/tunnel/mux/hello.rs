@@ -1,8 +1,8 @@
 //! HELLO: what each side tells first (docs/wire.md, "HELLO").
 
-use super::{ProtocolError, connection::MAX_CREDIT};
+use super::{ProtocolError, connection::MAX_CREDIT, path::Clock};
 use isthmus_control_api::GatewayId;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// The revision of `isthmus/1` that this gateway speaks. Revisions add what older ones may ignore.
 pub const REVISION: u16 = 1;
@@ -48,16 +48,13 @@ impl Introduction {
     /// The same, said at `now`.
     #[must_use]
     pub fn at(self, now: SystemTime) -> Self {
-        let clock = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let clock = if self.revision == 0 { 0 } else { u64::try_from(clock).unwrap_or(u64::MAX) };
-        Self { clock, ..self }
+        let clock = if self.revision == 0 { Clock::default() } else { Clock::at(now) };
+        Self { clock: clock.0, ..self }
     }
 
     /// By how much its clock is ahead of ours, in milliseconds, if it came in at `now`; a path's delay makes it look late.
     pub fn ahead(&self, now: SystemTime) -> Option<i64> {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
-        let ahead = i128::from(self.clock) - i128::try_from(now).ok()?;
-        (self.clock != 0).then(|| i64::try_from(ahead).unwrap_or(i64::MAX))
+        Clock(self.clock).ahead(now)
     }
 }
 
@@ -101,6 +98,7 @@ impl Settings {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::{Duration, UNIX_EPOCH};
 
     proptest! {
         #[test]

@@ -1,11 +1,9 @@
 //! ● The control stream of a QUIC tunnel: frames of the multiplexer, as far as they concern the tunnel or give credit.
 
-use crate::tunnel::{
-    Packets,
-    mux::{
-        ProtocolError, Settings,
-        frame::{self, Frame, HEADER, Kind},
-    },
+use crate::tunnel::mux::{
+    ProtocolError, Settings,
+    frame::{self, Frame, HEADER, Kind},
+    path::PathReport,
 };
 
 /// Frames that wait to be sent.
@@ -23,8 +21,10 @@ pub enum Said {
     Ping([u8; 8]),
     /// It answers.
     Pong(u64),
-    /// What it has counted of its path to us.
-    Path(Packets),
+    /// What it has counted of its path to us, and its clock.
+    Path(PathReport),
+    /// How many tunnels it takes of this gateway: fewer than there are.
+    Limit(u32),
     /// It opens no more streams.
     Goaway,
 }
@@ -63,9 +63,14 @@ impl Outbox {
         self.put(Kind::Pong, 0, &payload);
     }
 
-    /// Tells what was counted of the path to the peer.
-    pub fn path(&mut self, packets: Packets) {
-        self.put(Kind::Path, 0, &packets.to_bytes());
+    /// Tells what was counted of the path to the peer, and this side's clock.
+    pub fn path(&mut self, report: PathReport) {
+        self.put(Kind::Path, 0, &report.to_bytes());
+    }
+
+    /// Tells the peer how many tunnels are taken of its gateway.
+    pub fn limit(&mut self, limit: u32) {
+        self.put(Kind::Limit, 0, &limit.to_be_bytes());
     }
 
     /// Says goodbye.
@@ -150,7 +155,8 @@ fn meaning(frame: Frame<'_>, heard_hello: &mut bool) -> Result<Said, ProtocolErr
         },
         Kind::Ping => Ok(Said::Ping(payload.try_into().unwrap_or_default())),
         Kind::Pong => Ok(Said::Pong(payload.try_into().map_or(0, u64::from_be_bytes))),
-        Kind::Path => Ok(Said::Path(Packets::from_bytes(payload))),
+        Kind::Path => Ok(Said::Path(PathReport::from_bytes(payload))),
+        Kind::Limit => Ok(Said::Limit(word(0))),
         Kind::Goaway => Ok(Said::Goaway),
         // What streams of their own say over QUIC.
         Kind::Data | Kind::Open | Kind::Opened | Kind::Fin | Kind::Rst => Err(ProtocolError::BadStream(kind, stream)),
@@ -160,6 +166,7 @@ fn meaning(frame: Frame<'_>, heard_hello: &mut bool) -> Result<Said, ProtocolErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tunnel::{Packets, mux::path::Clock};
     use proptest::prelude::*;
 
     const SETTINGS: Settings =
@@ -174,11 +181,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_said_is_heard_however_it_is_cut(cut in 1usize..20, token: u64, stream in 1u32.., bytes in 1usize..1 << 31) {
+            let report = PathReport { packets: Packets { sent: token, lost: 1 }, clock: Clock(token) };
             let mut outbox = Outbox::new(&SETTINGS);
             outbox.ping(token);
             outbox.pong(token.to_be_bytes());
             outbox.credit(stream, bytes);
-            outbox.path(Packets { sent: token, lost: 1 });
+            outbox.path(report);
+            outbox.limit(7);
             outbox.goaway();
             let mut inbox = Inbox::default();
             let heard: Vec<_> = outbox.take().chunks(cut).flat_map(|part| said(&mut inbox, part)).collect();
@@ -187,7 +196,8 @@ mod tests {
                 Said::Ping(token.to_be_bytes()),
                 Said::Pong(token),
                 Said::Credit(stream, bytes),
-                Said::Path(Packets { sent: token, lost: 1 }),
+                Said::Path(report),
+                Said::Limit(7),
                 Said::Goaway,
             ];
             prop_assert_eq!(heard, wanted);

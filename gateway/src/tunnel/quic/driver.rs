@@ -13,6 +13,7 @@ use crate::tunnel::{
     mux::{
         ProtocolError,
         liveness::{Liveness, Verdict},
+        path::{Clock, PathReport},
         window::Window,
     },
 };
@@ -23,7 +24,7 @@ use std::{
     pin::pin,
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -103,6 +104,7 @@ impl Driver {
         let code = if matches!(end, TunnelEnd::Protocol(_)) { BROKEN } else { NOTHING };
         self.shared.connection.close(code, b"");
         self.shared.farewells.forget();
+        self.shared.settled.notify_waiters();
         self.shared.credits.borrow().values().for_each(|credit| credit.wake());
         // quinn's tasks say it; they have their turn before this one goes on.
         for _ in 0..4 {
@@ -152,7 +154,9 @@ impl Driver {
                     self.resetting.spawn_local(reset_answered(stream));
                 }
                 Some(_) = self.resetting.join_next() => {}
-                () = poll_fn(|cx| self.shared.farewells.poll(cx)), if self.has_farewells() => {}
+                () = poll_fn(|cx| self.shared.farewells.poll(cx)), if self.has_farewells() => {
+                    self.shared.settled.notify_waiters();
+                }
                 () = &mut timer => {}
             }
             self.say_done(&mut send)?;
@@ -215,7 +219,7 @@ impl Driver {
                 let packets = self.shared.packets();
                 let mut outbox = self.shared.outbox.borrow_mut();
                 outbox.ping(token);
-                outbox.path(packets);
+                outbox.path(PathReport { packets, clock: Clock::at(SystemTime::now()) });
                 drop(outbox);
                 if self.shared.credits.borrow().is_empty() {
                     self.shared.scratch.take();
@@ -265,9 +269,14 @@ impl Driver {
             }
             Said::Ping(payload) => shared.outbox.borrow_mut().pong(payload),
             Said::Pong(token) => liveness.answered(token, Instant::now()),
-            Said::Path(packets) => shared.peers_packets.set(packets),
+            Said::Limit(limit) => shared.declined.set(Some(limit)),
+            Said::Path(report) => {
+                shared.peers_packets.set(report.packets);
+                Greeting::compare(&shared.greeting, report.clock);
+            }
             Said::Goaway => {
                 shared.heard_goaway.set(true);
+                shared.settled.notify_waiters();
                 shared.say_goaway();
                 shared.set_health(TunnelHealth::Draining);
             }

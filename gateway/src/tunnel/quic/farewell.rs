@@ -8,7 +8,6 @@ use std::{
     pin::Pin,
     task::{Context, Poll, Waker, ready},
 };
-use tokio::sync::Notify;
 
 /// Tells when the peer has all of a stream, or wants no more of it.
 pub(super) type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>>>;
@@ -22,8 +21,6 @@ const FEW: usize = 16;
 #[derive(Default)]
 pub(super) struct Farewells {
     streams: RefCell<VecDeque<Stopped>>,
-    /// Told when there are none.
-    done: Notify,
 }
 
 impl Farewells {
@@ -64,22 +61,12 @@ impl Farewells {
             let _ = ready!(first.as_mut().poll(cx));
             streams.pop_front();
         }
-        self.done.notify_waiters();
         Poll::Ready(())
     }
 
     /// The connection has ended.
     pub(super) fn forget(&self) {
         self.streams.borrow_mut().clear();
-        self.done.notify_waiters();
-    }
-
-    /// Waits until the driver has seen that the peer has everything.
-    pub(super) async fn heard(&self) {
-        while !self.is_empty() {
-            // Nothing can happen between the look and the wait: all of it is one thread.
-            self.done.notified().await;
-        }
     }
 }
 

@@ -1,13 +1,17 @@
 //! A tunnel whose peer does what no peer of ours would, or does it when it matters.
 
 use super::{
-    pair::{End, Stream, on_a_core, request, start, until},
+    pair::{End, SETTINGS, Stream, on_a_core, request, start, until},
     raw::{Raw, frame, hello},
     *,
 };
 use crate::{
     core::tests::local,
-    tunnel::mux::frame::{self as frames, Kind},
+    tunnel::mux::{
+        Introduction,
+        frame::{self as frames, Kind},
+        path::{Clock, PathReport},
+    },
 };
 use std::{
     sync::Mutex,
@@ -32,10 +36,10 @@ async fn accepted(west: &End, raw: &mut Raw) -> (u32, Stream) {
     (id, stream)
 }
 
-/// The peer says something when the tunnel has drained, and reads after that. A socket that were closed by then would answer with
-/// a reset and throw away what it had still to send.
+/// The peer speaks on, and reads after that. A socket that were closed by then would answer with a reset and throw away what it had
+/// still to send.
 #[test]
-fn a_drained_tunnel_delivers_its_last_bytes_to_a_peer_that_speaks_on() {
+fn a_drained_tunnel_ends_when_its_peer_has_had_the_last_bytes_and_not_before() {
     // More than the peer's side of the connection takes while it does not read, less than both sides do.
     const TAIL: usize = 150_000;
     on_a_core(async {
@@ -52,18 +56,52 @@ fn a_drained_tunnel_delivers_its_last_bytes_to_a_peer_that_speaks_on() {
         drop(stream);
         west.tunnel.drain();
         raw.send(&frame(Kind::Goaway, 0, b"")).await;
-        west.tunnel_is(TunnelHealth::Closed).await;
+        let mut flushed = std::pin::pin!(west.tunnel.flushed());
         raw.send(&frame(Kind::Ping, 0, &[1; 8])).await;
         let mut received = 0;
         while let Some(record) = raw.receive().await.expect("nothing is lost") {
             let mut rest = &record[..];
             while let Some(frame) = frames::next(&mut rest).unwrap() {
                 received += if frame.kind == Kind::Data { frame.payload.len() } else { 0 };
+                if frame.kind == Kind::Ping {
+                    let early =
+                        received < TAIL && flushed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+                    assert!(!early && west.tunnel.health() == TunnelHealth::Draining, "it waits for this answer");
+                    raw.send(&self::frame(Kind::Pong, 0, frame.payload)).await;
+                }
             }
         }
         assert_eq!(received, TAIL);
+        flushed.await;
         drop(raw);
         assert!(matches!(west.end.await.unwrap(), TunnelEnd::Drained));
+    });
+}
+
+/// In seconds, to ten of them: a machine may dawdle.
+fn ahead(west: &End) -> Option<i64> {
+    west.tunnel.status().peer.unwrap().ahead.map(|ahead| (ahead as f64 / 10e3).round() as i64 * 10)
+}
+
+#[test]
+fn a_clock_that_is_put_right_is_right_from_then_on() {
+    on_a_core(async {
+        let (dialled, accepted) = Configs::new().pair().await;
+        let (west, mut raw) = (start(dialled, Direction::Dialled, "east"), Raw::new(accepted));
+        let about = Introduction::of(isthmus_control_api::GatewayId(7));
+        let wrong = Settings { about, ..SETTINGS }.said_at(SystemTime::now() + Duration::from_mins(1));
+        raw.send(&frame(Kind::Hello, 0, &wrong.to_bytes())).await;
+        west.tunnel_is(TunnelHealth::Live).await;
+        assert_eq!(ahead(&west), Some(60));
+        // As a gateway tells it that is older: nothing of a clock.
+        raw.send(&frame(Kind::Path, 0, &[0; 16])).await;
+        let right = PathReport { clock: Clock::at(SystemTime::now()), ..PathReport::default() };
+        raw.send(&frame(Kind::Ping, 0, &[1; 8])).await;
+        raw.receive_until(Kind::Pong).await;
+        assert_eq!(ahead(&west), Some(60));
+        raw.send(&[frame(Kind::Path, 0, &right.to_bytes()), frame(Kind::Ping, 0, &[1; 8])].concat()).await;
+        raw.receive_until(Kind::Pong).await;
+        assert_eq!(ahead(&west), Some(0));
     });
 }
 

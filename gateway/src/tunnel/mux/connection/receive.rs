@@ -1,9 +1,9 @@
 //! What the peer's frames do (docs/wire.md, "Streams" and "Errors").
 
 use super::{Event, MAX_CREDIT, Mux, STATUS_LIMIT, Settings, Stream};
-use crate::tunnel::{
-    Packets,
-    mux::frame::{self, Frame, Kind, ProtocolError},
+use crate::tunnel::mux::{
+    frame::{self, Frame, Kind, ProtocolError},
+    path::PathReport,
 };
 
 impl<T: Default> Mux<T> {
@@ -25,7 +25,7 @@ impl<T: Default> Mux<T> {
         &mut self,
         Frame { kind, stream: id, payload }: Frame<'i>,
     ) -> Result<Event<'i>, ProtocolError> {
-        let for_connection = matches!(kind, Kind::Ping | Kind::Pong | Kind::Goaway | Kind::Path);
+        let for_connection = matches!(kind, Kind::Ping | Kind::Pong | Kind::Goaway | Kind::Path | Kind::Limit);
         if for_connection != (id == 0) {
             return Err(ProtocolError::BadStream(kind, id));
         }
@@ -46,13 +46,21 @@ impl<T: Default> Mux<T> {
                 self.put(Kind::Pong, 0, &[payload]);
                 Ok(Event::Nothing)
             }
-            Kind::Pong => Ok(Event::Pong(payload.try_into().map_or(0, u64::from_be_bytes))),
+            Kind::Pong => {
+                let token = payload.try_into().map_or(0, u64::from_be_bytes);
+                self.flush.answer(token);
+                Ok(Event::Pong(token))
+            }
             Kind::Goaway => {
                 self.heard_goaway = true;
                 self.goaway();
                 Ok(Event::Goaway)
             }
-            Kind::Path => Ok(Event::Path(Packets::from_bytes(payload))),
+            Kind::Path => Ok(Event::Path(PathReport::from_bytes(payload))),
+            Kind::Limit => {
+                let limit = payload.first_chunk().map_or(u32::MAX, |limit| u32::from_be_bytes(*limit));
+                Ok(Event::Limit(limit))
+            }
             Kind::Hello => Ok(Event::Nothing),
         }
     }

@@ -24,6 +24,7 @@ enum Op {
     Finish(usize),
     Forget(usize),
     Ping(u64),
+    Flush,
     Goaway,
 }
 
@@ -37,7 +38,8 @@ fn ops() -> impl Strategy<Value = Vec<(usize, Op)>> {
         5 => (stream.clone(), 1..60_000usize).prop_map(|(id, length)| Op::Consume(id, length)),
         2 => stream.clone().prop_map(Op::Finish),
         1 => stream.prop_map(Op::Forget),
-        1 => any::<u64>().prop_map(Op::Ping),
+        1 => any::<u32>().prop_map(|token| Op::Ping(token.into())),
+        1 => Just(Op::Flush),
     ];
     // Seldom, and late: it ends what a case is about.
     let goaway = prop::option::weighted(0.2, (0..2usize, Just(Op::Goaway)));
@@ -66,7 +68,12 @@ struct Side {
     halves: BTreeMap<u32, Half>,
     /// Records on their way here.
     inbox: VecDeque<Vec<u8>>,
+    /// How many have come so far, and how many of these were taken.
+    came: usize,
+    taken: usize,
     pings: VecDeque<u64>,
+    /// Flushes that were asked for, and up to where the peer has to have taken what came.
+    flushes: Vec<(u64, usize)>,
     now: Instant,
 }
 
@@ -75,7 +82,8 @@ impl Side {
         let (mux, budget) = side(role, SETTINGS, BUDGET);
         let now = Instant::now();
         let (halves, inbox) = (BTreeMap::new(), VecDeque::new());
-        Self { mux, budget, halves, inbox, pings: VecDeque::new(), now }
+        let (pings, flushes) = (VecDeque::new(), Vec::new());
+        Self { mux, budget, halves, inbox, came: 0, taken: 0, pings, flushes, now }
     }
 
     fn act(&mut self, op: &Op) {
@@ -104,6 +112,14 @@ impl Side {
             Op::Ping(token) => {
                 self.pings.push_back(token);
                 self.mux.ping(token);
+            }
+            Op::Flush => {
+                let number = self.mux.flush();
+                // Where nothing that matters was said, nothing is asked.
+                if !self.mux.is_flushed(number) && self.flushes.iter().all(|&(known, _)| known != number) {
+                    // Up to where is known when it has gone out.
+                    self.flushes.push((number, 0));
+                }
             }
             Op::Goaway => self.mux.goaway(),
         }
@@ -154,6 +170,7 @@ impl Side {
 
     fn deliver(&mut self) {
         let Some(record) = self.inbox.pop_front() else { return };
+        self.taken += 1;
         let (mut rest, mut over) = (&record[..], Vec::new());
         loop {
             match self.mux.receive(&mut rest).expect("a lawful peer breaks nothing") {
@@ -169,7 +186,9 @@ impl Side {
                     assert!(!std::mem::replace(&mut half.peer_finished, true), "a second FIN of {id}");
                 }
                 Some(Event::Rst(id)) => over.push(id),
-                Some(Event::Pong(token)) => assert_eq!(self.pings.pop_front(), Some(token)),
+                Some(Event::Pong(token)) if u32::try_from(token).is_ok() => {
+                    assert_eq!(self.pings.pop_front(), Some(token));
+                }
                 Some(_) => {}
             }
         }
@@ -197,7 +216,16 @@ fn pattern(id: u32, at: usize) -> u8 {
 fn exchange(sides: &mut [Side; 2]) {
     for (from, to) in [(0, 1), (1, 0)] {
         let said = records(&mut sides[from].mux);
+        sides[to].came += said.len();
         sides[to].inbox.extend(said);
+        let (came, taken) = (sides[to].came, sides[to].taken);
+        let Side { mux, flushes, .. } = &mut sides[from];
+        flushes.iter_mut().filter(|(_, up_to)| *up_to == 0).for_each(|(_, up_to)| *up_to = came);
+        flushes.retain(|&(number, up_to)| {
+            let flushed = mux.is_flushed(number);
+            assert!(!flushed || taken >= up_to, "told that the peer has had {up_to} records, and it has had {taken}");
+            !flushed
+        });
     }
 }
 
@@ -273,10 +301,15 @@ proptest! {
         for side in &sides {
             prop_assert_eq!(side.mux.live(), (0, 0));
             prop_assert_eq!(side.budget.granted(), 0);
-            prop_assert!(side.pings.is_empty());
+            prop_assert!(side.pings.is_empty() && side.flushes.is_empty());
         }
         sides[0].mux.goaway();
         settle(&mut sides);
-        prop_assert!(sides.iter().all(|side| side.mux.is_done()));
+        // Each asks whether the other has had everything, if it does not know.
+        for side in &mut sides {
+            side.mux.is_done();
+        }
+        settle(&mut sides);
+        prop_assert!(sides.iter_mut().all(|side| side.mux.is_done()));
     }
 }

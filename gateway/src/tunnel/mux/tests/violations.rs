@@ -106,7 +106,7 @@ fn hello_comes_first_and_is_in_bounds() {
 #[test]
 fn frames_of_later_versions_are_skipped() {
     let (mut mux, _budget) = acceptor();
-    let unknown = [&[129, 0, 0, 3, 0, 0, 0, 99][..], b"any", &[255, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let unknown = [&[130, 0, 0, 3, 0, 0, 0, 99][..], b"any", &[255, 0, 0, 0, 0, 0, 0, 0]].concat();
     let record = [unknown, frame(Kind::Data, 1, b"x")].concat();
     assert_eq!(take(&mut mux, &record).unwrap(), ["Data(1, [120])"]);
 }

@@ -162,6 +162,16 @@ fn a_draining_tunnel_finishes_its_streams_and_takes_no_more() {
 }
 
 #[test]
+fn a_peer_whose_tunnel_is_declined_is_told_how_many_it_may_have() {
+    on_a_core(async {
+        let (west, east) = pair().await;
+        east.tunnel.decline(85);
+        assert!(matches!(west.end.await.unwrap(), TunnelEnd::Drained));
+        assert_eq!((west.tunnel.declined(), east.tunnel.declined()), (Some(85), None));
+    });
+}
+
+#[test]
 fn the_round_trip_is_measured() {
     on_a_core(async {
         let (west, east) = pair().await;
