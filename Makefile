@@ -54,6 +54,13 @@ bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes;
 	cargo build --release --locked --package isthmus --package isthmus-benches
 	@$(if $(filter --quick loopback,$(ARGS)),$(if $(filter wan,$(ARGS)),$(sudo)),$(sudo)) $(target)/release/isthmus-benches $(ARGS)
 
+.PHONY: conformance
+conformance: ## The MCS API's conformance suite (MCS_API=checkout of kubernetes-sigs/mcs-api, ARGS=report.md)
+	@scripts/setup.sh test
+	@tests/kube/build.sh control-plane conformance
+	cargo build --locked --package isthmus --package isthmus-tests --bin isthmus --bin mcs-conformance
+	@$(sudo) $(target)/debug/mcs-conformance $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## Look for inputs that break a parser (ARGS="--seconds 600 mux_pair"; needs nightly Rust)
 	@scripts/setup.sh build fuzz

@@ -1,6 +1,7 @@
 //! `isthmus status`: how a running gateway fares, as its admin address tells.
 
 pub(super) mod fetch;
+mod registry;
 mod render;
 
 use super::Failure;

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Builds the Kubernetes that the tests run into target/kube/bin. Nothing changed since the last time: a fraction of a second.
 #
-# usage: tests/kube/build.sh [control-plane] [coredns]     (none: control-plane)
+# usage: tests/kube/build.sh [control-plane] [coredns] [conformance]     (none: control-plane)
+#
+# conformance is the MCS API's suite, from the checkout of kubernetes-sigs/mcs-api that MCS_API names.
 
 . "$(dirname "$0")/../../scripts/lib.sh"
 
-kube="${CARGO_TARGET_DIR:-$PWD/target}/kube"
+kube=$(realpath -m "${CARGO_TARGET_DIR:-$PWD/target}/kube")
 sources=$PWD/tests/kube
 
 main() {
@@ -15,9 +17,19 @@ main() {
         case $what in
         control-plane) build control-plane "$sources" etcd kube-apiserver kube-controller-manager kube-proxy pods ;;
         coredns) build coredns "$sources/coredns" coredns ;;
-        *) die "tests/kube/build.sh: found '$what', expected control-plane or coredns" ;;
+        conformance) conformance ;;
+        *) die "tests/kube/build.sh: found '$what', expected control-plane, coredns or conformance" ;;
         esac
     done
+}
+
+# Always built anew, as whose sources it is made of is not ours to know; Go's own cache makes that quick.
+conformance() {
+    local suite=${MCS_API:-}/conformance
+    [ -f "$suite/go.mod" ] || die "MCS_API: found '${MCS_API:-}', expected a checkout of github.com/kubernetes-sigs/mcs-api"
+    say "building the MCS conformance suite of $MCS_API"
+    mkdir -p "$kube/bin"
+    (cd "$suite" && env CGO_ENABLED=0 GOFLAGS= GOWORK=off go test -c -mod=readonly -trimpath -buildvcs=false -o "$kube/bin/conformance" .)
 }
 
 # build MODULE DIRECTORY NAME…: one program, and a link to it for each name. It is named after what it is made of.

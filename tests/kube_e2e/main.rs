@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
+mod bad_days;
 mod clusters;
 mod data_path;
 mod links;
 mod mesh;
+mod services;

@@ -4,8 +4,21 @@
 //!  west-pods 10.0.0.2.. ── west-edge 10.0.0.1: API server, isthmus run ── wan ── east-edge … east-pods
 //! ```
 
-use isthmus_tests::{Config, Endpoint, Gateway, KubeCluster, Topology, endpoint, kube::Options, topology::pod};
-use std::net::Ipv4Addr;
+use ::kube::{Api, Resource, ResourceExt as _, core::NamespaceResourceScope, runtime::watcher::Config};
+use isthmus_control_kube::api::mcs::{DERIVED_SERVICE, SERVICE_NAME, SOURCE_CLUSTER, ServiceExport, ServiceImport};
+use isthmus_tests::{
+    Endpoint, Gateway, KubeCluster, Topology, client, config, endpoint, eventually,
+    kube::{self, Options},
+    topology::{self, gateway, pod},
+};
+use k8s_openapi::{
+    api::{
+        core::v1::{Service, ServicePort},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::{apis::meta::v1::Condition, util::intstr::IntOrString},
+};
+use std::collections::BTreeSet;
 
 /// What a cluster needs before control runs.
 const RBAC: &str = include_str!("../../deploy/rbac.yaml");
@@ -32,7 +45,7 @@ impl Mesh {
     pub(crate) fn start(topology: &Topology) -> Self {
         let options = ["west", "east"].map(|name| {
             let cluster = topology.cluster(name);
-            Options::new(name).inside(cluster.edge(), isthmus_tests::topology::GATEWAY)
+            Options::new(name).inside(cluster.edge(), topology::GATEWAY)
         });
         let [west, east] = KubeCluster::start_all(&options);
         for cluster in [&west, &east] {
@@ -47,9 +60,9 @@ impl Mesh {
     }
 
     /// The configuration of a cluster's gateway: it has the registry, and nothing else.
-    pub(crate) fn config(&self, topology: &Topology, name: &str) -> Config {
+    pub(crate) fn config(&self, topology: &Topology, name: &str) -> config::Config {
         let kubeconfig = self.cluster(name).kubeconfig_of(SYSTEM, ACCOUNT);
-        let mut config = Config::new(topology.cluster(name));
+        let mut config = config::Config::new(topology.cluster(name));
         config.more = format!("registry: {{kubernetes: {{kubeconfig: \"{}\"}}}}\n", kubeconfig.display());
         config
     }
@@ -78,5 +91,111 @@ fn link(peer: &str, endpoints: &[String]) -> String {
     )
 }
 
-/// The address of pods' gateway.
-pub(crate) const GATEWAY_ADDRESS: Ipv4Addr = isthmus_tests::topology::GATEWAY;
+/// What stands for a service in a cluster: import, derived Service, slices.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Imported {
+    pub(crate) import: ServiceImport,
+    pub(crate) service: Service,
+    pub(crate) slices: Vec<EndpointSlice>,
+}
+
+impl Imported {
+    /// Waits until the service `name` is there whole, with slices of exactly these source clusters.
+    pub(crate) fn wait(cluster: &KubeCluster, name: &str, sources: &[&str]) -> Self {
+        let (imports, services, slices): (Api<ServiceImport>, Api<Service>, Api<EndpointSlice>) =
+            (api(cluster), api(cluster), api(cluster));
+        cluster.block_on(async {
+            let what = format!("{} imports {name} from {sources:?}", cluster.name());
+            let which = Config::default().labels(&format!("{SERVICE_NAME}={name}"));
+            let found = kube::watched(slices, which, &what, |all| {
+                let mut all: Vec<_> = all.iter().map(|slice| (**slice).clone()).collect();
+                all.sort_by_key(|slice| slice.metadata.name.clone());
+                let found: BTreeSet<_> =
+                    all.iter().filter_map(|slice| slice.labels().get(SOURCE_CLUSTER).cloned()).collect();
+                if found.iter().eq(sources) { Ok(all) } else { Err(format!("from {found:?}")) }
+            });
+            let slices = found.await;
+            let import = kube::object(imports, name, &what, |import| {
+                let import = import.ok_or("there is no import")?;
+                let found = import.status.iter().flat_map(|status| &status.clusters).map(|cluster| &cluster.cluster);
+                if found.clone().eq(sources) && !import.spec.ips.is_empty() {
+                    Ok(import.clone())
+                } else {
+                    Err(format!("{import:?}"))
+                }
+            });
+            let import = import.await;
+            let derived = &import.annotations()[DERIVED_SERVICE];
+            let service = services.get(derived).await.unwrap();
+            Self { import, service, slices }
+        })
+    }
+
+    /// Waits until there is nothing left of the service `name`.
+    pub(crate) fn wait_gone(cluster: &KubeCluster, name: &str) {
+        let what = format!("{} has nothing of {name} any more", cluster.name());
+        let which = Config::default().labels(&format!("{SERVICE_NAME}={name}"));
+        let none = |count| if count == 0 { Ok(()) } else { Err(format!("{count} objects")) };
+        cluster.block_on(async {
+            kube::watched(api::<EndpointSlice>(cluster), which.clone(), &what, |all| none(all.len())).await;
+            kube::watched(api::<Service>(cluster), which, &what, |all| none(all.len())).await;
+            kube::object(api::<ServiceImport>(cluster), name, &what, |found| none(found.iter().count())).await;
+        });
+    }
+
+    /// The same, as it is now.
+    pub(crate) fn again(&self, cluster: &KubeCluster) -> Self {
+        cluster.block_on(async {
+            let import = api::<ServiceImport>(cluster).get(&self.import.name_any()).await.unwrap();
+            let service = api::<Service>(cluster).get(&self.service.name_any()).await.unwrap();
+            let mut slices = Vec::new();
+            for slice in &self.slices {
+                slices.push(api::<EndpointSlice>(cluster).get(&slice.name_any()).await.unwrap());
+            }
+            Self { import, service, slices }
+        })
+    }
+
+    /// The gateway's port for the service's only one.
+    pub(crate) fn port(&self) -> u16 {
+        let ports = self.service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+        let [ServicePort { target_port: Some(IntOrString::Int(port)), .. }] = ports else {
+            panic!("{:?}", self.service)
+        };
+        u16::try_from(*port).unwrap()
+    }
+}
+
+/// The objects of a kind in the namespace of the shop.
+pub(crate) fn api<K>(cluster: &KubeCluster) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    Api::namespaced(cluster.client().clone(), SHOP)
+}
+
+/// Waits until the export `name` has these conditions, each as type, status and a part of reason and message.
+pub(crate) fn wait_export(cluster: &KubeCluster, name: &str, wanted: &[(&str, &str, &str)]) {
+    let what = format!("{}'s export says {wanted:?}", cluster.name());
+    cluster.block_on(kube::object(api::<ServiceExport>(cluster), name, &what, |export| {
+        let export = export.ok_or("there is none")?;
+        let conditions = || export.status.iter().flat_map(|status| &status.conditions);
+        let says = |(type_, status, part): &(&str, &str, &str)| {
+            let text = |c: &Condition| format!("{}: {}", c.reason, c.message);
+            conditions().any(|c| c.type_ == *type_ && c.status == *status && text(c).contains(part))
+        };
+        if wanted.iter().all(says) { Ok(()) } else { Err(format!("{:?}", export.status)) }
+    }));
+}
+
+/// Waits until a client of `name`'s pods gets what it sends back from the service at the gateway's `port`.
+pub(crate) fn wait_echo(topology: &Topology, name: &str, port: u16) {
+    let cluster = topology.cluster(name);
+    eventually(&format!("a client in {name} reaches the service at port {port}"), || {
+        let exchange = async {
+            let mut stream = client::connect(cluster.pods(), gateway(port)).await?;
+            client::exchange(&mut stream, b"are you there?").await
+        };
+        topology.block_on(exchange).map_err(|error: std::io::Error| error.to_string())
+    });
+}

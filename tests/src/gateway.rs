@@ -43,7 +43,7 @@ impl Surroundings {
     }
 
     /// The command that runs what follows it in them.
-    fn prefix(&self) -> Vec<String> {
+    pub fn prefix(&self) -> Vec<String> {
         let mut prefix = Vec::new();
         if let Some(resolv_conf) = &self.resolv_conf {
             let script = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", text(resolv_conf));

@@ -5,15 +5,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The binary under test: `ISTHMUS_BIN`, or what cargo built beside this test.
+/// The binary under test: `ISTHMUS_BIN`, or what cargo built beside this program.
 ///
 /// # Panics
 /// If it is not there.
 pub fn isthmus() -> PathBuf {
     let built = || {
-        let test = std::env::current_exe().unwrap_or_else(|e| panic!("this test's own path: {e}"));
-        // target/<profile>/deps/e2e-<hash> → target/<profile>/isthmus
-        test.ancestors().nth(2).map(|profile| profile.join("isthmus")).unwrap_or_default()
+        let this = std::env::current_exe().unwrap_or_else(|e| panic!("this program's own path: {e}"));
+        // target/<profile>/deps/e2e-<hash> or target/<profile>/<program> → target/<profile>/isthmus
+        let mut places = this.ancestors().skip(1).take(2).map(|dir| dir.join("isthmus"));
+        places.find(|place| place.is_file()).unwrap_or_else(|| "isthmus".into())
     };
     let path = std::env::var_os("ISTHMUS_BIN").map_or_else(built, PathBuf::from);
     assert!(

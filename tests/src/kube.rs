@@ -12,6 +12,7 @@
 
 mod api_server;
 mod conditions;
+pub mod conformance;
 mod controllers;
 mod core_dns;
 mod kubeconfig;

@@ -78,9 +78,11 @@ pub enum Change {
 pub enum Effect {
     /// Nothing.
     None,
-    /// The plan of one service, mostly.
+    /// An object of one service has changed.
     Service(ObjectKey),
-    /// Any part of it.
+    /// Something else that plans are made from has.
+    Plan,
+    /// Any object may have.
     All,
 }
 
@@ -213,8 +215,8 @@ impl Index {
             }
             Change::Nodes(event) => derived(&mut self.nodes, event, &mut world.zones, derived::zones),
             Change::Gateways(event) => derived(&mut self.gateways, event, &mut world.gateways, derived::gateways),
-            Change::Links(event) => all_if(self.links.take(event)),
-            Change::Properties(event) => all_if(self.properties.take(event)),
+            Change::Links(event) => plan_if(self.links.take(event)),
+            Change::Properties(event) => plan_if(self.properties.take(event)),
         }
     }
 }
@@ -260,11 +262,11 @@ fn derived<K: kube::Resource, T: PartialEq>(
     // The first list is news even where nothing is in it.
     let changed = *into != now || was_complete != known.listing.is_complete();
     *into = now;
-    all_if(changed)
+    plan_if(changed)
 }
 
-fn all_if(changed: bool) -> Effect {
-    if changed { Effect::All } else { Effect::None }
+fn plan_if(changed: bool) -> Effect {
+    if changed { Effect::Plan } else { Effect::None }
 }
 
 #[cfg(test)]

@@ -13,13 +13,17 @@ const LISTEN: &str = "127.0.0.1:18080";
 const ONE: GatewayId = GatewayId(1);
 const TWO: GatewayId = GatewayId(2);
 
-/// A registry that the test writes.
+/// A registry that the test writes, and whether it has loaded from the beginning.
 #[derive(Clone)]
-struct Written(watch::Sender<Arc<Desired>>, watch::Sender<Arc<RegistryStatus>>);
+struct Written(watch::Sender<Arc<Desired>>, watch::Sender<Arc<RegistryStatus>>, bool);
 
 impl Registry for Written {
     fn desired(&self) -> watch::Receiver<Arc<Desired>> {
         self.0.subscribe()
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.2
     }
 
     fn status(&self) -> watch::Receiver<Arc<RegistryStatus>> {
@@ -144,7 +148,18 @@ fn start_one(
     channel: Channel,
     others: &[((&str, GatewayId), &Channel)],
 ) -> Cluster {
-    let registry = Written(watch::Sender::new(Arc::new(desired)), watch::Sender::default());
+    let registry = Written(watch::Sender::new(Arc::new(desired)), watch::Sender::default(), true);
+    start_by((own, gateway), state, registry, channel, others)
+}
+
+/// The same by a registry.
+fn start_by(
+    (own, gateway): (&str, GatewayId),
+    state: &std::path::Path,
+    registry: Written,
+    channel: Channel,
+    others: &[((&str, GatewayId), &Channel)],
+) -> Cluster {
     let (control, handles) = Control::new(name(own), state.join(own), Box::new(registry.clone()));
     let to = others.iter().map(|((other, gateway), channel)| ((name(other), *gateway), channel.0.clone())).collect();
     let wire = Arc::new(Wire { own: (name(own), gateway), to });
@@ -239,6 +254,31 @@ async fn a_restart_goes_on_from_the_last_good_table() {
     assert!(serving(&first).is_empty(), "no tunnel yet");
     west.tell(up("east")).await;
     west.table(|table| serving(table) == [("east", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_has_not_loaded_yet_changes_nothing_and_tells_nobody() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, east) = two_clusters(state.path());
+    link(&west, &east).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+    west.stop().await;
+    east.stop().await;
+    let (to_west, to_east) = (Channel::new(), Channel::new());
+    let (west_again, east_again) = (to_west.sender(), to_east.sender());
+    let loading = || Written(watch::Sender::default(), watch::Sender::default(), false);
+    let mut west = start_by(("west", ONE), state.path(), loading(), to_west, &[(("east", ONE), &east_again)]);
+    let east = start_by(("east", ONE), state.path(), loading(), to_east, &[(("west", ONE), &west_again)]);
+    assert_eq!(east.handles.table.borrow().exports[&api()].endpoints.len(), 2);
+    link(&west, &east).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+    let status = west.status(|status| status.peers[&name("east")].up).await;
+    assert_eq!(status.peers[&name("east")].received, SyncState::Syncing);
+    // East knows what it exports now: west hears of it.
+    east.registry.0.send_replace(Arc::new(desired(&["west"], 3)));
+    west.table(|table| serving(table) == [("east", 3)]).await;
+    west.registry.0.send_replace(Arc::new(Desired::default()));
+    west.table(|table| table.imports.is_empty() && table.links.is_empty()).await;
 }
 
 #[tokio::test]

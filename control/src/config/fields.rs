@@ -174,6 +174,11 @@ impl<'a> Fields<'a> {
         self.node(name).is_some()
     }
 
+    /// Whether a list stands under the key, and something is in it.
+    pub(super) fn has_items(&self, name: &str) -> bool {
+        matches!(self.node(name), Some(Node { value: Value::List(items), .. }) if !items.is_empty())
+    }
+
     /// The whole path of one of the keys.
     pub(super) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.into() } else { format!("{}.{name}", self.path) }

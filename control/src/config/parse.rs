@@ -130,7 +130,7 @@ fn kubernetes(top: &Fields<'_>, directory: &Path, listeners: &Listeners) -> Opti
         let is_kubernetes = top.value("registry", values::registry)?;
         is_kubernetes.then(|| top.empty("registry", "registry.kubernetes"))?
     };
-    for key in ["exports", "imports"].into_iter().filter(|key| top.has(key)) {
+    for key in ["exports", "imports"].into_iter().filter(|key| top.has_items(key)) {
         top.conflict(key, format!("{key} beside registry: kubernetes"), "ServiceExports in the cluster itself");
     }
     let ports = fields.value("ports", values::ports);

@@ -1,5 +1,6 @@
 //! The status as a text for people.
 
+use super::registry;
 use crate::{cmd::Failure, output::Grid};
 use isthmus_gateway::status::{LinkStatus, ServiceKind, ServiceStatus, Status, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
@@ -41,6 +42,7 @@ impl fmt::Display for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = &self.status;
         head(status, self.now, f)?;
+        registry::write(&status.control, f)?;
         if !status.links.is_empty() {
             write!(f, "\n{}", links(&status.links, self.now))?;
             status.links.iter().try_for_each(|link| choice(link, f))?;

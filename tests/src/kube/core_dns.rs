@@ -5,6 +5,7 @@ use crate::{admin, identity::text, netns::Netns, process::Process, wait::eventua
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
+    process::Command,
 };
 
 /// Where it says whether it is ready, inside its namespace.
@@ -38,11 +39,13 @@ impl CoreDns {
         written.unwrap_or_else(|e| panic!("{}: {e}", corefile.display()));
         let (name, log) = (format!("{}'s CoreDNS", cluster.name()), cluster.dir().join("coredns.log"));
         let process = Process::start(netns, &name, &log, &program("coredns"), &["-conf", text(&corefile)]);
+        let dns = Self { address, _process: process };
+        // It says that it is ready before it listens.
         eventually(&format!("{name} is ready"), || match admin::get_from(netns, READY, "/ready") {
-            Ok((200, _)) => Ok(()),
+            Ok((200, _)) => dns.dig(netns, "A", "kubernetes.default.svc.cluster.local").map(drop),
             other => Err(format!("{other:?}")),
         });
-        Self { address, _process: process }
+        dns
     }
 
     /// What it answers, by `dig +short`: one record a line, in order. No record is an empty text.
@@ -50,10 +53,21 @@ impl CoreDns {
     /// # Panics
     /// If it does not answer.
     pub fn ask(&self, netns: &Netns, kind: &str, name: &str) -> Vec<String> {
-        let answer = netns.exec("dig", &["+short", &format!("@{}", self.address), name, kind]);
-        let mut lines: Vec<_> = answer.lines().map(str::to_owned).collect();
+        let mut lines = self.dig(netns, kind, name).unwrap_or_else(|e| panic!("CoreDNS at {}: {e}", self.address));
         lines.sort();
         lines
+    }
+
+    fn dig(&self, netns: &Netns, kind: &str, name: &str) -> Result<Vec<String>, String> {
+        let mut command = Command::new("dig");
+        command.args(["+short", &format!("@{}", self.address), name, kind]);
+        let output = netns.run(move || command.output()).map_err(|e| format!("dig: {e}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if output.status.success() {
+            Ok(text.lines().map(str::to_owned).collect())
+        } else {
+            Err(format!("dig: {text}"))
+        }
     }
 }
 

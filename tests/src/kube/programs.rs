@@ -13,8 +13,9 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// target/<profile>/deps/<test> → target/kube/bin
+/// target/<profile>/deps/<test> or target/<profile>/<program> → target/kube/bin
 fn built() -> PathBuf {
-    let test = std::env::current_exe().unwrap_or_else(|e| panic!("this test's own path: {e}"));
-    test.ancestors().nth(3).map(|target| target.join("kube/bin")).unwrap_or_default()
+    let this = std::env::current_exe().unwrap_or_else(|e| panic!("this program's own path: {e}"));
+    let mut places = this.ancestors().skip(2).take(2).map(|dir| dir.join("kube/bin"));
+    places.find(|place| place.is_dir()).unwrap_or_else(|| "target/kube/bin".into())
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{api::core::v1::SessionAffinityConfig, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::CustomResource;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// On EndpointSlices, and on what we derive: the name of the service that they belong to.
@@ -16,7 +16,7 @@ pub const DERIVED_SERVICE: &str = "multicluster.kubernetes.io/derived-service";
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(group = "multicluster.x-k8s.io", version = "v1beta1", kind = "ServiceExport", namespaced)]
 #[kube(status = "ServiceExportStatus", derive = "PartialEq", derive = "Default", schema = "disabled")]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, remote = "Self")]
 pub struct ServiceExportSpec {
     /// Labels for the imports.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -39,7 +39,7 @@ pub struct ServiceExportStatus {
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[kube(group = "multicluster.x-k8s.io", version = "v1beta1", kind = "ServiceImport", namespaced)]
 #[kube(status = "ServiceImportStatus", derive = "PartialEq", derive = "Default", schema = "disabled")]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct ServiceImportSpec {
     /// The union of what the exporting clusters have.
     #[serde(default)]
@@ -114,4 +114,42 @@ pub struct ServiceImportStatus {
 pub struct ClusterStatus {
     /// Its id.
     pub cluster: String,
+}
+
+/// An object without a spec is one whose spec says nothing: the definitions ask for none, and one that could not be read would hide all
+/// others of its kind.
+macro_rules! absent_is_default {
+    ($($spec:ident as $name:literal),*) => {$(
+        impl<'de> Deserialize<'de> for $spec {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                #[derive(Deserialize)]
+                struct Stated(#[serde(with = $name)] $spec);
+                Ok(Option::<Stated>::deserialize(from)?.map_or_else(Self::default, |Stated(spec)| spec))
+            }
+        }
+
+        impl Serialize for $spec {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                // The derived one, which is no trait's.
+                $spec::serialize(self, to)
+            }
+        }
+    )*};
+}
+absent_is_default!(ServiceExportSpec as "ServiceExportSpec", ServiceImportSpec as "ServiceImportSpec");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_needs_no_spec() {
+        let text = r#"{"apiVersion": "multicluster.x-k8s.io/v1beta1", "metadata": {"name": "api"}}"#;
+        assert_eq!(serde_json::from_str::<ServiceExport>(text).unwrap().spec, ServiceExportSpec::default());
+        assert_eq!(serde_json::from_str::<ServiceImport>(text).unwrap().spec, ServiceImportSpec::default());
+        let stated = r#"{"spec": {"exportedLabels": {"a": "1"}}, "metadata": {}}"#;
+        let export: ServiceExport = serde_json::from_str(stated).unwrap();
+        assert_eq!(export.spec.exported_labels["a"], "1");
+        assert_eq!(serde_json::to_value(&export).unwrap()["spec"]["exportedLabels"]["a"], "1");
+    }
 }

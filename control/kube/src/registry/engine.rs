@@ -78,7 +78,11 @@ pub(super) struct Engine {
     /// The services that something changed of since the last plan; `None`: all of them, for all that is known.
     touched: Option<BTreeSet<ObjectKey>>,
     applier: Applier,
+    /// The epoch in which this replica wrote last.
+    epoch: Option<i32>,
     is_loaded: bool,
+    /// Something happened that the status tells of.
+    has_news: bool,
     outputs: Outputs,
 }
 
@@ -97,7 +101,9 @@ impl Engine {
             debounce: Debounce::default(),
             touched: None,
             applier: Applier::new(client),
+            epoch: None,
             is_loaded: false,
+            has_news: true,
             outputs,
         }
     }
@@ -112,16 +118,18 @@ impl Engine {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(news) = self.inputs.news.recv() => self.news(news),
-                Ok(()) = self.inputs.peers.changed() => self.touch(Effect::All),
-                Ok(()) = self.inputs.file.changed() => self.touch(Effect::All),
+                Ok(()) = self.inputs.peers.changed() => self.touch(Effect::Plan),
+                Ok(()) = self.inputs.file.changed() => self.touch(Effect::Plan),
                 Ok(()) = self.inputs.leadership.changed() => self.led().await,
-                Ok(()) = self.inputs.file_status.changed() => {}
+                Ok(()) = self.inputs.file_status.changed() => self.has_news = true,
                 () = at(due) => self.work(),
-                () = self.applier.next(), if is_leading => {}
+                () = self.applier.next(), if is_leading => self.has_news = true,
                 _ = look.tick() => self.look_at_links(),
             }
             self.write();
-            self.tell();
+            if mem::take(&mut self.has_news) {
+                self.tell();
+            }
         }
         self.applier.stop().await;
     }
@@ -148,6 +156,7 @@ impl Engine {
     }
 
     fn watch_state(&mut self, watched: Watched, state: Result<(), String>) {
+        self.has_news = true;
         match state {
             Ok(()) => {
                 if self.errors.remove(&watched).is_some() {
@@ -171,23 +180,28 @@ impl Engine {
                     touched.insert(key);
                 }
             }
+            Effect::Plan => {}
             Effect::All => self.touched = None,
         }
         self.debounce.changed(Instant::now());
     }
 
-    /// Somebody else leads now, or this replica does.
+    /// This replica's term has begun, goes on, or is over.
     async fn led(&mut self) {
-        let term = self.inputs.leadership.borrow_and_update().term;
-        if term.is_none() {
-            self.applier.stop().await;
-        } else if self.is_loaded {
-            self.touch(Effect::All);
+        self.has_news = true;
+        let epoch = self.inputs.leadership.borrow_and_update().term.map(|term| term.epoch);
+        if epoch == self.epoch {
+            return;
         }
+        self.epoch = epoch;
+        self.applier.stop().await;
+        // What another has written meanwhile, or has not, is found by looking at all of it.
+        self.touch(Effect::All);
     }
 
     /// Plans anew.
     fn work(&mut self) {
+        self.has_news = true;
         let began = Instant::now();
         if self.index.is_whole() {
             self.plan_links();
@@ -276,6 +290,8 @@ impl Engine {
 
     /// What ClusterLinks and properties are to say. Seldom: what it says of a link changes all the time.
     fn look_at_links(&mut self) {
+        // A term ends also when nothing happens.
+        self.has_news = true;
         if !self.is_loaded || self.term().is_none() {
             return;
         }
