@@ -10,7 +10,6 @@
 //! Everything that a peer does is confined to that peer's own tasks. What they learn is left in a cell that the writer looks into,
 //! never queued: a peer that floods fills nothing and delays nobody.
 
-mod keeper;
 mod peer;
 mod status;
 mod union;
@@ -19,12 +18,12 @@ pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncStat
 
 use crate::{
     exchange::{Hello, PROTOCOL, Summaries},
+    keeper::{self, Newest},
     merge,
     registry::{Desired, Registry, RegistryStatus},
     store::{Kept, Store},
 };
 use isthmus_control_api::{ClusterName, GatewayId, Table};
-use keeper::Newest;
 use peer::Peer;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,7 +37,7 @@ use std::{
 };
 use tokio::{
     net::UnixStream,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -48,18 +47,23 @@ use tracing::{debug, info, warn};
 /// For the last write of the store, at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
-/// What the gateway tells of its links.
+/// What this cluster's gateways tell of its links.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// Which of a cluster's gateways have live tunnels with this one, now that it has changed; none of them: the link is down.
+    /// Which of a cluster's gateways have live tunnels with one of ours, now that it has changed. The link is up while any of ours
+    /// reaches any.
     Reached {
+        /// Which of ours says so.
+        through: GatewayId,
         /// Which cluster.
         cluster: ClusterName,
-        /// Which gateways.
+        /// Which of its gateways.
         gateways: BTreeSet<GatewayId>,
     },
     /// The cluster's control opened a stream of the exchange.
     Incoming {
+        /// Which of our gateways took it.
+        through: GatewayId,
         /// Which cluster, as its certificate proved.
         cluster: ClusterName,
         /// Which of its gateways, as that said itself.
@@ -67,6 +71,8 @@ pub enum LinkEvent {
         /// The stream.
         stream: UnixStream,
     },
+    /// Asks to be told once all that was told before counts in the table.
+    Counts(oneshot::Sender<()>),
 }
 
 /// How control reaches the controls of linked clusters: through the gateway's tunnels.
@@ -86,6 +92,8 @@ pub struct Handles {
     pub table: watch::Receiver<Arc<Table>>,
     /// How control fares.
     pub status: watch::Receiver<Arc<ControlStatus>>,
+    /// Grows with every start of this control, whatever the clock does as long as its state is kept: tables of a later term count more.
+    pub term: u64,
 }
 
 /// A cluster's control plane, ready to run.
@@ -95,8 +103,10 @@ pub struct Control {
     desired: watch::Receiver<Arc<Desired>>,
     registry_status: watch::Receiver<Arc<RegistryStatus>>,
     peers: BTreeMap<ClusterName, Peer>,
-    /// What the gateway says is up, linked or not: a link removed and made again before the gateway looked gives no new event.
-    reached: BTreeMap<ClusterName, BTreeSet<GatewayId>>,
+    /// What the gateways say is up, linked or not: a link removed and made again before the gateway looked gives no new event.
+    reached: BTreeMap<ClusterName, peer::Reached>,
+    /// Who waits for what it told to count.
+    waiting: Vec<oneshot::Sender<()>>,
     /// Once it runs.
     reach: Option<Arc<dyn Peers>>,
     hello: Hello,
@@ -123,16 +133,17 @@ impl Control {
             warn!(%error, "the last good table is not used; starting without it");
             None
         });
-        let Kept { table, peers: kept } = kept.unwrap_or_default();
-        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let Kept { term, table, peers: kept } = kept.unwrap_or_default();
+        let term = status::millis(SystemTime::now()).max(term.saturating_add(1));
         let mut control = Self {
             desired: registry.desired(),
             registry_status: registry.status(),
             registry: Some(registry),
             peers: BTreeMap::new(),
             reached: BTreeMap::new(),
+            waiting: Vec::new(),
             reach: None,
-            hello: Hello { protocol: PROTOCOL, cluster, epoch: u64::try_from(epoch).unwrap_or(u64::MAX) },
+            hello: Hello { protocol: PROTOCOL, cluster, epoch: term },
             kept,
             store,
             newest: watch::Sender::default(),
@@ -144,7 +155,7 @@ impl Control {
             tasks: JoinSet::new(),
         };
         control.publish();
-        let handles = Handles { table: control.table.subscribe(), status: control.status.subscribe() };
+        let handles = Handles { table: control.table.subscribe(), status: control.status.subscribe(), term };
         (control, handles)
     }
 
@@ -180,6 +191,10 @@ impl Control {
                 }
             }
             self.publish();
+            // Those that do not wait any more are no matter.
+            for told in self.waiting.drain(..) {
+                let _ = told.send(());
+            }
         }
         self.tasks.shutdown().await;
         drop(self.newest);
@@ -190,28 +205,35 @@ impl Control {
 
     fn link_event(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Reached { cluster, gateways } => {
-                let before = self.reached.remove(&cluster).unwrap_or_default();
-                match (before.is_empty(), gateways.is_empty()) {
-                    (true, false) => info!(peer = %cluster, "link up"),
-                    (false, true) => info!(peer = %cluster, "link down: its endpoints are withdrawn"),
-                    _ => debug!(peer = %cluster, gateways = gateways.len(), "other gateways are reached"),
+            LinkEvent::Reached { through, cluster, gateways } => {
+                let mut reached = self.reached.remove(&cluster).unwrap_or_default();
+                let was_up = !reached.is_empty();
+                if gateways.is_empty() {
+                    reached.remove(&through);
+                } else {
+                    reached.insert(through, gateways);
                 }
-                if !gateways.is_empty() {
-                    self.reached.insert(cluster.clone(), gateways);
+                match (was_up, !reached.is_empty()) {
+                    (false, true) => info!(peer = %cluster, "link up"),
+                    (true, false) => info!(peer = %cluster, "link down: its endpoints are withdrawn"),
+                    _ => debug!(peer = %cluster, %through, "other gateways are reached"),
+                }
+                if !reached.is_empty() {
+                    self.reached.insert(cluster.clone(), reached);
                 }
                 self.follow(&cluster);
             }
-            LinkEvent::Incoming { cluster, gateway, stream } => match self.peers.get_mut(&cluster) {
-                Some(peer) => peer.incoming(&mut self.tasks, gateway, stream),
+            LinkEvent::Incoming { through, cluster, gateway, stream } => match self.peers.get_mut(&cluster) {
+                Some(peer) => peer.incoming(&mut self.tasks, (gateway, through), stream),
                 None => debug!(%cluster, "a stream of a cluster that is not linked"),
             },
+            LinkEvent::Counts(told) => self.waiting.push(told),
         }
     }
 
     /// Exchanges with those of a peer's gateways that are reached, and with no other.
     fn follow(&mut self, cluster: &ClusterName) {
-        let none = BTreeSet::new();
+        let none = peer::Reached::new();
         let reached = self.reached.get(cluster).unwrap_or(&none);
         if let (Some(peer), Some(reach)) = (self.peers.get_mut(cluster), &self.reach) {
             let offer =
@@ -243,7 +265,7 @@ impl Control {
             }
             differs
         });
-        keeper::note(&self.newest, self.table.borrow().clone(), views);
+        keeper::note(&self.newest, Newest { term: self.hello.epoch, table: self.table.borrow().clone(), peers: views });
         self.status.send_replace(Arc::new(self.report()));
     }
 
@@ -255,8 +277,8 @@ impl Control {
         self.peers.retain(|cluster, peer| stays(cluster, peer));
         for (cluster, link) in &desired.links {
             if !self.peers.contains_key(cluster) {
-                let kept = self.kept.remove(cluster).unwrap_or_default();
-                let peer = Peer::new(cluster.clone(), link.services.clone(), Arc::new(kept), self.changed.clone());
+                let kept = self.kept.remove(cluster).map(Arc::new);
+                let peer = Peer::new(cluster.clone(), link.services.clone(), kept, self.changed.clone());
                 self.peers.insert(cluster.clone(), peer);
                 self.follow(cluster);
             }

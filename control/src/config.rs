@@ -63,6 +63,8 @@ pub struct Config {
     pub limits: Limits,
     /// How UDP flows are served.
     pub udp: Udp,
+    /// Where control and gateway meet, if they are two processes.
+    pub control: Option<ControlAt>,
     /// The clusters to link with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What this cluster's gateways carry for others.
@@ -71,6 +73,15 @@ pub struct Config {
     pub exports: BTreeMap<ServicePort, Export>,
     /// What local clients can use, and where.
     pub imports: BTreeMap<Listen, DesiredImport>,
+}
+
+/// The `control` section: which of the two it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlAt {
+    /// A control: where its gateways come.
+    Listen(SocketAddr),
+    /// A gateway: where its control is.
+    Address(PeerAddress),
 }
 
 /// The `accessLog` key.

@@ -16,6 +16,8 @@ use std::{
 };
 
 const FILE: &str = "last-good.json";
+/// Of a gateway that gets its tables from a control elsewhere: both may have the same directory.
+const GATEWAY_FILE: &str = "gateway-table.json";
 const FORMAT: u32 = 1;
 /// Ten thousand service ports of each of 256 clusters fit, which is the most that is kept of a cluster however many gateways it has.
 const MAX_FILE: u64 = 1 << 30;
@@ -23,6 +25,8 @@ const MAX_FILE: u64 = 1 << 30;
 /// What is kept over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kept {
+    /// The term of the control that made the table: see [`crate::Handles::term`].
+    pub term: u64,
     /// The last table.
     pub table: Table,
     /// What each linked cluster last said that it exports.
@@ -54,6 +58,7 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     directory: PathBuf,
+    file: &'static str,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,14 +70,21 @@ struct Head {
 /// [`Kept`] as JSON has it: its keys are text only, so maps by structures become lists.
 #[derive(Serialize, Deserialize)]
 struct Content {
+    #[serde(default)]
+    term: u64,
     table: Table,
     peers: BTreeMap<ClusterName, Vec<(ServicePort, Summary)>>,
 }
 
 impl Store {
-    /// A store in `directory`, which is made when first written to.
+    /// A control's store in `directory`, which is made when first written to.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self { directory, file: FILE }
+    }
+
+    /// The same of a gateway that has no control of its own.
+    pub fn of_gateway(directory: PathBuf) -> Self {
+        Self { directory, file: GATEWAY_FILE }
     }
 
     /// What was kept; `None` if nothing ever was.
@@ -80,7 +92,7 @@ impl Store {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn load(&self) -> Result<Option<Kept>, StoreError> {
-        let path = self.directory.join(FILE);
+        let path = self.directory.join(self.file);
         let mut text = String::new();
         match File::open(&path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text)) {
             Ok(_) => {}
@@ -100,7 +112,8 @@ impl Store {
             move |error| StoreError::Io { path, error }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(at(&self.directory))?;
-        let (path, new) = (self.directory.join(FILE), self.directory.join("last-good.json.new"));
+        let path = self.directory.join(self.file);
+        let new = path.with_extension("json.new");
         let text = render(kept).map_err(|error| at(&path)(error.into()))?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
         let write = |mut file: File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
@@ -114,7 +127,7 @@ impl Store {
 fn render(kept: &Kept) -> Result<String, serde_json::Error> {
     let list = |summaries: &Summaries| summaries.iter().map(|(key, summary)| (key.clone(), summary.clone())).collect();
     let peers = kept.peers.iter().map(|(cluster, summaries)| (cluster.clone(), list(summaries))).collect();
-    let content = serde_json::to_string(&Content { table: kept.table.clone(), peers })?;
+    let content = serde_json::to_string(&Content { term: kept.term, table: kept.table.clone(), peers })?;
     let head = serde_json::to_string(&Head { format: FORMAT, sha256: checksum(&content) })?;
     Ok(format!("{head}\n{content}\n"))
 }
@@ -131,7 +144,7 @@ fn parse(text: &str) -> Result<Kept, String> {
     }
     let content: Content = serde_json::from_str(content).map_err(|error| error.to_string())?;
     let peers = content.peers.into_iter().map(|(cluster, listed)| (cluster, listed.into_iter().collect()));
-    Ok(Kept { table: content.table, peers: peers.collect() })
+    Ok(Kept { term: content.term, table: content.table, peers: peers.collect() })
 }
 
 fn checksum(text: &str) -> String {
@@ -145,8 +158,11 @@ mod tests {
     fn kept() -> Kept {
         let key = ServicePort::tcp("shop/api".parse().unwrap(), 80);
         let summary = Summary { port_name: Some("http".into()), ready: 2, since: 5 };
-        let mut kept =
-            Kept { peers: [("east".parse().unwrap(), [(key.clone(), summary)].into())].into(), ..Kept::default() };
+        let mut kept = Kept {
+            term: 3,
+            peers: [("east".parse().unwrap(), [(key.clone(), summary)].into())].into(),
+            ..Kept::default()
+        };
         kept.table.version = 7;
         kept.table.exports.insert(key, isthmus_control_api::Export::default());
         kept

@@ -1,7 +1,7 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, Limits, MOST_LINKS, Tunnel, Udp,
+    Config, ControlAt, Limits, MOST_LINKS, Tunnel, Udp,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
     schema::NAME,
@@ -31,6 +31,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         listeners.claim(Listen::tcp(admin), top, "admin");
     }
     let (limits, udp) = (limits(top), udp(top));
+    let control = control(top, &mut listeners);
     let links = links(top, cluster.as_ref());
     let relay = relay(top);
     let exports = exports(top);
@@ -55,6 +56,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         busy_poll: busy_poll?,
         limits: limits?,
         udp: udp?,
+        control,
         links,
         relay: relay?,
         exports,
@@ -99,6 +101,27 @@ fn limits(top: &Fields<'_>) -> Option<Limits> {
 fn udp(top: &Fields<'_>) -> Option<Udp> {
     let fields = top.mapping_or_empty("udp")?;
     Some(Udp { idle_timeout: fields.value("idleTimeout", values::duration)? })
+}
+
+fn control(top: &Fields<'_>, listeners: &mut Listeners) -> Option<ControlAt> {
+    let fields = top.mapping_or_empty("control")?;
+    let listen = fields.value("listen", values::listen);
+    let address = fields.value("address", parsed::<PeerAddress>);
+    if let (true, true) = (fields.has("listen"), fields.has("address")) {
+        fields.conflict("address", "an address beside listen".into(), "listen for a control, or address for a gateway");
+    }
+    if let Some(listen) = listen {
+        listeners.claim(Listen::tcp(listen), &fields, "listen");
+        return Some(ControlAt::Listen(listen));
+    }
+    // What a gateway is told by control it cannot have from its own file, too.
+    if fields.has("address") {
+        for key in ["links", "relay", "exports", "imports"].into_iter().filter(|key| top.has(key)) {
+            let found = format!("{key} of a gateway that has control.address");
+            top.conflict(key, found, "them in the configuration of its control, which tells its gateways");
+        }
+    }
+    address.map(ControlAt::Address)
 }
 
 fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, DesiredLink> {

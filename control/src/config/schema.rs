@@ -129,6 +129,13 @@ pub const KEYS: &[Key] = &[
         "How UDP flows are served: docs/operations.md.",
     ),
     key(
+        ("", "control"),
+        "a mapping",
+        Rule("gateway and control are one process"),
+        "{address: \"10.0.0.9:15010\"}",
+        "Where control and gateways meet, if they are processes of their own: docs/push.md.",
+    ),
+    key(
         ("", "links"),
         "a list of at most 256 mappings",
         Rule("no links"),
@@ -225,6 +232,20 @@ pub const KEYS: &[Key] = &[
         Text("60s"),
         "30s",
         "A UDP flow ends when nothing has moved for so long, either way.",
+    ),
+    key(
+        ("control", "listen"),
+        LISTEN,
+        Rule("this is no control"),
+        "0.0.0.0:15010",
+        "For `isthmus control`: where this cluster's gateways come.",
+    ),
+    key(
+        ("control", "address"),
+        "host:port, port 1 to 65535",
+        Rule("this is no gateway with a control of its own"),
+        "10.0.0.9:15010",
+        "For `isthmus gateway`: where its control is. Links, relay, exports and imports come from there, and are not stated here.",
     ),
     key(("links[]", "cluster"), NAME, Required, "east", "The peer cluster's id."),
     key(

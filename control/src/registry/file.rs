@@ -219,6 +219,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("busyPoll", running.busy_poll != new.busy_poll),
         ("limits", running.limits != new.limits),
         ("udp", running.udp != new.udp),
+        ("control", running.control != new.control),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }
