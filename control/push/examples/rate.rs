@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{runtime::Builder, sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
 
 fn main() {
     let args: Vec<u32> = std::env::args().skip(1).map(|arg| arg.parse().unwrap()).collect();
@@ -28,7 +29,7 @@ fn main() {
     thread::spawn({
         let mut table = first.clone();
         move || {
-            thread::sleep(Duration::from_secs(2));
+            thread::sleep(Duration::from_secs(3));
             let begin = Instant::now();
             for n in 0..rate * seconds {
                 table = changed(&table, n % services, n);
@@ -41,26 +42,38 @@ fn main() {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async move {
         let control = Control::start(ca, 1, first).await;
         let address = control.address();
-        let gateways: Vec<_> = (1..3).map(|id| thread::spawn(move || gateway(ca, id, address, seconds + 4))).collect();
-        sleep(Duration::from_secs(1)).await;
-        let (whole, before) = (control.pushed(), cpu());
+        let over = CancellationToken::new();
+        let follow = |id| {
+            let over = over.clone();
+            thread::spawn(move || gateway(ca, id, address, &over))
+        };
+        let gateways: Vec<_> = (1..3).map(follow).collect();
+        sleep(Duration::from_secs(2)).await;
+        let (whole, before, begun) = (control.pushed(), cpu(), Instant::now());
         while let Some(table) = tables.recv().await {
             control.publish(table);
         }
-        let used = cpu() - before;
+        let (used, seconds) = (cpu() - before, begun.elapsed().as_secs_f64());
+        let last = control.newest();
         sleep(Duration::from_secs(1)).await;
         let pushed = control.pushed();
         let deltas: Vec<usize> = pushed.iter().skip(whole.len()).map(|(_, bytes)| *bytes).collect();
         assert!(pushed.iter().skip(whole.len()).all(|(kind, _)| *kind == PushKind::Delta));
+        let status = control.status();
+        assert!(
+            status.gateways.len() == 2 && status.gateways.iter().all(|one| one.table_version == Some(last.version))
+        );
+        over.cancel();
         let mut took = control.propagation();
         took.sort();
-        println!("{services} services, {rate} changes a second for {seconds} s, 2 gateways");
+        let changes = last.version - 1;
+        println!("{services} services, {changes} changes in {seconds:.1} s, 2 gateways");
         println!(
             "snapshot {} bytes; {} deltas, {} bytes each, {} bytes a change and gateway",
             whole[0].1,
             deltas.len(),
             deltas.iter().sum::<usize>() / deltas.len(),
-            deltas.iter().sum::<usize>() / 2 / (rate * seconds) as usize
+            deltas.iter().sum::<usize>() / 2 / changes as usize
         );
         println!("control's side {:.1}% of a core", percent(used, seconds));
         for gateway in gateways {
@@ -70,13 +83,13 @@ fn main() {
     });
 }
 
-/// Follows for so many seconds; CPU time.
-fn gateway(ca: &Ca, id: u64, control: std::net::SocketAddr, seconds: u32) -> Duration {
+/// Follows until it is over; CPU time.
+fn gateway(ca: &Ca, id: u64, control: std::net::SocketAddr, over: &CancellationToken) -> Duration {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let _gateway = Gateway::start_alone(ca, id, control, (Arc::default(), 0));
         sleep(Duration::from_secs(1)).await;
         let before = cpu();
-        sleep(Duration::from_secs(seconds.into())).await;
+        over.cancelled().await;
         cpu() - before
     })
 }
@@ -87,8 +100,8 @@ fn cpu() -> Duration {
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
-fn percent(used: Duration, seconds: u32) -> f64 {
-    used.as_secs_f64() / f64::from(seconds) * 100.0
+fn percent(used: Duration, seconds: f64) -> f64 {
+    used.as_secs_f64() / seconds * 100.0
 }
 
 fn service(n: u32) -> ServicePort {

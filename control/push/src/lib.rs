@@ -29,7 +29,7 @@ pub use client::{Attachment, Client, ClientConfig, Fits, Incoming, Open, Tunnels
 pub use digest::Digest;
 pub use feed::{Position, Rejected};
 pub use meter::{Meter, PushKind};
-pub use replica::Refusal;
+pub use replica::{Refusal, Replica};
 pub use server::{GatewayStatus, Server, ServerConfig, ServerStatus};
 pub use wire::LinkReport;
 

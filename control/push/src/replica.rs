@@ -8,6 +8,7 @@ use crate::{
     wire,
 };
 use isthmus_control_api::Table;
+use prost::Message as _;
 use std::sync::Arc;
 
 /// Entries that one update may have; a table has at most 10,000 imports, 10,000 exports and 256 links.
@@ -17,7 +18,7 @@ const ENDPOINTS: usize = 1_000_000;
 
 /// The table that a gateway has from control.
 #[derive(Debug)]
-pub(crate) struct Replica {
+pub struct Replica {
     table: Arc<Table>,
     position: Position,
     /// Of an update that is not whole yet.
@@ -62,23 +63,23 @@ impl From<Malformed> for Refusal {
 
 impl Replica {
     /// Begins with a table of that term, which is kept from before; the empty one of term 0 if none is.
-    pub(crate) fn new(table: Arc<Table>, term: u64) -> Self {
+    pub fn new(table: Arc<Table>, term: u64) -> Self {
         let position = Position { term, version: table.version, digest: Digest::of(&table) };
         Self { table, position, arrived: None }
     }
 
     /// The table.
-    pub(crate) fn table(&self) -> &Arc<Table> {
+    pub fn table(&self) -> &Arc<Table> {
         &self.table
     }
 
     /// Which one it is; `None` if there never was one.
-    pub(crate) fn position(&self) -> Option<Position> {
+    pub fn position(&self) -> Option<Position> {
         (self.position.age() > (0, 0)).then_some(self.position)
     }
 
     /// Forgets what has arrived of an update: its stream has ended.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.arrived = None;
     }
 
@@ -100,6 +101,15 @@ impl Replica {
             self.arrived = None;
             (to, refusal)
         })
+    }
+
+    /// The same of a part's bytes.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; bytes that are no part are [`Refusal::Malformed`].
+    pub fn take_bytes(&mut self, part: &[u8]) -> Result<Option<Position>, Refusal> {
+        let part = wire::Part::decode(part).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        self.take(part, |_| Ok(())).map_err(|(_, refusal)| refusal)
     }
 
     fn add(&mut self, from: Option<Digest>, to: Position, change: Change) -> Result<(), Refusal> {

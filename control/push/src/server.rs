@@ -35,10 +35,10 @@ use tracing::{debug, info, warn};
 const SPARE: usize = 32;
 /// Events of gateways that wait for control, which takes them at once.
 const EVENTS: usize = 64;
-/// Of the time that passes, the work of comparing tables takes one part in so many at most.
-const SHARE: u32 = 5;
+/// After comparing two tables, so many times as long as that took passes before the next are compared.
+const SHARE: u32 = 3;
 /// The longest pause for that.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a server needs to know.
 pub struct ServerConfig {
