@@ -15,8 +15,12 @@ pub(crate) struct Args {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a cluster's control, which tells the cluster's gateways what to do
+    Control(cmd::control::Args),
     /// Two clusters on this machine, one service, real traffic, and what happens when things break
     Demo(cmd::demo::Args),
+    /// Run one of a cluster's gateways, which is told by the cluster's control what to do
+    Gateway(cmd::gateway::Args),
     /// Make, show and exchange the identities by which clusters know each other
     Identity(cmd::identity::Args),
     /// Make an invitation: a token with which one other cluster can link with this one

@@ -1,11 +1,14 @@
 //! The subcommands, and how any of them fails.
 
+pub(crate) mod control;
 pub(crate) mod demo;
+pub(crate) mod gateway;
 pub(crate) mod identity;
 pub(crate) mod invite;
 pub(crate) mod join;
 mod linking;
 pub(crate) mod run;
+mod serve;
 pub(crate) mod status;
 pub(crate) mod unlink;
 
@@ -15,7 +18,9 @@ use std::{error::Error, io::Write, process::ExitCode};
 /// Runs one subcommand to its end.
 pub(crate) fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Control(args) => control::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Gateway(args) => gateway::run(&args),
         Command::Identity(args) => identity::run(&args),
         Command::Invite(args) => invite::run(&args),
         Command::Join(args) => join::run(&args),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ca.pem  ca.key          this cluster's CA; without the key someone else renews the SVID
-//! svid.pem  svid.key      the gateway's SVID: leaf first
+//! svid.pem  svid.key      the gateway's SVID, or the control's: leaf first
 //! bundles/<cluster>.pem   CA certificates of each peer
 //! ```
 
@@ -10,7 +10,8 @@ mod contents;
 mod write;
 
 use crate::{
-    Authority, Identity, TrustDomain, anchors::TrustAnchors, issue::IssueError, pem, svid::Svid, x509::BadCertificate,
+    Authority, Identity, Role, TrustDomain, anchors::TrustAnchors, issue::IssueError, pem, svid::Svid,
+    x509::BadCertificate,
 };
 use isthmus_control_api::ClusterName;
 use std::{
@@ -31,6 +32,7 @@ const BUNDLES: &str = "bundles";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
+    role: Role,
 }
 
 /// An identity directory's file cannot be used. Says which, what was found and what was expected.
@@ -70,7 +72,12 @@ pub enum DirectoryError {
 impl Directory {
     /// The directory at `path`; nothing is read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self::of(path, Role::Gateway)
+    }
+
+    /// The same of a process of that role, which counts where the directory has no SVID that says so itself.
+    pub fn of(path: impl Into<PathBuf>, role: Role) -> Self {
+        Self { path: path.into(), role }
     }
 
     /// Where it is.
@@ -127,13 +134,14 @@ impl Directory {
         self.path.join(CA_KEY).exists()
     }
 
-    /// Signs a new SVID for this cluster's gateway; it is not written yet. None if the CA's key is not here.
+    /// Signs a new SVID in place of the one here, for the same role; it is not written yet. None if the CA's key is not here.
     ///
     /// # Errors
     /// The CA cannot sign.
     pub fn issue_own(&self, lifetime: Duration, now: SystemTime) -> Result<Option<Svid>, DirectoryError> {
         let Some(authority) = self.authority()? else { return Ok(None) };
-        let svid = authority.issue(&authority.domain().gateway(), lifetime, now);
+        let role = self.load_own().map_or(self.role, |identity| identity.role());
+        let svid = authority.issue(&authority.domain().process(role), lifetime, now);
         svid.map(Some).map_err(|source| DirectoryError::Issue { path: self.path.join(CA), source })
     }
 

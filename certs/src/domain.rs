@@ -6,6 +6,36 @@ use std::{fmt, str::FromStr};
 
 /// The path of every gateway's SPIFFE id.
 pub const GATEWAY_PATH: &str = "/ns/isthmus-system/sa/gateway";
+/// The path of every control's SPIFFE id.
+pub const CONTROL_PATH: &str = "/ns/isthmus-system/sa/control";
+
+/// What a process of ours is in its cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It carries streams. Peers know it.
+    #[default]
+    Gateway,
+    /// It tells the cluster's own gateways what to do. Nobody else has to do with it.
+    Control,
+}
+
+impl Role {
+    /// The path of its SPIFFE id.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Gateway => GATEWAY_PATH,
+            Self::Control => CONTROL_PATH,
+        }
+    }
+
+    /// The role, for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Control => "control",
+        }
+    }
+}
 
 /// A cluster's trust domain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +72,12 @@ impl TrustDomain {
 
     /// The id of the cluster's gateways.
     pub fn gateway(&self) -> SpiffeId {
-        SpiffeId::join(&self.to_string(), GATEWAY_PATH)
+        self.process(Role::Gateway)
+    }
+
+    /// The id of the cluster's processes of that role.
+    pub fn process(&self, role: Role) -> SpiffeId {
+        SpiffeId::join(&self.to_string(), role.path())
     }
 }
 
@@ -100,5 +135,6 @@ mod tests {
         let domain: TrustDomain = "west.demo".parse().unwrap();
         assert_eq!(domain.id().as_str(), "spiffe://west.demo");
         assert_eq!(domain.gateway().as_str(), "spiffe://west.demo/ns/isthmus-system/sa/gateway");
+        assert_eq!(domain.process(Role::Control).as_str(), "spiffe://west.demo/ns/isthmus-system/sa/control");
     }
 }

@@ -1,35 +1,37 @@
-//! Who this gateway is and whom it can recognise, as one immutable value.
+//! Who this process is and whom it can recognise, as one immutable value.
 
 use crate::{
-    SpiffeId, Svid, TrustAnchors, TrustDomain, svid, tls,
+    Role, SpiffeId, Svid, TrustAnchors, TrustDomain, svid, tls,
     x509::{BadCertificate, Facts, Validity},
 };
 use isthmus_control_api::ClusterName;
 use rustls::sign::CertifiedKey;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// A gateway's own SVID and the bundles of the clusters that it trusts. Never changed: a rotation makes another one.
+/// A gateway's or control's own SVID and the bundles of the clusters that it trusts. Never changed: a rotation makes another one.
 #[derive(Clone)]
 pub struct Identity {
     domain: TrustDomain,
     id: SpiffeId,
+    role: Role,
     validity: Validity,
     issuer: String,
     serial: String,
     certified: Arc<CertifiedKey>,
     bundles: BTreeMap<ClusterName, TrustAnchors>,
+    own: Option<TrustAnchors>,
 }
 
 impl Identity {
-    /// Checks that `svid` is a gateway's, that its key belongs to it, and that each bundle is of a peer in the same clusterset.
+    /// Checks that `svid` is a gateway's or a control's, that its key belongs to it, and that each bundle is of a peer in the same clusterset.
     ///
     /// # Errors
     /// One of these is not so. Validity in time is not looked at: an SVID that is over can still be replaced.
     pub fn new(svid: Svid, bundles: impl IntoIterator<Item = TrustAnchors>) -> Result<Self, BadCertificate> {
         let Svid { chain, key } = svid;
-        let leaf = chain.first().ok_or_else(|| BadCertificate::new("no certificate", "the gateway's SVID"))?;
+        let leaf = chain.first().ok_or_else(|| BadCertificate::new("no certificate", "an SVID"))?;
         let facts = Facts::read(leaf)?;
-        let (domain, id) = svid::gateway_id(&facts)?;
+        let (domain, id, role) = svid::process_id(&facts)?;
         let key = tls::provider()
             .key_provider
             .load_private_key(key)
@@ -41,14 +43,24 @@ impl Identity {
         let mut identity = Self {
             domain,
             id,
+            role,
             validity: facts.validity,
             issuer: facts.issuer,
             serial: facts.serial,
             certified: Arc::new(certified),
             bundles: BTreeMap::new(),
+            own: None,
         };
         bundles.into_iter().try_for_each(|bundle| identity.trust(bundle))?;
         Ok(identity)
+    }
+
+    /// The same with the CA certificates of its own trust domain, by which it recognises its own cluster's processes. Those of
+    /// another trust domain are not taken.
+    #[must_use]
+    pub fn with_own(mut self, own: Option<TrustAnchors>) -> Self {
+        self.own = own.filter(|own| *own.domain() == self.domain);
+        self
     }
 
     /// An identity of `domain` whose SVID may be anything: what a dishonest peer would use.
@@ -58,12 +70,14 @@ impl Identity {
         let key = tls::provider().key_provider.load_private_key(svid.key).unwrap();
         let mut identity = Self {
             id: domain.gateway(),
+            role: Role::Gateway,
             domain,
             validity: facts.validity,
             issuer: facts.issuer,
             serial: facts.serial,
             certified: Arc::new(CertifiedKey::new(svid.chain, key)),
             bundles: BTreeMap::new(),
+            own: None,
         };
         bundles.into_iter().try_for_each(|bundle| identity.trust(bundle)).unwrap();
         identity
@@ -79,14 +93,24 @@ impl Identity {
         Ok(())
     }
 
-    /// This gateway's trust domain: cluster and clusterset.
+    /// This process's trust domain: cluster and clusterset.
     pub fn domain(&self) -> &TrustDomain {
         &self.domain
     }
 
-    /// This gateway's SPIFFE id.
+    /// This process's SPIFFE id.
     pub fn id(&self) -> &SpiffeId {
         &self.id
+    }
+
+    /// What its SPIFFE id says that it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The CA certificates of its own trust domain, if they are known.
+    pub fn own(&self) -> Option<&TrustAnchors> {
+        self.own.as_ref()
     }
 
     /// When the SVID is valid.
@@ -123,7 +147,7 @@ impl Identity {
 
     /// Whether peers would see no difference: the same chain is shown and the same bundles are trusted.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.certified.cert == other.certified.cert && self.bundles == other.bundles
+        self.certified.cert == other.certified.cert && self.bundles == other.bundles && self.own == other.own
     }
 
     /// The chain and the signing key, as rustls has them.

@@ -31,7 +31,7 @@ pub mod x509;
 
 pub use anchors::TrustAnchors;
 pub use directory::{Directory, DirectoryError};
-pub use domain::TrustDomain;
+pub use domain::{Role, TrustDomain};
 pub use identity::Identity;
 pub use introduce::Fingerprint;
 pub use issue::Authority;

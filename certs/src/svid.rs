@@ -1,7 +1,7 @@
 //! X.509-SVIDs, as the SPIFFE X.509-SVID standard has them (sections 2 to 5).
 
 use crate::{
-    SpiffeId, TrustDomain,
+    Role, SpiffeId, TrustDomain,
     x509::{BadCertificate, Facts, Validity},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -52,12 +52,25 @@ pub(crate) fn leaf_id(facts: &Facts) -> Result<SpiffeId, BadCertificate> {
 
 /// The leaf's SPIFFE id and trust domain, which must have the form of a gateway's.
 pub(crate) fn gateway_id(facts: &Facts) -> Result<(TrustDomain, SpiffeId), BadCertificate> {
-    let id = leaf_id(facts)?;
-    let domain = TrustDomain::try_from(&id)
-        .map_err(|_| BadCertificate::new(&id, "a gateway's id in a trust domain <cluster>.<clusterset>"))?;
+    let (domain, id) = domain_and_id(facts)?;
     if id != domain.gateway() {
         return Err(BadCertificate::new(id, format!("a gateway's id, here {}", domain.gateway())));
     }
+    Ok((domain, id))
+}
+
+/// The same of a gateway or a control.
+pub(crate) fn process_id(facts: &Facts) -> Result<(TrustDomain, SpiffeId, Role), BadCertificate> {
+    let (domain, id) = domain_and_id(facts)?;
+    let role = [Role::Gateway, Role::Control].into_iter().find(|role| role.path() == id.path());
+    let role = role.ok_or_else(|| BadCertificate::new(&id, format!("a gateway's id, here {}", domain.gateway())))?;
+    Ok((domain, id, role))
+}
+
+fn domain_and_id(facts: &Facts) -> Result<(TrustDomain, SpiffeId), BadCertificate> {
+    let id = leaf_id(facts)?;
+    let domain = TrustDomain::try_from(&id)
+        .map_err(|_| BadCertificate::new(&id, "a gateway's id in a trust domain <cluster>.<clusterset>"))?;
     Ok((domain, id))
 }
 

@@ -5,5 +5,6 @@ mod forge;
 mod handshake;
 mod introduce;
 mod issue;
+mod own;
 mod pair;
 mod upkeep;

@@ -1,7 +1,7 @@
 //! rustls configurations. Each is made once: certificates and bundles are read from the store at each handshake.
 
 use crate::{
-    IdentityStore,
+    IdentityStore, Role,
     verify::{AllowedClusters, Expected, PeerVerifier},
 };
 use isthmus_control_api::ClusterName;
@@ -30,6 +30,24 @@ pub fn client_config(
 ) -> Result<Arc<ClientConfig>, Error> {
     let verifier = PeerVerifier::new(identity.clone(), Expected::Server(expected.clone()));
     client_config_with(identity, Arc::new(verifier), alpn)
+}
+
+/// A configuration to dial a process of our own cluster with, of this role.
+///
+/// # Errors
+/// rustls does not take the configuration.
+pub fn own_client_config(identity: &IdentityStore, role: Role, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, Error> {
+    let verifier = PeerVerifier::new(identity.clone(), Expected::OwnServer(role));
+    client_config_with(identity, Arc::new(verifier), alpn)
+}
+
+/// A configuration to accept our own cluster's processes of this role with.
+///
+/// # Errors
+/// rustls does not take the configuration.
+pub fn own_server_config(identity: &IdentityStore, role: Role, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
+    let verifier = PeerVerifier::new(identity.clone(), Expected::OwnClient(role));
+    server_config_with(Arc::new(verifier), Arc::new(CurrentSvid(identity.clone())), alpn)
 }
 
 /// A configuration to dial whomever `verifier` takes.

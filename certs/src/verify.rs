@@ -5,7 +5,7 @@
 //! bundle or a removed link counts from the next handshake on.
 
 use crate::{
-    HandshakeRefusal, Identity, IdentityStore, RefusedHandshake, SpiffeId, TrustAnchors, TrustDomain, svid, tls,
+    HandshakeRefusal, Identity, IdentityStore, RefusedHandshake, Role, SpiffeId, TrustAnchors, TrustDomain, svid, tls,
     x509::{BadCertificate, Facts},
 };
 use isthmus_control_api::ClusterName;
@@ -51,6 +51,10 @@ pub enum Expected {
     Server(ClusterName),
     /// The gateway of a linked cluster, which dialled us.
     Client(AllowedClusters),
+    /// A process of our own cluster, of this role, which we dialled.
+    OwnServer(Role),
+    /// The same, which dialled us.
+    OwnClient(Role),
 }
 
 /// Checks a peer's chain, leaf first, as of `now`. A caller that keeps the chain can ask again when the identity or the links have
@@ -66,7 +70,10 @@ pub fn check(
 ) -> Result<(ClusterName, SpiffeId), RefusedHandshake> {
     let (leaf, intermediates) = chain.split_first().ok_or_else(no_certificate)?;
     let facts = Facts::read(leaf).map_err(|e| because(HandshakeRefusal::Malformed, &e))?;
-    let (domain, id) = svid::gateway_id(&facts).map_err(|e| because(HandshakeRefusal::BadSvid, &e))?;
+    let own = matches!(expected, Expected::OwnServer(_) | Expected::OwnClient(_));
+    let found =
+        if own { svid::process_id(&facts).map(|(domain, id, _)| (domain, id)) } else { svid::gateway_id(&facts) };
+    let (domain, id) = found.map_err(|e| because(HandshakeRefusal::BadSvid, &e))?;
     check_domain(identity, expected, &domain, &id)?;
     check_chain(identity, expected, &domain, leaf, intermediates, now)?;
     Ok((domain.cluster, id))
@@ -95,6 +102,11 @@ fn check_domain(
             let wanted = "a cluster with a link and a bundle";
             if linked { Ok(()) } else { Err(RefusedHandshake::new(HandshakeRefusal::NotLinked, id, wanted)) }
         }
+        Expected::OwnServer(role) | Expected::OwnClient(role) if *id == ours.process(*role) => Ok(()),
+        Expected::OwnServer(role) | Expected::OwnClient(role) => {
+            let reason = if domain == ours { HandshakeRefusal::BadSvid } else { HandshakeRefusal::WrongTrustDomain };
+            Err(RefusedHandshake::new(reason, id, ours.process(*role)))
+        }
     }
 }
 
@@ -110,10 +122,14 @@ fn check_chain(
     let unknown = |found: &str| {
         RefusedHandshake::new(HandshakeRefusal::UnknownIssuer, found, format_args!("a chain to the bundle of {domain}"))
     };
-    let bundle = identity.bundle(&domain.cluster).ok_or_else(|| unknown("no bundle of that trust domain"))?;
+    let bundle = match expected {
+        Expected::Server(_) | Expected::Client(_) => identity.bundle(&domain.cluster),
+        Expected::OwnServer(_) | Expected::OwnClient(_) => identity.own(),
+    };
+    let bundle = bundle.ok_or_else(|| unknown("no bundle of that trust domain"))?;
     let usage = match expected {
-        Expected::Server(_) => KeyUsage::server_auth(),
-        Expected::Client(_) => KeyUsage::client_auth(),
+        Expected::Server(_) | Expected::OwnServer(_) => KeyUsage::server_auth(),
+        Expected::Client(_) | Expected::OwnClient(_) => KeyUsage::client_auth(),
     };
     check_against(bundle, usage, leaf, intermediates, now)
 }

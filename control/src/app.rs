@@ -10,7 +10,6 @@
 //! Everything that a peer does is confined to that peer's own tasks. What they learn is left in a cell that the writer looks into,
 //! never queued: a peer that floods fills nothing and delays nobody.
 
-mod keeper;
 mod peer;
 mod status;
 mod told;
@@ -20,13 +19,13 @@ pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncStat
 
 use crate::{
     exchange::{Hello, PROTOCOL, Summaries},
+    keeper::{self, Newest},
     merge,
     peers::PeerViews,
     registry::{Desired, Registry, RegistryStatus},
     store::{Kept, Store},
 };
 use isthmus_control_api::{ClusterName, GatewayId, Table};
-use keeper::Newest;
 use peer::Peer;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,7 +39,7 @@ use std::{
 };
 use tokio::{
     net::UnixStream,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -53,18 +52,23 @@ const LAST_WRITE: Duration = Duration::from_secs(5);
 /// For the registry to leave things in order.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
-/// What the gateway tells of its links.
+/// What this cluster's gateways tell of its links.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// Which of a cluster's gateways have live tunnels with this one, now that it has changed; none of them: the link is down.
+    /// Which of a cluster's gateways have live tunnels with one of ours, now that it has changed. The link is up while any of ours
+    /// reaches any.
     Reached {
+        /// Which of ours says so.
+        through: GatewayId,
         /// Which cluster.
         cluster: ClusterName,
-        /// Which gateways.
+        /// Which of its gateways.
         gateways: BTreeSet<GatewayId>,
     },
     /// The cluster's control opened a stream of the exchange.
     Incoming {
+        /// Which of our gateways took it.
+        through: GatewayId,
         /// Which cluster, as its certificate proved.
         cluster: ClusterName,
         /// Which of its gateways, as that said itself.
@@ -72,6 +76,8 @@ pub enum LinkEvent {
         /// The stream.
         stream: UnixStream,
     },
+    /// Asks to be told once all that was told before counts in the table.
+    Counts(oneshot::Sender<()>),
 }
 
 /// How control reaches the controls of linked clusters: through the gateway's tunnels.
@@ -93,6 +99,8 @@ pub struct Handles {
     pub status: watch::Receiver<Arc<ControlStatus>>,
     /// What is known of the linked clusters.
     pub peers: watch::Receiver<Arc<PeerViews>>,
+    /// Grows with every start of this control, whatever the clock does as long as its state is kept: tables of a later term count more.
+    pub term: u64,
 }
 
 /// A cluster's control plane, ready to run.
@@ -104,8 +112,10 @@ pub struct Control {
     restored: Option<Arc<Desired>>,
     registry_status: watch::Receiver<Arc<RegistryStatus>>,
     peers: BTreeMap<ClusterName, Peer>,
-    /// What the gateway says is up, linked or not: a link removed and made again before the gateway looked gives no new event.
-    reached: BTreeMap<ClusterName, BTreeSet<GatewayId>>,
+    /// What the gateways say is up, linked or not: a link removed and made again before the gateway looked gives no new event.
+    reached: BTreeMap<ClusterName, peer::Reached>,
+    /// Who waits for what it told to count.
+    waiting: Vec<oneshot::Sender<()>>,
     /// Once it runs.
     reach: Option<Arc<dyn Peers>>,
     hello: Hello,
@@ -133,8 +143,8 @@ impl Control {
             warn!(%error, "the last good table is not used; starting without it");
             None
         });
-        let Kept { table, peers: kept } = kept.unwrap_or_default();
-        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let Kept { term, table, peers: kept } = kept.unwrap_or_default();
+        let term = status::millis(SystemTime::now()).max(term.saturating_add(1));
         let mut control = Self {
             desired: registry.desired(),
             restored: (!registry.is_loaded()).then(|| Arc::new(Desired::restored(&table))),
@@ -142,8 +152,9 @@ impl Control {
             registry: Some(registry),
             peers: BTreeMap::new(),
             reached: BTreeMap::new(),
+            waiting: Vec::new(),
             reach: None,
-            hello: Hello { protocol: PROTOCOL, cluster, epoch: u64::try_from(epoch).unwrap_or(u64::MAX) },
+            hello: Hello { protocol: PROTOCOL, cluster, epoch: term },
             kept,
             store,
             newest: watch::Sender::default(),
@@ -157,7 +168,7 @@ impl Control {
         };
         control.publish();
         let (table, status) = (control.table.subscribe(), control.status.subscribe());
-        let handles = Handles { table, status, peers: control.views.subscribe() };
+        let handles = Handles { table, status, peers: control.views.subscribe(), term };
         (control, handles)
     }
 
@@ -194,6 +205,10 @@ impl Control {
                 }
             }
             self.publish();
+            // Those that do not wait any more are no matter.
+            for told in self.waiting.drain(..) {
+                let _ = told.send(());
+            }
         }
         if timeout(LAST_WORD, registry.join_next()).await.is_err() {
             warn!("the registry did not end in time");
@@ -207,28 +222,35 @@ impl Control {
 
     fn link_event(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Reached { cluster, gateways } => {
-                let before = self.reached.remove(&cluster).unwrap_or_default();
-                match (before.is_empty(), gateways.is_empty()) {
-                    (true, false) => info!(peer = %cluster, "link up"),
-                    (false, true) => info!(peer = %cluster, "link down: its endpoints are withdrawn"),
-                    _ => debug!(peer = %cluster, gateways = gateways.len(), "other gateways are reached"),
+            LinkEvent::Reached { through, cluster, gateways } => {
+                let mut reached = self.reached.remove(&cluster).unwrap_or_default();
+                let was_up = !reached.is_empty();
+                if gateways.is_empty() {
+                    reached.remove(&through);
+                } else {
+                    reached.insert(through, gateways);
                 }
-                if !gateways.is_empty() {
-                    self.reached.insert(cluster.clone(), gateways);
+                match (was_up, !reached.is_empty()) {
+                    (false, true) => info!(peer = %cluster, "link up"),
+                    (true, false) => info!(peer = %cluster, "link down: its endpoints are withdrawn"),
+                    _ => debug!(peer = %cluster, %through, "other gateways are reached"),
+                }
+                if !reached.is_empty() {
+                    self.reached.insert(cluster.clone(), reached);
                 }
                 self.follow(&cluster);
             }
-            LinkEvent::Incoming { cluster, gateway, stream } => match self.peers.get_mut(&cluster) {
-                Some(peer) => peer.incoming(&mut self.tasks, gateway, stream),
+            LinkEvent::Incoming { through, cluster, gateway, stream } => match self.peers.get_mut(&cluster) {
+                Some(peer) => peer.incoming(&mut self.tasks, (gateway, through), stream),
                 None => debug!(%cluster, "a stream of a cluster that is not linked"),
             },
+            LinkEvent::Counts(told) => self.waiting.push(told),
         }
     }
 
     /// Exchanges with those of a peer's gateways that are reached, and with no other.
     fn follow(&mut self, cluster: &ClusterName) {
-        let none = BTreeSet::new();
+        let none = peer::Reached::new();
         let reached = self.reached.get(cluster).unwrap_or(&none);
         if let (Some(peer), Some(reach)) = (self.peers.get_mut(cluster), &self.reach) {
             let offer = peer::Offer { peers: reach.clone(), hello: self.hello.clone() };
@@ -253,7 +275,10 @@ impl Control {
         self.tell(&desired);
         let said = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
         if self.restored.is_none() {
-            keeper::note(&self.newest, self.table.borrow().clone(), said);
+            keeper::note(
+                &self.newest,
+                Newest { term: self.hello.epoch, table: self.table.borrow().clone(), peers: said },
+            );
         }
         self.views.send_if_modified(|known| {
             let differs = **known != views;
@@ -291,7 +316,7 @@ impl Control {
         self.peers.retain(|cluster, peer| desired.links.get(cluster).is_some_and(|link| peer.adapt(link)));
         for (cluster, link) in &desired.links {
             if !self.peers.contains_key(cluster) {
-                let kept = self.kept.remove(cluster).unwrap_or_default();
+                let kept = self.kept.remove(cluster);
                 let peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
                 self.peers.insert(cluster.clone(), peer);
                 self.follow(cluster);

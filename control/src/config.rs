@@ -68,6 +68,8 @@ pub struct Config {
     pub kubernetes: Option<Kubernetes>,
     /// The DNS server; `None`: none.
     pub dns: Option<Dns>,
+    /// Where control and gateway meet, if they are two processes.
+    pub control: Option<ControlAt>,
     /// The clusters to link with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What this cluster's gateways carry for others.
@@ -76,6 +78,15 @@ pub struct Config {
     pub exports: BTreeMap<ServicePort, Export>,
     /// What local clients can use, and where.
     pub imports: BTreeMap<Listen, DesiredImport>,
+}
+
+/// The `control` section: which of the two it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlAt {
+    /// A control: where its gateways come.
+    Listen(SocketAddr),
+    /// A gateway: where its control is.
+    Address(PeerAddress),
 }
 
 /// The `accessLog` key.

@@ -14,13 +14,14 @@
 pub mod app;
 pub mod config;
 pub mod exchange;
+pub mod keeper;
 pub mod merge;
 pub mod peers;
 pub mod registry;
 pub mod store;
 
 pub use app::{Control, ControlStatus, Handles, LinkEvent, Peers};
-pub use config::{AccessLog, Config, ConfigErrors, LinkFiles, MOST_LINKS};
+pub use config::{AccessLog, Config, ConfigErrors, ControlAt, LinkFiles, MOST_LINKS};
 pub use registry::{FileRegistry, Registry};
 
 /// The most service ports that one cluster can export, in its own configuration and towards a peer.

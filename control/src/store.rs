@@ -17,6 +17,8 @@ use std::{
 };
 
 const FILE: &str = "last-good.json";
+/// Of a gateway that gets its tables from a control elsewhere: both may have the same directory.
+const GATEWAY_FILE: &str = "gateway-table.json";
 const FORMAT: u32 = 2;
 /// All that each of 256 clusters may say fits, which is the most that is kept of a cluster however many gateways it has.
 const MAX_FILE: u64 = 1 << 30;
@@ -24,6 +26,8 @@ const MAX_FILE: u64 = 1 << 30;
 /// What is kept over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
+    /// The term of the control that made the table: see [`crate::Handles::term`].
+    pub term: u64,
     /// The last table.
     pub table: Table,
     /// What each linked cluster last said that it exports.
@@ -55,6 +59,7 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     directory: PathBuf,
+    file: &'static str,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,9 +69,14 @@ struct Head {
 }
 
 impl Store {
-    /// A store in `directory`, which is made when first written to.
+    /// A control's store in `directory`, which is made when first written to.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self { directory, file: FILE }
+    }
+
+    /// The same of a gateway that has no control of its own.
+    pub fn of_gateway(directory: PathBuf) -> Self {
+        Self { directory, file: GATEWAY_FILE }
     }
 
     /// What was kept; `None` if nothing ever was.
@@ -74,7 +84,7 @@ impl Store {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn load(&self) -> Result<Option<Kept>, StoreError> {
-        let path = self.directory.join(FILE);
+        let path = self.directory.join(self.file);
         let mut text = String::new();
         match File::open(&path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text)) {
             Ok(_) => {}
@@ -94,7 +104,8 @@ impl Store {
             move |error| StoreError::Io { path, error }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(at(&self.directory))?;
-        let (path, new) = (self.directory.join(FILE), self.directory.join("last-good.json.new"));
+        let path = self.directory.join(self.file);
+        let new = path.with_extension("json.new");
         let text = render(kept).map_err(|error| at(&path)(error.into()))?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
         let write = |mut file: File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
@@ -138,7 +149,8 @@ mod tests {
         let key = ServicePort::tcp("shop/api".parse().unwrap(), 80);
         let services = [(key.service.clone(), Arc::new(whole_summary()))].into();
         let said = Summaries { services, lacking: ["away".into()].into() };
-        let mut kept = Kept { peers: [("east".parse().unwrap(), Arc::new(said))].into(), ..Kept::default() };
+        let peers = [("east".parse().unwrap(), Arc::new(said))].into();
+        let mut kept = Kept { term: 3, peers, ..Kept::default() };
         kept.table.version = 7;
         kept.table.exports.insert(key, isthmus_control_api::Export::default());
         kept

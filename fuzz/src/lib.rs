@@ -19,6 +19,7 @@ pub mod flow;
 pub mod identity;
 pub mod link;
 pub mod mux;
+pub mod push;
 pub mod quic;
 pub mod text;
 pub mod tls;
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mux_pair", run: mux::pair },
     Target { name: "names", run: text::names },
     Target { name: "open", run: mux::open },
+    Target { name: "push_updates", run: push::updates },
     Target { name: "quic_control", run: quic::control },
     Target { name: "quic_head", run: quic::head },
     Target { name: "tls_record", run: tls::record },

@@ -14,6 +14,7 @@ pub mod counter;
 pub mod datagrams;
 pub mod definitions;
 pub mod process;
+pub mod push;
 pub mod reasons;
 pub mod scrape;
 pub mod streams;
@@ -46,6 +47,8 @@ pub struct Metrics {
     /// Configurations or tables that were refused, so that the last good one stays.
     pub reloads_failed: Counter,
     joins: [Counter; JoinResult::ALL.len()],
+    /// What passes between control and gateways.
+    pub push: push::PushMetrics,
     /// What this gateway relays between others.
     pub(crate) relays: Pairs,
 }
@@ -63,6 +66,7 @@ impl Metrics {
             reloads_ok: Counter::default(),
             reloads_failed: Counter::default(),
             joins: Default::default(),
+            push: push::PushMetrics::default(),
             relays: Pairs::new(),
         })
     }

@@ -1,7 +1,7 @@
 //! What `invite`, `join`, `unlink` and the running gateway have in common: this cluster's files, and what linking does to them.
 
 use super::Failure;
-use isthmus_certs::{Directory, Fingerprint, Identity, IdentityStore, TrustAnchors, TrustDomain};
+use isthmus_certs::{Directory, Fingerprint, Identity, IdentityStore, Role, TrustAnchors, TrustDomain};
 use isthmus_control::{Config, LinkFiles, MOST_LINKS};
 use isthmus_control_api::{ClusterName, PeerAddress};
 use serde::Serialize;
@@ -35,10 +35,17 @@ impl Here {
     pub(super) fn open(file: &ConfigFile) -> Result<Self, Failure> {
         let config = Config::load(&file.path)?;
         config.check_files()?;
+        if config.control.is_some() {
+            let path = config.path.display();
+            return Err(Failure::failed(format!(
+                "{path}: control: found control and gateway apart, expected `isthmus run`: only that takes those who are \
+                 invited. Link by hand: docs/identity.md"
+            )));
+        }
         check_owner(&config.identity)?;
         let directory = Directory::new(&config.identity);
         let store = IdentityStore::new(directory.load_own()?);
-        super::run::belongs(&config, &store)?;
+        super::serve::belongs(&config, &store, Role::Gateway)?;
         let identity = store.current();
         let bundle = directory.own_bundle(identity.domain())?;
         Ok(Self { config, directory, identity, bundle })

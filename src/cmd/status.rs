@@ -1,12 +1,13 @@
 //! `isthmus status`: how a running gateway fares, as its admin address tells.
 
 pub(super) mod fetch;
+mod push;
 mod registry;
 mod render;
 
 use super::Failure;
 use crate::output::Output;
-use isthmus_gateway::status::{LinkWord, Status};
+use isthmus_gateway::status::LinkWord;
 use render::View;
 use std::time::SystemTime;
 
@@ -14,10 +15,10 @@ use std::time::SystemTime;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes:
-  0  the gateway is ready and every link is up, if degraded
+  0  the gateway is ready, attached to its control if that is elsewhere, and every link is up, if degraded
   1  the gateway could not be asked
   2  the command line is wrong
-  3  the gateway is not ready, its certificate is not kept up, or a link is not up")]
+  3  the gateway is not ready or not attached, has refused a table, its certificate is not kept up, or a link is not up")]
 pub(crate) struct Args {
     /// The gateway's admin address, as `admin:` of its configuration has it
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15020")]
@@ -33,16 +34,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let json = runtime.block_on(fetch::get(&args.admin, "/status"))?;
     let view = View::new(json, &args.admin, SystemTime::now())?;
     args.output.print(&view)?;
-    problem(&view.status).map_or(Ok(()), |problem| Err(Failure::unwell(problem)))
+    problem(&view).map_or(Ok(()), |problem| Err(Failure::unwell(problem)))
 }
 
 /// What is not well, in one line.
-fn problem(status: &Status) -> Option<String> {
+fn problem(View { status, apart, .. }: &View) -> Option<String> {
     if let Some(reason) = &status.not_ready {
         return Some(format!("the gateway is not ready: {reason}"));
     }
     if let Some(problem) = &status.identity.message {
         return Some(problem.clone());
+    }
+    if let Some(problem) = apart.problem() {
+        return Some(problem);
     }
     let not_up = status.links.iter().filter(|link| link.state != LinkWord::Up);
     let words: Vec<String> = not_up.map(|link| format!("{} is {}", link.cluster, link.state.as_str())).collect();

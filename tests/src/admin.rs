@@ -10,23 +10,17 @@ use std::{
 
 /// Where every gateway has its admin endpoints, inside its own namespace.
 pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
+/// The same of a control, which may be in a gateway's.
+pub const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
 
 /// Answers later than this are none.
 const ANSWER_BOUND: Duration = Duration::from_secs(10);
 
-/// Asks for a path; status code and body.
+/// Asks what is at `address` for a path; status code and body.
 ///
 /// # Errors
 /// If there is no whole answer.
-pub fn get(netns: &Netns, path: &str) -> io::Result<(u16, String)> {
-    get_from(netns, ADDRESS, path)
-}
-
-/// The same of another program's endpoints.
-///
-/// # Errors
-/// If there is no whole answer.
-pub fn get_from(netns: &Netns, address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+pub fn get(netns: &Netns, address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = netns.connect(address)?;
     stream.set_read_timeout(Some(ANSWER_BOUND))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;

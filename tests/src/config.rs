@@ -67,6 +67,8 @@ pub struct Config {
     pub identity: String,
     /// Where it takes tunnels.
     pub tunnel: SocketAddr,
+    /// Its admin address.
+    pub admin: SocketAddr,
     /// Its links.
     pub links: Vec<Link>,
     /// `namespace/name`, the service's port, the endpoints.
@@ -88,6 +90,7 @@ impl Config {
             cluster: cluster.name().to_owned(),
             identity: cluster.identity_dir().display().to_string(),
             tunnel: cluster.tunnel_address(),
+            admin: crate::admin::ADDRESS,
             links: Vec::new(),
             exports: Vec::new(),
             exports_of_both: Vec::new(),
@@ -207,9 +210,9 @@ impl Config {
     }
 
     fn write_into(&self, yaml: &mut String) -> fmt::Result {
-        let Self { cluster, identity, tunnel, more, .. } = self;
+        let Self { cluster, identity, tunnel, admin, more, .. } = self;
         writeln!(yaml, "clusterset: {}\ncluster: {cluster}\nidentity: {identity}", crate::topology::CLUSTERSET)?;
-        writeln!(yaml, "tunnel: {{listen: \"{tunnel}\"}}\nadmin: \"{}\"", crate::admin::ADDRESS)?;
+        writeln!(yaml, "tunnel: {{listen: \"{tunnel}\"}}\nadmin: \"{admin}\"")?;
         writeln!(yaml, "links:{}", if self.links.is_empty() { " []" } else { "" })?;
         for link in &self.links {
             writeln!(yaml, "  - cluster: {}", link.cluster)?;

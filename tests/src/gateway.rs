@@ -1,4 +1,4 @@
-//! A gateway under test: `isthmus run` in its cluster's edge namespace.
+//! A gateway under test, in its cluster's edge namespace: `isthmus run`, or one of the two that this is made of.
 
 use crate::{
     Cluster, Config, Netns, Process,
@@ -9,6 +9,7 @@ use crate::{
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
 };
@@ -17,8 +18,47 @@ use std::{
 #[derive(Debug)]
 pub struct Gateway<'a> {
     cluster: &'a Cluster,
+    part: Part,
     process: Process,
     surroundings: Surroundings,
+}
+
+/// Which command it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `isthmus run`.
+    Both,
+    /// `isthmus control`.
+    Control,
+    /// `isthmus gateway`.
+    Gateway,
+}
+
+impl Part {
+    const fn command(self) -> &'static str {
+        match self {
+            Self::Both => "run",
+            Self::Control => "control",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    const fn admin(self) -> SocketAddr {
+        match self {
+            Self::Both | Self::Gateway => admin::ADDRESS,
+            Self::Control => admin::CONTROL,
+        }
+    }
+
+    /// The path of its file of this kind.
+    fn file(self, cluster: &Cluster, kind: &str) -> PathBuf {
+        let name = match (self, kind) {
+            (Self::Both, "log") => "gateway".to_owned(),
+            (Self::Both, _) => cluster.name().to_owned(),
+            (part, _) => format!("{}-{}", cluster.name(), part.command()),
+        };
+        cluster.dir().join(format!("{name}.{kind}"))
+    }
 }
 
 /// What is different for one gateway than for the others on this machine.
@@ -77,10 +117,23 @@ impl<'a> Gateway<'a> {
     /// # Panics
     /// If it does not become ready.
     pub fn start_in(cluster: &'a Cluster, config: &Config, surroundings: &Surroundings) -> Self {
-        write(cluster, &config.to_yaml());
-        let gateway = Self { cluster, process: run(cluster, surroundings), surroundings: surroundings.clone() };
+        Self::start_part(cluster, Part::Both, &config.to_yaml(), surroundings)
+    }
+
+    /// Writes the text of a configuration, starts that part of a gateway, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start_part(cluster: &'a Cluster, part: Part, yaml: &str, surroundings: &Surroundings) -> Self {
+        let gateway = Self::launch(cluster, part, yaml, surroundings);
         gateway.wait_ready();
         gateway
+    }
+
+    /// The same without waiting.
+    pub fn launch(cluster: &'a Cluster, part: Part, yaml: &str, surroundings: &Surroundings) -> Self {
+        write(cluster, part, yaml);
+        Self { cluster, part, process: run(cluster, part, surroundings), surroundings: surroundings.clone() }
     }
 
     /// SIGKILL.
@@ -94,8 +147,18 @@ impl<'a> Gateway<'a> {
     /// If it does not become ready.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = run(self.cluster, &self.surroundings);
+        self.process = run(self.cluster, self.part, &self.surroundings);
         self.wait_ready();
+    }
+
+    /// SIGSTOP: it does nothing any more, and the kernel answers for it.
+    pub fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// SIGTERM.
@@ -128,7 +191,7 @@ impl<'a> Gateway<'a> {
     /// # Panics
     /// If it cannot be written.
     pub fn configure(&self, config: &Config) {
-        write(self.cluster, &config.to_yaml());
+        self.configure_text(&config.to_yaml());
     }
 
     /// Replaces its configuration file with any text.
@@ -136,7 +199,7 @@ impl<'a> Gateway<'a> {
     /// # Panics
     /// If it cannot be written.
     pub fn configure_text(&self, yaml: &str) {
-        write(self.cluster, yaml);
+        write(self.cluster, self.part, yaml);
     }
 
     /// Its cluster.
@@ -171,7 +234,7 @@ impl<'a> Gateway<'a> {
     /// # Errors
     /// If there is no answer.
     pub fn readyz(&self) -> std::io::Result<(u16, String)> {
-        admin::get(self.cluster.edge(), "/readyz")
+        admin::get(self.cluster.edge(), self.part.admin(), "/readyz")
     }
 
     /// Its /metrics.
@@ -247,7 +310,7 @@ impl<'a> Gateway<'a> {
     }
 
     fn must_get(&self, path: &str) -> String {
-        match admin::get(self.cluster.edge(), path) {
+        match admin::get(self.cluster.edge(), self.part.admin(), path) {
             Ok((200, body)) => body,
             other => panic!("{}'s gateway: {path}: {other:?}", self.cluster.name()),
         }
@@ -263,22 +326,22 @@ impl<'a> Gateway<'a> {
 
 /// The path of a cluster's configuration file.
 pub fn config_path(cluster: &Cluster) -> PathBuf {
-    cluster.dir().join(format!("{}.yaml", cluster.name()))
+    Part::Both.file(cluster, "yaml")
 }
 
 /// Writes beside and renames, as editors and ConfigMaps do: nobody ever sees half a file.
-fn write(cluster: &Cluster, yaml: &str) {
-    let path = config_path(cluster);
+fn write(cluster: &Cluster, part: Part, yaml: &str) {
+    let path = part.file(cluster, "yaml");
     let beside = path.with_extension("new");
     let written = std::fs::write(&beside, yaml).and_then(|()| std::fs::rename(&beside, &path));
     written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
-fn run(cluster: &Cluster, surroundings: &Surroundings) -> Process {
-    let (log, config, binary) = (cluster.dir().join("gateway.log"), config_path(cluster), isthmus());
+fn run(cluster: &Cluster, part: Part, surroundings: &Surroundings) -> Process {
+    let (log, config, binary) = (part.file(cluster, "log"), part.file(cluster, "yaml"), isthmus());
     let mut command = surroundings.prefix();
-    command.extend([text(&binary), "run", "--config", text(&config)].map(String::from));
+    command.extend([text(&binary), part.command(), "--config", text(&config)].map(String::from));
     let args: Vec<_> = command.iter().skip(1).map(String::as_str).collect();
-    let name = format!("{}'s gateway", cluster.name());
+    let name = format!("{}'s {}", cluster.name(), if part == Part::Control { "control" } else { "gateway" });
     Process::start(cluster.edge(), &name, &log, Path::new(&command[0]), &args)
 }

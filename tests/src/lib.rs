@@ -12,6 +12,7 @@
 //! tests fail; they never skip.
 
 pub mod admin;
+pub mod apart;
 pub mod client;
 pub mod config;
 pub mod datagrams;
@@ -40,7 +41,7 @@ pub use config::{Config, Import, Link, Transport};
 pub use datagrams::UdpEcho;
 pub use endpoint::Endpoint;
 pub use envoy::Envoy;
-pub use gateway::{Gateway, Surroundings};
+pub use gateway::{Gateway, Part, Surroundings};
 pub use kube::KubeCluster;
 pub use load::Load;
 pub use nat::Nat;

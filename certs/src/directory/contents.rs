@@ -78,11 +78,14 @@ impl Contents {
     pub(crate) fn identity(&self) -> Result<Identity, DirectoryError> {
         let chain = self.svid.parse(pem::certificates)?;
         let key = self.key.parse(pem::private_key)?;
-        let (domain, _) = self.svid.parse(|_| svid::gateway_id(&Facts::read(&chain[0])?))?;
+        let (domain, ..) = self.svid.parse(|_| svid::process_id(&Facts::read(&chain[0])?))?;
         let bundles: Vec<_> =
             self.bundles.iter().map(|file| file.parse(|text| bundle(file, text, &domain))).collect::<Result<_, _>>()?;
+        // A CA that is not ours is warned of; who needs ours will miss it.
+        let own = |file: &File| TrustAnchors::new(domain.clone(), pem::certificates(&file.bytes).ok()?).ok();
+        let own = self.ca.as_ref().and_then(own);
         // The files are checked one by one above; what is left is about the pair of SVID and key.
-        self.key.parse(|_| Identity::new(Svid { chain, key }, bundles))
+        self.key.parse(|_| Identity::new(Svid { chain, key }, bundles)).map(|identity| identity.with_own(own))
     }
 
     /// What is not wrong, but should not be.

@@ -1,6 +1,6 @@
 //! Certificates for tests: good ones, and with rcgen those that our own CA would never make.
 
-use crate::{Authority, Identity, IdentityStore, Svid, TrustAnchors, TrustDomain, issue::SVID_LIFETIME};
+use crate::{Authority, Identity, IdentityStore, Role, Svid, TrustAnchors, TrustDomain, issue::SVID_LIFETIME};
 use isthmus_control_api::ClusterName;
 use rcgen::{CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -55,6 +55,12 @@ impl Cluster {
     /// Its identity, trusting `peers`.
     pub(super) fn identity(&self, peers: &[&Self]) -> Identity {
         Identity::new(self.svid(), peers.iter().map(|peer| peer.bundle())).unwrap()
+    }
+
+    /// The identity of its process of that role, which knows its own cluster.
+    pub(super) fn process(&self, role: Role) -> IdentityStore {
+        let svid = self.authority.issue(&self.domain.process(role), SVID_LIFETIME, SystemTime::now()).unwrap();
+        IdentityStore::new(Identity::new(svid, []).unwrap().with_own(Some(self.bundle())))
     }
 
     pub(super) fn store(&self, peers: &[&Self]) -> IdentityStore {

@@ -227,7 +227,7 @@ fn another_cluster_cannot_take_the_place() {
     directory.write_own(&Cluster::new("east.demo").svid()).unwrap();
     tick(&mut keeper, now);
     let error = keeper.store().status().last_error.clone().unwrap();
-    assert!(error.contains("found an SVID of east.demo, expected one of west.demo"), "{error}");
+    assert!(error.contains("found an SVID of spiffe://east.demo/ns/isthmus-system/sa/gateway, expected one of spiffe://west.demo/ns/isthmus-system/sa/gateway"), "{error}");
     assert_eq!(keeper.store().current().domain().to_string(), "west.demo");
 }
 

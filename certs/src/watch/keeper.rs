@@ -98,9 +98,9 @@ impl Keeper {
     /// Puts `identity` in place, unless it is another cluster's.
     fn take(&mut self, identity: Identity, random: f64) -> bool {
         let old = self.store.current();
-        if identity.domain() != old.domain() {
-            // Every link, tunnel and peer knows this cluster under the old name.
-            let (found, expected) = (identity.domain(), old.domain());
+        if identity.id() != old.id() {
+            // Every link, tunnel and peer knows this process under the old name.
+            let (found, expected) = (identity.id(), old.id());
             self.refuse(&format!("found an SVID of {found}, expected one of {expected}: restart to change it"));
             return false;
         }
@@ -157,6 +157,7 @@ impl Keeper {
         let Some(svid) = self.directory.issue_own(old.validity().lifetime(), now)? else { return Ok(None) };
         let written = self.directory.write_own(&svid);
         let identity = Identity::new(svid, old.bundles().values().cloned())
+            .map(|identity| identity.with_own(old.own().cloned()))
             .map_err(|source| DirectoryError::Content { path: self.directory.ca_path(), source })?;
         Ok(Some((identity, written)))
     }

@@ -20,7 +20,7 @@ pub use link_status::{LinkReport, LinkReports};
 pub use status::{KubeStatus, LeaderStatus, WatchStatus};
 
 use crate::{
-    lead::{self, Election, Times},
+    lead::{self, Election, Times, driver::Leadership},
     mcs::Settings,
     watch::{self, Scope},
 };
@@ -60,6 +60,7 @@ pub struct KubeRegistry {
     file: Box<dyn Registry>,
     reports: cell::Receiver<Arc<LinkReports>>,
     outputs: Outputs,
+    leads: cell::Sender<Leadership>,
 }
 
 impl KubeRegistry {
@@ -78,15 +79,21 @@ impl KubeRegistry {
             options,
             file,
             reports,
+            leads: cell::Sender::default(),
             outputs: Outputs { desired: cell::Sender::default(), status: cell::Sender::new(Arc::new(status)), zone },
         }
     }
 
+    /// Who writes.
+    pub fn leadership(&self) -> cell::Receiver<Leadership> {
+        self.leads.subscribe()
+    }
+
     async fn serve(self, peers: cell::Receiver<Arc<PeerViews>>, shutdown: CancellationToken) {
-        let Self { client, options, file, reports, outputs } = self;
+        let Self { client, options, file, reports, outputs, leads } = self;
         let leases = Api::namespaced(client.clone(), &options.scope.namespace);
         let election = Election::new(LEASE, &options.identity, options.times);
-        let (leads, leadership) = cell::channel(lead::driver::Leadership::default());
+        let leadership = leads.subscribe();
         // The lease is given back when nothing is written any more.
         let idle = CancellationToken::new();
         let mut tasks = JoinSet::new();

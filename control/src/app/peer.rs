@@ -33,7 +33,7 @@ const OPEN: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
-/// Gateways of one peer that summaries are exchanged with: each holds what it has said.
+/// Gateways of one peer that summaries are sent to, and ways by which they come: each of these holds what was said.
 const GATEWAYS: usize = 32;
 
 /// What is wrong where the gateways of a peer together say more than there is room for.
@@ -50,23 +50,32 @@ pub(super) struct Peer {
     /// How it is to be linked.
     wanted: DesiredLink,
     up: bool,
+    /// Whether it was known at the start what it exports.
+    kept: bool,
     /// What its gateways last said together, for as long as those that are there have said nothing.
     union: Union,
     /// That of it which is taken.
     taken: Taken,
     /// What it is told.
     told: Told,
-    /// The exchange with each of its gateways that is reached: each has a control of its own.
-    gateways: BTreeMap<GatewayId, Conversation>,
+    /// What is sent to each of its gateways that is reached: each may have a control of its own.
+    sending: BTreeMap<GatewayId, Conversation<Outbound>>,
+    /// What comes from them: a control sends to each of our gateways that it reaches.
+    receiving: BTreeMap<Path, Conversation<Inbound>>,
     changed: Arc<Notify>,
 }
 
-/// The exchange with one gateway.
+/// One of the peer's gateways, and the one of ours that has a tunnel to it.
+pub(super) type Path = (GatewayId, GatewayId);
+
+/// By our gateways, those of the peer that each has live tunnels to.
+pub(super) type Reached = BTreeMap<GatewayId, BTreeSet<GatewayId>>;
+
+/// One direction of the exchange with one gateway.
 #[derive(Debug)]
-struct Conversation {
-    cell: Arc<Cell>,
-    sending: Option<Task>,
-    receiving: Option<Task>,
+struct Conversation<T> {
+    cell: Arc<Cell<T>>,
+    task: Option<Task>,
 }
 
 /// What it takes to send our exports.
@@ -75,11 +84,10 @@ pub(super) struct Offer {
     pub(super) hello: Hello,
 }
 
-/// What is known of a gateway: written by its tasks, read by control's one writer.
+/// What a task knows: written by it, read by control's one writer.
 #[derive(Debug)]
-struct Cell {
-    inbound: watch::Sender<Inbound>,
-    outbound: watch::Sender<Outbound>,
+struct Cell<T> {
+    news: watch::Sender<T>,
     changed: Arc<Notify>,
 }
 
@@ -112,15 +120,25 @@ impl Drop for Task {
 }
 
 impl Peer {
-    /// A peer that is down, with what is known of it from before.
+    /// A peer that is down, with what is known of it from before, if anything is.
     pub(super) fn new(
         cluster: ClusterName,
         wanted: DesiredLink,
-        exports: Arc<Summaries>,
+        kept: Option<Arc<Summaries>>,
         changed: Arc<Notify>,
     ) -> Self {
-        let (union, gateways) = (Union::new(exports), BTreeMap::new());
-        Self { cluster, wanted, up: false, union, taken: Taken::default(), told: Told::default(), gateways, changed }
+        Self {
+            cluster,
+            wanted,
+            up: false,
+            kept: kept.is_some(),
+            union: Union::new(kept.unwrap_or_default()),
+            taken: Taken::default(),
+            told: Told::default(),
+            sending: BTreeMap::new(),
+            receiving: BTreeMap::new(),
+            changed,
+        }
     }
 
     /// How it is to be linked now: `false` if it must be made anew for that.
@@ -138,50 +156,32 @@ impl Peer {
 
     /// These of its gateways have live tunnels: our exports are sent to each, if there is an offer. What those that have gone said does not count any
     /// more, unless none is left that has said anything: that is kept for their return.
-    pub(super) fn reached(&mut self, tasks: &mut JoinSet<()>, gateways: &BTreeSet<GatewayId>, offer: Option<&Offer>) {
+    pub(super) fn reached(&mut self, tasks: &mut JoinSet<()>, reached: &Reached, offer: Option<&Offer>) {
         self.exports();
+        let gateways: BTreeSet<_> = reached.values().flatten().copied().collect();
         self.up = !gateways.is_empty();
-        self.gateways.retain(|gateway, _| gateways.contains(gateway));
+        self.sending.retain(|gateway, _| gateways.contains(gateway));
+        self.receiving.retain(|(theirs, ours), _| reached.get(ours).is_some_and(|reached| reached.contains(theirs)));
         let Some(offer) = offer.filter(|_| self.wanted.services.is_empty()) else { return };
-        for &gateway in gateways {
-            let exports = self.told.subscribe();
-            let Some(conversation) = self.conversation(gateway) else { break };
-            if conversation.sending.is_none() {
-                let cell = conversation.cell.clone();
-                let to = (self.cluster.clone(), gateway);
-                let sending = keep_sending(to, cell, offer.peers.clone(), offer.hello.clone(), exports);
-                let sending = Task(tasks.spawn(sending));
-                if let Some(conversation) = self.gateways.get_mut(&gateway) {
-                    conversation.sending = Some(sending);
-                }
-            }
+        for gateway in gateways {
+            let (to, exports) = ((self.cluster.clone(), gateway), self.told.subscribe());
+            let Some(conversation) = conversation(&mut self.sending, gateway, &self.cluster, &self.changed) else {
+                break;
+            };
+            let cell = conversation.cell.clone();
+            conversation.task.get_or_insert_with(|| {
+                Task(tasks.spawn(keep_sending(to, cell, offer.peers.clone(), offer.hello.clone(), exports)))
+            });
         }
     }
 
-    /// A gateway opened a stream. It takes the place of an older one of its own: it would not have opened it if that were any good.
-    pub(super) fn incoming(&mut self, tasks: &mut JoinSet<()>, gateway: GatewayId, stream: UnixStream) {
+    /// A gateway opened a stream. It takes the place of an older one that came the same way: it would not have opened it if that were
+    /// any good.
+    pub(super) fn incoming(&mut self, tasks: &mut JoinSet<()>, path: Path, stream: UnixStream) {
         let (cluster, kept) = (self.cluster.clone(), self.exports());
-        let Some(conversation) = self.conversation(gateway) else { return };
+        let Some(conversation) = conversation(&mut self.receiving, path, &self.cluster, &self.changed) else { return };
         let receiving = receive(cluster, conversation.cell.clone(), kept, stream);
-        conversation.receiving = Some(Task(tasks.spawn(receiving)));
-    }
-
-    /// The exchange with a gateway, if there is room for it.
-    fn conversation(&mut self, gateway: GatewayId) -> Option<&mut Conversation> {
-        if !self.gateways.contains_key(&gateway) && self.gateways.len() >= GATEWAYS {
-            warn!(peer = %self.cluster, limit = GATEWAYS, "too many gateways: nothing is exchanged with the others");
-            return None;
-        }
-        let new = || Conversation {
-            cell: Arc::new(Cell {
-                inbound: watch::Sender::default(),
-                outbound: watch::Sender::default(),
-                changed: self.changed.clone(),
-            }),
-            sending: None,
-            receiving: None,
-        };
-        Some(self.gateways.entry(gateway).or_insert_with(new))
+        conversation.task = Some(Task(tasks.spawn(receiving)));
     }
 
     /// The peer as the rest of control sees it.
@@ -189,7 +189,7 @@ impl Peer {
         let exports = self.exports();
         PeerView {
             up: self.up,
-            synced: self.gateways.values().any(|gateway| gateway.cell.inbound.borrow().exports.is_some()),
+            synced: self.receiving.values().any(|from| from.cell.news.borrow().exports.is_some()),
             exports: self.taken.of(&exports, &self.wanted.imports),
             stated: self.wanted.services.clone(),
         }
@@ -197,7 +197,7 @@ impl Peer {
 
     /// What the peer's gateways last said that it exports: all of it.
     pub(super) fn exports(&mut self) -> Arc<Summaries> {
-        let said = self.gateways.values().filter_map(|gateway| gateway.cell.inbound.borrow().exports.clone());
+        let said = self.receiving.values().filter_map(|from| from.cell.news.borrow().exports.clone());
         let was_cut = self.union.is_cut();
         self.union.say(said.collect());
         if self.union.is_cut() && !was_cut {
@@ -211,15 +211,16 @@ impl Peer {
             (true, false) => SyncState::Stated,
             (up, _) => SyncState::of(up, synced),
         };
-        let cells = || self.gateways.values().map(|gateway| &gateway.cell);
-        let (inbound, outbound) = (|| cells().map(|c| c.inbound.borrow()), || cells().map(|c| c.outbound.borrow()));
+        let inbound = || self.receiving.values().map(|from| from.cell.news.borrow());
+        let outbound = || self.sending.values().map(|to| to.cell.news.borrow());
         let error = self.union.is_cut().then(too_many);
         let error = error.or_else(|| inbound().find_map(|inbound| inbound.error.clone()));
         PeerStatus {
             up: self.up,
+            known: self.kept || !self.wanted.services.is_empty() || inbound().any(|inbound| inbound.exports.is_some()),
             // Each of its gateways says what the whole cluster exports; ours is to be known to all of them.
             received: state(inbound().any(|inbound| inbound.synced)),
-            sent: state(!self.gateways.is_empty() && outbound().all(|outbound| outbound.synced)),
+            sent: state(!self.sending.is_empty() && outbound().all(|outbound| outbound.synced)),
             last_received_ms: inbound().filter_map(|inbound| inbound.heard).max().map(millis),
             last_sent_ms: outbound().filter_map(|outbound| outbound.answered).max().map(millis),
             imported: self.union.all().services.len().max(self.wanted.services.len()),
@@ -229,22 +230,35 @@ impl Peer {
     }
 }
 
-impl Cell {
-    fn inbound(&self, change: impl FnOnce(&mut Inbound)) {
-        self.inbound.send_modify(change);
+impl<T> Cell<T> {
+    fn note(&self, change: impl FnOnce(&mut T)) {
+        self.news.send_modify(change);
         self.changed.notify_one();
     }
+}
 
-    fn outbound(&self, change: impl FnOnce(&mut Outbound)) {
-        self.outbound.send_modify(change);
-        self.changed.notify_one();
+/// What is exchanged with one of `all`, if there is room for it.
+fn conversation<'a, K: Ord, T: Default>(
+    all: &'a mut BTreeMap<K, Conversation<T>>,
+    key: K,
+    cluster: &ClusterName,
+    changed: &Arc<Notify>,
+) -> Option<&'a mut Conversation<T>> {
+    if !all.contains_key(&key) && all.len() >= GATEWAYS {
+        warn!(peer = %cluster, limit = GATEWAYS, "too many gateways: nothing is exchanged with the others");
+        return None;
     }
+    let new = || {
+        let cell = Cell { news: watch::Sender::default(), changed: changed.clone() };
+        Conversation { cell: Arc::new(cell), task: None }
+    };
+    Some(all.entry(key).or_insert_with(new))
 }
 
 /// Sends our exports on one stream after the other, for as long as the gateway is reached.
 async fn keep_sending(
     (cluster, gateway): (ClusterName, GatewayId),
-    cell: Arc<Cell>,
+    cell: Arc<Cell<Outbound>>,
     peers: Arc<dyn Peers>,
     hello: Hello,
     exports: watch::Receiver<Arc<Summaries>>,
@@ -254,7 +268,7 @@ async fn keep_sending(
         let mut worked = false;
         let report = |synced| {
             worked = true;
-            cell.outbound(|outbound| {
+            cell.note(|outbound| {
                 *outbound = Outbound { synced, answered: Some(SystemTime::now()), error: None };
             });
         };
@@ -265,7 +279,7 @@ async fn keep_sending(
         if let ExchangeError::Refused(_) | ExchangeError::OutOfPlace(_) | ExchangeError::Malformed(_) = &error {
             warn!(peer = %cluster, %error, "the peer does not take our exports");
         }
-        cell.outbound(|outbound| {
+        cell.note(|outbound| {
             outbound.synced = false;
             outbound.error = Some(format!("sending: {error}"));
         });
@@ -287,10 +301,10 @@ async fn send_once(
 }
 
 /// Receives the peer's exports on one stream, until it ends. `kept` is what its gateways said before.
-async fn receive(cluster: ClusterName, cell: Arc<Cell>, kept: Arc<Summaries>, stream: UnixStream) {
-    let known = cell.inbound.borrow().exports.clone();
+async fn receive(cluster: ClusterName, cell: Arc<Cell<Inbound>>, kept: Arc<Summaries>, stream: UnixStream) {
+    let known = cell.news.borrow().exports.clone();
     let report = |receiver: &Receiver| {
-        cell.inbound(|inbound| {
+        cell.note(|inbound| {
             // Until its snapshot has come, a gateway has said nothing of its own.
             let exports = if receiver.is_synced() { Some(receiver.view().clone()) } else { inbound.exports.take() };
             *inbound = Inbound { exports, synced: receiver.is_synced(), heard: Some(SystemTime::now()), error: None };
@@ -302,7 +316,7 @@ async fn receive(cluster: ClusterName, cell: Arc<Cell>, kept: Arc<Summaries>, st
     } else {
         warn!(peer = %cluster, %error, "the peer's exports are not taken; what it said before stays");
     }
-    cell.inbound(|inbound| {
+    cell.note(|inbound| {
         inbound.synced = false;
         inbound.error = Some(format!("receiving: {error}"));
     });

@@ -48,6 +48,8 @@ pub struct ControlStatus {
 pub struct PeerStatus {
     /// Whether a tunnel to it is live.
     pub up: bool,
+    /// Whether anything is known of what it exports: it has said so since the start, or it did before.
+    pub known: bool,
     /// Whether its exports have reached us.
     pub received: SyncState,
     /// Whether our exports have reached it.
@@ -152,7 +154,7 @@ pub(super) fn report(
 }
 
 /// Milliseconds since 1970.
-pub(super) fn millis(time: SystemTime) -> u64 {
+pub(crate) fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

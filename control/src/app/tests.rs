@@ -56,7 +56,8 @@ impl Peers for Wire {
             // A cluster that nobody plays never answers.
             let Some(to) = to else { return std::future::pending().await };
             let (ours, theirs) = UnixStream::pair()?;
-            let incoming = LinkEvent::Incoming { cluster: self.own.0.clone(), gateway: self.own.1, stream: theirs };
+            let incoming =
+                LinkEvent::Incoming { through: ONE, cluster: self.own.0.clone(), gateway: self.own.1, stream: theirs };
             to.send(incoming).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
             Ok(ours)
         })
@@ -96,11 +97,11 @@ fn name(text: &str) -> ClusterName {
 }
 
 fn up(cluster: &str) -> LinkEvent {
-    LinkEvent::Reached { cluster: name(cluster), gateways: [ONE].into() }
+    LinkEvent::Reached { through: ONE, cluster: name(cluster), gateways: [ONE].into() }
 }
 
 fn down(cluster: &str) -> LinkEvent {
-    LinkEvent::Reached { cluster: name(cluster), gateways: BTreeSet::new() }
+    LinkEvent::Reached { through: ONE, cluster: name(cluster), gateways: BTreeSet::new() }
 }
 
 fn api() -> ServicePort {
@@ -300,7 +301,7 @@ async fn a_bad_peer_delays_no_other() {
     west.table(|table| table.links.len() == 2).await;
     west.tell(up("south")).await;
     let (theirs, mut flood) = UnixStream::pair().unwrap();
-    west.tell(LinkEvent::Incoming { cluster: name("south"), gateway: ONE, stream: theirs }).await;
+    west.tell(LinkEvent::Incoming { through: ONE, cluster: name("south"), gateway: ONE, stream: theirs }).await;
     let mut flooding = JoinSet::new();
     flooding.spawn(async move { while flood.write_all(&[0xff; 4096]).await.is_ok() {} });
     let status = west.status(|status| status.peers[&name("south")].error.is_some()).await;
@@ -318,7 +319,7 @@ async fn a_lost_stream_is_made_again() {
     west.table(|table| serving(table) == [("east", 2)]).await;
     // A stream that ends at once takes the place of east's.
     let (theirs, _) = UnixStream::pair().unwrap();
-    west.tell(LinkEvent::Incoming { cluster: name("east"), gateway: ONE, stream: theirs }).await;
+    west.tell(LinkEvent::Incoming { through: ONE, cluster: name("east"), gateway: ONE, stream: theirs }).await;
     west.status(|status| status.peers[&name("east")].received == SyncState::Syncing).await;
     east.registry.0.send_replace(Arc::new(desired(&["west"], 3)));
     west.table(|table| serving(table) == [("east", 3)]).await;
@@ -346,7 +347,7 @@ async fn several(state: &std::path::Path) -> (Cluster, [Cluster; 2]) {
 }
 
 fn reached(gateways: &[GatewayId]) -> LinkEvent {
-    LinkEvent::Reached { cluster: name("east"), gateways: gateways.iter().copied().collect() }
+    LinkEvent::Reached { through: ONE, cluster: name("east"), gateways: gateways.iter().copied().collect() }
 }
 
 #[tokio::test]
@@ -384,6 +385,69 @@ async fn a_gateway_that_has_said_nothing_yet_takes_nothing_away() {
     let status = west.status(|status| status.peers[&name("east")].received == SyncState::Syncing).await;
     assert_eq!(status.table_version, table.version);
     assert_eq!(status.peers[&name("east")].imported, 1);
+}
+
+/// West has two gateways and one control; east has one of each, and opens a stream to both of west's.
+#[tokio::test]
+async fn one_control_hears_a_peer_through_each_of_its_gateways() {
+    let state = tempfile::tempdir().unwrap();
+    let (wests, easts) = (Channel::new(), Channel::new());
+    let (to_west, to_east) = (wests.sender(), easts.sender());
+    let mut west = start("west", state.path(), desired(&["east"], 0), wests, &[("east", &to_east)]);
+    let _east = start("east", state.path(), desired(&["west"], 2), easts, &[]);
+    let through = |through, gateways: &[GatewayId]| LinkEvent::Reached {
+        through,
+        cluster: name("east"),
+        gateways: gateways.iter().copied().collect(),
+    };
+    west.tell(through(ONE, &[ONE])).await;
+    west.tell(through(TWO, &[ONE])).await;
+    let mut streams = Vec::new();
+    for way in [ONE, TWO] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        to_west
+            .0
+            .send(LinkEvent::Incoming { through: way, cluster: name("east"), gateway: ONE, stream: theirs })
+            .await
+            .unwrap();
+        streams.push(ours);
+    }
+    // Neither takes the other's place, and each counts.
+    let told = |ready| BTreeMap::from([(api(), crate::exchange::Summary { port_name: None, ready, since: 0 })]);
+    let hello = Hello { protocol: PROTOCOL, cluster: name("east"), epoch: 1 };
+    let mut senders = JoinSet::new();
+    let mut said = Vec::new();
+    for (stream, ready) in streams.into_iter().zip([2, 3]) {
+        let exports = watch::Sender::new(Arc::new(told(ready)));
+        senders.spawn(crate::exchange::driver::send(stream, hello.clone(), exports.subscribe(), |_| {}));
+        said.push(exports);
+    }
+    west.table(|table| serving(table) == [("east", 3)]).await;
+    // What came through a gateway that has gone does not count any more.
+    west.tell(through(TWO, &[])).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+    west.tell(through(ONE, &[])).await;
+    west.table(|table| serving(table).is_empty()).await;
+    let (told, counts) = oneshot::channel();
+    west.tell(LinkEvent::Counts(told)).await;
+    counts.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_later_start_is_a_later_term() {
+    let state = tempfile::tempdir().unwrap();
+    let mut last = 0;
+    for _ in 0..3 {
+        let west = start("west", state.path(), desired(&[], 1), Channel::new(), &[]);
+        assert!(west.handles.term > last);
+        // As after a clock that was far ahead.
+        last = west.handles.term;
+        west.stop().await;
+    }
+    let store = Store::new(state.path().join("west"));
+    let kept = store.load().unwrap().unwrap();
+    store.save(&Kept { term: u64::MAX - 1, ..kept }).unwrap();
+    assert_eq!(start("west", state.path(), desired(&[], 1), Channel::new(), &[]).handles.term, u64::MAX);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, Dns, Kubernetes, Limits, MOST_LINKS, Tunnel, Udp,
+    Config, ControlAt, Dns, Kubernetes, Limits, MOST_LINKS, Tunnel, Udp,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
     schema::NAME,
@@ -33,6 +33,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     }
     let (limits, udp) = (limits(top), udp(top));
     let dns = dns(top, &mut listeners);
+    let control = control(top, &mut listeners);
     let kubernetes = kubernetes(top, directory, &listeners);
     if dns.is_some() && kubernetes.is_none() {
         top.conflict("dns", "dns without a registry of Kubernetes".into(), "registry: kubernetes beside it");
@@ -63,6 +64,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         udp: udp?,
         kubernetes,
         dns,
+        control,
         links,
         relay: relay?,
         exports,
@@ -147,6 +149,27 @@ fn kubernetes(top: &Fields<'_>, directory: &Path, listeners: &Listeners) -> Opti
         gateway_selector: fields.value("gatewaySelector", values::short)?,
         ports: ports?,
     })
+}
+
+fn control(top: &Fields<'_>, listeners: &mut Listeners) -> Option<ControlAt> {
+    let fields = top.mapping_or_empty("control")?;
+    let listen = fields.value("listen", values::listen);
+    let address = fields.value("address", parsed::<PeerAddress>);
+    if let (true, true) = (fields.has("listen"), fields.has("address")) {
+        fields.conflict("address", "an address beside listen".into(), "listen for a control, or address for a gateway");
+    }
+    if let Some(listen) = listen {
+        listeners.claim(Listen::tcp(listen), &fields, "listen");
+        return Some(ControlAt::Listen(listen));
+    }
+    // What a gateway is told by control it cannot have from its own file, too.
+    if fields.has("address") {
+        for key in ["links", "relay", "registry", "dns", "exports", "imports"].into_iter().filter(|key| top.has(key)) {
+            let found = format!("{key} of a gateway that has control.address");
+            top.conflict(key, found, "them in the configuration of its control, which tells its gateways");
+        }
+    }
+    address.map(ControlAt::Address)
 }
 
 fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, DesiredLink> {

@@ -146,6 +146,13 @@ pub const KEYS: &[Key] = &[
         "Answers for clusterset.local: docs/dns.md. With `registry: kubernetes` only.",
     ),
     key(
+        ("", "control"),
+        "a mapping",
+        Rule("gateway and control are one process"),
+        "{address: \"10.0.0.9:15010\"}",
+        "Where control and gateways meet, if they are processes of their own: docs/push.md.",
+    ),
+    key(
         ("", "links"),
         "a list of at most 256 mappings",
         Rule("no links"),
@@ -299,6 +306,20 @@ pub const KEYS: &[Key] = &[
         Text("20000-29999"),
         "20000-29999",
         "The ports that imported service ports get on the gateways, one each. Nothing else may listen on them there.",
+    ),
+    key(
+        ("control", "listen"),
+        LISTEN,
+        Rule("this is no control"),
+        "0.0.0.0:15010",
+        "For `isthmus control`: where this cluster's gateways come.",
+    ),
+    key(
+        ("control", "address"),
+        "host:port, port 1 to 65535",
+        Rule("this is no gateway with a control of its own"),
+        "10.0.0.9:15010",
+        "For `isthmus gateway`: where its control is. Links, relay, exports and imports come from there, and are not stated here.",
     ),
     key(("links[]", "cluster"), NAME, Required, "east", "The peer cluster's id."),
     key(

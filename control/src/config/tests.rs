@@ -51,6 +51,36 @@ fn a_whole_file_becomes_typed_values() {
 }
 
 #[test]
+fn control_and_gateway_say_where_they_meet() {
+    assert_eq!(parse(WEST).unwrap().control, None);
+    let control = parse(&format!("{WEST}control: {{listen: \"0.0.0.0:15010\"}}\n")).unwrap().control;
+    assert_eq!(control, Some(ControlAt::Listen("0.0.0.0:15010".parse().unwrap())));
+    let gateway = "clusterset: demo\ncluster: west\nidentity: id\ncontrol: {address: \"control.west:15010\"}\n";
+    assert_eq!(parse(gateway).unwrap().control, Some(ControlAt::Address("control.west:15010".parse().unwrap())));
+    for (more, why) in [
+        (
+            "links: []",
+            "5:8: links: found links of a gateway that has control.address, expected them in the configuration of its control",
+        ),
+        ("exports: []", "exports: found exports of a gateway"),
+        ("imports: []", "imports: found imports of a gateway"),
+        ("relay: {}", "relay: found relay of a gateway"),
+    ] {
+        let refused = parse(&format!("{gateway}{more}\n")).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+    for (bad, why) in [
+        ("{address: \"a:1\", listen: \"0.0.0.0:15010\"}", "control.address: found an address beside listen"),
+        ("{listen: \"0.0.0.0:15008\"}", "control.listen: found \"0.0.0.0:15008\", which tunnel.listen"),
+        ("{listen: \"15010\"}", "control.listen: found \"15010\", expected ip:port"),
+        ("{adress: \"a:1\"}", "expected \"address\""),
+    ] {
+        let refused = parse(&format!("{WEST}control: {bad}\n")).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+#[test]
 fn access_records_go_where_the_file_says() {
     let log = |text: &str| parse(&format!("{WEST}accessLog: {text}\n")).unwrap().access_log;
     assert_eq!(parse(WEST).unwrap().access_log, AccessLog::Off);

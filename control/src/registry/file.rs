@@ -244,6 +244,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("limits", running.limits != new.limits),
         ("udp", running.udp != new.udp),
         ("registry", running.kubernetes != new.kubernetes),
+        ("control", running.control != new.control),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }

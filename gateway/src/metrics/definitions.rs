@@ -1,6 +1,7 @@
 //! Every metric: its name, its meaning, and where its value comes from. docs/metrics.md is made from this list.
 
 use super::{
+    counter::{HistogramSum, LATENCY},
     datagrams::DatagramTotals,
     reasons::{Bound, DialFailure, Dropped, JoinResult, PunchResult},
     scrape::{Samples, Scrape},
@@ -222,6 +223,36 @@ define! {
             to.number([core.to_string().into()], silence.as_secs_f64());
         };
 
+    Gauge "isthmus_push_gateways" []
+        "Gateways that are attached to this control."
+        => |s, to| to.whole([], s.metrics.push.gateways.get());
+    Counter "isthmus_push_updates" ["kind"]
+        "Updates of the table that this control has sent to its gateways."
+        => |s, to| for (kind, count) in [("snapshot", &s.metrics.push.snapshots_sent), ("delta", &s.metrics.push.deltas_sent)] {
+            to.whole([kind.into()], count.get());
+        };
+    Counter "isthmus_push_bytes" []
+        "Bytes of these updates, before HTTP/2 and TLS."
+        => |s, to| to.whole([], s.metrics.push.bytes.get());
+    Counter "isthmus_push_rejected" []
+        "Tables that a gateway has refused: status names gateway and reason."
+        => |s, to| to.whole([], s.metrics.push.rejected.get());
+    Histogram "isthmus_push_propagation_seconds" []
+        "From the publication of a change by this control to a gateway's word that it has taken it, for each gateway."
+        => |s, to| {
+            let mut sum = HistogramSum::new(&LATENCY);
+            sum.add(&s.metrics.push.propagation);
+            to.histogram([], sum);
+        };
+    Gauge "isthmus_control_attached" []
+        "1 while this gateway is attached to its control; missing where both are one process."
+        => |s, to| s.metrics.push.is_attached().into_iter().for_each(|attached| to.whole([], attached));
+    Counter "isthmus_table_updates" ["kind"]
+        "Updates of the table that this gateway has taken from its control."
+        => |s, to| for (kind, count) in [("snapshot", &s.metrics.push.snapshots_taken), ("delta", &s.metrics.push.deltas_taken)] {
+            to.whole([kind.into()], count.get());
+        };
+
     Gauge "isthmus_build_info" ["version"]
         "Always 1; the label says which version runs."
         => |s, to| to.whole([s.status.version.clone().into()], 1);
@@ -246,12 +277,11 @@ fn stream_labels(total: &StreamTotals) -> [Label; 3] {
 }
 
 /// Summed over peers: a bucket is a series, and a service's latency is asked for far more often than a peer's.
-fn histograms(scrape: &Scrape, to: &mut Samples, of: fn(&StreamTotals) -> &super::counter::HistogramSum) {
+fn histograms(scrape: &Scrape, to: &mut Samples, of: fn(&StreamTotals) -> &HistogramSum) {
     let mut by_service = BTreeMap::new();
     for total in &scrape.streams {
         let sum = by_service.entry((total.service(), total.side));
-        sum.and_modify(|sum: &mut super::counter::HistogramSum| sum.merge(of(total)))
-            .or_insert_with(|| of(total).clone());
+        sum.and_modify(|sum: &mut HistogramSum| sum.merge(of(total))).or_insert_with(|| of(total).clone());
     }
     for ((service, side), sum) in by_service {
         to.histogram([service.into(), side.as_str().into()], sum);
@@ -359,7 +389,7 @@ are linked clusters that this one relays between, 1,000 pairs at most. All other
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 11] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 12] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
@@ -371,6 +401,7 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 11] {
         ("reason of isthmus_tunnel_dial_failures_total", DialFailure::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_joins_total", JoinResult::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_punches_total", PunchResult::ALL.iter().map(|word| word.as_str()).collect()),
+        ("kind of an update", vec!["snapshot", "delta"]),
         ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),
     ]
 }

@@ -45,6 +45,8 @@ words! {
         Joins = "joins",
         /// Tunnels that are relayed between two clusters.
         RelayedTunnels = "relayed_tunnels",
+        /// Gateways of one control, and what they are asked to open.
+        Gateways = "gateways",
     }
 }
 

@@ -41,8 +41,8 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
     let dials: Vec<&DialReport> = dials.collect();
     let lookup =
         of(cluster, reports.iter().flat_map(|report| &report.lookups), |(of, _)| of).map(|(_, why)| &**why).next();
-    let state = link_word(link, &tunnels, &dials, lookup);
     let control = extra.links.get(cluster);
+    let state = control.and_then(|link| link.state).unwrap_or_else(|| link_word(link, &tunnels, &dials, lookup));
     let choices = || reports.iter().flat_map(|report| &report.choices).filter(|choice| choice.cluster == *cluster);
     let gateways = gateways(&tunnels, &dials);
     let losses = || of(cluster, reports.iter().flat_map(|report| &report.losses), |loss| &loss.cluster);

@@ -1,6 +1,6 @@
 //! What the parts of a gateway know, each on its own.
 
-use super::IdentityReport;
+use super::{IdentityReport, LinkWord};
 pub use crate::peer::breaks::Broken;
 use crate::{
     balance,
@@ -155,4 +155,6 @@ pub struct LinkExtra {
     pub refused: Option<String>,
     /// What is wrong, in one line.
     pub message: Option<String>,
+    /// Its state where there are no cores that could know it: at a control whose gateways are elsewhere.
+    pub state: Option<LinkWord>,
 }

@@ -1,6 +1,6 @@
 //! The status as a text for people.
 
-use super::registry;
+use super::{push::Apart, registry};
 use crate::{cmd::Failure, output::Grid};
 use isthmus_gateway::status::{LinkStatus, ServiceKind, ServiceStatus, Status, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
@@ -13,6 +13,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) status: Status,
+    /// Where control and gateways are processes of their own.
+    pub(super) apart: Apart,
     json: serde_json::Value,
     now: SystemTime,
 }
@@ -27,7 +29,8 @@ impl View {
         };
         let json: serde_json::Value = serde_json::from_slice(json.as_ref()).map_err(unknown)?;
         let status = Status::deserialize(&json).map_err(unknown)?;
-        Ok(Self { status, json, now })
+        let apart = Apart::of(&status.control);
+        Ok(Self { status, apart, json, now })
     }
 }
 
@@ -43,6 +46,7 @@ impl fmt::Display for View {
         let status = &self.status;
         head(status, self.now, f)?;
         registry::write(&status.control, f)?;
+        self.apart.write(self.now, f)?;
         if !status.links.is_empty() {
             write!(f, "\n{}", links(&status.links, self.now))?;
             status.links.iter().try_for_each(|link| choice(link, f))?;
@@ -171,7 +175,7 @@ fn exports(services: &[&ServiceStatus]) -> Grid<6> {
 }
 
 /// What came from a gateway goes to a terminal: without control characters.
-fn or_dash(text: Option<String>) -> String {
+pub(super) fn or_dash(text: Option<String>) -> String {
     text.map_or_else(|| "-".to_owned(), |text| text.chars().filter(|c| !c.is_control()).collect())
 }
 
@@ -189,7 +193,7 @@ fn seconds(value: f64) -> String {
 }
 
 /// The largest unit that leaves two digits to see: 59s, 59m, 47h, 90d.
-fn short(seconds: u64) -> String {
+pub(super) fn short(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7_200 => format!("{}m", seconds / 60),

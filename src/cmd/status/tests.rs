@@ -89,11 +89,47 @@ fn json_is_what_the_gateway_sent() {
 #[test]
 fn a_link_that_is_not_up_is_a_problem_and_so_is_not_ready() {
     let mut json = status();
-    assert_eq!(problem(&view(&json).status).as_deref(), Some("not every link is up: north is waiting"));
+    assert_eq!(problem(&view(&json)).as_deref(), Some("not every link is up: north is waiting"));
     json["links"][1]["state"] = "up".into();
-    assert_eq!(problem(&view(&json).status), None);
+    assert_eq!(problem(&view(&json)), None);
     json["not_ready"] = "draining".into();
-    assert_eq!(problem(&view(&json).status).as_deref(), Some("the gateway is not ready: draining"));
+    assert_eq!(problem(&view(&json)).as_deref(), Some("the gateway is not ready: draining"));
+}
+
+#[test]
+fn a_gateway_says_how_it_fares_with_its_control() {
+    let mut json = status();
+    json["links"][1]["state"] = "up".into();
+    let mut attachment =
+        json!({"address": "10.0.0.9:15010", "attached": true, "sinceMs": 0, "version": 12, "newestVersion": 12});
+    json["control"] = json!({"attachment": attachment});
+    let line = "\ncontrol 10.0.0.9:15010: attached for 0s, has version 12\n";
+    assert!(view(&json).to_string().contains(line), "{}", view(&json));
+    assert_eq!(problem(&view(&json)), None);
+    attachment["attached"] = false.into();
+    attachment["error"] = "connecting: refused".into();
+    json["control"] = json!({"attachment": attachment});
+    let line = "\ncontrol 10.0.0.9:15010: not attached for 0s, serving by version 12; connecting: refused\n";
+    assert!(view(&json).to_string().contains(line), "{}", view(&json));
+    assert_eq!(problem(&view(&json)).as_deref(), Some("not attached to control at 10.0.0.9:15010"));
+}
+
+#[test]
+fn a_control_says_how_its_gateways_fare() {
+    let mut json = status();
+    json["control"] = json!({"push": {"term": 7, "tableVersion": 12, "gateways": [
+        {"gateway": "00000000000000ab", "name": "gw-1", "version": "0.1.0", "attachedMs": 0, "tableVersion": 12, "lagMs": 0},
+        {"gateway": "00000000000000cd", "name": "gw-2", "version": "0.1.0", "attachedMs": 0, "tableVersion": 11, "lagMs": 1200,
+         "rejected": {"version": 12, "reason": "the port is taken"}},
+    ]}});
+    let table = "\
+control of term 7: 2 gateways attached
+
+GATEWAY           NAME  VERSION  ATTACHED  TABLE  LAG     MESSAGE
+00000000000000ab  gw-1  0.1.0    0s        12/12  -       -
+00000000000000cd  gw-2  0.1.0    0s        11/12  1200ms  refused version 12: the port is taken
+";
+    assert!(view(&json).to_string().contains(table), "{}", view(&json));
 }
 
 #[test]
@@ -102,7 +138,7 @@ fn a_link_that_suffers_is_called_degraded_and_is_up() {
     json["links"][1]["state"] = "up".into();
     json["links"][0]["degraded"] = true.into();
     assert!(view(&json).to_string().contains("east     degraded  tls"), "{}", view(&json));
-    assert_eq!(problem(&view(&json).status), None);
+    assert_eq!(problem(&view(&json)), None);
 }
 
 #[test]
@@ -110,7 +146,7 @@ fn a_certificate_that_is_not_kept_up_is_a_problem() {
     let mut json = status();
     json["identity"]["message"] = "the SVID ends in 300 s, and its renewal is overdue".into();
     assert!(view(&json).to_string().contains("\nthe SVID ends in 300 s"), "{}", view(&json));
-    assert!(problem(&view(&json).status).unwrap().starts_with("the SVID ends in 300 s"));
+    assert!(problem(&view(&json)).unwrap().starts_with("the SVID ends in 300 s"));
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl CoreDns {
         let process = Process::start(netns, &name, &log, &program("coredns"), &["-conf", text(&corefile)]);
         let dns = Self { address, _process: process };
         // It says that it is ready before it listens.
-        eventually(&format!("{name} is ready"), || match admin::get_from(netns, READY, "/ready") {
+        eventually(&format!("{name} is ready"), || match admin::get(netns, READY, "/ready") {
             Ok((200, _)) => dns.dig(netns, "A", "kubernetes.default.svc.cluster.local").map(drop),
             other => Err(format!("{other:?}")),
         });

@@ -34,7 +34,7 @@ impl KubeProxy {
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let (name, log) = (format!("{}'s kube-proxy", cluster.name()), cluster.dir().join("kube-proxy.log"));
         let process = Process::start(netns, &name, &log, &program("kube-proxy"), &args);
-        eventually(&format!("{name} is ready"), || match admin::get_from(netns, HEALTH, "/healthz") {
+        eventually(&format!("{name} is ready"), || match admin::get(netns, HEALTH, "/healthz") {
             Ok((200, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         });

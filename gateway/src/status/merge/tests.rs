@@ -125,8 +125,11 @@ fn tunnels_of_all_cores_are_summed() {
 
 #[test]
 fn control_adds_what_it_knows_of_a_link() {
-    let extra =
-        LinkExtra { sync_age: Some(Duration::from_secs(2)), message: Some("old protocol".into()), refused: None };
+    let extra = LinkExtra {
+        sync_age: Some(Duration::from_secs(2)),
+        message: Some("old protocol".into()),
+        ..LinkExtra::default()
+    };
     let table = Arc::new(Table { links: [(east(), Link::default())].into(), ..Table::default() });
     let extra = ExtraStatus { table, links: [(east(), extra)].into(), ..ExtraStatus::default() };
     let status = merge(&extra, &READY, &[core(vec![tunnel(TunnelHealth::Live, 1)], vec![])]);

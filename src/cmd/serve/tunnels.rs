@@ -9,14 +9,18 @@ use std::{
     io,
     pin::Pin,
 };
-use tokio::{net::UnixStream, sync::mpsc, task::JoinSet};
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Events that wait for control. It takes them at once; the sender waits otherwise.
 const EVENTS: usize = 64;
 
 /// The gateway's tunnels, as control reaches its peers through them.
-pub(super) struct Tunnels(pub(super) Handle);
+pub(in crate::cmd) struct Tunnels(pub(in crate::cmd) Handle);
 
 impl Peers for Tunnels {
     fn open(
@@ -29,15 +33,36 @@ impl Peers for Tunnels {
     }
 }
 
-/// The gateways that any core has a live tunnel to.
-fn reached(tunnels: &isthmus_gateway::Tunnels) -> BTreeMap<ClusterName, BTreeSet<GatewayId>> {
+/// By linked cluster, the gateways that live tunnels lead to.
+type Reached = BTreeMap<ClusterName, BTreeSet<GatewayId>>;
+
+/// Those that any core has a live tunnel to.
+fn of_any_core(tunnels: &isthmus_gateway::Tunnels) -> Reached {
     let gateways = |cores: &Vec<Live>| cores.iter().flat_map(Live::keys).copied().collect();
     tunnels.iter().map(|(cluster, cores)| (cluster.clone(), gateways(cores))).collect()
 }
 
+/// What is reached, and every change of it.
+pub(in crate::cmd) fn reached(tasks: &mut JoinSet<()>, gateway: &Handle) -> watch::Receiver<Reached> {
+    let mut tunnels = gateway.tunnels();
+    let (to_control, reached) = watch::channel(of_any_core(&tunnels.borrow_and_update()));
+    tasks.spawn(async move {
+        while tunnels.changed().await.is_ok() {
+            let now = of_any_core(&tunnels.borrow_and_update());
+            to_control.send_if_modified(|told| {
+                let differs = *told != now;
+                *told = now;
+                differs
+            });
+        }
+    });
+    reached
+}
+
 /// Tells control which clusters and gateways have tunnels, and hands it the exchanges that peers open.
-pub(super) fn events(
+pub(in crate::cmd) fn events(
     tasks: &mut JoinSet<()>,
+    own: GatewayId,
     gateway: &Handle,
     incoming: Option<mpsc::Receiver<IncomingExchange>>,
     stop: &CancellationToken,
@@ -48,13 +73,13 @@ pub(super) fn events(
     let follow = async move {
         let mut told = BTreeMap::new();
         loop {
-            let now = reached(&tunnels.borrow_and_update());
+            let now = of_any_core(&tunnels.borrow_and_update());
             let gone =
                 told.keys().filter(|cluster| !now.contains_key(*cluster)).map(|cluster| (cluster, BTreeSet::new()));
             let come = now.iter().filter(|(cluster, gateways)| told.get(*cluster) != Some(*gateways));
             let come = come.map(|(cluster, gateways)| (cluster, gateways.clone()));
             for (cluster, gateways) in gone.chain(come) {
-                if links.send(LinkEvent::Reached { cluster: cluster.clone(), gateways }).await.is_err() {
+                if links.send(LinkEvent::Reached { through: own, cluster: cluster.clone(), gateways }).await.is_err() {
                     return;
                 }
             }
@@ -74,7 +99,7 @@ pub(super) fn events(
                     continue;
                 }
             };
-            if to_control.send(LinkEvent::Incoming { cluster, gateway, stream }).await.is_err() {
+            if to_control.send(LinkEvent::Incoming { through: own, cluster, gateway, stream }).await.is_err() {
                 return;
             }
         }

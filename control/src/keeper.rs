@@ -15,28 +15,33 @@ const PACE: Duration = Duration::from_millis(500);
 
 /// What is to be kept: shared with who published it until it is written.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Newest {
-    table: Arc<Table>,
-    peers: BTreeMap<ClusterName, Arc<Summaries>>,
+pub struct Newest {
+    /// The term in which the table was made.
+    pub term: u64,
+    /// The table.
+    pub table: Arc<Table>,
+    /// What each linked cluster last said that it exports.
+    pub peers: BTreeMap<ClusterName, Arc<Summaries>>,
 }
 
 /// Says what is newest, if it is not what was said before.
-pub(super) fn note(to: &watch::Sender<Newest>, table: Arc<Table>, peers: BTreeMap<ClusterName, Arc<Summaries>>) {
+pub fn note(to: &watch::Sender<Newest>, next: Newest) {
     to.send_if_modified(|newest| {
-        let differs = newest.table.version != table.version || newest.peers != peers;
-        *newest = Newest { table, peers };
+        let same = newest.term == next.term && newest.table.version == next.table.version;
+        let differs = !same || newest.peers != next.peers;
+        *newest = next;
         differs
     });
 }
 
 /// Writes what is newest whenever it changes, until its sender is gone and the last is written. Does not dawdle after `shutdown`.
-pub(super) async fn keep(store: Store, mut newest: watch::Receiver<Newest>, shutdown: CancellationToken) {
+pub async fn keep(store: Store, mut newest: watch::Receiver<Newest>, shutdown: CancellationToken) {
     let mut failing = false;
     newest.mark_changed();
     while newest.changed().await.is_ok() {
-        let Newest { table, peers } = newest.borrow_and_update().clone();
+        let Newest { term, table, peers } = newest.borrow_and_update().clone();
         let store = store.clone();
-        let write = move || store.save(&Kept { table: (*table).clone(), peers });
+        let write = move || store.save(&Kept { term, table: (*table).clone(), peers });
         match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => failing = false,
             Ok(Err(error)) if !failing => {

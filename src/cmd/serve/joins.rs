@@ -40,7 +40,7 @@ const SWEEP: Duration = Duration::from_mins(1);
 const TAKEN: Duration = Duration::from_secs(5);
 
 /// This cluster as it receives those who were invited.
-pub(super) struct Inviting {
+pub(in crate::cmd) struct Inviting {
     identity_path: PathBuf,
     identity: IdentityStore,
     invites: Invites,
@@ -48,7 +48,11 @@ pub(super) struct Inviting {
 }
 
 /// Serves them until `joining` ends.
-pub(super) async fn serve(mut joining: mpsc::Receiver<IncomingJoin>, host: Arc<Inviting>, metrics: Arc<Metrics>) {
+pub(in crate::cmd) async fn serve(
+    mut joining: mpsc::Receiver<IncomingJoin>,
+    host: Arc<Inviting>,
+    metrics: Arc<Metrics>,
+) {
     let (mut running, mut pace) = (JoinSet::new(), Pace::new(Instant::now()));
     let (mut slots, mut sweep) = (Vec::<Slot>::new(), interval(SWEEP));
     loop {
@@ -161,7 +165,7 @@ fn result(reason: Refusal) -> JoinResult {
 
 impl Inviting {
     /// The cluster that `config` runs.
-    pub(super) fn new(config: &Config, identity: IdentityStore, table: watch::Receiver<Arc<Table>>) -> Self {
+    pub(in crate::cmd) fn new(config: &Config, identity: IdentityStore, table: watch::Receiver<Arc<Table>>) -> Self {
         let identity_path = config.identity.clone();
         Self { invites: Invites::of(&identity_path), identity_path, identity, table }
     }

@@ -1,0 +1,138 @@
+//! ● What differs between two tables.
+
+use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, Relaying, ServicePort, Table};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which entries of a table differ from another's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Touched {
+    imports: BTreeSet<Listen>,
+    exports: BTreeSet<ServicePort>,
+    links: BTreeSet<ClusterName>,
+    relay: bool,
+}
+
+/// What these entries are in one of the two; `None`: not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) imports: BTreeMap<Listen, Option<Import>>,
+    pub(crate) exports: BTreeMap<ServicePort, Option<Export>>,
+    pub(crate) links: BTreeMap<ClusterName, Option<Link>>,
+    pub(crate) relay: Option<Relaying>,
+}
+
+impl Touched {
+    /// What differs between `one` and `other`, but for their versions.
+    pub(crate) fn between(one: &Table, other: &Table) -> Self {
+        Self {
+            imports: differing(&one.imports, &other.imports),
+            exports: differing(&one.exports, &other.exports),
+            links: differing(&one.links, &other.links),
+            relay: one.relay != other.relay,
+        }
+    }
+
+    /// Adds what `more` has.
+    pub(crate) fn merge(&mut self, more: &Self) {
+        self.imports.extend(more.imports.iter().copied());
+        self.exports.extend(more.exports.iter().cloned());
+        self.links.extend(more.links.iter().cloned());
+        self.relay |= more.relay;
+    }
+
+    /// How many entries.
+    pub(crate) fn len(&self) -> usize {
+        self.imports.len() + self.exports.len() + self.links.len() + usize::from(self.relay)
+    }
+}
+
+impl Change {
+    /// What the entries that were touched are in `table`.
+    pub(crate) fn to(table: &Table, touched: Touched) -> Self {
+        let Touched { imports, exports, links, relay } = touched;
+        Self {
+            imports: imports.into_iter().map(|key| (key, table.imports.get(&key).cloned())).collect(),
+            exports: taken(exports, &table.exports),
+            links: taken(links, &table.links),
+            relay: relay.then(|| table.relay.clone()),
+        }
+    }
+
+    /// What makes `table` of the empty one.
+    pub(crate) fn whole(table: &Table) -> Self {
+        Self {
+            imports: table.imports.iter().map(|(key, import)| (*key, Some(import.clone()))).collect(),
+            exports: table.exports.iter().map(|(key, export)| (key.clone(), Some(export.clone()))).collect(),
+            links: table.links.iter().map(|(key, link)| (key.clone(), Some(link.clone()))).collect(),
+            relay: Some(table.relay.clone()),
+        }
+    }
+
+    /// The table that this makes of `before`.
+    pub(crate) fn apply(self, before: &Table, version: u64) -> Table {
+        let mut table = Table { version, ..before.clone() };
+        put(&mut table.imports, self.imports);
+        put(&mut table.exports, self.exports);
+        put(&mut table.links, self.links);
+        if let Some(relay) = self.relay {
+            table.relay = relay;
+        }
+        table
+    }
+
+    /// Adds what `more` says, which counts where both say something.
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.imports.extend(more.imports);
+        self.exports.extend(more.exports);
+        self.links.extend(more.links);
+        self.relay = more.relay.or(self.relay.take());
+    }
+
+    /// How many entries.
+    pub(crate) fn len(&self) -> usize {
+        self.imports.len() + self.exports.len() + self.links.len() + usize::from(self.relay.is_some())
+    }
+}
+
+/// How many entries a table has: as many as [`Change::whole`] of it.
+pub(crate) fn entries(table: &Table) -> usize {
+    table.imports.len() + table.exports.len() + table.links.len() + 1
+}
+
+/// The keys at which they differ: both are walked through once, together.
+fn differing<K: Ord + Clone, V: PartialEq>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> BTreeSet<K> {
+    let mut keys = BTreeSet::new();
+    let (mut ours, mut theirs) = (one.iter().peekable(), other.iter().peekable());
+    loop {
+        let order = match (ours.peek(), theirs.peek()) {
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => return keys,
+        };
+        let (a, b) = (if order.is_le() { ours.next() } else { None }, if order.is_ge() { theirs.next() } else { None });
+        if a.map(|(_, value)| value) != b.map(|(_, value)| value) {
+            keys.extend(a.or(b).map(|(key, _)| key.clone()));
+        }
+    }
+}
+
+fn taken<K: Ord, V: Clone>(keys: BTreeSet<K>, from: &BTreeMap<K, V>) -> BTreeMap<K, Option<V>> {
+    let of = |key| {
+        let value = from.get(&key).cloned();
+        (key, value)
+    };
+    keys.into_iter().map(of).collect()
+}
+
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, change: BTreeMap<K, Option<V>>) {
+    for (key, value) in change {
+        match value {
+            Some(value) => drop(map.insert(key, value)),
+            None => drop(map.remove(&key)),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,75 @@
+use super::*;
+use crate::digest::Digest;
+use isthmus_control_api::{Affinity, Endpoint};
+use proptest::{collection::btree_map, prelude::*};
+
+/// Tables of few names, so that two of them have some in common.
+pub(crate) fn tables() -> impl Strategy<Value = Table> {
+    let import = (0u8..6, 0u8..4, btree_map(0u8..3, 1u32..4, 0..3)).prop_map(|(listen, service, clusters)| {
+        let clusters = clusters.into_iter().map(|(name, ready)| (format!("c{name}").parse().unwrap(), ready)).collect();
+        (listen_at(listen), Import { service: service_of(service), affinity: Affinity::Local, clusters })
+    });
+    let export = (0u8..6, prop::collection::vec(1u16..4, 0..3)).prop_map(|(service, ports)| {
+        let endpoints = ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 1], port).into() }).collect();
+        (service_of(service), Export { port_name: Some("http".into()), endpoints })
+    });
+    let link = (0u8..4, 0u16..3).prop_map(|(cluster, port)| {
+        let endpoints = vec![format!("gw:{}", port + 1).parse().unwrap()];
+        (format!("c{cluster}").parse().unwrap(), Link { endpoints, ..Link::default() })
+    });
+    let relay =
+        prop::option::of(1u64..3).prop_map(|bytes_per_second| Relaying { bytes_per_second, ..Relaying::default() });
+    let many =
+        (prop::collection::vec(import, 0..6), prop::collection::vec(export, 0..6), prop::collection::vec(link, 0..4));
+    (many, relay).prop_map(|((imports, exports, links), relay)| Table {
+        version: 0,
+        imports: imports.into_iter().collect(),
+        exports: exports.into_iter().collect(),
+        links: links.into_iter().collect(),
+        relay,
+    })
+}
+
+fn listen_at(port: u8) -> Listen {
+    Listen::tcp(([127, 0, 0, 1], 1 + u16::from(port)).into())
+}
+
+fn service_of(number: u8) -> ServicePort {
+    ServicePort::tcp(format!("shop/s{number}").parse().unwrap(), 80)
+}
+
+proptest! {
+    #[test]
+    fn a_change_leads_from_any_table_to_any_other(one in tables(), other in tables()) {
+        let touched = Touched::between(&one, &other);
+        let change = Change::to(&other, touched);
+        prop_assert_eq!(change.len() == 0, one == other);
+        let (digest, digest_of_other) = (Digest::of(&one), Digest::of(&other));
+        prop_assert_eq!(digest.after(&one, &change), digest_of_other);
+        prop_assert_eq!(digest == digest_of_other, one == other);
+        prop_assert_eq!(change.apply(&one, 0), other);
+    }
+
+    #[test]
+    fn a_whole_table_is_a_change_of_the_empty_one(table in tables()) {
+        let change = Change::whole(&table);
+        prop_assert_eq!(change.len(), entries(&table));
+        prop_assert_eq!(change.apply(&Table::default(), 0), table);
+    }
+
+    /// What was touched on the way matters, not what it was in between.
+    #[test]
+    fn several_changes_are_one(all in prop::collection::vec(tables(), 2..6)) {
+        let mut touched = Touched::default();
+        all.windows(2).for_each(|pair| touched.merge(&Touched::between(&pair[0], &pair[1])));
+        let last = all.last().unwrap();
+        prop_assert_eq!(&Change::to(last, touched).apply(&all[0], 0), last);
+    }
+}
+
+#[test]
+fn versions_do_not_count() {
+    let table = Table { version: 7, ..Table::default() };
+    assert_eq!(Touched::between(&table, &Table::default()).len(), 0);
+    assert_eq!(Digest::of(&table), Digest::of(&Table::default()));
+}

@@ -1,0 +1,132 @@
+//! What the commands that serve have in common: `run`, `control` and `gateway`.
+//!
+//! ```text
+//! run      Process + Ruling + Carrying, joined by `tunnels`
+//! control  Process + Ruling, joined to gateways by isthmus_push::Server
+//! gateway  Process + Carrying, joined to its control by isthmus_push::Client
+//! ```
+
+pub(super) mod carry;
+pub(super) mod joins;
+pub(super) mod kubernetes;
+mod names;
+mod quota;
+pub(super) mod report;
+pub(super) mod rule;
+pub(super) mod tunnels;
+
+use super::Failure;
+use isthmus_certs::{Directory, IdentityStore, Role};
+use isthmus_control::Config;
+use isthmus_gateway::admin::{self, AdminSources};
+use std::{net::TcpListener, path::PathBuf};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What every command that serves takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// The configuration (docs/configuration.md)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t)]
+    log: crate::log::LogFormat,
+}
+
+/// A process that serves, before it does.
+pub(super) struct Process {
+    pub(super) config: Config,
+    pub(super) identity: IdentityStore,
+    pub(super) signals: Signals,
+    /// Everything that ends with the process, and has no last words.
+    pub(super) tasks: JoinSet<()>,
+    /// Cancelled when nothing more is to be done.
+    pub(super) stop: CancellationToken,
+    /// Until it is served.
+    admin: Option<TcpListener>,
+}
+
+/// Runs `serve` as a process of that role, until SIGTERM or SIGINT; what is to be done then is up to it.
+pub(super) fn run<F>(options: &Options, role: Role, serve: impl FnOnce(Process) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let config = Config::load(&options.config)?.with_links();
+    config.check_files()?;
+    crate::log::init(options.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async { serve(Process::start(config, role)?).await });
+    // Lookups of DNS names may hang in their threads: nothing waits for them.
+    runtime.shutdown_background();
+    result
+}
+
+impl Process {
+    fn start(config: Config, role: Role) -> Result<Self, Failure> {
+        let signals = Signals::new()?;
+        let admin = TcpListener::bind(config.admin)
+            .map_err(|e| Failure::failed(format!("admin: cannot listen on {}: {e}", config.admin)))?;
+        let (identity, renewal) = IdentityStore::open(Directory::of(&config.identity, role))?;
+        belongs(&config, &identity, role)?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(renewal.run());
+        Ok(Self { config, identity, signals, tasks, stop: CancellationToken::new(), admin: Some(admin) })
+    }
+
+    /// Serves the admin address to the end: it answers during the drain as well, as /readyz has to say so.
+    pub(super) fn admin(&mut self, sources: AdminSources) {
+        let Some(listener) = self.admin.take() else { return };
+        let served = admin::serve(listener, sources, self.stop.clone());
+        self.tasks.spawn(async {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the admin address is not served any more");
+            }
+        });
+    }
+}
+
+/// What ends the process.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one's name.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The identity must be that of the cluster that the configuration names, and of a process of that role.
+pub(super) fn belongs(config: &Config, identity: &IdentityStore, role: Role) -> Result<(), Failure> {
+    let current = identity.current();
+    let expected = format!("{}.{}", config.cluster, config.clusterset);
+    let found = current.id().trust_domain();
+    let (path, directory) = (config.path.display(), config.identity.display());
+    if found != expected {
+        let message =
+            format!("{path}: identity: {directory} holds the identity of {found:?}, expected that of {expected:?}");
+        return Err(Failure::failed(message));
+    }
+    if current.role() != role {
+        let (found, expected) = (current.role().as_str(), role.as_str());
+        let message = format!(
+            "{path}: identity: {directory} holds the SVID of a {found}, expected that of a {expected}: \
+             `isthmus identity issue --service-account isthmus-system/{expected}` makes one"
+        );
+        return Err(Failure::failed(message));
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! The registry that is a cluster of Kubernetes, and what it is told of the links.
+
+use crate::cmd::Failure;
+use isthmus_certs::IdentityStore;
+use isthmus_control::{Config, ControlStatus, Registry, app::SyncState, config::Kubernetes};
+use isthmus_control_api::{ClusterName, GatewayId};
+use isthmus_control_dns::Zone;
+use isthmus_control_kube::{
+    connect,
+    lead::{Times, driver::Leadership},
+    mcs::Settings,
+    registry::{KubeRegistry, LinkReport, LinkReports, Options},
+    watch::Scope,
+};
+use isthmus_gateway::{
+    admin::{self, AdminSources},
+    status::{LinkStatus, LinkWord},
+};
+use isthmus_push::ServerStatus;
+use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+
+/// Between two looks at the links.
+const LOOK: Duration = Duration::from_secs(2);
+/// Terms of leaders begin here: beyond those of a control that is alone, which are times, so that a gateway follows from one to the other.
+const LEADERS: u64 = 1 << 48;
+
+/// Where what is known of the links goes.
+pub(in crate::cmd) type Reports = watch::Sender<Arc<LinkReports>>;
+
+/// Says how the links fare.
+pub(in crate::cmd) type Look = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Fares>> + Send>> + Send + Sync>;
+
+/// How a link fares, as gateways say.
+pub(in crate::cmd) struct Fares {
+    cluster: String,
+    up: bool,
+    message: Option<String>,
+    transport: Option<String>,
+    direction: Option<String>,
+    rtt_ms: Option<f64>,
+}
+
+/// The registry that the configuration names, beside `file` for links.
+pub(super) async fn registry(
+    config: &Config,
+    kubernetes: &Kubernetes,
+    id: GatewayId,
+    file: Box<dyn Registry>,
+    zone: watch::Sender<Arc<Zone>>,
+) -> Result<(KubeRegistry, Reports), Failure> {
+    let found = connect::client(kubernetes.kubeconfig.as_deref(), kubernetes.context.as_deref()).await;
+    let (client, url) =
+        found.map_err(|error| Failure::failed(format!("{}: registry.kubernetes: {error}", config.path.display())))?;
+    tracing::info!(%url, "the registry is Kubernetes");
+    // A pod's name is its host's.
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| config.cluster.to_string());
+    let options = Options {
+        settings: Settings {
+            cluster: config.cluster.clone(),
+            clusterset: config.clusterset.clone(),
+            ports: kubernetes.ports.clone(),
+            mirrored: BTreeSet::new(),
+        },
+        scope: Scope { namespace: kubernetes.namespace.clone(), gateways: kubernetes.gateway_selector.clone() },
+        identity: format!("{host}_{id}"),
+        times: Times::default(),
+    };
+    let (to, reports) = watch::channel(Arc::default());
+    Ok((KubeRegistry::new(client, options, file, reports, zone), to))
+}
+
+/// The terms in which this replica leads.
+pub(super) fn terms(
+    tasks: &mut JoinSet<()>,
+    mut leadership: watch::Receiver<Leadership>,
+) -> watch::Receiver<Option<u64>> {
+    let (to, terms) = watch::channel(None);
+    tasks.spawn(async move {
+        loop {
+            let term = leadership.borrow_and_update().term;
+            let number = term.map(|term| LEADERS + u64::from(term.epoch.unsigned_abs()));
+            to.send_if_modified(|known| std::mem::replace(known, number) != number);
+            if leadership.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    terms
+}
+
+/// What the gateway in this process says.
+pub(in crate::cmd) fn of_gateway(sources: AdminSources) -> Look {
+    Box::new(move || {
+        let sources = sources.clone();
+        Box::pin(async move { admin::look(&sources).await.links.iter().map(Fares::of_link).collect() })
+    })
+}
+
+/// What the gateways that are attached say.
+pub(in crate::cmd) fn of_gateways(status: impl Fn() -> ServerStatus + Send + Sync + 'static) -> Look {
+    Box::new(move || {
+        let said = status().gateways.into_iter().flat_map(|gateway| gateway.links).map(Fares::of_report);
+        let said: Vec<_> = said.collect();
+        Box::pin(std::future::ready(said))
+    })
+}
+
+/// Tells the registry how the links fare, for ever.
+pub(in crate::cmd) async fn report_links(
+    to: Reports,
+    look: Look,
+    control: watch::Receiver<Arc<ControlStatus>>,
+    identity: IdentityStore,
+) {
+    loop {
+        let said = look().await;
+        let control = control.borrow().clone();
+        let mut reports = LinkReports::new();
+        for fares in &said {
+            let Ok(cluster) = fares.cluster.parse::<ClusterName>() else { continue };
+            let report = report(fares, &cluster, &control, &identity);
+            // Of several gateways one that is up, or the first.
+            if report.established || !reports.contains_key(&cluster) {
+                reports.insert(cluster, report);
+            }
+        }
+        to.send_if_modified(|known| {
+            let differs = **known != reports;
+            *known = Arc::new(reports);
+            differs
+        });
+        sleep(LOOK).await;
+    }
+}
+
+impl Fares {
+    fn of_link(link: &LinkStatus) -> Self {
+        Self {
+            cluster: link.cluster.clone(),
+            up: link.state == LinkWord::Up,
+            message: link.message.clone(),
+            transport: link.transport.clone(),
+            direction: link.direction.clone(),
+            rtt_ms: link.rtt_ms,
+        }
+    }
+
+    fn of_report(link: isthmus_push::LinkReport) -> Self {
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self {
+            up: link.state == LinkWord::Up.as_str(),
+            cluster: link.cluster,
+            message: text(link.message),
+            transport: text(link.transport),
+            direction: text(link.direction),
+            rtt_ms: (link.rtt_micros > 0).then(|| Duration::from_micros(link.rtt_micros).as_secs_f64() * 1e3),
+        }
+    }
+}
+
+fn report(fares: &Fares, cluster: &ClusterName, control: &ControlStatus, identity: &IdentityStore) -> LinkReport {
+    let is_trusted = identity.current().bundle(cluster).is_some();
+    let peer = control.peers.get(cluster);
+    let is_synced = |state| matches!(state, SyncState::Synced | SyncState::Stated);
+    LinkReport {
+        established: fares.up,
+        message: fares.message.clone(),
+        transport: fares.transport.clone(),
+        direction: fares.direction.as_deref().map(|direction| match direction {
+            "dialled" => "out".into(),
+            "accepted" => "in".into(),
+            _ => "both".into(),
+        }),
+        // A round trip is nowhere near the bound.
+        rtt_ms: fares.rtt_ms.map(|rtt| rtt.round().clamp(0.0, f64::from(u32::MAX)) as u32),
+        untrusted: (!is_trusted)
+            .then(|| format!("there is no trust bundle of {cluster}: isthmus join, or isthmus identity trust")),
+        synced: peer.is_some_and(|peer| is_synced(peer.received) && is_synced(peer.sent)),
+        imported: peer.map_or(0, |peer| peer.imported),
+        exported: peer.map_or(0, |peer| peer.exported),
+    }
+}

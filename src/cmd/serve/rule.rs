@@ -1,0 +1,68 @@
+//! Control at work inside a process.
+
+use super::{
+    Process,
+    kubernetes::{self, Reports},
+    names,
+};
+use crate::cmd::Failure;
+use isthmus_control::{Control, FileRegistry, Handles, LinkEvent, Peers};
+use isthmus_control_api::GatewayId;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+/// For control's last write.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A control that is about to run.
+pub(in crate::cmd) struct Made {
+    pub(in crate::cmd) control: Control,
+    /// What it publishes.
+    pub(in crate::cmd) handles: Handles,
+    /// The term in which its tables count; `None`: another replica leads.
+    pub(in crate::cmd) term: watch::Receiver<Option<u64>>,
+    /// Who is to be told how the links fare, if anybody is.
+    pub(in crate::cmd) reports: Option<Reports>,
+}
+
+/// A control that runs.
+pub(in crate::cmd) struct Ruling(JoinSet<()>);
+
+/// The control that the configuration asks for. `id` tells this process from every other one.
+pub(in crate::cmd) async fn control(process: &mut Process, id: GatewayId) -> Result<Made, Failure> {
+    let config = process.config.clone();
+    let zone = names::serve(&config, &mut process.tasks, &process.stop)?;
+    let made = |registry| Control::new(config.cluster.clone(), config.state.clone(), registry);
+    let file = Box::new(FileRegistry::new(config.clone()));
+    let Some(kubernetes) = &config.kubernetes else {
+        let (control, handles) = made(file);
+        // Alone, it always leads.
+        let (_leads, term) = watch::channel(Some(handles.term));
+        return Ok(Made { control, handles, term, reports: None });
+    };
+    let (registry, reports) = kubernetes::registry(&config, kubernetes, id, file, zone).await?;
+    let term = kubernetes::terms(&mut process.tasks, registry.leadership());
+    let (control, handles) = made(Box::new(registry));
+    Ok(Made { control, handles, term, reports: Some(reports) })
+}
+
+impl Ruling {
+    /// Starts it.
+    pub(in crate::cmd) fn start(
+        process: &Process,
+        control: Control,
+        peers: Arc<dyn Peers>,
+        events: mpsc::Receiver<LinkEvent>,
+    ) -> Self {
+        Self(JoinSet::from_iter([control.run(peers, events, process.stop.clone())]))
+    }
+
+    /// Waits for its last write, after the process was stopped. One that is stuck is left: what it wrote last is good.
+    pub(in crate::cmd) async fn end(self) {
+        let _ = timeout(LAST_WORDS, self.0.join_all()).await;
+    }
+}
