@@ -77,6 +77,24 @@ async fn a_gateway_starts_with_what_it_has_and_no_control() {
     assert_eq!((status.attached, status.version, status.term), (false, 5, 3));
 }
 
+/// A control that has lost its state: what it makes of nothing is not taken for truth.
+#[tokio::test]
+async fn a_gateway_keeps_its_table_until_control_knows_what_peers_export() {
+    let ca = Ca::new("west.demo");
+    let control = Control::start(&ca, 4, table(1, &[])).await;
+    control.know_east(false);
+    let mut gateway = Gateway::start_with(&ca, 1, &control, (table(5, &["shop/api"]), 3));
+    gateway.wait_status(|status| status.waits_for.as_deref() == Some("what the linked clusters export")).await;
+    assert_eq!((gateway.table().exports.len(), control.pushed().len()), (1, 0));
+    // One that has nothing has nothing to lose.
+    let mut new = Gateway::start(&ca, 2, &control, Default::default());
+    new.wait(&control.newest()).await;
+    control.publish(table(2, &["shop/api", "shop/db"]));
+    control.know_east(true);
+    gateway.wait(&control.newest()).await;
+    gateway.wait_status(|status| status.waits_for.is_none()).await;
+}
+
 #[tokio::test]
 async fn what_a_gateway_refuses_is_told_and_not_sent_again() {
     let ca = Ca::new("west.demo");

@@ -1,7 +1,10 @@
 //! Both sides, with what is behind them played by the test.
 
 use isthmus_certs::{Authority, Identity, IdentityStore, Role, TrustAnchors, TrustDomain};
-use isthmus_control::{ControlStatus, Handles, LinkEvent, Peers};
+use isthmus_control::{
+    ControlStatus, Handles, LinkEvent, Peers,
+    app::{PeerStatus, SyncState},
+};
 use isthmus_control_api::{GatewayId, Table};
 use isthmus_push::{
     Attachment, Client, ClientConfig, Incoming, Meter, PushKind, Reached, Server, ServerConfig, ServerStatus, Tunnels,
@@ -79,7 +82,7 @@ pub(crate) struct Control {
     address: SocketAddr,
     identity: IdentityStore,
     table: watch::Sender<Arc<Table>>,
-    _status: watch::Sender<Arc<ControlStatus>>,
+    status: watch::Sender<Arc<ControlStatus>>,
     term: watch::Sender<Option<u64>>,
     events: Option<mpsc::Receiver<LinkEvent>>,
     peers: Arc<dyn Peers>,
@@ -107,8 +110,8 @@ impl Control {
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         let (peers, ask) = (server.peers(), Box::new(server.status()));
         let running = JoinSet::from_iter([server.run(listener, shutdown.clone())]);
-        let (_status, term, events) = (status, leads, Some(events));
-        Self { address, identity, table, _status, term, events, peers, counts, ask, shutdown, running }.takes_events()
+        let (term, events) = (leads, Some(events));
+        Self { address, identity, table, status, term, events, peers, counts, ask, shutdown, running }.takes_events()
     }
 
     /// As long as the test does not ask for them itself, somebody has to take them.
@@ -142,6 +145,23 @@ impl Control {
 
     pub(crate) fn lead(&self, term: Option<u64>) {
         self.term.send_replace(term);
+    }
+
+    /// Says that east is reached, and whether it is known what it exports.
+    pub(crate) fn know_east(&self, known: bool) {
+        let east = PeerStatus {
+            up: true,
+            known,
+            received: SyncState::Syncing,
+            sent: SyncState::Syncing,
+            last_received_ms: None,
+            last_sent_ms: None,
+            imported: 0,
+            exported: 0,
+            error: None,
+        };
+        let peers = [("east".parse().unwrap(), east)].into();
+        self.status.send_replace(Arc::new(ControlStatus { peers, ..ControlStatus::default() }));
     }
 
     pub(crate) fn trust_only(&self, ca: &Ca) {
@@ -212,6 +232,10 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn start(ca: &Ca, id: u64, control: &Control, reached: Reached) -> Self {
         Self::begin(ca, id, control.address, (Arc::default(), 0), reached, "")
+    }
+
+    pub(crate) fn start_with(ca: &Ca, id: u64, control: &Control, kept: (Arc<Table>, u64)) -> Self {
+        Self::begin(ca, id, control.address, kept, Reached::new(), "")
     }
 
     pub(crate) fn start_alone(ca: &Ca, id: u64, control: SocketAddr, kept: (Arc<Table>, u64)) -> Self {
