@@ -19,7 +19,7 @@ mod union;
 pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncState};
 
 use crate::{
-    exchange::{Hello, PROTOCOL, Summaries},
+    exchange::{Hello, PROTOCOL, Services, Summaries},
     merge,
     peers::PeerViews,
     registry::{Desired, Registry, RegistryStatus},
@@ -231,7 +231,11 @@ impl Control {
     /// by which a table changes.
     fn publish(&mut self) {
         let desired = self.desired.borrow_and_update().clone();
-        self.reconcile_peers(&desired);
+        let own = self.own.tell(&desired.services);
+        self.reconcile_peers(&desired, &own);
+        for peer in self.peers.values_mut() {
+            peer.tell(&own, desired.namespaces.as_ref());
+        }
         let views: PeerViews = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view())).collect();
         let next = merge::next(&self.table.borrow(), &desired, &views);
         if let Some(table) = next {
@@ -239,7 +243,6 @@ impl Control {
             self.table_since = SystemTime::now();
             self.table.send_replace(Arc::new(table));
         }
-        self.tell(&desired);
         let said = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
         keeper::note(&self.newest, self.table.borrow().clone(), said);
         self.views.send_if_modified(|known| {
@@ -252,21 +255,15 @@ impl Control {
         self.status.send_replace(Arc::new(self.report()));
     }
 
-    /// Tells each peer what it may know of our services.
-    fn tell(&mut self, desired: &Desired) {
-        let services = self.own.tell(&desired.services);
-        for peer in self.peers.values_mut() {
-            peer.tell(&services, desired.namespaces.as_ref());
-        }
-    }
-
     /// Makes the peers those that the registry wants. One that leaves takes its tasks with it.
-    fn reconcile_peers(&mut self, desired: &Desired) {
+    fn reconcile_peers(&mut self, desired: &Desired, own: &Arc<Services>) {
         self.peers.retain(|cluster, peer| desired.links.get(cluster).is_some_and(|link| peer.adapt(link)));
         for (cluster, link) in &desired.links {
             if !self.peers.contains_key(cluster) {
                 let kept = self.kept.remove(cluster).unwrap_or_default();
-                let peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
+                let mut peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
+                // Before anything is sent: an empty list would be believed.
+                peer.tell(own, desired.namespaces.as_ref());
                 self.peers.insert(cluster.clone(), peer);
                 self.follow(cluster);
             }

@@ -5,7 +5,9 @@ pub mod file;
 pub use file::FileRegistry;
 
 use crate::{exchange::Services, peers::PeerViews};
-use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, Relaying, ServiceName, ServicePort};
+use isthmus_control_api::{
+    Affinity, ClusterName, Export, Link, Listen, Namespaces, Relaying, ServiceName, ServicePort, Weights,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
@@ -40,30 +42,8 @@ pub struct DesiredLink {
     pub link: Link,
     /// What it serves, where it speaks no exchange to say so itself: then none is tried. Empty: it says so itself.
     pub services: Arc<BTreeSet<ServicePort>>,
-    /// Namespaces whose exports it hears of.
-    pub exports: Namespaces,
     /// Namespaces whose services are taken from it.
     pub imports: Namespaces,
-}
-
-/// A choice of namespaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Namespaces {
-    /// All of them.
-    #[default]
-    All,
-    /// These.
-    Only(BTreeSet<Arc<str>>),
-}
-
-impl Namespaces {
-    /// Whether it is one of them.
-    pub fn contains(&self, namespace: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(these) => these.contains(namespace),
-        }
-    }
 }
 
 /// A service for local clients: without the clusters that serve it, which peers tell.
@@ -73,6 +53,8 @@ pub struct DesiredImport {
     pub service: ServicePort,
     /// Which clusters to prefer.
     pub affinity: Affinity,
+    /// The clusters' shares, where they are to be others than by ready endpoints.
+    pub weights: Option<Weights>,
     /// The one endpoint that it is, of a peer's headless service; `None`: all that are ready for the service port.
     pub member: Option<DesiredMember>,
 }

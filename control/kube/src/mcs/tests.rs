@@ -3,6 +3,7 @@
 mod any;
 mod cluster;
 mod headless;
+mod modes;
 
 pub(crate) use cluster::*;
 
