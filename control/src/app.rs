@@ -42,12 +42,14 @@ use tokio::{
     net::UnixStream,
     sync::{Notify, mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use told::Own;
 use tracing::{debug, info, warn};
 
+/// From our start until a link that is not up counts as down: tunnels are dialled, refused and dialled again meanwhile.
+const SETTLING: Duration = Duration::from_secs(30);
 /// For the last write of the store, at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
@@ -114,6 +116,8 @@ pub struct Control {
     table: watch::Sender<Arc<Table>>,
     table_since: SystemTime,
     status: watch::Sender<Arc<ControlStatus>>,
+    /// Whether links have had their time to come up.
+    is_settled: bool,
     /// A peer's cell has changed.
     changed: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -147,6 +151,7 @@ impl Control {
             table: watch::Sender::new(Arc::new(table)),
             table_since: SystemTime::now(),
             status: watch::Sender::new(Arc::default()),
+            is_settled: false,
             changed: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
         };
@@ -170,12 +175,15 @@ impl Control {
         let mut keeper = JoinSet::new();
         keeper.spawn(keeper::keep(self.store.clone(), self.newest.subscribe(), shutdown.clone()));
         let (mut events_open, mut registry_open) = (true, true);
+        let settled = sleep(SETTLING);
+        tokio::pin!(settled);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = self.desired.changed(), if registry_open => registry_open = changed.is_ok(),
                 changed = self.registry_status.changed(), if registry_open => registry_open = changed.is_ok(),
                 () = self.changed.notified() => {}
+                () = &mut settled, if !self.is_settled => self.is_settled = true,
                 event = events.recv(), if events_open => match event {
                     Some(event) => self.link_event(event),
                     None => events_open = false,
@@ -236,7 +244,8 @@ impl Control {
         for peer in self.peers.values_mut() {
             peer.tell(&own, desired.namespaces.as_ref());
         }
-        let views: PeerViews = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view())).collect();
+        let views: PeerViews =
+            self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view(self.is_settled))).collect();
         let next = merge::next(&self.table.borrow(), &desired, &views);
         if let Some(table) = next {
             debug!(version = table.version, "table published");

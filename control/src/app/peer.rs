@@ -198,12 +198,13 @@ impl Peer {
         Some(self.gateways.entry(gateway).or_insert_with(new))
     }
 
-    /// The peer as the rest of control sees it.
-    pub(super) fn view(&mut self) -> PeerView {
+    /// The peer as the rest of control sees it. `is_settled`: links have had their time to come up.
+    pub(super) fn view(&mut self, is_settled: bool) -> PeerView {
         let exports = self.exports();
         PeerView {
             up: self.up,
             synced: self.heard,
+            late: is_settled && !self.up,
             exports: self.taken.of(&exports, &self.wanted.imports),
             stated: self.wanted.services.clone(),
         }

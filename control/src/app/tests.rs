@@ -247,6 +247,19 @@ async fn a_restart_goes_on_from_the_last_good_table() {
     west.table(|table| serving(table) == [("east", 2)]).await;
 }
 
+/// The runtime's clock jumps ahead whenever all wait.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_does_not_come_up_in_time_is_down() {
+    let state = tempfile::tempdir().unwrap();
+    let mut west = start("west", state.path(), desired(&["east"], 0), Channel::new(), &[]);
+    let began = tokio::time::Instant::now();
+    assert!(!west.handles.peers.borrow_and_update()[&name("east")].late);
+    west.handles.peers.wait_for(|peers| peers[&name("east")].late).await.unwrap();
+    assert!(began.elapsed() >= SETTLING);
+    west.tell(up("east")).await;
+    west.handles.peers.wait_for(|peers| !peers[&name("east")].late).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_damaged_store_is_no_obstacle() {
     let state = tempfile::tempdir().unwrap();

@@ -88,7 +88,7 @@ impl<'a> Remote<'a> {
         plan.services.push(service);
         let Some(observed) = observed else { return (given, None) };
         listen(plan, observed, &given, |port| self.import(port));
-        if !here.is_up(cluster) && !here.is_unheard(cluster) {
+        if !here.is_up(cluster) && !here.is_awaited(cluster) {
             return (given, None);
         }
         let serving = Serving { cluster, service: &key, observed, named: &here.merged.ports, ports: given.clone() };

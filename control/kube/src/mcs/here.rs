@@ -84,7 +84,7 @@ impl Here<'_> {
         let summary = self.constituents.get(cluster).filter(|_| self.is_up(cluster));
         let ready =
             |port: &Port| summary.and_then(|of| of.ready(port.number, port.protocol)).is_some_and(|ready| ready > 0);
-        let held = if self.is_unheard(cluster) { self.names_in_slices(cluster, service) } else { BTreeSet::new() };
+        let held = if self.is_awaited(cluster) { self.names_in_slices(cluster, service) } else { BTreeSet::new() };
         let is_held =
             |port| named.get(port).is_some_and(|port| held.contains(port.name.as_deref().unwrap_or_default()));
         given.iter().filter(|(port, _)| ready(port) || is_held(port)).map(|(port, target)| (*port, *target)).collect()
@@ -95,9 +95,9 @@ impl Here<'_> {
         *cluster == self.cx.settings.cluster || self.cx.peers.get(cluster).is_some_and(|peer| peer.up)
     }
 
-    /// Whether a peer has said nothing since our start.
-    pub(super) fn is_unheard(&self, cluster: &ClusterName) -> bool {
-        self.cx.peers.get(cluster).is_some_and(|peer| !peer.synced && peer.stated.is_empty())
+    /// Whether a peer has said nothing since our start, and may yet.
+    pub(super) fn is_awaited(&self, cluster: &ClusterName) -> bool {
+        self.cx.peers.get(cluster).is_some_and(|peer| is_unheard(peer) && !peer.late)
     }
 
     /// The names of the ports that there are in a cluster's slices of a Service.
@@ -108,6 +108,11 @@ impl Here<'_> {
         });
         of.flat_map(|slice| slice.ports.iter().flatten()).map(|port| port.name.as_deref().unwrap_or_default()).collect()
     }
+}
+
+/// Whether a peer has said nothing since our start.
+fn is_unheard(peer: &PeerView) -> bool {
+    !peer.synced && peer.stated.is_empty()
 }
 
 /// What the configuration says that a peer serves which cannot say so itself. It is never the oldest.
@@ -127,7 +132,7 @@ fn held(cx: &Context<'_>, import: Option<&ServiceImport>, constituents: &mut Con
         import.and_then(|import| import.status.as_ref()).map(|status| status.clusters.as_slice()).unwrap_or_default();
     let mut held = BTreeSet::new();
     for cluster in clusters.iter().filter_map(|of| of.cluster.parse::<ClusterName>().ok()) {
-        let unheard = cx.peers.get(&cluster).is_some_and(|peer| !peer.synced && peer.stated.is_empty());
+        let unheard = cx.peers.get(&cluster).is_some_and(is_unheard);
         if let Some(import) = import.filter(|_| unheard && !constituents.contains_key(&cluster)) {
             constituents.insert(cluster.clone(), Arc::new(import::as_summary(cx.world, import, &cluster)));
             held.insert(cluster);
