@@ -18,7 +18,7 @@ mod union;
 pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncState};
 
 use crate::{
-    exchange::{Hello, PROTOCOL, Summaries},
+    exchange::{Hello, PROTOCOL, Services, Summaries},
     keeper::{self, Newest},
     merge,
     peers::PeerViews,
@@ -41,12 +41,14 @@ use tokio::{
     net::UnixStream,
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use told::Own;
 use tracing::{debug, info, warn};
 
+/// From our start until a link that is not up counts as down: tunnels are dialled, refused and dialled again meanwhile.
+const SETTLING: Duration = Duration::from_secs(30);
 /// For the last write of the store, at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 /// For the registry to leave things in order.
@@ -110,6 +112,8 @@ pub struct Control {
     desired: watch::Receiver<Arc<Desired>>,
     /// What ran before the last stop, until the registry has loaded.
     restored: Option<Arc<Desired>>,
+    /// Whether anything was kept of what ran before the last stop.
+    is_kept: bool,
     registry_status: watch::Receiver<Arc<RegistryStatus>>,
     peers: BTreeMap<ClusterName, Peer>,
     /// What the gateways say is up, linked or not: a link removed and made again before the gateway looked gives no new event.
@@ -128,6 +132,8 @@ pub struct Control {
     table: watch::Sender<Arc<Table>>,
     table_since: SystemTime,
     status: watch::Sender<Arc<ControlStatus>>,
+    /// Whether links have had their time to come up.
+    is_settled: bool,
     /// A peer's cell has changed.
     changed: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -143,10 +149,12 @@ impl Control {
             warn!(%error, "the last good table is not used; starting without it");
             None
         });
+        let is_kept = kept.is_some();
         let Kept { term, table, peers: kept } = kept.unwrap_or_default();
         let term = status::millis(SystemTime::now()).max(term.saturating_add(1));
         let mut control = Self {
             desired: registry.desired(),
+            is_kept,
             restored: (!registry.is_loaded()).then(|| Arc::new(Desired::restored(&table))),
             registry_status: registry.status(),
             registry: Some(registry),
@@ -163,6 +171,7 @@ impl Control {
             table: watch::Sender::new(Arc::new(table)),
             table_since: SystemTime::now(),
             status: watch::Sender::new(Arc::default()),
+            is_settled: false,
             changed: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
         };
@@ -187,12 +196,15 @@ impl Control {
         let mut keeper = JoinSet::new();
         keeper.spawn(keeper::keep(self.store.clone(), self.newest.subscribe(), shutdown.clone()));
         let (mut events_open, mut registry_open) = (true, true);
+        let settled = sleep(SETTLING);
+        tokio::pin!(settled);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = self.desired.changed(), if registry_open => registry_open = changed.is_ok(),
                 changed = self.registry_status.changed(), if registry_open => registry_open = changed.is_ok(),
                 () = self.changed.notified() => {}
+                () = &mut settled, if !self.is_settled => self.is_settled = true,
                 event = events.recv(), if events_open => match event {
                     Some(event) => self.link_event(event),
                     None => events_open = false,
@@ -264,15 +276,19 @@ impl Control {
     /// by which a table changes.
     fn publish(&mut self) {
         let desired = self.desired();
-        self.reconcile_peers(&desired);
-        let views: PeerViews = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view())).collect();
+        let own = self.own.tell(&desired.services);
+        self.reconcile_peers(&desired, &own);
+        for peer in self.peers.values_mut() {
+            peer.tell(&own, desired.namespaces.as_ref());
+        }
+        let views: PeerViews =
+            self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view(self.is_settled))).collect();
         let next = merge::next(&self.table.borrow(), &desired, &views);
         if let Some(table) = next {
             debug!(version = table.version, "table published");
             self.table_since = SystemTime::now();
             self.table.send_replace(Arc::new(table));
         }
-        self.tell(&desired);
         let said = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
         if self.restored.is_none() {
             keeper::note(
@@ -303,21 +319,15 @@ impl Control {
         self.desired.borrow_and_update().clone()
     }
 
-    /// Tells each peer what it may know of our services.
-    fn tell(&mut self, desired: &Desired) {
-        let services = self.own.tell(&desired.services);
-        for peer in self.peers.values_mut() {
-            peer.tell(&services, desired.namespaces.as_ref());
-        }
-    }
-
     /// Makes the peers those that the registry wants. One that leaves takes its tasks with it.
-    fn reconcile_peers(&mut self, desired: &Desired) {
+    fn reconcile_peers(&mut self, desired: &Desired, own: &Arc<Services>) {
         self.peers.retain(|cluster, peer| desired.links.get(cluster).is_some_and(|link| peer.adapt(link)));
         for (cluster, link) in &desired.links {
             if !self.peers.contains_key(cluster) {
                 let kept = self.kept.remove(cluster);
-                let peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
+                let mut peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
+                // Before anything is sent: an empty list would be believed.
+                peer.tell(own, desired.namespaces.as_ref());
                 self.peers.insert(cluster.clone(), peer);
                 self.follow(cluster);
             }
@@ -328,6 +338,7 @@ impl Control {
         let peers = self.peers.iter().map(|(cluster, peer)| (cluster.clone(), peer.report())).collect();
         let registry = self.registry_status.borrow();
         ControlStatus {
+            loaded: self.restored.is_none() || self.is_kept,
             untold: self.own.untold(),
             ..status::report(&registry, &self.table.borrow(), self.table_since, peers)
         }

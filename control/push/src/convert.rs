@@ -4,8 +4,8 @@
 
 use crate::{Digest, Position, Reached, change::Change, history::Update, wire};
 use isthmus_control_api::{
-    Affinity, ClusterName, Endpoint, Export, GatewayId, Import, InvalidName, Link, Listen, Protocol, Relaying,
-    ServicePort, TransportChoice,
+    Affinity, ClusterName, Endpoint, Export, GatewayId, Import, InvalidName, Link, Listen, Namespaces, Protocol,
+    Relaying, ServicePort, TransportChoice, Weights,
 };
 use prost::Message as _;
 use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr};
@@ -82,7 +82,7 @@ pub(crate) fn at(position: &Position) -> wire::At {
 }
 
 pub(crate) fn import(listen: Listen, import: Option<&Import>) -> wire::Import {
-    let value = |Import { service, affinity, clusters }: &Import| wire::ImportValue {
+    let value = |Import { service, affinity, clusters, weights: shares }: &Import| wire::ImportValue {
         service: Some(service_port(service)),
         affinity: match affinity {
             Affinity::Local => wire::Affinity::Local,
@@ -93,8 +93,14 @@ pub(crate) fn import(listen: Listen, import: Option<&Import>) -> wire::Import {
             .iter()
             .map(|(cluster, &ready)| wire::ClusterReady { cluster: cluster.to_string(), ready })
             .collect(),
+        weights: shares.as_ref().map(weights),
     };
     wire::Import { listen: listen.to_string(), value: import.map(value) }
+}
+
+fn weights(Weights { local, clusters, others }: &Weights) -> wire::Weights {
+    let one = |(cluster, &weight): (&ClusterName, &u32)| wire::ClusterWeight { cluster: cluster.to_string(), weight };
+    wire::Weights { local: *local, clusters: clusters.iter().map(one).collect(), others: *others }
 }
 
 pub(crate) fn export(service: &ServicePort, export: Option<&Export>) -> wire::Export {
@@ -113,7 +119,7 @@ pub(crate) fn export(service: &ServicePort, export: Option<&Export>) -> wire::Ex
 }
 
 pub(crate) fn link(cluster: &ClusterName, link: Option<&Link>) -> wire::Link {
-    let value = |Link { endpoints, transport, relay }: &Link| wire::LinkValue {
+    let value = |Link { endpoints, transport, relay, exports }: &Link| wire::LinkValue {
         endpoints: endpoints.iter().map(ToString::to_string).collect(),
         transport: match transport {
             TransportChoice::Auto => wire::Transport::Auto,
@@ -122,6 +128,12 @@ pub(crate) fn link(cluster: &ClusterName, link: Option<&Link>) -> wire::Link {
             TransportChoice::H2 => wire::Transport::H2,
         } as i32,
         relay: relay.as_ref().map(ToString::to_string).unwrap_or_default(),
+        exports: match exports {
+            Namespaces::All => None,
+            Namespaces::Only(these) => {
+                Some(wire::Namespaces { only: these.iter().map(|name| (**name).to_owned()).collect() })
+            }
+        },
     };
     wire::Link { cluster: cluster.to_string(), value: link.map(value) }
 }
@@ -222,9 +234,15 @@ fn read_import(import: wire::Import) -> Result<(Listen, Option<Import>), Malform
                 Ok(wire::Affinity::Unspecified) | Err(_) => return Err(Malformed::Field("an unknown affinity")),
             },
             clusters: clusters.collect::<Result<_, Malformed>>()?,
+            weights: value.weights.map(read_weights).transpose()?,
         })
     };
     Ok((import.listen.parse()?, import.value.map(value).transpose()?))
+}
+
+fn read_weights(wire::Weights { local, clusters, others }: wire::Weights) -> Result<Weights, Malformed> {
+    let clusters = clusters.into_iter().map(|of| Ok((of.cluster.parse()?, of.weight)));
+    Ok(Weights { local, clusters: clusters.collect::<Result<_, Malformed>>()?, others })
 }
 
 fn read_export(export: wire::Export) -> Result<(ServicePort, Option<Export>), Malformed> {
@@ -255,6 +273,10 @@ fn read_link(link: wire::Link) -> Result<(ClusterName, Option<Link>), Malformed>
                 Ok(wire::Transport::Unspecified) | Err(_) => return Err(Malformed::Field("an unknown transport")),
             },
             relay: Some(value.relay).filter(|relay| !relay.is_empty()).map(|relay| relay.parse()).transpose()?,
+            exports: match value.exports {
+                None => Namespaces::All,
+                Some(these) => Namespaces::Only(these.only.iter().map(|name| name.as_str().into()).collect()),
+            },
         })
     };
     Ok((link.cluster.parse()?, link.value.map(value).transpose()?))

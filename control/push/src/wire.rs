@@ -190,6 +190,26 @@ pub(crate) struct ImportValue {
     pub(crate) affinity: i32,
     #[prost(message, repeated, tag = "3")]
     pub(crate) clusters: Vec<ClusterReady>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) weights: Option<Weights>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Weights {
+    #[prost(uint32, tag = "1")]
+    pub(crate) local: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) clusters: Vec<ClusterWeight>,
+    #[prost(bool, tag = "3")]
+    pub(crate) others: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ClusterWeight {
+    #[prost(string, tag = "1")]
+    pub(crate) cluster: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) weight: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -250,6 +270,14 @@ pub(crate) struct LinkValue {
     pub(crate) transport: i32,
     #[prost(string, tag = "3")]
     pub(crate) relay: String,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) exports: Option<Namespaces>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Namespaces {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) only: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

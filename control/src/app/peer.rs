@@ -52,6 +52,8 @@ pub(super) struct Peer {
     up: bool,
     /// Whether it was known at the start what it exports.
     kept: bool,
+    /// Whether any of its gateways has said since our start what it exports.
+    heard: bool,
     /// What its gateways last said together, for as long as those that are there have said nothing.
     union: Union,
     /// That of it which is taken.
@@ -132,6 +134,7 @@ impl Peer {
             wanted,
             up: false,
             kept: kept.is_some(),
+            heard: false,
             union: Union::new(kept.unwrap_or_default()),
             taken: Taken::default(),
             told: Told::default(),
@@ -151,7 +154,7 @@ impl Peer {
     /// Tells it what of `services` it may hear of, and which namespaces of its services are missing among `namespaces`.
     pub(super) fn tell(&mut self, services: &Arc<Services>, namespaces: Option<&Arc<BTreeSet<Arc<str>>>>) {
         let exports = self.exports();
-        self.told.tell(services, &self.wanted.exports, &exports, namespaces);
+        self.told.tell(services, &self.wanted.link.exports, &exports, namespaces);
     }
 
     /// These of its gateways have live tunnels: our exports are sent to each, if there is an offer. What those that have gone said does not count any
@@ -184,12 +187,13 @@ impl Peer {
         conversation.task = Some(Task(tasks.spawn(receiving)));
     }
 
-    /// The peer as the rest of control sees it.
-    pub(super) fn view(&mut self) -> PeerView {
+    /// The peer as the rest of control sees it. `is_settled`: links have had their time to come up.
+    pub(super) fn view(&mut self, is_settled: bool) -> PeerView {
         let exports = self.exports();
         PeerView {
             up: self.up,
-            synced: self.receiving.values().any(|from| from.cell.news.borrow().exports.is_some()),
+            synced: self.heard,
+            late: is_settled && !self.up,
             exports: self.taken.of(&exports, &self.wanted.imports),
             stated: self.wanted.services.clone(),
         }
@@ -198,8 +202,10 @@ impl Peer {
     /// What the peer's gateways last said that it exports: all of it.
     pub(super) fn exports(&mut self) -> Arc<Summaries> {
         let said = self.receiving.values().filter_map(|from| from.cell.news.borrow().exports.clone());
+        let said: Vec<_> = said.collect();
+        self.heard |= !said.is_empty();
         let was_cut = self.union.is_cut();
-        self.union.say(said.collect());
+        self.union.say(said);
         if self.union.is_cut() && !was_cut {
             warn!(peer = %self.cluster, "{}", too_many());
         }
@@ -217,7 +223,7 @@ impl Peer {
         let error = error.or_else(|| inbound().find_map(|inbound| inbound.error.clone()));
         PeerStatus {
             up: self.up,
-            known: self.kept || !self.wanted.services.is_empty() || inbound().any(|inbound| inbound.exports.is_some()),
+            known: self.kept || self.heard || !self.wanted.services.is_empty(),
             // Each of its gateways says what the whole cluster exports; ours is to be known to all of them.
             received: state(inbound().any(|inbound| inbound.synced)),
             sent: state(!self.sending.is_empty() && outbound().all(|outbound| outbound.synced)),

@@ -28,6 +28,8 @@ pub struct ControlStatus {
     /// What else the registry has to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<serde_json::Value>,
+    /// Whether it is known what this cluster wants: by its registry, or from before the last stop.
+    pub loaded: bool,
     /// The table's version.
     pub table_version: u64,
     /// When it was published.
@@ -142,6 +144,7 @@ pub(super) fn report(
         last_reload_error: registry.last_error.clone(),
         needs_restart: registry.needs_restart.clone(),
         registry: registry.detail.clone(),
+        loaded: true,
         table_version: table.version,
         table_since_ms: millis(table_since),
         untold: 0,

@@ -101,7 +101,8 @@ async fn serve(
         to_gateway,
         history: shared.history.subscribe(),
         feed: Feed::new(has),
-        may_send: has.is_none(),
+        is_new: has.is_none(),
+        may_send: false,
     };
     place.reaches(convert::read_reached(hello.reached.unwrap_or_default()).map_err(|error| malformed(&error))?).await;
     let ended = session.run(from_gateway, asks).await;
@@ -122,6 +123,8 @@ struct Session<'a> {
     to_gateway: &'a ToGateway,
     history: watch::Receiver<History>,
     feed: Feed,
+    /// Whether it came without a table.
+    is_new: bool,
     /// Whether control knows enough for this gateway to give up the table that it has.
     may_send: bool,
 }
@@ -143,7 +146,9 @@ impl Session<'_> {
             if term.borrow_and_update().is_none() {
                 return Err(Status::unavailable("another control leads"));
             }
-            self.may_send |= counted && is_known(&status.borrow_and_update());
+            // Without knowing what its own cluster wants, control would say that it wants nothing.
+            let is_loaded = status.borrow_and_update().loaded;
+            self.may_send |= is_loaded && (self.is_new || counted && is_known(&status.borrow()));
             self.feed().await?;
             tokio::select! {
                 message = from_gateway.message() => match message? {
@@ -158,11 +163,11 @@ impl Session<'_> {
                 changed = term.changed() => changed.map_err(ended)?,
                 _ = &mut counts, if !counted => counted = true,
                 changed = status.changed(), if !self.may_send => changed.map_err(ended)?,
-                () = sleep_until(hold), if !self.may_send => {
+                () = sleep_until(hold), if !self.may_send && is_loaded => {
                     debug!("not all that peers export is known; the gateway gets the table all the same");
                     self.may_send = true;
                 }
-                _ = beat.tick() => self.beat(counted).await?,
+                _ = beat.tick() => self.beat(is_loaded, counted).await?,
                 () = self.place.replaced.cancelled() => {
                     return Err(Status::aborted("the same gateway has come by another connection"));
                 }
@@ -231,10 +236,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn beat(&self, counted: bool) -> Result<(), Status> {
+    async fn beat(&self, is_loaded: bool, counted: bool) -> Result<(), Status> {
         let position = self.history.borrow().position();
         let waits_for = match (self.may_send, counted) {
             (true, _) => "",
+            (false, _) if !is_loaded => "what this cluster wants: control has not seen its registry yet",
             (false, true) => "what the linked clusters export",
             (false, false) => "control",
         };
