@@ -57,8 +57,9 @@ bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes;
 .PHONY: conformance
 conformance: ## The MCS API's conformance suite (MCS_API=checkout of kubernetes-sigs/mcs-api, ARGS=report.md)
 	@scripts/setup.sh test
-	@tests/kube/build.sh control-plane conformance
-	cargo build --locked --package isthmus --package isthmus-tests --bin isthmus --bin mcs-conformance
+	@tests/kube/build.sh conformance control-plane
+	cargo build --locked --package isthmus
+	cargo build --locked --package isthmus-tests --bin mcs-conformance
 	@$(sudo) $(target)/debug/mcs-conformance $(ARGS)
 
 .PHONY: fuzz

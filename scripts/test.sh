@@ -37,9 +37,11 @@ end_to_end() {
 # Kubernetes is built for those who run a test that needs it.
 kubernetes() {
     local tests
-    tests=$(end_to_end --test kube_e2e -- --list "$@")
+    tests=$(end_to_end --test kube_e2e -- --list "$@") || return
     grep -q ': test$' <<<"$tests" || return 0
-    tests/kube/build.sh control-plane coredns && end_to_end --test kube_e2e -- "$@"
+    # A cluster takes some 600 MB, and most tests have two.
+    local at_once=$(($(nproc) < 4 ? $(nproc) : 4))
+    tests/kube/build.sh control-plane coredns && end_to_end --test kube_e2e -- --test-threads "$at_once" "$@"
 }
 
 main "$@"

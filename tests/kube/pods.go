@@ -22,12 +22,14 @@ import (
 
 // The node and its pods, as far as an API server can see them: what the scheduler and the kubelet would write is written, and
 // nothing runs. A pod is bound to a node that its nodeSelector allows, gets addresses, is Running and Ready, and is gone as soon
-// as it is deleted. Two annotations of a pod say otherwise:
+// as it is deleted. Annotations of a pod say otherwise:
 const (
 	// "false": Running, and not Ready. It may change at any time.
 	annotationReady = "test.isthmus.io/ready"
 	// The pod's addresses, separated by commas, where something really listens there.
 	annotationIPs = "test.isthmus.io/ips"
+	// "slow": deleted, it is terminating for as long as it has this annotation.
+	annotationStop = "test.isthmus.io/stop"
 )
 
 type pods struct {
@@ -133,6 +135,8 @@ func (p *pods) reconcile(ctx context.Context, name string) error {
 	switch {
 	case pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds == 0:
 		return nil
+	case pod.DeletionTimestamp != nil && pod.Annotations[annotationStop] == "slow":
+		return p.report(ctx, pod)
 	case pod.DeletionTimestamp != nil:
 		return p.end(ctx, pod)
 	case pod.Spec.NodeName == "":

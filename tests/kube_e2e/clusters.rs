@@ -55,6 +55,39 @@ fn running_pods_are_in_the_slices_of_their_service() {
 }
 
 #[test]
+fn a_pod_that_stops_slowly_is_terminating_until_it_has_stopped() {
+    let cluster = KubeCluster::start(&Options::new("west"));
+    cluster.make_namespace("shop");
+    cluster.apply(SHOP);
+    let slices: Api<EndpointSlice> = Api::namespaced(cluster.client().clone(), "shop");
+    let terminating = |count: usize| {
+        cluster.block_on(kube::watched(slices.clone(), Config::default(), "a pod is terminating", |all| {
+            let endpoints = all.iter().filter(|slice| slice.address_type == "IPv4");
+            let conditions = endpoints.flat_map(|slice| slice.endpoints.iter().flatten()).flat_map(|e| &e.conditions);
+            let found: Vec<_> = conditions.map(|c| (c.ready, c.serving, c.terminating)).collect();
+            let draining = found.iter().filter(|found| **found == (Some(false), Some(true), Some(true))).count();
+            let ready = found.iter().filter(|found| found.0 == Some(true)).count();
+            if (draining, ready) == (count, 2) { Ok(()) } else { Err(format!("{found:?}")) }
+        }));
+    };
+    terminating(0);
+    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), "shop");
+    let pod = cluster.block_on(pods.list(&ListParams::default())).unwrap().items[0].metadata.name.clone().unwrap();
+    for (stop, count) in [(json!("slow"), 1), (json!(null), 0)] {
+        let patch = json!({"metadata": {"annotations": {"test.isthmus.io/stop": stop}}});
+        cluster.block_on(pods.patch(&pod, &PatchParams::default(), &Patch::Merge(patch))).unwrap();
+        if count == 1 {
+            cluster.block_on(pods.delete(&pod, &DeleteParams::default())).unwrap();
+        }
+        terminating(count);
+    }
+    cluster.block_on(kube::object(pods, &pod, "it is gone", |found| match found {
+        None => Ok(()),
+        Some(_) => Err("it is there".into()),
+    }));
+}
+
+#[test]
 fn a_deleted_namespace_is_emptied_and_goes() {
     let cluster = KubeCluster::start(&Options::new("west"));
     cluster.make_namespace("shop");
