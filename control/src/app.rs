@@ -100,8 +100,8 @@ pub struct Control {
     /// Until it runs.
     registry: Option<Box<dyn Registry>>,
     desired: watch::Receiver<Arc<Desired>>,
-    /// What ran before the last stop, until the registry has loaded.
-    restored: Option<Arc<Desired>>,
+    /// Until the registry has loaded.
+    restored: Option<Restored>,
     registry_status: watch::Receiver<Arc<RegistryStatus>>,
     peers: BTreeMap<ClusterName, Peer>,
     /// What the gateway says is up, linked or not: a link removed and made again before the gateway looked gives no new event.
@@ -123,6 +123,20 @@ pub struct Control {
     tasks: JoinSet<()>,
 }
 
+/// What goes on from the last stop until the registry has loaded.
+struct Restored {
+    /// What the registry says until then.
+    placeholder: Arc<Desired>,
+    /// What ran before.
+    desired: Arc<Desired>,
+}
+
+impl Restored {
+    fn new(registry: &dyn Registry, table: &Table) -> Self {
+        Self { placeholder: registry.desired().borrow().clone(), desired: Arc::new(Desired::restored(table)) }
+    }
+}
+
 impl Control {
     /// The control of `cluster`, with `registry` for its desired state, keeping its last good table in the directory `state`.
     ///
@@ -137,7 +151,7 @@ impl Control {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let mut control = Self {
             desired: registry.desired(),
-            restored: (!registry.is_loaded()).then(|| Arc::new(Desired::restored(&table))),
+            restored: (!registry.is_loaded()).then(|| Restored::new(&*registry, &table)),
             registry_status: registry.status(),
             registry: Some(registry),
             peers: BTreeMap::new(),
@@ -268,8 +282,8 @@ impl Control {
     /// What is desired now: of a registry that has not loaded yet, what ran before the last stop.
     fn desired(&mut self) -> Arc<Desired> {
         if let Some(restored) = &self.restored {
-            if !self.desired.has_changed().unwrap_or(false) {
-                return restored.clone();
+            if Arc::ptr_eq(&self.desired.borrow_and_update(), &restored.placeholder) {
+                return restored.desired.clone();
             }
             self.restored = None;
             let linked: Vec<_> = self.peers.keys().cloned().collect();
