@@ -19,7 +19,7 @@ mod union;
 pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncState};
 
 use crate::{
-    exchange::{Hello, PROTOCOL, Summaries},
+    exchange::{Hello, PROTOCOL, Services, Summaries},
     merge,
     peers::PeerViews,
     registry::{Desired, Registry, RegistryStatus},
@@ -42,12 +42,14 @@ use tokio::{
     net::UnixStream,
     sync::{Notify, mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use told::Own;
 use tracing::{debug, info, warn};
 
+/// From our start until a link that is not up counts as down: tunnels are dialled, refused and dialled again meanwhile.
+const SETTLING: Duration = Duration::from_secs(30);
 /// For the last write of the store, at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 /// For the registry to leave things in order.
@@ -118,6 +120,8 @@ pub struct Control {
     table: watch::Sender<Arc<Table>>,
     table_since: SystemTime,
     status: watch::Sender<Arc<ControlStatus>>,
+    /// Whether links have had their time to come up.
+    is_settled: bool,
     /// A peer's cell has changed.
     changed: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -166,6 +170,7 @@ impl Control {
             table: watch::Sender::new(Arc::new(table)),
             table_since: SystemTime::now(),
             status: watch::Sender::new(Arc::default()),
+            is_settled: false,
             changed: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
         };
@@ -190,12 +195,15 @@ impl Control {
         let mut keeper = JoinSet::new();
         keeper.spawn(keeper::keep(self.store.clone(), self.newest.subscribe(), shutdown.clone()));
         let (mut events_open, mut registry_open) = (true, true);
+        let settled = sleep(SETTLING);
+        tokio::pin!(settled);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = self.desired.changed(), if registry_open => registry_open = changed.is_ok(),
                 changed = self.registry_status.changed(), if registry_open => registry_open = changed.is_ok(),
                 () = self.changed.notified() => {}
+                () = &mut settled, if !self.is_settled => self.is_settled = true,
                 event = events.recv(), if events_open => match event {
                     Some(event) => self.link_event(event),
                     None => events_open = false,
@@ -256,15 +264,19 @@ impl Control {
     /// by which a table changes.
     fn publish(&mut self) {
         let desired = self.desired();
-        self.reconcile_peers(&desired);
-        let views: PeerViews = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view())).collect();
+        let own = self.own.tell(&desired.services);
+        self.reconcile_peers(&desired, &own);
+        for peer in self.peers.values_mut() {
+            peer.tell(&own, desired.namespaces.as_ref());
+        }
+        let views: PeerViews =
+            self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view(self.is_settled))).collect();
         let next = merge::next(&self.table.borrow(), &desired, &views);
         if let Some(table) = next {
             debug!(version = table.version, "table published");
             self.table_since = SystemTime::now();
             self.table.send_replace(Arc::new(table));
         }
-        self.tell(&desired);
         let said = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
         if self.restored.is_none() {
             keeper::note(&self.newest, self.table.borrow().clone(), said);
@@ -292,21 +304,15 @@ impl Control {
         self.desired.borrow_and_update().clone()
     }
 
-    /// Tells each peer what it may know of our services.
-    fn tell(&mut self, desired: &Desired) {
-        let services = self.own.tell(&desired.services);
-        for peer in self.peers.values_mut() {
-            peer.tell(&services, desired.namespaces.as_ref());
-        }
-    }
-
     /// Makes the peers those that the registry wants. One that leaves takes its tasks with it.
-    fn reconcile_peers(&mut self, desired: &Desired) {
+    fn reconcile_peers(&mut self, desired: &Desired, own: &Arc<Services>) {
         self.peers.retain(|cluster, peer| desired.links.get(cluster).is_some_and(|link| peer.adapt(link)));
         for (cluster, link) in &desired.links {
             if !self.peers.contains_key(cluster) {
                 let kept = self.kept.remove(cluster).unwrap_or_default();
-                let peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
+                let mut peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
+                // Before anything is sent: an empty list would be believed.
+                peer.tell(own, desired.namespaces.as_ref());
                 self.peers.insert(cluster.clone(), peer);
                 self.follow(cluster);
             }

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Table> {
     let imports = desired.imports.iter().map(|(listen, import)| {
         let clusters = ready(import, peers);
-        (*listen, Import { service: import.service.clone(), affinity: import.affinity, clusters })
+        let DesiredImport { service, affinity, weights, .. } = import.clone();
+        (*listen, Import { service, affinity, clusters, weights })
     });
     let table = Table {
         version: previous.version,
@@ -30,7 +31,11 @@ pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Ta
 /// The peers that can serve an import now, with how many endpoints.
 fn ready(import: &DesiredImport, peers: &PeerViews) -> BTreeMap<ClusterName, u32> {
     let up = peers.iter().filter(|(_, peer)| peer.up);
-    let counts = up.map(|(cluster, peer)| (cluster.clone(), count(import, cluster, peer)));
+    // Those that are never to serve it are not in the table.
+    let may =
+        |cluster: &ClusterName| import.weights.as_ref().is_none_or(|of| of.others || of.clusters.contains_key(cluster));
+    let counts =
+        up.filter(|(cluster, _)| may(cluster)).map(|(cluster, peer)| (cluster.clone(), count(import, cluster, peer)));
     counts.filter(|(_, ready)| *ready > 0).collect()
 }
 
@@ -55,7 +60,7 @@ mod tests {
         },
         registry::{DesiredLink, DesiredMember},
     };
-    use isthmus_control_api::{Affinity, Export, ServiceName, ServicePort};
+    use isthmus_control_api::{Affinity, Export, ServiceName, ServicePort, Weights};
     use std::{collections::BTreeSet, sync::Arc};
 
     fn service(name: &str) -> ServicePort {
@@ -68,7 +73,8 @@ mod tests {
     }
 
     fn desired() -> Desired {
-        let import = |name| DesiredImport { service: service(name), affinity: Affinity::Local, member: None };
+        let import =
+            |name| DesiredImport { service: service(name), affinity: Affinity::Local, weights: None, member: None };
         Desired {
             exports: [(service("shop/own"), Export::default())].into(),
             imports: [
@@ -132,11 +138,29 @@ mod tests {
     }
 
     #[test]
+    fn an_import_that_is_for_one_cluster_has_no_other() {
+        let exports = exports(&[("shop/api", 2)]);
+        let peers = peers(&[("east", true, &exports), ("south", true, &exports)]);
+        let mut desired = desired();
+        let import = desired.imports.get_mut(&"127.0.0.1:1".parse().unwrap()).unwrap();
+        let weights = |others| Weights { local: 0, clusters: [("south".parse().unwrap(), 1)].into(), others };
+        import.weights = Some(weights(false));
+        let table = next(&Table::default(), &desired, &peers).unwrap();
+        assert_eq!(clusters(&table, "127.0.0.1:1"), [("south".into(), 2)]);
+        assert_eq!(table.imports[&"127.0.0.1:1".parse().unwrap()].weights, Some(weights(false)));
+        let import = desired.imports.get_mut(&"127.0.0.1:1".parse().unwrap()).unwrap();
+        import.weights = Some(weights(true));
+        let table = next(&table, &desired, &peers).unwrap();
+        assert_eq!(clusters(&table, "127.0.0.1:1").len(), 2);
+    }
+
+    #[test]
     fn one_endpoint_of_a_headless_service_is_served_by_its_cluster_while_it_is_ready() {
         let db: ServiceName = "shop/db".parse().unwrap();
         let import = |key: &str| DesiredImport {
             service: ServicePort::tcp(member_service(&db, key), 80),
             affinity: Affinity::None,
+            weights: None,
             member: Some(DesiredMember { cluster: "east".parse().unwrap(), service: db.clone(), key: key.into() }),
         };
         let mut desired = desired();

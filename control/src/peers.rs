@@ -17,6 +17,8 @@ pub struct PeerView {
     pub up: bool,
     /// Whether it has said since our start what it exports. Until then `exports` is what it said before, if anything.
     pub synced: bool,
+    /// Whether no tunnel to it is live although there has been time enough since our start: it is down, not only not heard of yet.
+    pub late: bool,
     /// What it last said that it exports, within the namespaces that are taken from it.
     pub exports: Arc<Summaries>,
     /// What the configuration says that it serves: each counts for one endpoint.

@@ -5,7 +5,9 @@ pub mod file;
 pub use file::FileRegistry;
 
 use crate::{exchange::Services, peers::PeerViews};
-use isthmus_control_api::{Affinity, ClusterName, Export, Link, Listen, Relaying, ServiceName, ServicePort, Table};
+use isthmus_control_api::{
+    Affinity, ClusterName, Export, Import, Link, Listen, Namespaces, Relaying, ServiceName, ServicePort, Table, Weights,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
@@ -37,8 +39,8 @@ impl Desired {
     /// What `table` was made from, as far as a table says.
     pub(crate) fn restored(table: &Table) -> Self {
         let imports = table.imports.iter().map(|(&listen, import)| {
-            let (service, affinity) = (import.service.clone(), import.affinity);
-            (listen, DesiredImport { service, affinity, member: None })
+            let Import { service, affinity, weights, .. } = import.clone();
+            (listen, DesiredImport { service, affinity, weights, member: None })
         });
         let links = table.links.iter();
         Self {
@@ -58,30 +60,8 @@ pub struct DesiredLink {
     pub link: Link,
     /// What it serves, where it speaks no exchange to say so itself: then none is tried. Empty: it says so itself.
     pub services: Arc<BTreeSet<ServicePort>>,
-    /// Namespaces whose exports it hears of.
-    pub exports: Namespaces,
     /// Namespaces whose services are taken from it.
     pub imports: Namespaces,
-}
-
-/// A choice of namespaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Namespaces {
-    /// All of them.
-    #[default]
-    All,
-    /// These.
-    Only(BTreeSet<Arc<str>>),
-}
-
-impl Namespaces {
-    /// Whether it is one of them.
-    pub fn contains(&self, namespace: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(these) => these.contains(namespace),
-        }
-    }
 }
 
 /// A service for local clients: without the clusters that serve it, which peers tell.
@@ -91,6 +71,8 @@ pub struct DesiredImport {
     pub service: ServicePort,
     /// Which clusters to prefer.
     pub affinity: Affinity,
+    /// The clusters' shares, where they are to be others than by ready endpoints.
+    pub weights: Option<Weights>,
     /// The one endpoint that it is, of a peer's headless service; `None`: all that are ready for the service port.
     pub member: Option<DesiredMember>,
 }

@@ -7,7 +7,7 @@ use crate::{
     socket::{self, Socket},
     tunnel::{Refusal, RefusalReason},
 };
-use isthmus_control_api::ServicePort;
+use isthmus_control_api::{ClusterName, ServicePort};
 use std::{
     io,
     net::SocketAddr,
@@ -158,12 +158,26 @@ pub(crate) fn connect_flow(
     Err(refusal(service, last.as_ref()))
 }
 
-fn check_export(core: &Core, service: &ServicePort) -> Result<(), Refusal> {
-    if core.balancers.borrow().contains_key(service) {
+/// Whether a linked cluster may use `service`, if it is exported at all.
+///
+/// # Errors
+/// The link is not for its namespace: the same as for what is not exported, so that the peer learns nothing.
+pub(crate) fn check_peer(core: &Core, peer: &ClusterName, service: &ServicePort) -> Result<(), Refusal> {
+    let table = core.table.borrow();
+    let link = table.links.get(peer);
+    if link.is_none_or(|link| link.exports.contains(service.service.namespace())) {
         return Ok(());
     }
+    Err(not_exported(core, service))
+}
+
+fn check_export(core: &Core, service: &ServicePort) -> Result<(), Refusal> {
+    if core.balancers.borrow().contains_key(service) { Ok(()) } else { Err(not_exported(core, service)) }
+}
+
+fn not_exported(core: &Core, service: &ServicePort) -> Refusal {
     let message = format!("{service} is not exported by {}", core.common.config.cluster);
-    Err(Refusal { reason: RefusalReason::NoSuchExport, message, retry: true })
+    Refusal { reason: RefusalReason::NoSuchExport, message, retry: true }
 }
 
 fn refusal(service: &ServicePort, last: Option<&io::Error>) -> Refusal {

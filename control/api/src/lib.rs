@@ -12,4 +12,6 @@ pub mod names;
 pub mod table;
 
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
-pub use table::{Affinity, Endpoint, Export, Import, Link, PeerAddress, Relaying, Table, TransportChoice, pairs};
+pub use table::{
+    Affinity, Endpoint, Export, Import, Link, Namespaces, PeerAddress, Relaying, Table, TransportChoice, Weights, pairs,
+};

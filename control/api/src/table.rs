@@ -7,6 +7,7 @@ use std::{
     fmt,
     net::SocketAddr,
     str::FromStr,
+    sync::Arc,
 };
 
 /// One whole endpoint table. Control publishes a new one on every change; nobody ever changes one.
@@ -35,6 +36,20 @@ pub struct Import {
     pub affinity: Affinity,
     /// The linked clusters that export the service and have ready endpoints, with how many.
     pub clusters: BTreeMap<ClusterName, u32>,
+    /// The clusters' shares, where they are to be others than by ready endpoints; `affinity` does not count then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+}
+
+/// Shares of an import's streams. Only what is ready has its share: the others have it between them then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weights {
+    /// This cluster's own.
+    pub local: u32,
+    /// Those of linked clusters.
+    pub clusters: BTreeMap<ClusterName, u32>,
+    /// Whether clusters with no share serve, by ready endpoints, while none that has one is ready.
+    pub others: bool,
 }
 
 /// Where to take endpoints from, when both this cluster and others have them.
@@ -76,6 +91,35 @@ pub struct Link {
     /// The linked cluster whose gateways relay tunnels between the peer and us, if any is to.
     #[serde(default)]
     pub relay: Option<ClusterName>,
+    /// Namespaces whose exports the peer may know of and use.
+    #[serde(default, skip_serializing_if = "Namespaces::is_all")]
+    pub exports: Namespaces,
+}
+
+/// A choice of namespaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespaces {
+    /// All of them.
+    #[default]
+    All,
+    /// These.
+    Only(BTreeSet<Arc<str>>),
+}
+
+impl Namespaces {
+    /// Whether it is one of them.
+    pub fn contains(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(these) => these.contains(namespace),
+        }
+    }
+
+    /// Whether it is all of them.
+    pub const fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
 }
 
 /// What this cluster's gateways carry between other clusters that cannot dial each other. By default nothing.

@@ -16,23 +16,30 @@ mod conflicts;
 mod derived;
 mod endpoints;
 mod export;
+mod export_status;
+mod global;
 mod headless;
+mod here;
 mod import;
 mod marks;
 mod merge;
+mod mirror;
 mod names;
 mod objects;
 mod planned;
 mod ports;
+mod preference;
 mod service;
 mod slices;
 mod world;
 
+pub use global::GLOBAL;
 pub use isthmus_control::peers::{PeerView, PeerViews};
-pub use marks::{MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER};
+pub use marks::{EXPORT, MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER};
 pub use names::derived_name;
 pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
+pub use preference::{AFFINITY, WEIGHTS};
 pub use world::{GatewayPod, Settings, World};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -45,7 +52,7 @@ use std::collections::BTreeSet;
 /// Applied to its own outcome it changes nothing; and it may take a few rounds, as an address comes from the API server.
 pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, previous: &Plan, now: &Time) -> Plan {
     let mut ports = Ports::read(world, previous, settings.ports.clone());
-    let cx = service::Context { world, peers, settings, now };
+    let cx = here::Context { world, peers, settings, now };
     let services = services(world, peers);
     Plan { services: services.into_iter().map(|key| (key.clone(), service::plan(&cx, &key, &mut ports))).collect() }
 }
@@ -60,7 +67,8 @@ fn services(world: &World, peers: &PeerViews) -> BTreeSet<ObjectKey> {
         let stated = peer.stated.iter().map(|port| &port.service);
         peer.exports.services.keys().chain(stated).map(ObjectKey::from)
     });
-    exports.chain(imports).chain(derived).chain(slices).chain(remote).collect()
+    let marked = world.services.iter().filter(|(_, service)| service::is_marked(service)).map(|(key, _)| key.clone());
+    exports.chain(marked).chain(imports).chain(derived).chain(slices).chain(remote).collect()
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub(super) struct Peer {
     /// How it is to be linked.
     wanted: DesiredLink,
     up: bool,
+    /// Whether any of its gateways has said since our start what it exports.
+    heard: bool,
     /// What its gateways last said together, for as long as those that are there have said nothing.
     union: Union,
     /// That of it which is taken.
@@ -120,7 +122,17 @@ impl Peer {
         changed: Arc<Notify>,
     ) -> Self {
         let (union, gateways) = (Union::new(exports), BTreeMap::new());
-        Self { cluster, wanted, up: false, union, taken: Taken::default(), told: Told::default(), gateways, changed }
+        Self {
+            cluster,
+            wanted,
+            up: false,
+            heard: false,
+            union,
+            taken: Taken::default(),
+            told: Told::default(),
+            gateways,
+            changed,
+        }
     }
 
     /// How it is to be linked now: `false` if it must be made anew for that.
@@ -133,7 +145,7 @@ impl Peer {
     /// Tells it what of `services` it may hear of, and which namespaces of its services are missing among `namespaces`.
     pub(super) fn tell(&mut self, services: &Arc<Services>, namespaces: Option<&Arc<BTreeSet<Arc<str>>>>) {
         let exports = self.exports();
-        self.told.tell(services, &self.wanted.exports, &exports, namespaces);
+        self.told.tell(services, &self.wanted.link.exports, &exports, namespaces);
     }
 
     /// These of its gateways have live tunnels: our exports are sent to each, if there is an offer. What those that have gone said does not count any
@@ -184,12 +196,13 @@ impl Peer {
         Some(self.gateways.entry(gateway).or_insert_with(new))
     }
 
-    /// The peer as the rest of control sees it.
-    pub(super) fn view(&mut self) -> PeerView {
+    /// The peer as the rest of control sees it. `is_settled`: links have had their time to come up.
+    pub(super) fn view(&mut self, is_settled: bool) -> PeerView {
         let exports = self.exports();
         PeerView {
             up: self.up,
-            synced: self.gateways.values().any(|gateway| gateway.cell.inbound.borrow().exports.is_some()),
+            synced: self.heard,
+            late: is_settled && !self.up,
             exports: self.taken.of(&exports, &self.wanted.imports),
             stated: self.wanted.services.clone(),
         }
@@ -198,8 +211,10 @@ impl Peer {
     /// What the peer's gateways last said that it exports: all of it.
     pub(super) fn exports(&mut self) -> Arc<Summaries> {
         let said = self.gateways.values().filter_map(|gateway| gateway.cell.inbound.borrow().exports.clone());
+        let said: Vec<_> = said.collect();
+        self.heard |= !said.is_empty();
         let was_cut = self.union.is_cut();
-        self.union.say(said.collect());
+        self.union.say(said);
         if self.union.is_cut() && !was_cut {
             warn!(peer = %self.cluster, "{}", too_many());
         }

@@ -5,7 +5,7 @@ use crate::{
     exchange::{Services, samples::summary},
     registry::{DesiredImport, DesiredLink},
 };
-use isthmus_control_api::{Affinity, Endpoint, Export, ServicePort};
+use isthmus_control_api::{Affinity, Endpoint, Export, Namespaces, ServicePort};
 use tokio::io::AsyncWriteExt as _;
 
 const LISTEN: &str = "127.0.0.1:18080";
@@ -112,7 +112,7 @@ fn desired(links: &[&str], endpoints: u16) -> Desired {
     let endpoint = |port| Endpoint { address: ([10, 0, 0, 2], port).into() };
     let export = Export { port_name: None, endpoints: (1..=endpoints).map(endpoint).collect() };
     let services = Services::from([(api().service, Arc::new(summary(80, endpoints.into())))]);
-    let import = DesiredImport { service: api(), affinity: Affinity::None, member: None };
+    let import = DesiredImport { service: api(), affinity: Affinity::None, weights: None, member: None };
     Desired {
         exports: if endpoints == 0 { BTreeMap::new() } else { [(api(), export)].into() },
         services: if endpoints == 0 { Arc::default() } else { Arc::new(services) },
@@ -233,6 +233,10 @@ async fn a_dead_peer_is_withdrawn_at_once_and_returns_by_what_it_said_before() {
     let dead = west.table(|table| serving(table).is_empty()).await;
     assert_eq!(dead.links, before.links);
     assert_eq!(west.status(|_| true).await.peers[&name("east")].imported, 1, "kept, not used");
+    // Dead is not the same as never heard of.
+    let seen = |peers: &Arc<PeerViews>| !peers[&name("east")].up;
+    let views = west.handles.peers.wait_for(seen).await.unwrap().clone();
+    assert!(views[&name("east")].synced && views[&name("east")].exports.services.len() == 1);
     // It is up again, but its control has not said a word yet.
     west.tell(up("east")).await;
     let back = west.table(|table| serving(table) == [("east", 2)]).await;
@@ -250,10 +254,25 @@ async fn a_restart_goes_on_from_the_last_good_table() {
 
     let mut west = start("west", state.path(), desired(&["east"], 0), Channel::new(), &[]);
     let first = west.handles.table.borrow_and_update().clone();
+    let heard = west.handles.peers.borrow()[&name("east")].clone();
+    assert!(!heard.synced && heard.exports.services.len() == 1, "known from before, not heard of yet");
     assert_eq!(first.version, before.version + 1, "versions grow over a restart");
     assert!(serving(&first).is_empty(), "no tunnel yet");
     west.tell(up("east")).await;
     west.table(|table| serving(table) == [("east", 2)]).await;
+}
+
+/// The runtime's clock jumps ahead whenever all wait.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_does_not_come_up_in_time_is_down() {
+    let state = tempfile::tempdir().unwrap();
+    let mut west = start("west", state.path(), desired(&["east"], 0), Channel::new(), &[]);
+    let began = tokio::time::Instant::now();
+    assert!(!west.handles.peers.borrow_and_update()[&name("east")].late);
+    west.handles.peers.wait_for(|peers| peers[&name("east")].late).await.unwrap();
+    assert!(began.elapsed() >= SETTLING);
+    west.tell(up("east")).await;
+    west.handles.peers.wait_for(|peers| !peers[&name("east")].late).await.unwrap();
 }
 
 #[tokio::test]
@@ -436,4 +455,31 @@ async fn a_bad_file_shows_in_the_status_and_changes_no_table() {
     handles.status.wait_for(|status| status.last_reload_error.is_none()).await.unwrap();
     let table = handles.table.wait_for(|table| table.links.contains_key(&name("south"))).await.unwrap();
     assert_eq!(table.links.len(), 1);
+}
+
+#[tokio::test]
+async fn a_peer_hears_of_its_namespaces_only_and_is_taken_within_its_own() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut west, mut east) = two_clusters(state.path());
+    link(&west, &east).await;
+    west.table(|table| serving(table) == [("east", 2)]).await;
+    // East stops telling west of shop, then west stops taking it.
+    let only = |namespace: &str| Namespaces::Only([namespace.into()].into());
+    let mut narrow = desired(&["west"], 2);
+    narrow.links.get_mut(&name("west")).unwrap().link.exports = only("ops");
+    east.registry.0.send_replace(Arc::new(narrow));
+    west.table(|table| serving(table).is_empty()).await;
+    east.registry.0.send_replace(Arc::new(desired(&["west"], 2)));
+    west.table(|table| serving(table) == [("east", 2)]).await;
+    let mut narrow = desired(&["east"], 0);
+    narrow.links.get_mut(&name("east")).unwrap().imports = only("ops");
+    west.registry.0.send_replace(Arc::new(narrow));
+    west.table(|table| serving(table).is_empty()).await;
+    // What it cannot import for want of a namespace, east is told.
+    let mut lacking = desired(&["east"], 0);
+    lacking.namespaces = Some(Arc::new(["ops".into()].into()));
+    west.registry.0.send_replace(Arc::new(lacking));
+    let said =
+        |peers: &Arc<PeerViews>| peers[&name("west")].exports.lacking.iter().any(|namespace| &**namespace == "shop");
+    east.handles.peers.wait_for(said).await.unwrap();
 }

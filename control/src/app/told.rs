@@ -1,9 +1,7 @@
 //! ● What a peer is told of our services, and what is taken of its own: within the namespaces that the link is for.
 
-use crate::{
-    exchange::{Services, Summaries, summary},
-    registry::Namespaces,
-};
+use crate::exchange::{Services, Summaries, summary};
+use isthmus_control_api::{Namespaces, ServiceName};
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
 use tracing::warn;
@@ -103,20 +101,16 @@ impl Told {
 
 impl From {
     fn is_same(&self, other: &Self) -> bool {
-        let namespaces = match (&self.namespaces, &other.namespaces) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
-        };
         Arc::ptr_eq(&self.services, &other.services)
             && Arc::ptr_eq(&self.theirs, &other.theirs)
-            && namespaces
+            && self.namespaces == other.namespaces
             && self.choice == other.choice
     }
 
     fn summaries(&self) -> Summaries {
         let services = within(&self.services, &self.choice);
         let lacks = |namespace: &&str| self.namespaces.as_ref().is_some_and(|own| !own.contains(*namespace));
-        let theirs = self.theirs.services.keys().map(|service| service.namespace());
+        let theirs = self.theirs.services.keys().map(ServiceName::namespace);
         let mut said = Summaries { services, lacking: theirs.filter(lacks).map(Arc::from).collect() };
         // Ours fit already; with what is lacking they may not.
         said.fit();

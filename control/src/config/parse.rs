@@ -169,7 +169,7 @@ pub(super) fn link(fields: &Fields<'_>) -> Option<(ClusterName, DesiredLink)> {
     Some((
         cluster?,
         DesiredLink {
-            link: Link { endpoints, transport: transport?, relay },
+            link: Link { endpoints, transport: transport?, relay, ..Link::default() },
             services: Arc::new(services),
             ..DesiredLink::default()
         },
@@ -290,7 +290,7 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
         }
         if let (Some(service), Some(port), Some(listen), Some(affinity)) = (service, port, listen, affinity) {
             let service = ServicePort { service, port, protocol: listen.protocol };
-            imports.insert(listen, DesiredImport { service, affinity, member: None });
+            imports.insert(listen, DesiredImport { service, affinity, weights: None, member: None });
         }
     }
     imports

@@ -1,9 +1,10 @@
 //! ● Which cluster serves an import's next stream: this one or a linked one.
 //!
 //! The preferred side takes all while it has a ready endpoint that was not tried; then the other. Among the rest the choice is
-//! at random in proportion to ready endpoints, so that every endpoint gets its share wherever it runs.
+//! at random in proportion to ready endpoints, so that every endpoint gets its share wherever it runs. An import can have shares of its
+//! own instead.
 
-use isthmus_control_api::{Affinity, ClusterName};
+use isthmus_control_api::{Affinity, ClusterName, Weights};
 use std::collections::BTreeMap;
 
 /// How many clusters one stream may try.
@@ -27,6 +28,8 @@ pub struct Candidates<'a> {
     pub local: u32,
     /// How many ready endpoints each linked cluster says it has.
     pub clusters: &'a BTreeMap<ClusterName, u32>,
+    /// Shares instead of those that follow from ready endpoints.
+    pub weights: Option<&'a Weights>,
 }
 
 /// Where one stream has been tried already.
@@ -66,12 +69,33 @@ pub fn choose<'a>(
     tried: &Tried,
     random: u64,
 ) -> Option<Choice<'a>> {
-    let local = if tried.local { 0 } else { u64::from(candidates.local) };
     let fits = |name: &ClusterName| !tried.is_full() && !tried.contains(name) && is_live(name);
-    let ready = || candidates.clusters.iter().filter(|&(name, &ready)| ready > 0 && fits(name));
+    let local = if tried.local { 0 } else { candidates.local };
+    let by_ready = |affinity| by_share(candidates.clusters, fits, local, |_, ready| ready, affinity, random);
+    let Some(weights) = candidates.weights else { return by_ready(candidates.affinity) };
+    let weight = |name: &ClusterName, _| weights.clusters.get(name).copied().unwrap_or_default();
+    let own = if local > 0 { weights.local } else { 0 };
+    let weighed = by_share(candidates.clusters, fits, own, weight, Affinity::None, random);
+    weighed.or_else(|| weights.others.then(|| by_ready(Affinity::None)).flatten())
+}
+
+/// Chooses this cluster, whose share is `local`, or one of `clusters` that are ready and `fits`, each with a share of its own.
+fn by_share<'a>(
+    clusters: &'a BTreeMap<ClusterName, u32>,
+    fits: impl Fn(&ClusterName) -> bool,
+    local: u32,
+    share: impl Fn(&ClusterName, u32) -> u32,
+    affinity: Affinity,
+    random: u64,
+) -> Option<Choice<'a>> {
+    let shares = || {
+        let ready = clusters.iter().filter(|&(name, &ready)| ready > 0 && fits(name));
+        ready.map(|(name, &ready)| (name, u64::from(share(name, ready)))).filter(|(_, share)| *share > 0)
+    };
     // Each is asked once only: a link may come or go between two questions, a core's own view of it cannot.
-    let remote: u64 = ready().map(|(_, &ready)| u64::from(ready)).sum();
-    let local = match candidates.affinity {
+    let remote: u64 = shares().map(|(_, share)| share).sum();
+    let local = u64::from(local);
+    let local = match affinity {
         Affinity::Local if local > 0 => return Some(Choice::Local),
         Affinity::Remote if remote > 0 => 0,
         Affinity::Local | Affinity::Remote | Affinity::None => local,
@@ -82,8 +106,8 @@ pub fn choose<'a>(
     }
     // The high half of the product: below `total`.
     let mut at = ((u128::from(random) * u128::from(total)) >> 64) as u64;
-    for (name, &ready) in ready() {
-        match at.checked_sub(u64::from(ready)) {
+    for (name, share) in shares() {
+        match at.checked_sub(share) {
             Some(rest) => at = rest,
             None => return Some(Choice::Cluster(name)),
         }
@@ -115,7 +139,7 @@ mod tests {
             randoms: [u64; 8],
         ) {
             let clusters = clusters(&ready);
-            let candidates = Candidates { affinity, local, clusters: &clusters };
+            let candidates = Candidates { affinity, local, clusters: &clusters, weights: None };
             let index = |name: &ClusterName| name.as_str()[1..].parse::<usize>().unwrap();
             let mut tried = Tried::default();
             let mut order = vec![];
@@ -141,27 +165,50 @@ mod tests {
         }
     }
 
+    /// How 600 streams are shared out: to each cluster, and to this one last.
+    fn shares<const N: usize>(candidates: &Candidates<'_>) -> [i32; N] {
+        let mut counts = [0; N];
+        for step in 0..600_u64 {
+            let random = step * (u64::MAX / 600);
+            match choose(candidates, |_| true, &Tried::default(), random) {
+                Some(Choice::Cluster(name)) => counts[name.as_str()[1..].parse::<usize>().unwrap()] += 1,
+                Some(Choice::Local) => counts[N - 1] += 1,
+                None => {}
+            }
+        }
+        counts
+    }
+
+    fn assert_about<const N: usize>(counts: [i32; N], expected: [i32; N]) {
+        let about = |(count, expected): (i32, i32)| (count - expected).abs() <= 2;
+        assert!(counts.into_iter().zip(expected).all(about), "{counts:?}");
+    }
+
     #[test]
     fn shares_follow_ready_endpoints() {
         let clusters = clusters(&[1, 2]);
-        let candidates = Candidates { affinity: Affinity::None, local: 3, clusters: &clusters };
-        let mut counts = [0; 3];
-        for step in 0..600_u64 {
-            let random = step * (u64::MAX / 600);
-            counts[match choose(&candidates, |_| true, &Tried::default(), random) {
-                Some(Choice::Cluster(name)) => usize::from(name.as_str() == "c1"),
-                _ => 2,
-            }] += 1;
-        }
-        for (count, expected) in counts.into_iter().zip([100_i32, 200, 300]) {
-            assert!((count - expected).abs() <= 2, "{counts:?}");
-        }
+        let candidates = Candidates { affinity: Affinity::None, local: 3, clusters: &clusters, weights: None };
+        assert_about(shares(&candidates), [100, 200, 300]);
+    }
+
+    #[test]
+    fn shares_can_be_given_and_count_for_what_is_ready() {
+        let weights = |local, others| Weights { local, clusters: [("c0".parse().unwrap(), 20)].into(), others };
+        let all = clusters(&[1, 9]);
+        let of = |local, clusters, weights| Candidates { affinity: Affinity::Local, local, clusters, weights };
+        let (share, none, never) = (weights(80, true), weights(0, true), weights(0, false));
+        assert_about(shares(&of(1, &all, Some(&share))), [120, 0, 480]);
+        assert_about(shares(&of(0, &all, Some(&share))), [600, 0, 0]);
+        // Nothing that has a share is ready.
+        let other = clusters(&[0, 1]);
+        assert_about(shares(&of(2, &other, Some(&none))), [0, 200, 400]);
+        assert_about(shares(&of(2, &other, Some(&never))), [0, 0, 0]);
     }
 
     #[test]
     fn after_the_last_attempt_only_local_is_left() {
         let clusters = clusters(&[1; 9]);
-        let candidates = Candidates { affinity: Affinity::Remote, local: 1, clusters: &clusters };
+        let candidates = Candidates { affinity: Affinity::Remote, local: 1, clusters: &clusters, weights: None };
         let mut tried = Tried::default();
         for _ in 0..MAX_TRIED {
             let choice = choose(&candidates, |_| true, &tried, 7).unwrap();

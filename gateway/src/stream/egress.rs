@@ -287,11 +287,13 @@ impl<'a> Asking<'a> {
     fn next(&mut self) -> Next {
         // The table may have changed since the client came: what is ready now counts.
         let table = self.core.table.borrow();
-        let clusters = table.imports.values().find(|import| import.service == self.import.service);
+        let is_same = |import: &&Import| import.service == self.import.service && import.weights == self.import.weights;
+        let clusters = table.imports.values().find(is_same);
         let candidates = Candidates {
             affinity: self.import.affinity,
             local: local_endpoints(self.core, &self.import.service),
             clusters: clusters.map_or(&self.import.clusters, |import| &import.clusters),
+            weights: self.import.weights.as_ref(),
         };
         let is_live = |name: &ClusterName| self.core.peers.is_live(name);
         let Some(choice) = locality::choose(&candidates, is_live, &self.tried, self.core.random()) else {

@@ -106,6 +106,12 @@ fn refused(reason: RefusalReason, message: &str) -> Refusal {
 async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
     let mut meter = StreamMeter::new(&core, Side::Ingress, request.service.clone());
     meter.peer(Some(&peer.cluster));
+    if let Err(refusal) = upstream::check_peer(&core, &peer.cluster, &request.service) {
+        tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
+        meter.request(&request);
+        stream.refuse(&refusal);
+        return meter.close(crate::close::Closed::Refused(refusal.reason));
+    }
     if !request.service.protocol.is_tcp() {
         meter.request(&request);
         // In a box: streams of TCP are the many.

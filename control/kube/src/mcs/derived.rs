@@ -3,9 +3,9 @@
 use super::{
     ObjectKey,
     endpoints::family,
+    here::Here,
     marks::{MANAGED_BY, MANAGER, owned_by},
     merge::{MergedPort, affinity_name},
-    service::Here,
 };
 use crate::api::mcs::SERVICE_NAME;
 use isthmus_control::exchange::summary::{Family, Port, Summary};
@@ -22,7 +22,7 @@ const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNo
 pub(super) fn virtual_service(here: &Here<'_>, given: &BTreeMap<Port, u16>) -> Option<Service> {
     let from = &here.merged.from;
     let known = here.import.map(|import| import.spec.ips.as_slice()).unwrap_or_default();
-    let mut service = gateway_service(here, &here.derived, given, here.observed, known)?;
+    let mut service = gateway_service(here, &here.derived, &here.merged.ports, given, here.observed, known)?;
     let spec = service.spec.get_or_insert_default();
     spec.session_affinity = Some(affinity_name(from).into());
     spec.session_affinity_config = affinity_config(from);
@@ -31,19 +31,18 @@ pub(super) fn virtual_service(here: &Here<'_>, given: &BTreeMap<Port, u16>) -> O
     Some(service)
 }
 
-/// A Service that leads to the gateways: to a port of theirs for each of its own. `known` are the addresses that it had, should it have
+/// A Service that leads to the gateways: to a port of theirs for each of its own, which `named` tells of. `known` are the addresses that it had, should it have
 /// been lost.
 pub(super) fn gateway_service(
     here: &Here<'_>,
     key: &ObjectKey,
+    named: &BTreeMap<Port, MergedPort>,
     given: &BTreeMap<Port, u16>,
     observed: Option<&Service>,
     known: &[String],
 ) -> Option<Service> {
-    let ports: Vec<_> = given
-        .iter()
-        .filter_map(|(port, target)| Some(service_port(*port, here.merged.ports.get(port)?, *target)))
-        .collect();
+    let ports: Vec<_> =
+        given.iter().filter_map(|(port, target)| Some(service_port(*port, named.get(port)?, *target))).collect();
     if ports.is_empty() {
         return None;
     }

@@ -37,11 +37,15 @@ pub(super) struct Invalid {
     pub(super) message: String,
 }
 
-/// What is exported of the Service of that name.
+/// What is exported of the Service of that name: by its ServiceExport, or by the Service's own word.
 ///
 /// # Errors
 /// There is none, or it cannot be exported.
-pub(super) fn exported<'a>(world: &'a World, key: &ObjectKey, export: &ServiceExport) -> Result<Exported<'a>, Invalid> {
+pub(super) fn exported<'a>(
+    world: &'a World,
+    key: &ObjectKey,
+    export: Option<&ServiceExport>,
+) -> Result<Exported<'a>, Invalid> {
     let no_service = || Invalid { reason: "NoService", message: format!("there is no Service {key}") };
     let service = world.services.get(key).ok_or_else(no_service)?;
     let name = key.service().ok_or_else(no_service)?;
@@ -59,8 +63,14 @@ pub(super) fn exported<'a>(world: &'a World, key: &ObjectKey, export: &ServiceEx
     Ok(Exported { summary: Arc::new(summary), table, ready, problems })
 }
 
-fn said(export: &ServiceExport, service: &Service, spec: &ServiceSpec, ready: &BTreeMap<IpAddr, Ready<'_>>) -> Summary {
-    let created = export.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
+fn said(
+    export: Option<&ServiceExport>,
+    service: &Service,
+    spec: &ServiceSpec,
+    ready: &BTreeMap<IpAddr, Ready<'_>>,
+) -> Summary {
+    let meta = export.map_or(&service.metadata, |export| &export.metadata);
+    let created = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let texts =
         |of: &BTreeMap<String, String>| of.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
@@ -77,8 +87,8 @@ fn said(export: &ServiceExport, service: &Service, spec: &ServiceSpec, ready: &B
         node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         traffic_distribution: spec.traffic_distribution.as_deref().map(Arc::from),
         families: if spec.ip_families.is_some() { endpoints::families(service) } else { Vec::new() },
-        labels: texts(&export.spec.exported_labels),
-        annotations: texts(&export.spec.exported_annotations),
+        labels: export.map(|export| texts(&export.spec.exported_labels)).unwrap_or_default(),
+        annotations: export.map(|export| texts(&export.spec.exported_annotations)).unwrap_or_default(),
         members: if headless { ready.values().map(Ready::member).collect() } else { BTreeSet::new() },
     }
 }

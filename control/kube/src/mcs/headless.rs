@@ -5,11 +5,12 @@ use super::{
     Kind, ObjectKey, Problem, ServicePlan,
     derived::{self, addresses, gateway_service, given_families},
     export::Exported,
+    here::Here,
     import::{HOSTNAME, MEMBER},
     marks::is_ours,
     names::derived_name,
     ports::Ports,
-    service::{Here, give, listen},
+    service::{give, listen},
     slices::{self, MAX_ENDPOINTS, Serving, is_of, is_ready, slice_port},
 };
 use crate::api::mcs::SOURCE_CLUSTER;
@@ -77,7 +78,9 @@ impl<'a> Remote<'a> {
         }
         let exposed = here.merged.ports.keys().filter(|port| summary.ports.contains_key(port));
         let given = give(plan, here, &key, exposed, ports);
-        let Some(mut service) = gateway_service(here, &key, &given, observed, &[]) else { return (given, None) };
+        let Some(mut service) = gateway_service(here, &key, &here.merged.ports, &given, observed, &[]) else {
+            return (given, None);
+        };
         let labels = service.metadata.labels.get_or_insert_default();
         labels.insert(SOURCE_CLUSTER.into(), cluster.to_string());
         labels.insert(MEMBER.into(), (*member.key).to_owned());
@@ -85,10 +88,10 @@ impl<'a> Remote<'a> {
         plan.services.push(service);
         let Some(observed) = observed else { return (given, None) };
         listen(plan, observed, &given, |port| self.import(port));
-        if !here.is_up(cluster) && !here.is_unheard(cluster) {
+        if !here.is_up(cluster) && !here.is_awaited(cluster) {
             return (given, None);
         }
-        let serving = Serving { cluster, service: &key, observed, ports: given.clone() };
+        let serving = Serving { cluster, service: &key, observed, named: &here.merged.ports, ports: given.clone() };
         plan.slices.extend(slices::of_gateways(here, &serving));
         (given, Some(observed))
     }
@@ -99,7 +102,8 @@ impl<'a> Remote<'a> {
         let (cluster, key) = ((*cluster).clone(), member.key.clone());
         DesiredImport {
             service: ServicePort { service, port: port.number, protocol: port.protocol },
-            affinity: here.affinity,
+            affinity: here.preference.affinity,
+            weights: None,
             member: Some(DesiredMember { cluster, service: here.name.clone(), key }),
         }
     }
@@ -113,7 +117,7 @@ fn of_members(
     members: &[(&Member, &Service)],
 ) -> Vec<EndpointSlice> {
     let exposed = here.merged.ports.keys().filter(|port| summary.ports.contains_key(port));
-    let ports: Vec<_> = exposed.map(|port| slice_port(here, *port, port.number)).collect();
+    let ports: Vec<_> = exposed.map(|port| slice_port(&here.merged.ports, *port, port.number)).collect();
     let endpoints = |family| {
         let endpoint = |(member, service): &(&Member, &Service)| {
             let addresses = addresses(service);
@@ -130,7 +134,7 @@ fn of_own(here: &Here<'_>, own: &Exported<'_>) -> Vec<EndpointSlice> {
     let Some(first) = own.ready.values().next() else { return Vec::new() };
     let target = |port: &Port| {
         let name = own.summary.ports.get(port)?.name.as_deref();
-        Some(slice_port(here, *port, first.port(name, port.protocol)?))
+        Some(slice_port(&here.merged.ports, *port, first.port(name, port.protocol)?))
     };
     let ports: Vec<_> = here.merged.ports.keys().filter_map(target).collect();
     let endpoint = |ready: &super::endpoints::Ready<'_>| Endpoint {
@@ -153,7 +157,8 @@ fn by_family(
     of: impl Fn(Family) -> (Vec<Endpoint>, Vec<EndpointPort>),
 ) -> Vec<EndpointSlice> {
     let Some(observed) = here.observed else { return Vec::new() };
-    let serving = Serving { cluster, service: &here.derived, observed, ports: BTreeMap::new() };
+    let serving =
+        Serving { cluster, service: &here.derived, observed, named: &here.merged.ports, ports: BTreeMap::new() };
     let slice = |family| {
         let (endpoints, ports) = of(family);
         (!endpoints.is_empty()).then(|| slices::slice(here, &serving, family, endpoints, ports)).flatten()

@@ -5,10 +5,10 @@ use super::{
     conditions::Conditions,
     derived::{addresses, affinity_config, given_families},
     endpoints::family,
+    here::Here,
     marks::{MANAGED_BY, MANAGER},
     merge::{affinity_name, policy_name},
     ports::protocol,
-    service::Here,
 };
 use crate::api::mcs::{
     ClusterStatus, DERIVED_SERVICE, ImportPort, ImportType, SOURCE_CLUSTER, ServiceImport, ServiceImportSpec,

@@ -81,6 +81,11 @@ pub enum Problem {
         /// What.
         what: String,
     },
+    /// What an annotation or a link asks for, and is not so.
+    Unheeded {
+        /// What, and why not.
+        what: String,
+    },
     /// An object that is not ours has the name of one that is needed.
     NotOurs {
         /// Its kind.
@@ -97,6 +102,7 @@ impl fmt::Display for Problem {
             Self::NoNamespaceHere => f.write_str("this cluster has not its namespace"),
             Self::NoNamespaceThere { clusters } => write!(f, "its namespace is missing in {}", clusters.join(", ")),
             Self::Cut { what } => write!(f, "left out of what peers are told: {what}"),
+            Self::Unheeded { what } => write!(f, "not heeded: {what}"),
             Self::NotOurs { kind, key } => write!(f, "{kind:?} {key} exists and is not ours"),
         }
     }

@@ -3,9 +3,10 @@
 use super::{
     GatewayPod, ObjectKey,
     derived::given_families,
+    here::Here,
     marks::{SLICE_MANAGED_BY, SLICE_MANAGER, owned_by},
+    merge::MergedPort,
     objects::SLICE_OF,
-    service::Here,
 };
 use crate::api::mcs::{SERVICE_NAME, SOURCE_CLUSTER};
 use isthmus_control::exchange::summary::{Family, Port};
@@ -29,6 +30,8 @@ pub(super) struct Serving<'a> {
     pub(super) service: &'a ObjectKey,
     /// The Service.
     pub(super) observed: &'a Service,
+    /// All that is known of the Service's ports.
+    pub(super) named: &'a BTreeMap<Port, MergedPort>,
     /// The gateway's ports for those of the Service's that the cluster serves.
     pub(super) ports: BTreeMap<Port, u16>,
 }
@@ -38,7 +41,7 @@ pub(super) fn of_gateways(here: &Here<'_>, serving: &Serving<'_>) -> Vec<Endpoin
     if serving.ports.is_empty() {
         return Vec::new();
     }
-    let ports: Vec<_> = serving.ports.iter().map(|(port, target)| slice_port(here, *port, *target)).collect();
+    let ports: Vec<_> = serving.ports.iter().map(|(port, target)| slice_port(serving.named, *port, *target)).collect();
     let slice = |family| {
         let gateways = here.cx.world.gateways.iter();
         let endpoints = gateways.filter_map(|gateway| endpoint(here, gateway, family)).take(MAX_ENDPOINTS).collect();
@@ -78,8 +81,8 @@ pub(super) fn slice(
 }
 
 /// A port of a slice: what the Service's port is on its endpoints.
-pub(super) fn slice_port(here: &Here<'_>, port: Port, target: u16) -> EndpointPort {
-    let of = here.merged.ports.get(&port);
+pub(super) fn slice_port(named: &BTreeMap<Port, MergedPort>, port: Port, target: u16) -> EndpointPort {
+    let of = named.get(&port);
     EndpointPort {
         name: of.map(|of| of.name.as_deref().unwrap_or_default().to_owned()),
         protocol: Some(port.protocol.as_str().into()),

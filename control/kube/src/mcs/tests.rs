@@ -3,6 +3,7 @@
 mod any;
 mod cluster;
 mod headless;
+mod modes;
 
 pub(crate) use cluster::*;
 
@@ -158,6 +159,10 @@ fn a_restart_marks_nothing_dead() {
     assert_eq!(west.slices("shop/api"), slices);
     assert_eq!(west.slices("shop/log").len(), 2);
     assert_eq!(west.import("shop/log"), import.as_ref());
+    // One that does not come is down: nobody is led there, but its services are still exported.
+    west.peer("south").late = true;
+    west.settle();
+    assert!(west.slices("shop/log").is_empty() && west.import("shop/log").unwrap().spec == import.unwrap().spec);
     // It was away for long enough that the export is gone.
     west.link("south", view(&[]));
     west.settle();

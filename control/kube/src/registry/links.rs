@@ -3,9 +3,9 @@
 use crate::api::link::{ClusterLink, ClusterLinkSpec};
 use isthmus_control::{
     MOST_LINKS,
-    registry::{DesiredLink, Namespaces},
+    registry::DesiredLink,
 };
-use isthmus_control_api::{ClusterName, Link, PeerAddress, TransportChoice};
+use isthmus_control_api::{ClusterName, Link, Namespaces, PeerAddress, TransportChoice};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -74,8 +74,12 @@ fn link(spec: &ClusterLinkSpec) -> Result<DesiredLink, String> {
         Some(other) => return Err(format!("spec.transport: found {other:?}, expected auto, tls, quic or h2")),
     };
     Ok(DesiredLink {
-        link: Link { endpoints: endpoints.collect::<Result<_, _>>()?, transport, relay: None },
-        exports: namespaces(spec.export_namespaces.as_deref()),
+        link: Link {
+            endpoints: endpoints.collect::<Result<_, _>>()?,
+            transport,
+            relay: None,
+            exports: namespaces(spec.export_namespaces.as_deref()),
+        },
         imports: namespaces(spec.import_namespaces.as_deref()),
         ..DesiredLink::default()
     })
@@ -118,7 +122,7 @@ mod tests {
         let link = &links[&name("east")];
         assert_eq!(link.link.endpoints.len(), 2);
         assert_eq!(link.link.transport, TransportChoice::Tls);
-        assert!(link.exports.contains("shop") && !link.exports.contains("other") && link.imports.contains("other"));
+        assert!(link.link.exports.contains("shop") && !link.link.exports.contains("other") && link.imports.contains("other"));
     }
 
     #[test]

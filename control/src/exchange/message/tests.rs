@@ -129,7 +129,8 @@ fn a_small_frame_does_not_become_a_large_structure() {
 fn values_outside_their_bounds_are_refused() {
     assert!(decoded(|_| {}, 1).is_ok());
     assert!(decoded(|_| {}, 2).is_err(), "a service twice");
-    let cases: [(&str, fn(&mut wire::ServiceSummary)); 9] = [
+    type Change = fn(&mut wire::ServiceSummary);
+    let cases: [(&str, Change); 9] = [
         ("name", |s| s.service = "shop".into()),
         ("port 0", |s| s.ports[0].number = 0),
         ("port 65536", |s| s.ports[0].number = 65536),

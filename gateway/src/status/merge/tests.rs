@@ -158,7 +158,12 @@ fn endpoints_show_the_worst_that_a_core_thinks() {
 #[test]
 fn imports_say_where_they_lead_and_what_keeps_them() {
     let listen: Listen = "127.0.0.1:18080".parse().unwrap();
-    let import = |ready| Import { service: port(), affinity: Default::default(), clusters: [(east(), ready)].into() };
+    let import = |ready| Import {
+        service: port(),
+        affinity: Default::default(),
+        clusters: [(east(), ready)].into(),
+        weights: None,
+    };
     let status = |ready, error: Option<&str>| {
         let table = Arc::new(Table { imports: [(listen, import(ready))].into(), ..Table::default() });
         let extra = ExtraStatus { table, ..ExtraStatus::default() };

@@ -109,7 +109,8 @@ proptest! {
     fn whatever_happens_it_settles_and_ports_lead_to_their_services(steps in collection::vec(any_step(), 1..16)) {
         let all = Cluster::new("west");
         let mut west = Cluster::new("west");
-        west.settings.ports = 20000..=20040;
+        west.settings.ports = 20000..=20060;
+        west.settings.mirrored.insert("c1".parse().unwrap());
         for step in steps {
             take(&mut west, &all, step);
             west.settle();

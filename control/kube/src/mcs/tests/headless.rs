@@ -78,7 +78,7 @@ fn an_endpoint_that_goes_takes_its_address_and_no_other() {
     let slices = west.world.slices.iter().filter(|(_, slice)| slice.origin() == Some(key("shop/db"))).count();
     assert_eq!(
         slices,
-        2 + 2 + 4,
+        1 + 2 + 4,
         "west's is of one family, east's and its endpoints' of two: {:?}",
         west.slices("shop/db")
     );

@@ -11,6 +11,8 @@ fn texts(count: usize, text: impl Fn(usize) -> String) -> BTreeMap<Arc<str>, Arc
     (0..count).map(|n| (text(n).into(), "v".into())).collect()
 }
 
+type Change = Box<dyn Fn(&mut Summary)>;
+
 /// One of each kind that is beyond the bounds, and what is said of it.
 #[test]
 fn what_is_beyond_is_left_out_and_named() {
@@ -18,7 +20,7 @@ fn what_is_beyond_is_left_out_and_named() {
     let named = |name: &str| PortSummary { name: Some(name.into()), ..PortSummary::default() };
     let speaks = |word: &str| PortSummary { app_protocol: Some(word.into()), ..PortSummary::default() };
     let member = |key: String| Member { key: key.into(), is_hostname: false };
-    let cases: Vec<(&str, Box<dyn Fn(&mut Summary)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("ports beyond", Box::new(move |s| s.ports = (1..=257).map(|n| (port(n), PortSummary::default())).collect())),
         ("a port whose name", Box::new(move |s| drop(s.ports.insert(port(9), named("HTTP"))))),
         ("an application protocol", Box::new(move |s| drop(s.ports.insert(port(9), speaks("a b"))))),

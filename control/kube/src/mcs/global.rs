@@ -1,0 +1,58 @@
+//! ● Global services: other clusters serve under a Service's own name here, beside its own pods. Opt-in by an annotation of the Service.
+
+use super::{
+    ObjectKey, Problem, ServicePlan,
+    endpoints::Ready,
+    here::Here,
+    marks::is_marked,
+    ports,
+    slices::{self, Serving},
+};
+use isthmus_control::exchange::summary::Port;
+use isthmus_control_api::Affinity;
+use k8s_openapi::api::core::v1::Service;
+use std::{collections::BTreeMap, net::IpAddr};
+
+/// On a Service: it is exported, and the clusters that export it serve it here, too.
+pub const GLOBAL: &str = "isthmus.io/global";
+
+/// The slices that lead from the local Service to the gateways, if it is global and the others are to serve. `ready` are its own
+/// endpoints, `given` the gateway's ports of the service.
+pub(super) fn fill(
+    plan: &mut ServicePlan,
+    here: &Here<'_>,
+    ready: Option<&BTreeMap<IpAddr, Ready<'_>>>,
+    given: &BTreeMap<Port, u16>,
+) {
+    let Some(local) = here.cx.world.services.get(here.key).filter(|local| is_marked(&***local, GLOBAL)) else { return };
+    let has_own = ready.is_some_and(|ready| !ready.is_empty());
+    let affinity = here.preference.affinity;
+    let has_selector = local.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|of| !of.is_empty());
+    if has_selector && (affinity == Affinity::Remote || here.preference.weights.is_some()) {
+        let what =
+            format!("{GLOBAL}: clients of a Service with a selector reach its own pods, too, whatever is preferred");
+        plan.problems.push(Problem::Unheeded { what });
+    }
+    if affinity == Affinity::Local && has_own {
+        return;
+    }
+    let key = ObjectKey::of(&**local);
+    let own = own_ports(local);
+    for cluster in here.constituents.keys().filter(|cluster| **cluster != here.cx.settings.cluster) {
+        let named = &here.merged.ports;
+        let mut ports = here.served(cluster, &here.derived, named, given);
+        ports.retain(|port, _| own.contains(port));
+        let serving = Serving { cluster, service: &key, observed: local, named, ports };
+        let slices = slices::of_gateways(here, &serving).into_iter();
+        plan.slices.extend(slices.map(|mut slice| {
+            // Not the name that a slice of a derived Service could have.
+            slice.metadata.name = slice.metadata.name.map(|name| format!("{name}-global"));
+            slice
+        }));
+    }
+}
+
+fn own_ports(service: &Service) -> Vec<Port> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports.filter_map(ports::number).collect()
+}
