@@ -110,8 +110,8 @@ pub struct Control {
     /// Until it runs.
     registry: Option<Box<dyn Registry>>,
     desired: watch::Receiver<Arc<Desired>>,
-    /// What ran before the last stop, until the registry has loaded.
-    restored: Option<Arc<Desired>>,
+    /// Until the registry has loaded.
+    restored: Option<Restored>,
     /// Whether anything was kept of what ran before the last stop.
     is_kept: bool,
     registry_status: watch::Receiver<Arc<RegistryStatus>>,
@@ -139,6 +139,20 @@ pub struct Control {
     tasks: JoinSet<()>,
 }
 
+/// What goes on from the last stop until the registry has loaded.
+struct Restored {
+    /// What the registry says until then.
+    placeholder: Arc<Desired>,
+    /// What ran before.
+    desired: Arc<Desired>,
+}
+
+impl Restored {
+    fn new(registry: &dyn Registry, table: &Table) -> Self {
+        Self { placeholder: registry.desired().borrow().clone(), desired: Arc::new(Desired::restored(table)) }
+    }
+}
+
 impl Control {
     /// The control of `cluster`, with `registry` for its desired state, keeping its last good table in the directory `state`.
     ///
@@ -155,7 +169,7 @@ impl Control {
         let mut control = Self {
             desired: registry.desired(),
             is_kept,
-            restored: (!registry.is_loaded()).then(|| Arc::new(Desired::restored(&table))),
+            restored: (!registry.is_loaded()).then(|| Restored::new(&*registry, &table)),
             registry_status: registry.status(),
             registry: Some(registry),
             peers: BTreeMap::new(),
@@ -309,8 +323,8 @@ impl Control {
     /// What is desired now: of a registry that has not loaded yet, what ran before the last stop.
     fn desired(&mut self) -> Arc<Desired> {
         if let Some(restored) = &self.restored {
-            if !self.desired.has_changed().unwrap_or(false) {
-                return restored.clone();
+            if Arc::ptr_eq(&self.desired.borrow_and_update(), &restored.placeholder) {
+                return restored.desired.clone();
             }
             self.restored = None;
             let linked: Vec<_> = self.peers.keys().cloned().collect();

@@ -6,7 +6,7 @@ pub use file::FileRegistry;
 
 use crate::{exchange::Services, peers::PeerViews};
 use isthmus_control_api::{
-    Affinity, ClusterName, Export, Link, Listen, Namespaces, Relaying, ServiceName, ServicePort, Table, Weights,
+    Affinity, ClusterName, Export, Import, Link, Listen, Namespaces, Relaying, ServiceName, ServicePort, Table, Weights,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +39,7 @@ impl Desired {
     /// What `table` was made from, as far as a table says.
     pub(crate) fn restored(table: &Table) -> Self {
         let imports = table.imports.iter().map(|(&listen, import)| {
-            let (service, affinity, weights) = (import.service.clone(), import.affinity, import.weights.clone());
+            let Import { service, affinity, weights, .. } = import.clone();
             (listen, DesiredImport { service, affinity, weights, member: None })
         });
         let links = table.links.iter();

@@ -432,7 +432,10 @@ async fn one_control_hears_a_peer_through_each_of_its_gateways() {
         streams.push(ours);
     }
     // Neither takes the other's place, and each counts.
-    let told = |ready| BTreeMap::from([(api(), crate::exchange::Summary { port_name: None, ready, since: 0 })]);
+    let told = |ready| crate::exchange::Summaries {
+        services: [(api().service, Arc::new(summary(api().port, ready)))].into(),
+        ..crate::exchange::Summaries::default()
+    };
     let hello = Hello { protocol: PROTOCOL, cluster: name("east"), epoch: 1 };
     let mut senders = JoinSet::new();
     let mut said = Vec::new();

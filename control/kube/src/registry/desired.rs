@@ -32,3 +32,41 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, relay: &Relayin
 fn has_ipv6(world: &World) -> bool {
     world.gateways.iter().flat_map(|gateway| &gateway.addresses).any(IpAddr::is_ipv6)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcs::{GatewayPod, ObjectKey, ServicePlan};
+    use isthmus_control::{exchange::Summary, registry::DesiredImport};
+    use isthmus_control_api::{Affinity, Protocol, ServicePort};
+
+    fn plan(protocol: Protocol) -> Plan {
+        let service = ServicePort { service: "shop/api".parse().unwrap(), port: 80, protocol };
+        let import = DesiredImport { service, affinity: Affinity::None, weights: None, member: None };
+        let of_service = ServicePlan {
+            imports: [(20000, import)].into(),
+            summary: Some(Arc::new(Summary::default())),
+            ..ServicePlan::default()
+        };
+        Plan { services: [(ObjectKey::new("shop", "api"), of_service)].into() }
+    }
+
+    fn world(gateway: &str) -> World {
+        let addresses = vec![gateway.parse().unwrap()];
+        let gateway =
+            GatewayPod { name: "gateway-0".into(), namespace: "isthmus-system".into(), addresses, node: None };
+        World { gateways: vec![gateway], ..World::default() }
+    }
+
+    fn listens(plan: &Plan, world: &World) -> Vec<String> {
+        let desired = desired(plan, world, &Links::new(), &Relaying::default());
+        assert_eq!(desired.services.len(), 1);
+        desired.imports.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn imports_are_listened_for_at_every_address_that_gateways_have() {
+        assert_eq!(listens(&plan(Protocol::Tcp), &world("10.0.0.1")), ["0.0.0.0:20000"]);
+        assert_eq!(listens(&plan(Protocol::Udp), &world("fd00::1")), ["[::]:20000/udp"]);
+    }
+}
