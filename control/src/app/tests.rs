@@ -432,9 +432,9 @@ async fn one_control_hears_a_peer_through_each_of_its_gateways() {
         streams.push(ours);
     }
     // Neither takes the other's place, and each counts.
-    let told = |ready| crate::exchange::Summaries {
+    let told = |ready| Summaries {
         services: [(api().service, Arc::new(summary(api().port, ready)))].into(),
-        ..crate::exchange::Summaries::default()
+        ..Summaries::default()
     };
     let hello = Hello { protocol: PROTOCOL, cluster: name("east"), epoch: 1 };
     let mut senders = JoinSet::new();

@@ -1,21 +1,29 @@
 use super::*;
 use crate::digest::Digest;
-use isthmus_control_api::{Affinity, Endpoint};
+use isthmus_control_api::{Affinity, Endpoint, Namespaces, Weights};
 use proptest::{collection::btree_map, prelude::*};
 
 /// Tables of few names, so that two of them have some in common.
 pub(crate) fn tables() -> impl Strategy<Value = Table> {
-    let import = (0u8..6, 0u8..4, btree_map(0u8..3, 1u32..4, 0..3)).prop_map(|(listen, service, clusters)| {
-        let clusters = clusters.into_iter().map(|(name, ready)| (format!("c{name}").parse().unwrap(), ready)).collect();
-        (listen_at(listen), Import { service: service_of(service), affinity: Affinity::Local, clusters })
-    });
+    let counts = || {
+        let named = |(name, count): (u8, u32)| (format!("c{name}").parse().unwrap(), count);
+        btree_map(0u8..3, 1u32..4, 0..3).prop_map(move |counts| counts.into_iter().map(named).collect())
+    };
+    let weights = (0u32..3, counts(), any::<bool>());
+    let weights = weights.prop_map(|(local, clusters, others)| Weights { local, clusters, others });
+    let import =
+        (0u8..6, 0u8..4, counts(), prop::option::of(weights)).prop_map(|(listen, service, clusters, weights)| {
+            (listen_at(listen), Import { service: service_of(service), affinity: Affinity::Local, clusters, weights })
+        });
     let export = (0u8..6, prop::collection::vec(1u16..4, 0..3)).prop_map(|(service, ports)| {
         let endpoints = ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 1], port).into() }).collect();
         (service_of(service), Export { port_name: Some("http".into()), endpoints })
     });
-    let link = (0u8..4, 0u16..3).prop_map(|(cluster, port)| {
+    let link = (0u8..4, 0u16..3, 0u8..3).prop_map(|(cluster, port, namespaces)| {
         let endpoints = vec![format!("gw:{}", port + 1).parse().unwrap()];
-        (format!("c{cluster}").parse().unwrap(), Link { endpoints, ..Link::default() })
+        let only = (1..namespaces).map(|n| format!("n{n}").into()).collect();
+        let exports = if namespaces == 0 { Namespaces::All } else { Namespaces::Only(only) };
+        (format!("c{cluster}").parse().unwrap(), Link { endpoints, exports, ..Link::default() })
     });
     let relay =
         prop::option::of(1u64..3).prop_map(|bytes_per_second| Relaying { bytes_per_second, ..Relaying::default() });

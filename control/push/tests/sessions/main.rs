@@ -95,6 +95,24 @@ async fn a_gateway_keeps_its_table_until_control_knows_what_peers_export() {
     gateway.wait_status(|status| status.waits_for.is_none()).await;
 }
 
+/// Its table says that nothing is exported, as nobody has told it what is.
+#[tokio::test]
+async fn a_control_that_has_not_seen_its_registry_gives_nobody_a_table() {
+    let ca = Ca::new("west.demo");
+    let control = Control::start(&ca, 4, table(1, &[])).await;
+    control.know_own(false);
+    let mut known = Gateway::start_with(&ca, 1, &control, (table(5, &["shop/api"]), 3));
+    let mut new = Gateway::start(&ca, 2, &control, Default::default());
+    for gateway in [&mut known, &mut new] {
+        gateway.wait_status(|status| status.waits_for.as_deref().is_some_and(|why| why.contains("registry"))).await;
+    }
+    assert_eq!((known.table().exports.len(), control.pushed().len()), (1, 0));
+    control.publish(table(2, &["shop/api", "shop/db"]));
+    control.know_own(true);
+    known.wait(&control.newest()).await;
+    new.wait(&control.newest()).await;
+}
+
 #[tokio::test]
 async fn what_a_gateway_refuses_is_told_and_not_sent_again() {
     let ca = Ca::new("west.demo");

@@ -100,8 +100,9 @@ impl Control {
     pub(crate) async fn start_at(ca: &Ca, term: u64, table: Arc<Table>, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let (identity, counts) = (ca.identity(Role::Control), Arc::new(Counts::default()));
+        let loaded = ControlStatus { loaded: true, ..ControlStatus::default() };
         let (table, status, leads) =
-            (watch::Sender::new(table), watch::Sender::default(), watch::Sender::new(Some(term)));
+            (watch::Sender::new(table), watch::Sender::new(Arc::new(loaded)), watch::Sender::new(Some(term)));
         let (_, peers) = watch::channel(Arc::default());
         let handles = Handles { table: table.subscribe(), status: status.subscribe(), peers, term };
         let config =
@@ -147,6 +148,11 @@ impl Control {
         self.term.send_replace(term);
     }
 
+    /// It has not seen its registry, or has.
+    pub(crate) fn know_own(&self, loaded: bool) {
+        self.status.send_modify(|status| Arc::make_mut(status).loaded = loaded);
+    }
+
     /// Says that east is reached, and whether it is known what it exports.
     pub(crate) fn know_east(&self, known: bool) {
         let east = PeerStatus {
@@ -161,7 +167,7 @@ impl Control {
             error: None,
         };
         let peers = [("east".parse().unwrap(), east)].into();
-        self.status.send_replace(Arc::new(ControlStatus { peers, ..ControlStatus::default() }));
+        self.status.send_replace(Arc::new(ControlStatus { loaded: true, peers, ..ControlStatus::default() }));
     }
 
     pub(crate) fn trust_only(&self, ca: &Ca) {
