@@ -42,8 +42,10 @@ fn ready(import: &DesiredImport, peers: &PeerViews) -> BTreeMap<ClusterName, u32
 /// How many endpoints a peer has for an import.
 fn count(import: &DesiredImport, cluster: &ClusterName, peer: &PeerView) -> u32 {
     let Some(member) = &import.member else {
-        let stated = || u32::from(peer.stated.contains(&import.service));
-        return peer.exports.ready(&import.service).unwrap_or_else(stated);
+        // A table from before a restart has names of single endpoints, and no more of them.
+        let other =
+            || peer.stated.contains(&import.service) || peer.exports.has_member_service(&import.service.service);
+        return peer.exports.ready(&import.service).unwrap_or_else(|| u32::from(other()));
     };
     let service = peer.exports.services.get(&member.service).filter(|_| *cluster == member.cluster);
     u32::from(service.is_some_and(|service| service.has_member(&member.key)))
@@ -173,5 +175,11 @@ mod tests {
         let table = next(&Table::default(), &desired, &peers).unwrap();
         assert_eq!(clusters(&table, "127.0.0.1:1"), [("east".into(), 1)]);
         assert!(clusters(&table, "127.0.0.1:2").is_empty());
+        // By its name alone, as of a table from before a restart.
+        desired.imports.values_mut().for_each(|import| import.member = None);
+        let again = next(&table, &desired, &peers);
+        let again = again.as_ref().unwrap_or(&table);
+        assert_eq!(clusters(again, "127.0.0.1:1")[0], ("east".into(), 1));
+        assert!(clusters(again, "127.0.0.1:2").is_empty());
     }
 }

@@ -5,7 +5,7 @@ mod material;
 mod member;
 
 pub use material::tell;
-pub use member::member_service;
+pub use member::{is_member_service, member_service};
 
 use isthmus_control_api::{Protocol, ServiceName, ServicePort};
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,16 @@ impl Summaries {
     /// The endpoints that are ready for a service port; `None` where it is not exported.
     pub fn ready(&self, port: &ServicePort) -> Option<u32> {
         self.services.get(&port.service)?.ready(port.port, port.protocol)
+    }
+}
+
+impl Summaries {
+    /// Whether a service stands for one endpoint that is ready here. It is searched for.
+    pub fn has_member_service(&self, service: &ServiceName) -> bool {
+        let is_it = |of: &ServiceName, member: &Member| member_service(of, &member.key) == *service;
+        let headless = self.services.iter().filter(|(of, _)| of.namespace() == service.namespace());
+        is_member_service(service)
+            && headless.into_iter().any(|(of, summary)| summary.members.iter().any(|member| is_it(of, member)))
     }
 }
 
