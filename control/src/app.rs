@@ -289,11 +289,17 @@ impl Control {
     /// Brings everything that others see up to what is known now. Idempotent, and called after every event: there is no other path
     /// by which a table changes.
     fn publish(&mut self) {
+        let was_restored = self.restored.is_some();
         let desired = self.desired();
         let own = self.own.tell(&desired.services);
         self.reconcile_peers(&desired, &own);
         for peer in self.peers.values_mut() {
             peer.tell(&own, desired.namespaces.as_ref());
+        }
+        if was_restored && self.restored.is_none() {
+            // There is something to send now.
+            let linked: Vec<_> = self.peers.keys().cloned().collect();
+            linked.iter().for_each(|cluster| self.follow(cluster));
         }
         let views: PeerViews =
             self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view(self.is_settled))).collect();
@@ -327,8 +333,6 @@ impl Control {
                 return restored.desired.clone();
             }
             self.restored = None;
-            let linked: Vec<_> = self.peers.keys().cloned().collect();
-            linked.iter().for_each(|cluster| self.follow(cluster));
         }
         self.desired.borrow_and_update().clone()
     }
