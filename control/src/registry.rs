@@ -46,7 +46,9 @@ impl Desired {
         Self {
             exports: table.exports.clone(),
             imports: imports.collect(),
-            links: links.map(|(cluster, link)| (cluster.clone(), DesiredLink { link: link.clone(), ..DesiredLink::default() })).collect(),
+            links: links
+                .map(|(cluster, link)| (cluster.clone(), DesiredLink { link: link.clone(), ..DesiredLink::default() }))
+                .collect(),
             relay: table.relay.clone(),
             ..Self::default()
         }

@@ -9,8 +9,7 @@ use isthmus_tests::{
     kube,
 };
 use k8s_openapi::{
-    api::coordination::v1::Lease,
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::coordination::v1::Lease, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use serde_json::Value;
 use std::path::Path;
@@ -46,7 +45,9 @@ fn traffic_goes_on_without_the_api_server_and_nothing_is_lost_when_it_is_back() 
     wait_echo(&topology, "west", before.port());
 
     mesh.west.start_api_server();
-    wait_registry(&west, "it leads again", |registry| registry["synced"] == true && registry["leader"]["leading"] == true);
+    wait_registry(&west, "it leads again", |registry| {
+        registry["synced"] == true && registry["leader"]["leading"] == true
+    });
     eventually("what it has says the same again", || {
         let clusters = west.clusters_of("shop/api");
         if clusters == ["east"] { Ok(()) } else { Err(format!("{clusters:?}")) }
@@ -72,7 +73,9 @@ fn a_right_that_is_missing_is_named_and_used_once_it_is_there() {
     });
     mesh.east.apply(rights);
     Imported::wait(&mesh.east, "api", &["east"]);
-    wait_registry(&east, "nothing fails any more", |registry| registry["failures"].as_array().is_some_and(Vec::is_empty));
+    wait_registry(&east, "nothing fails any more", |registry| {
+        registry["failures"].as_array().is_some_and(Vec::is_empty)
+    });
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! Clusters linked by objects of their API servers.
 
 use crate::mesh::Mesh;
+use ::kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use isthmus_control_kube::api::{
     about::{CLUSTER_ID, CLUSTERSET, ClusterProperty},
     link::ClusterLink,
 };
 use isthmus_tests::{KubeCluster, Topology, eventually, kube};
-use ::kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
 use serde_json::json;
 
 fn links(cluster: &KubeCluster) -> Api<ClusterLink> {
@@ -47,7 +47,9 @@ fn a_link_that_is_wrong_says_why_and_the_others_stay() {
     let topology = Topology::west_and_east();
     let mesh = Mesh::start(&topology);
     let west = mesh.gateway(&topology, "west");
-    mesh.west.apply("{apiVersion: isthmus.io/v1alpha1, kind: ClusterLink, metadata: {name: north}, spec: {endpoints: [north]}}");
+    mesh.west.apply(
+        "{apiVersion: isthmus.io/v1alpha1, kind: ClusterLink, metadata: {name: north}, spec: {endpoints: [north]}}",
+    );
     let link = wait_conditions(&mesh.west, "north", &[("Established", "False")]);
     let conditions = link.status.unwrap().conditions;
     assert_eq!(conditions[0].message, "spec.endpoints[0]: found \"north\", expected host:port, port 1 to 65535");

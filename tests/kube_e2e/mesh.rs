@@ -4,9 +4,7 @@
 //!  west-pods 10.0.0.2.. ── west-edge 10.0.0.1: API server, isthmus run ── wan ── east-edge … east-pods
 //! ```
 
-use ::kube::{
-    Api, Resource, ResourceExt as _, core::NamespaceResourceScope, runtime::watcher::Config,
-};
+use ::kube::{Api, Resource, ResourceExt as _, core::NamespaceResourceScope, runtime::watcher::Config};
 use isthmus_control_kube::api::mcs::{DERIVED_SERVICE, SERVICE_NAME, SOURCE_CLUSTER, ServiceExport, ServiceImport};
 use isthmus_tests::{
     Endpoint, Gateway, KubeCluster, Topology, client, config, endpoint, eventually,
@@ -88,7 +86,9 @@ pub(crate) fn echo(topology: &Topology, name: &str) -> Endpoint {
 
 /// A ClusterLink.
 fn link(peer: &str, endpoints: &[String]) -> String {
-    format!("apiVersion: isthmus.io/v1alpha1\nkind: ClusterLink\nmetadata: {{name: {peer}}}\nspec: {{endpoints: {endpoints:?}}}\n")
+    format!(
+        "apiVersion: isthmus.io/v1alpha1\nkind: ClusterLink\nmetadata: {{name: {peer}}}\nspec: {{endpoints: {endpoints:?}}}\n"
+    )
 }
 
 /// What stands for a service in a cluster: import, derived Service, slices.
@@ -110,7 +110,8 @@ impl Imported {
             let found = kube::watched(slices, which, &what, |all| {
                 let mut all: Vec<_> = all.iter().map(|slice| (**slice).clone()).collect();
                 all.sort_by_key(|slice| slice.metadata.name.clone());
-                let found: BTreeSet<_> = all.iter().filter_map(|slice| slice.labels().get(SOURCE_CLUSTER).cloned()).collect();
+                let found: BTreeSet<_> =
+                    all.iter().filter_map(|slice| slice.labels().get(SOURCE_CLUSTER).cloned()).collect();
                 if found.iter().eq(sources) { Ok(all) } else { Err(format!("from {found:?}")) }
             });
             let slices = found.await;
@@ -158,7 +159,9 @@ impl Imported {
     /// The gateway's port for the service's only one.
     pub(crate) fn port(&self) -> u16 {
         let ports = self.service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-        let [ServicePort { target_port: Some(IntOrString::Int(port)), .. }] = ports else { panic!("{:?}", self.service) };
+        let [ServicePort { target_port: Some(IntOrString::Int(port)), .. }] = ports else {
+            panic!("{:?}", self.service)
+        };
         u16::try_from(*port).unwrap()
     }
 }

@@ -6,7 +6,8 @@ use isthmus_control_kube::api::mcs::{ImportType, ServiceExport};
 use isthmus_tests::{Topology, eventually, kube};
 use k8s_openapi::api::core::v1::Service;
 
-const VALID: [(&str, &str, &str); 3] = [("Valid", "True", "Valid"), ("Ready", "True", "Exported"), ("Conflict", "False", "NoConflicts")];
+const VALID: [(&str, &str, &str); 3] =
+    [("Valid", "True", "Valid"), ("Ready", "True", "Exported"), ("Conflict", "False", "NoConflicts")];
 
 #[test]
 fn an_export_is_an_import_in_both_clusters_until_it_is_taken_back() {
@@ -53,10 +54,15 @@ fn what_does_not_change_is_not_written_again() {
     let service = API.split("---").next().unwrap();
     mesh.east.apply(&more(service));
     mesh.east.apply(&more(EXPORT));
-    mesh.west.block_on(kube::object(api::<isthmus_control_kube::api::mcs::ServiceImport>(&mesh.west), "more", "the other one comes, too", |found| {
-        let ips = found.map(|import| import.spec.ips.len()).unwrap_or_default();
-        if ips > 0 { Ok(()) } else { Err("not yet".into()) }
-    }));
+    mesh.west.block_on(kube::object(
+        api::<isthmus_control_kube::api::mcs::ServiceImport>(&mesh.west),
+        "more",
+        "the other one comes, too",
+        |found| {
+            let ips = found.map(|import| import.spec.ips.len()).unwrap_or_default();
+            if ips > 0 { Ok(()) } else { Err("not yet".into()) }
+        },
+    ));
     assert_eq!(first.again(&mesh.west), first);
     // Not even by a control that is new, and does not remember.
     for forgets in [false, true] {
@@ -82,7 +88,7 @@ fn two_exports_that_differ_are_in_conflict_and_the_older_one_counts() {
     mesh.east.apply(API);
     mesh.east.apply(EXPORT);
     Imported::wait(&mesh.west, "api", &["east"]);
-    mesh.west.apply(&API.replace("ports:", "sessionAffinity: ClientIP\n  ports:"));
+    mesh.west.apply(&API.replacen("  ports:", "  sessionAffinity: ClientIP\n  ports:", 1));
     mesh.west.apply(EXPORT);
     for cluster in [&mesh.west, &mesh.east] {
         let conflict = ("Conflict", "True", "SessionAffinity");
@@ -126,5 +132,8 @@ fn what_somebody_changes_or_deletes_of_ours_is_put_right() {
         if again.is_some() && again != uid { Ok(()) } else { Err(format!("{again:?}")) }
     }));
     let after = before.again(&mesh.west);
-    assert_eq!((after.port(), after.service.spec.unwrap().cluster_ips), (before.port(), before.service.spec.unwrap().cluster_ips));
+    assert_eq!(
+        (after.port(), after.service.spec.unwrap().cluster_ips),
+        (before.port(), before.service.spec.unwrap().cluster_ips)
+    );
 }

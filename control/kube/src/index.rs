@@ -224,7 +224,9 @@ impl Index {
 /// Takes an event of a kind whose objects belong to services.
 fn grouped<K: Grouped>(listing: &mut Listing<K>, event: Event<K>, objects: &mut Objects<K>) -> Effect {
     let before = match &event {
-        Event::Apply(object) | Event::Delete(object) => objects.get(&ObjectKey::of(object)).map(|known| service(&**known)),
+        Event::Apply(object) | Event::Delete(object) => {
+            objects.get(&ObjectKey::of(object)).map(|known| service(&**known))
+        }
         _ => None,
     };
     match listing.take(event, objects) {

@@ -307,10 +307,19 @@ fn kubernetes_as_a_registry_has_defaults_and_takes_no_services_of_the_file() {
     for (text, error) in [
         ("registry: consul", "registry: found \"consul\", expected file, kubernetes, or {kubernetes: a mapping}"),
         ("registry: {consul: {}}", "registry.consul: found an unknown key"),
-        ("registry: kubernetes\nexports: [{service: shop/api, ports: [{port: 80}], endpoints: [\"10.0.0.2:80\"]}]", "exports: found exports beside registry: kubernetes, expected ServiceExports"),
-        ("registry: kubernetes\nimports: [{service: shop/api, port: 80, listen: \"127.0.0.1:1\"}]", "imports: found imports beside registry: kubernetes"),
+        (
+            "registry: kubernetes\nexports: [{service: shop/api, ports: [{port: 80}], endpoints: [\"10.0.0.2:80\"]}]",
+            "exports: found exports beside registry: kubernetes, expected ServiceExports",
+        ),
+        (
+            "registry: kubernetes\nimports: [{service: shop/api, port: 80, listen: \"127.0.0.1:1\"}]",
+            "imports: found imports beside registry: kubernetes",
+        ),
         ("registry: {kubernetes: {context: east}}", "registry.kubernetes.context: found a context without kubeconfig"),
-        ("registry: {kubernetes: {ports: 15000-16000}}", "registry.kubernetes.ports: found a range with 15008, which tunnel.listen has"),
+        (
+            "registry: {kubernetes: {ports: 15000-16000}}",
+            "registry.kubernetes.ports: found a range with 15008, which tunnel.listen has",
+        ),
         ("registry: {kubernetes: {ports: 20000}}", "registry.kubernetes.ports: found \"20000\", expected first-last"),
     ] {
         let found = registry(text).unwrap_err();

@@ -29,8 +29,8 @@ pub(super) async fn registry(config: &Config, id: GatewayId) -> Result<(Box<dyn 
     let file = Box::new(FileRegistry::new(config.clone()));
     let Some(kubernetes) = &config.kubernetes else { return Ok((file, None)) };
     let found = connect::client(kubernetes.kubeconfig.as_deref(), kubernetes.context.as_deref()).await;
-    let (client, url) = found
-        .map_err(|error| Failure::failed(format!("{}: registry.kubernetes: {error}", config.path.display())))?;
+    let (client, url) =
+        found.map_err(|error| Failure::failed(format!("{}: registry.kubernetes: {error}", config.path.display())))?;
     tracing::info!(%url, "the registry is Kubernetes");
     // A pod's name is its host's.
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| config.cluster.to_string());
@@ -89,7 +89,8 @@ fn report(link: &LinkStatus, cluster: &ClusterName, control: &ControlStatus, ide
         }),
         // A round trip is nowhere near the bound.
         rtt_ms: link.rtt_ms.map(|rtt| rtt.round().clamp(0.0, f64::from(u32::MAX)) as u32),
-        untrusted: (!is_trusted).then(|| format!("there is no trust bundle of {cluster}: isthmus join, or isthmus identity trust")),
+        untrusted: (!is_trusted)
+            .then(|| format!("there is no trust bundle of {cluster}: isthmus join, or isthmus identity trust")),
         synced: peer.is_some_and(|peer| is_synced(peer.received) && is_synced(peer.sent)),
         imported: peer.map_or(0, |peer| peer.imported),
         exported: peer.map_or(0, |peer| peer.exported),

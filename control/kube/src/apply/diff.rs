@@ -14,10 +14,12 @@ pub fn differs(wanted: &Value, observed: &Value, manager: &str, subresource: &st
 /// Whether `observed` has all of `wanted`. What the API server fills in is no difference.
 fn has(observed: &Value, wanted: &Value, is_shared: bool) -> bool {
     match (wanted, observed) {
-        (Value::Object(wanted), Value::Object(observed)) => wanted.iter().all(|(name, value)| match observed.get(name) {
-            Some(observed) => has(observed, value, SHARED.contains(&name.as_str())),
-            None => is_nothing(value),
-        }),
+        (Value::Object(wanted), Value::Object(observed)) => {
+            wanted.iter().all(|(name, value)| match observed.get(name) {
+                Some(observed) => has(observed, value, SHARED.contains(&name.as_str())),
+                None => is_nothing(value),
+            })
+        }
         (Value::Array(wanted), Value::Array(observed)) => {
             let fits = if is_shared { wanted.len() <= observed.len() } else { wanted.len() == observed.len() };
             let pairs = || wanted.iter().zip(observed);
@@ -141,7 +143,8 @@ mod tests {
     #[test]
     fn conditions_of_others_are_theirs() {
         let wanted = json!({"status": {"conditions": [{"type": "Valid", "status": "True"}]}});
-        let both = json!({"status": {"conditions": [{"type": "Theirs"}, {"type": "Valid", "status": "True", "reason": "r"}]}});
+        let both =
+            json!({"status": {"conditions": [{"type": "Theirs"}, {"type": "Valid", "status": "True", "reason": "r"}]}});
         assert!(!differs(&wanted, &both, "isthmus-status", "status"));
         assert!(differs(&wanted, &json!({"status": {"conditions": [{"type": "Theirs"}]}}), "isthmus-status", "status"));
     }
@@ -151,7 +154,8 @@ mod tests {
         leaf.prop_recursive(3, 20, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 1..4).prop_map(Value::Array),
-                prop::collection::btree_map("[a-c]", inner, 1..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+                prop::collection::btree_map("[a-c]", inner, 1..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }

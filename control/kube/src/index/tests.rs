@@ -12,7 +12,6 @@ fn slice(version: u32, labels: Value) -> EndpointSlice {
     }))
 }
 
-
 #[test]
 fn an_object_concerns_the_service_that_it_belongs_to() {
     let mut index = Index::default();

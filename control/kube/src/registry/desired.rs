@@ -53,7 +53,8 @@ mod tests {
 
     fn world(gateway: &str) -> World {
         let addresses = vec![gateway.parse().unwrap()];
-        let gateway = GatewayPod { name: "gateway-0".into(), namespace: "isthmus-system".into(), addresses, node: None };
+        let gateway =
+            GatewayPod { name: "gateway-0".into(), namespace: "isthmus-system".into(), addresses, node: None };
         World { gateways: vec![gateway], ..World::default() }
     }
 

@@ -250,7 +250,8 @@ impl Engine {
         match self.touched.replace(BTreeSet::new()) {
             None => plan.services.keys().for_each(|key| self.applier.look(key.clone())),
             Some(touched) => {
-                let changed = plan.services.iter().filter(|(key, service)| self.plan.services.get(*key) != Some(*service));
+                let changed =
+                    plan.services.iter().filter(|(key, service)| self.plan.services.get(*key) != Some(*service));
                 touched.into_iter().chain(changed.map(|(key, _)| key.clone())).for_each(|key| self.applier.look(key));
             }
         }

@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn a_link_says_how_it_fares() {
         let nothing = status(&link(None), None, None, None, &time(1));
-        assert_eq!(words(&nothing), [("False", "NotEstablished"), ("Unknown", "NotEstablished"), ("False", "NotEstablished")]);
+        assert_eq!(
+            words(&nothing),
+            [("False", "NotEstablished"), ("Unknown", "NotEstablished"), ("False", "NotEstablished")]
+        );
         let good = status(&link(None), Some(&up()), None, None, &time(1));
         assert_eq!(words(&good), [("True", "Established"), ("True", "Trusted"), ("True", "Synced")]);
         let wrong = status(&link(None), None, None, Some("no"), &time(1));

@@ -1,10 +1,7 @@
 //! ● ClusterLinks as links: each by itself, so that one that is wrong is a link less and no more.
 
 use crate::api::link::{ClusterLink, ClusterLinkSpec};
-use isthmus_control::{
-    MOST_LINKS,
-    registry::DesiredLink,
-};
+use isthmus_control::{MOST_LINKS, registry::DesiredLink};
 use isthmus_control_api::{ClusterName, Link, Namespaces, PeerAddress, TransportChoice};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +26,10 @@ pub(super) fn links<'a>(
     for object in all {
         let name = object.metadata.name.clone().unwrap_or_default();
         let Some(cluster) = name.parse::<ClusterName>().ok().filter(|cluster| cluster != own) else {
-            wrong.insert(name, format!("metadata.name: found {own:?}, expected another cluster's id", own = own.as_str()));
+            wrong.insert(
+                name,
+                format!("metadata.name: found {own:?}, expected another cluster's id", own = own.as_str()),
+            );
             continue;
         };
         if file.contains_key(&cluster) {
@@ -111,7 +111,10 @@ mod tests {
 
     fn taken(objects: &[Arc<ClusterLink>], file: &Links, before: &Links) -> (Vec<String>, Vec<String>) {
         let (links, wrong) = links(objects.iter(), file, &name("west"), before);
-        (links.into_keys().map(String::from).collect(), wrong.into_iter().map(|(name, why)| format!("{name}: {why}")).collect())
+        (
+            links.into_keys().map(String::from).collect(),
+            wrong.into_iter().map(|(name, why)| format!("{name}: {why}")).collect(),
+        )
     }
 
     #[test]
@@ -122,7 +125,11 @@ mod tests {
         let link = &links[&name("east")];
         assert_eq!(link.link.endpoints.len(), 2);
         assert_eq!(link.link.transport, TransportChoice::Tls);
-        assert!(link.link.exports.contains("shop") && !link.link.exports.contains("other") && link.imports.contains("other"));
+        assert!(
+            link.link.exports.contains("shop")
+                && !link.link.exports.contains("other")
+                && link.imports.contains("other")
+        );
     }
 
     #[test]

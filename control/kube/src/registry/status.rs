@@ -94,7 +94,8 @@ pub(super) fn report(facts: &Facts<'_>, now: Instant) -> KubeStatus {
 impl KubeStatus {
     /// What is worst, in one line; `None`: all is well.
     pub fn error(&self) -> Option<String> {
-        let watches = self.watches.iter().filter_map(|(kind, watch)| Some(format!("{kind}: {}", watch.error.as_ref()?)));
+        let watches =
+            self.watches.iter().filter_map(|(kind, watch)| Some(format!("{kind}: {}", watch.error.as_ref()?)));
         let lease = self.leader.error.iter().map(|error| format!("lease: {error}"));
         watches.chain(lease).next().or_else(|| self.failures.first().cloned())
     }
