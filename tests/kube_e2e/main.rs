@@ -7,4 +7,5 @@ mod clusters;
 mod data_path;
 mod links;
 mod mesh;
+mod names;
 mod services;

@@ -88,7 +88,7 @@ fn two_exports_that_differ_are_in_conflict_and_the_older_one_counts() {
     mesh.east.apply(API);
     mesh.east.apply(EXPORT);
     Imported::wait(&mesh.west, "api", &["east"]);
-    mesh.west.apply(&API.replace("ports:", "sessionAffinity: ClientIP\n  ports:"));
+    mesh.west.apply(&API.replacen("  ports:", "  sessionAffinity: ClientIP\n  ports:", 1));
     mesh.west.apply(EXPORT);
     for cluster in [&mesh.west, &mesh.east] {
         let conflict = ("Conflict", "True", "SessionAffinity");

@@ -29,8 +29,8 @@ async fn request(client: &Client, write: &Write) -> kube::Result<()> {
     let api = api(client, &write.target);
     let name = &write.target.key.name;
     match &write.action {
-        Action::Apply { body, force } => {
-            let params = PatchParams { force: *force, ..PatchParams::apply(MANAGER) };
+        Action::Apply(body) => {
+            let params = PatchParams::apply(MANAGER).force();
             api.patch(name, &params, &Patch::Apply(body)).await.map(drop)
         }
         Action::Status(body) => {

@@ -64,13 +64,8 @@ pub struct Write {
 /// What a write does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Server-side apply.
-    Apply {
-        /// The object.
-        body: Value,
-        /// Whether fields that others have applied are taken from them.
-        force: bool,
-    },
+    /// Server-side apply of the object. Fields that others have changed meanwhile are taken back.
+    Apply(Value),
     /// Server-side apply of the status.
     Status(Value),
     /// Deletes the object with that uid, and no other of its name.
@@ -120,7 +115,7 @@ impl Action {
     /// What it does, in a word.
     pub const fn verb(&self) -> &'static str {
         match self {
-            Self::Apply { .. } => "apply",
+            Self::Apply(_) => "apply",
             Self::Status(_) => "status",
             Self::Delete { .. } => "delete",
         }
@@ -131,7 +126,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Apply { body, force } => write!(f, "apply {force} {body}"),
+            Self::Apply(body) => write!(f, "apply {body}"),
             Self::Status(body) => write!(f, "status {body}"),
             Self::Delete { uid } => write!(f, "delete {}", uid.as_deref().unwrap_or_default()),
         }
@@ -152,9 +147,7 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
     let mut writes = Vec::new();
     let import = world.imports.get(key);
     if let Some(wanted) = &plan.import {
-        // One that somebody else made stays theirs: what they apply to it is not taken from them.
-        let is_ours = import.is_none_or(|import| applied_by_us(&**import));
-        writes.extend(object(Kind::Import, wanted, import, is_ours));
+        writes.extend(object(Kind::Import, wanted, import));
     }
     if let (Some(wanted), Some(import)) = (&plan.import_status, import) {
         writes.extend(status(Kind::Import, wanted, import));
@@ -163,10 +156,10 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
         writes.extend(status(Kind::Export, wanted, export));
     }
     for wanted in &plan.services {
-        writes.extend(object(Kind::Service, wanted, world.services.get(&ObjectKey::of(wanted)), true));
+        writes.extend(object(Kind::Service, wanted, world.services.get(&ObjectKey::of(wanted))));
     }
     for wanted in &plan.slices {
-        writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted)), true));
+        writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted))));
     }
     for Unwanted { kind, key, uid } in &plan.unwanted {
         let target = Target { kind: (*kind).into(), key: key.clone(), part: Part::Object };
@@ -175,8 +168,8 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
     writes
 }
 
-/// The write of an object, if it is needed.
-pub fn object<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>, force: bool) -> Option<Write>
+/// The write of an object, if it is needed. Plans want no object that somebody else made: what is there is ours.
+pub fn object<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>) -> Option<Write>
 where
     K: Resource<DynamicType = ()> + Serialize,
 {
@@ -192,7 +185,7 @@ where
         }
     }
     let target = Target { kind, key: ObjectKey::of(wanted), part: Part::Object };
-    Some(Write { target, action: Action::Apply { body, force } })
+    Some(Write { target, action: Action::Apply(body) })
 }
 
 /// The write of an object's status, if it is needed.
@@ -226,12 +219,6 @@ fn body<K: Resource<DynamicType = ()>>(mut body: Value) -> Value {
         }
     }
     body
-}
-
-/// Whether we ever applied anything to it.
-fn applied_by_us<K: Resource>(object: &K) -> bool {
-    let entries = object.meta().managed_fields.iter().flatten();
-    entries.into_iter().any(|entry| entry.manager.as_deref() == Some(MANAGER))
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use crate::{
     api::about::{CLUSTER_ID, CLUSTERSET, ClusterProperty, ClusterPropertySpec},
-    apply::{Kind, MANAGER, Write, writes},
+    apply::{Kind, Write, writes},
     index::Index,
-    mcs::Settings,
+    mcs::{MANAGED_BY, MANAGER, Settings},
 };
+use kube::ResourceExt as _;
 
 /// The properties that there are to be.
 pub(super) const NAMES: [&str; 2] = [CLUSTER_ID, CLUSTERSET];
@@ -16,8 +17,9 @@ pub(super) fn write(name: &str, settings: &Settings, index: &Index) -> Option<Wr
     if observed.is_some_and(|property| !is_ours(property)) {
         return None;
     }
-    let wanted = ClusterProperty::new(name, ClusterPropertySpec { value: value(name, settings)?.into() });
-    writes::object(Kind::Property, &wanted, observed, true)
+    let mut wanted = ClusterProperty::new(name, ClusterPropertySpec { value: value(name, settings)?.into() });
+    wanted.labels_mut().insert(MANAGED_BY.into(), MANAGER.into());
+    writes::object(Kind::Property, &wanted, observed)
 }
 
 /// What is wrong with the properties that somebody else has set.
@@ -39,7 +41,7 @@ fn value<'a>(name: &str, settings: &'a Settings) -> Option<&'a str> {
     }
 }
 
+/// Whether it carries our mark. Who applied it does not tell: another's change takes the field from us.
 fn is_ours(property: &ClusterProperty) -> bool {
-    let entries = property.metadata.managed_fields.iter().flatten();
-    entries.into_iter().any(|entry| entry.manager.as_deref() == Some(MANAGER))
+    property.labels().get(MANAGED_BY).is_some_and(|by| by == MANAGER)
 }

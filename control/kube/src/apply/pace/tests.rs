@@ -10,7 +10,7 @@ fn group() -> ObjectKey {
 
 fn write(content: u32) -> Write {
     let target = Target { kind: Kind::Import, key: group(), part: Part::Object };
-    Write { target, action: Action::Apply { body: json!({"n": content}), force: true } }
+    Write { target, action: Action::Apply(json!({"n": content})) }
 }
 
 /// Writes whenever it may for as long as `lasts`, looking every tenth of a second: how often it did.

@@ -9,9 +9,9 @@ fn import(labels: Value) -> ServiceImport {
     .unwrap()
 }
 
-/// As the API server has it once it was applied by `manager`.
-fn stored(mut import: ServiceImport, manager: &str) -> ServiceImport {
-    let fields = json!([{"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+/// As the API server has it once it was applied.
+fn stored(mut import: ServiceImport) -> ServiceImport {
+    let fields = json!([{"manager": MANAGER, "operation": "Apply", "fieldsType": "FieldsV1",
         "fieldsV1": {"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:ports": {}, "f:type": {}, "f:ipFamilies": {}}}}]);
     import.metadata.managed_fields = serde_json::from_value(fields).unwrap();
     import.metadata.uid = Some("u".into());
@@ -29,22 +29,11 @@ fn world(import: ServiceImport) -> World {
 #[test]
 fn what_is_there_is_not_written() {
     let plan = ServicePlan { import: Some(import(json!({"a": "1"}))), ..ServicePlan::default() };
-    assert_eq!(of_service(&key(), &plan, &world(stored(import(json!({"a": "1"})), MANAGER))), []);
+    assert_eq!(of_service(&key(), &plan, &world(stored(import(json!({"a": "1"}))))), []);
     let [write] = &of_service(&key(), &plan, &World::default())[..] else { panic!() };
     assert_eq!(write.target.to_string(), "ServiceImport shop/api");
-    let Action::Apply { body, force: true } = &write.action else { panic!("{:?}", write.action) };
+    let Action::Apply(body) = &write.action else { panic!("{:?}", write.action) };
     assert_eq!(body["apiVersion"], "multicluster.x-k8s.io/v1beta1");
-}
-
-#[test]
-fn what_somebody_else_made_is_not_taken_from_them() {
-    let plan = ServicePlan { import: Some(import(json!({"b": "1"}))), ..ServicePlan::default() };
-    let force = |manager: &str| {
-        let writes = of_service(&key(), &plan, &world(stored(import(json!({"a": "1"})), manager)));
-        matches!(&writes[..], [Write { action: Action::Apply { force: true, .. }, .. }])
-    };
-    assert!(force(MANAGER));
-    assert!(!force("another-controller"));
 }
 
 #[test]
@@ -54,7 +43,7 @@ fn a_status_waits_for_its_object_and_is_written_when_it_differs() {
         ..ServicePlan::default()
     };
     assert_eq!(of_service(&key(), &status, &World::default()), []);
-    let mut there = stored(import(json!({})), MANAGER);
+    let mut there = stored(import(json!({})));
     let [write] = &of_service(&key(), &status, &world(there.clone()))[..] else { panic!() };
     assert_eq!(write.target.to_string(), "ServiceImport shop/api, status");
     there.status = status.import_status.clone();
@@ -64,7 +53,7 @@ fn a_status_waits_for_its_object_and_is_written_when_it_differs() {
 #[test]
 fn what_is_going_is_left_until_it_has_gone() {
     let plan = ServicePlan { import: Some(import(json!({"b": "1"}))), ..ServicePlan::default() };
-    let mut going = stored(import(json!({})), MANAGER);
+    let mut going = stored(import(json!({})));
     going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T00:00:00Z")).unwrap();
     assert_eq!(of_service(&key(), &plan, &world(going)), []);
 }
