@@ -14,7 +14,7 @@ const DB: &str = include_str!("manifests/db.yaml");
 /// Where west's CoreDNS listens.
 const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 /// Where west's isthmus answers.
-const ISTHMUS: SocketAddr = SocketAddr::new(GATEWAY, 5353);
+const ISTHMUS: SocketAddr = SocketAddr::new(IpAddr::V4(GATEWAY), 5353);
 
 /// Waits until a name has one address, and this leads to an echo in the other cluster.
 fn wait_reached(topology: &Topology, dns: &CoreDns, pods: &Netns, name: &str, port: u16) {

@@ -1,7 +1,7 @@
 //! ● The names of the clusterset's domain, from what is imported.
 
 use crate::{
-    api::mcs::{ImportPort, ImportType, SERVICE_NAME, SOURCE_CLUSTER, ServiceImport},
+    api::mcs::{DERIVED_SERVICE, ImportPort, ImportType, SOURCE_CLUSTER, ServiceImport},
     mcs::{ObjectKey, Objects},
 };
 use isthmus_control_api::{Protocol, ServiceName};
@@ -10,8 +10,11 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use std::{collections::BTreeMap, net::IpAddr};
 
+/// On an EndpointSlice: the Service that it is of.
+const SLICE_OF: &str = "kubernetes.io/service-name";
+
 /// Every import, with the addresses that clients of this cluster use for it: those of the import itself, or, of a headless one, those
-/// in the EndpointSlices that are labelled as its own.
+/// in the EndpointSlices of the Service that is derived from it. Those of the Services that stand for its endpoints lead to gateways.
 pub fn services(imports: &Objects<ServiceImport>, slices: &Objects<EndpointSlice>) -> BTreeMap<ServiceName, Service> {
     let mut endpoints = endpoints(slices);
     let service = |(key, import): (&ObjectKey, &std::sync::Arc<ServiceImport>)| {
@@ -19,7 +22,11 @@ pub fn services(imports: &Objects<ServiceImport>, slices: &Objects<EndpointSlice
             ImportType::ClusterSetIP => {
                 Addresses::ClusterSetIp(import.spec.ips.iter().filter_map(|ip| ip.parse().ok()).collect())
             }
-            ImportType::Headless => Addresses::Headless(endpoints.remove(key).unwrap_or_default()),
+            ImportType::Headless => {
+                let derived = import.annotations().get(DERIVED_SERVICE);
+                let derived = derived.map(|name| ObjectKey::new(&key.namespace, name));
+                Addresses::Headless(derived.and_then(|derived| endpoints.remove(&derived)).unwrap_or_default())
+            }
         };
         let ports = import.spec.ports.iter().filter_map(port).collect();
         Some((key.service()?, Service { ports, addresses }))
@@ -27,17 +34,17 @@ pub fn services(imports: &Objects<ServiceImport>, slices: &Objects<EndpointSlice
     imports.iter().filter_map(service).collect()
 }
 
-/// The ready endpoints of each import that has EndpointSlices of its own. One that is in slices of both families is one endpoint.
+/// The ready endpoints of each derived Service. One that is in slices of both families is one endpoint.
 fn endpoints(slices: &Objects<EndpointSlice>) -> BTreeMap<ObjectKey, Vec<Endpoint>> {
     let mut all: BTreeMap<ObjectKey, BTreeMap<(String, String), Vec<IpAddr>>> = BTreeMap::new();
     for (_, slice) in slices.iter() {
         let label = |name| slice.labels().get(name);
-        let (Some(namespace), Some(name), Some(cluster)) =
-            (slice.namespace(), label(SERVICE_NAME), label(SOURCE_CLUSTER))
+        let (Some(namespace), Some(derived), Some(cluster)) =
+            (slice.namespace(), label(SLICE_OF), label(SOURCE_CLUSTER))
         else {
             continue;
         };
-        let of = all.entry(ObjectKey::new(&namespace, name)).or_default();
+        let of = all.entry(ObjectKey::new(&namespace, derived)).or_default();
         for endpoint in slice.endpoints.iter().flatten() {
             let is_ready = endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false));
             let Some(first) = endpoint.addresses.first().filter(|_| is_ready) else { continue };
@@ -67,6 +74,7 @@ fn port(port: &ImportPort) -> Option<Port> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::mcs::SERVICE_NAME;
     use serde_json::{Value, json};
 
     fn imports(of: Value) -> Objects<ServiceImport> {
@@ -78,11 +86,12 @@ mod tests {
     }
 
     fn import(name: &str, spec: &Value) -> Value {
-        json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec})
+        let annotations = json!({DERIVED_SERVICE: format!("derived-{name}")});
+        json!({"metadata": {"namespace": "shop", "name": name, "annotations": annotations}, "spec": spec})
     }
 
-    fn slice(name: &str, service: &str, cluster: &str, endpoints: &Value) -> Value {
-        let labels = json!({SERVICE_NAME: service, SOURCE_CLUSTER: cluster, "kubernetes.io/service-name": "derived-x"});
+    fn slice(name: &str, of: &str, cluster: &str, endpoints: &Value) -> Value {
+        let labels = json!({SERVICE_NAME: "db", SOURCE_CLUSTER: cluster, SLICE_OF: of});
         json!({
             "metadata": {"namespace": "shop", "name": name, "labels": labels},
             "addressType": "IPv4", "endpoints": endpoints,
@@ -114,13 +123,13 @@ mod tests {
         let slices = slices(json!([
             slice(
                 "db-east",
-                "db",
+                "derived-db",
                 "east",
                 &json!([ready("10.0.0.1", json!("db-0")), ready("10.0.0.2", Value::Null), not])
             ),
-            slice("db-east-6", "db", "east", &json!([ready("fd00::1", json!("db-0"))])),
-            slice("db-west", "db", "west", &json!([ready("10.0.0.3", json!("db-0"))])),
-            slice("other", "other", "west", &json!([ready("10.0.0.4", json!("db-0"))])),
+            slice("db-east-6", "derived-db", "east", &json!([ready("fd00::1", json!("db-0"))])),
+            slice("db-west", "derived-db", "west", &json!([ready("10.0.0.3", json!("db-0"))])),
+            slice("of-one", "derived-db-0", "west", &json!([ready("10.0.0.4", json!("db-0"))])),
         ]));
         let found = services(&imports(json!([import("db", &spec)])), &slices);
         let Addresses::Headless(endpoints) = &found[&"shop/db".parse().unwrap()].addresses else { panic!("{found:?}") };
