@@ -128,7 +128,7 @@ fn what_somebody_changes_or_deletes_of_ours_is_put_right() {
     mesh.west.block_on(services.delete(&before.service.name_any(), &DeleteParams::default())).unwrap();
     let uid = before.service.uid();
     mesh.west.block_on(kube::object(services, &before.service.name_any(), "it is there again", |found| {
-        let again = found.and_then(|service| service.uid());
+        let again = found.and_then(::kube::ResourceExt::uid);
         if again.is_some() && again != uid { Ok(()) } else { Err(format!("{again:?}")) }
     }));
     let after = before.again(&mesh.west);

@@ -51,6 +51,7 @@ pub enum Watched {
 }
 
 /// An event of one of the watches.
+#[allow(clippy::large_enum_variant, reason = "it is boxed where it waits")]
 #[derive(Debug)]
 pub enum Change {
     /// Of Services.

@@ -37,7 +37,7 @@ const COPY: &str = "kubectl.kubernetes.io/last-applied-configuration";
 #[derive(Debug)]
 pub enum News {
     /// Something changed.
-    Change(Change),
+    Change(Box<Change>),
     /// Whether the watch of a kind works; else why not.
     State(Watched, Result<(), String>),
 }
@@ -90,12 +90,12 @@ where
         let news = match next {
             None => return,
             // It is about to list: that says nothing of whether it can.
-            Some(Ok(Event::Init)) => News::Change(wrap(Event::Init)),
+            Some(Ok(Event::Init)) => News::Change(Box::new(wrap(Event::Init))),
             Some(Ok(event)) => {
                 if failing.take().is_some() && to.send(News::State(watched, Ok(()))).await.is_err() {
                     return;
                 }
-                News::Change(wrap(event.modify(|object| trim(object, watched))))
+                News::Change(Box::new(wrap(event.modify(|object| trim(object, watched)))))
             }
             Some(Err(error)) => {
                 let pause = failing.map_or(BACKOFF, |pause| (pause * 2).min(BACKOFF_MAX));

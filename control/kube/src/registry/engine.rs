@@ -145,7 +145,7 @@ impl Engine {
         for _ in 0..BATCH {
             match next {
                 Some(News::Change(change)) => {
-                    let effect = self.index.take(change);
+                    let effect = self.index.take(*change);
                     self.touch(effect);
                 }
                 Some(News::State(watched, state)) => self.watch_state(watched, state),

@@ -97,6 +97,8 @@ fn namespaces(stated: Option<&[String]>) -> Namespaces {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::needless_pass_by_value, reason = "values are written where they are used")]
+
     use super::*;
     use serde_json::{Value, json};
 
