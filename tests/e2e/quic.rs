@@ -106,7 +106,7 @@ fn quic_is_taken_back_where_udp_had_vanished_from_a_lossy_path() {
             let link = pair.west.link("east");
             let chosen = link["chosen"].as_str().unwrap_or_default();
             if chosen.contains("quic") { Ok(()) } else { Err(link.to_string()) }
-        })
+        });
     };
     for _ in 0..3 {
         wait_quic();
