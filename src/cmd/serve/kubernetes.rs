@@ -17,8 +17,18 @@ use isthmus_gateway::{
     status::{LinkStatus, LinkWord},
 };
 use isthmus_push::ServerStatus;
-use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
 
 /// Between two looks at the links.
 const LOOK: Duration = Duration::from_secs(2);
@@ -70,7 +80,7 @@ pub(super) async fn registry(
     Ok((KubeRegistry::new(client, options, file, reports, zone), to))
 }
 
-/// The terms in which this replica leads.
+/// The terms in which this replica leads, each until it ends: gateways are not to stay with a leader that cannot write any more.
 pub(super) fn terms(
     tasks: &mut JoinSet<()>,
     mut leadership: watch::Receiver<Leadership>,
@@ -78,11 +88,20 @@ pub(super) fn terms(
     let (to, terms) = watch::channel(None);
     tasks.spawn(async move {
         loop {
-            let term = leadership.borrow_and_update().term;
+            let term = leadership.borrow_and_update().term.filter(|term| Instant::now() < term.until);
             let number = term.map(|term| LEADERS + u64::from(term.epoch.unsigned_abs()));
             to.send_if_modified(|known| std::mem::replace(known, number) != number);
-            if leadership.changed().await.is_err() {
-                return;
+            let over = async {
+                match term {
+                    Some(term) => sleep_until(term.until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = over => {}
+                changed = leadership.changed() => if changed.is_err() {
+                    return;
+                }
             }
         }
     });

@@ -31,7 +31,8 @@ pub(super) const HOSTNAME: &str = "isthmus.io/hostname";
 pub(super) fn wanted(here: &Here<'_>) -> ServiceImport {
     let from = &here.merged.from;
     let texts = |of: &BTreeMap<Arc<str>, Arc<str>>| -> BTreeMap<String, String> {
-        of.iter().map(|(k, v)| ((**k).to_owned(), (**v).to_owned())).collect()
+        let others = of.iter().filter(|(key, _)| !is_reserved(key));
+        others.map(|(k, v)| ((**k).to_owned(), (**v).to_owned())).collect()
     };
     let (mut labels, mut annotations) = (texts(&from.labels), texts(&from.annotations));
     labels.insert(MANAGED_BY.into(), MANAGER.into());
@@ -58,6 +59,11 @@ pub(super) fn wanted(here: &Here<'_>) -> ServiceImport {
     import.metadata.labels = Some(labels);
     import.metadata.annotations = Some(annotations);
     import
+}
+
+/// Whether a key means something to this cluster itself, or to kubectl: no other cluster is to say it here.
+fn is_reserved(key: &str) -> bool {
+    key.starts_with("isthmus.io/") || key.starts_with("kubectl.kubernetes.io/")
 }
 
 /// The addresses of the derived Service, and their families; until it has any, those that the import has.

@@ -59,6 +59,20 @@ fn what_is_exported_anywhere_is_imported_here_and_leads_to_the_gateways() {
     assert!(plan.problems.is_empty());
 }
 
+/// It would choose clusters for all of this cluster's clients.
+#[test]
+fn no_other_cluster_says_what_only_this_one_may() {
+    let mut west = Cluster::new("west");
+    let texts =
+        [("isthmus.io/weights", "east=1"), ("kubectl.kubernetes.io/last-applied-configuration", "{}"), ("note", "1")];
+    let annotations = texts.map(|(key, value)| (Arc::from(key), Arc::from(value))).into();
+    west.link("east", view(&[("shop/api", Summary { annotations, ..summary(200, "http", 80, 3) })]));
+    west.settle();
+    let annotations = west.import("shop/api").unwrap().metadata.annotations.clone().unwrap();
+    assert!(annotations.keys().eq([DERIVED_SERVICE, "note"]), "{annotations:?}");
+    assert_eq!(west.service_plan("shop/api").imports[&20000].weights, None);
+}
+
 #[test]
 fn an_import_goes_with_the_last_export() {
     let mut west = west();

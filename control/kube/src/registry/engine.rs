@@ -40,6 +40,9 @@ use tracing::{debug, info, warn};
 
 /// Between two looks at what is to be said of the links.
 const LINKS: Duration = Duration::from_secs(3);
+/// After this replica has begun to lead, the time in which gateways come to it and peers speak: until then, nothing is taken from a
+/// peer that has said nothing. A replica that stood by has heard of none, however long it did.
+const SETTLING: Duration = Duration::from_secs(30);
 /// Events that are taken at once, before anything else is looked at.
 const BATCH: usize = 256;
 
@@ -80,6 +83,8 @@ pub(super) struct Engine {
     applier: Applier,
     /// The epoch in which this replica wrote last.
     epoch: Option<i32>,
+    /// Until when it has not led for long.
+    settles: Option<Instant>,
     is_loaded: bool,
     /// Something happened that the status tells of.
     has_news: bool,
@@ -102,6 +107,7 @@ impl Engine {
             touched: None,
             applier: Applier::new(client),
             epoch: None,
+            settles: None,
             is_loaded: false,
             has_news: true,
             outputs,
@@ -124,7 +130,10 @@ impl Engine {
                 Ok(()) = self.inputs.file_status.changed() => self.has_news = true,
                 () = at(due) => self.work(),
                 () = self.applier.next(), if is_leading => self.has_news = true,
-                _ = look.tick() => self.look_at_links(),
+                _ = look.tick() => {
+                    self.settle();
+                    self.look_at_links();
+                }
             }
             self.write();
             if mem::take(&mut self.has_news) {
@@ -194,9 +203,18 @@ impl Engine {
             return;
         }
         self.epoch = epoch;
+        self.settles = epoch.map(|_| Instant::now() + SETTLING);
         self.applier.stop().await;
         // What another has written meanwhile, or has not, is found by looking at all of it.
         self.touch(Effect::All);
+    }
+
+    /// From now on, who has not spoken is late.
+    fn settle(&mut self) {
+        if self.settles.is_some_and(|at| at <= Instant::now()) {
+            self.settles = None;
+            self.touch(Effect::Plan);
+        }
     }
 
     /// Plans anew.
@@ -244,6 +262,9 @@ impl Engine {
             }
         }
         self.heard.retain(|cluster, _| views.contains_key(cluster));
+        if self.epoch.is_none() || self.settles.is_some() {
+            views.values_mut().for_each(|view| view.late = false);
+        }
         views
     }
 
