@@ -40,8 +40,9 @@ pub(in crate::cmd) async fn control(process: &mut Process, id: GatewayId) -> Res
     let file = Box::new(FileRegistry::new(config.clone()));
     let Some(kubernetes) = &config.kubernetes else {
         let (control, handles) = made(file);
-        // Alone, it always leads.
-        let (_leads, term) = watch::channel(Some(handles.term));
+        // Alone, it always leads: whoever looks is never told that this ends.
+        let (leads, term) = watch::channel(Some(handles.term));
+        process.tasks.spawn(async move { leads.closed().await });
         return Ok(Made { control, handles, term, reports: None });
     };
     let (registry, reports) = kubernetes::registry(&config, kubernetes, id, file, zone).await?;
