@@ -71,6 +71,16 @@ fn wait_attachment(gateway: &Gateway<'_>, what: &str, wanted: impl Fn(&Value) ->
     });
 }
 
+/// Waits until a control has its newest table on disk: it writes twice a second at most.
+fn wait_kept(control: &Gateway<'_>, name: &str) {
+    let file = control.cluster().dir().join(format!("{name}-state/last-good.json"));
+    eventually(&format!("{name}'s newest table is on disk"), || {
+        let version = control.status()["table"]["version"].to_string();
+        let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        if text.contains(&format!("\"table\":{{\"version\":{version},")) { Ok(()) } else { Err(text) }
+    });
+}
+
 /// Control dies under load, a gateway starts without it, and it is back: nobody's request fails, and nobody is told everything again.
 #[test]
 fn traffic_goes_on_without_control() {
@@ -78,6 +88,8 @@ fn traffic_goes_on_without_control() {
     let mut both = Both::start(&topology);
     let loads = [load(&both.west.gateways[0]), load(&both.west.gateways[1])];
     loads.iter().for_each(|load| load.wait_for(200));
+    wait_kept(&both.west.control, "west");
+    wait_kept(&both.east.control, "east");
     both.west.control.kill();
     both.east.control.kill();
     for gateway in both.west.gateways.iter().chain(&both.east.gateways) {
