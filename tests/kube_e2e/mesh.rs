@@ -118,7 +118,10 @@ impl Imported {
             let import = kube::object(imports, name, &what, |import| {
                 let import = import.ok_or("there is no import")?;
                 let found = import.status.iter().flat_map(|status| &status.clusters).map(|cluster| &cluster.cluster);
-                if found.clone().eq(sources) && !import.spec.ips.is_empty() {
+                // The last thing that is written.
+                let has_slices =
+                    import.status.iter().any(|status| status.endpoint_slice_objects.as_deref() == Some("Present"));
+                if found.clone().eq(sources) && !import.spec.ips.is_empty() && has_slices {
                     Ok(import.clone())
                 } else {
                     Err(format!("{import:?}"))

@@ -13,7 +13,7 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// target/<profile>/deps/<test> or target/<profile>/<program> → target/kube/bin
+/// From `target/PROFILE/deps/TEST` or `target/PROFILE/PROGRAM` to `target/kube/bin`.
 fn built() -> PathBuf {
     let this = std::env::current_exe().unwrap_or_else(|e| panic!("this program's own path: {e}"));
     let mut places = this.ancestors().skip(2).take(2).map(|dir| dir.join("kube/bin"));
