@@ -1,6 +1,6 @@
 //! The MCS API's conformance suite, run against two clusters of the tests.
 //!
-//! usage: mcs-conformance [FILE]     FILE: where the table is written, beside standard output
+//! usage: `mcs-conformance [FILE]`; FILE is where the table is written, beside standard output
 
 use isthmus_tests::{
     KubeCluster, Topology,
