@@ -103,12 +103,13 @@ impl Slot {
             let end = self.attempt(anew, small, permit, &mut search).await;
             let (now, random) = (Instant::now(), self.core.random());
             let failed = matches!(end, End::Failed(_) | End::Stalled(_));
+            let known = self.elsewhere().next().is_some();
             let mut state = self.state.borrow_mut();
             state.tunnel = None;
             match end {
                 End::Same(gateway) => {
                     state.same = Some(gateway);
-                    state.link.rest(now, search.in_vain(now, random));
+                    state.link.rest(now, search.in_vain(known, now, random));
                 }
                 End::Declined(limit) => {
                     note_declined(&self.core, &self.cluster, limit);

@@ -16,6 +16,11 @@ use std::{
 const EACH: usize = 4;
 /// Times in a row that a tunnel is dialled anew at once, because it leads where another one leads.
 const AT_ONCE: u32 = 6;
+/// The same, while it is known that there is another gateway: a load balancer that picks by chance among two leads elsewhere then, but
+/// for once in sixteen million times.
+const AT_ONCE_TO_KNOWN: u32 = 24;
+/// The longest wait between these.
+const SOON: Duration = Duration::from_secs(1);
 /// Then it is tried again after this, and twice that each time, …
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 /// … up to this.
@@ -58,15 +63,17 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// The tunnel led where another one leads: when to dial again.
-    pub(crate) fn in_vain(&mut self, now: Instant, random: u64) -> Instant {
+    /// The tunnel led where another one leads: when to dial again. `known` says whether there is a gateway that it could lead to
+    /// instead, as other cores' tunnels show.
+    pub(crate) fn in_vain(&mut self, known: bool, now: Instant, random: u64) -> Instant {
         self.in_vain = self.in_vain.saturating_add(1);
-        if self.in_vain < AT_ONCE {
-            return now + self.backoff.delay(random);
+        let at_once = if known { AT_ONCE_TO_KNOWN } else { AT_ONCE };
+        if self.in_vain < at_once {
+            return now + SOON.min(self.backoff.delay(random));
         }
         let several = self.several.is_some_and(|seen| now.saturating_duration_since(seen) < REMEMBERED);
         let longest = if several { LONGEST_OF_SEVERAL } else { LONGEST_WAIT };
-        now + longest.min(FIRST_WAIT * (1 << (self.in_vain - AT_ONCE).min(8)))
+        now + longest.min(FIRST_WAIT * (1 << (self.in_vain - at_once).min(8)))
     }
 
     /// This tunnel and another one led to different gateways until now.
@@ -114,12 +121,12 @@ mod tests {
         assert!(!search.is_news(BTreeSet::new()));
         assert!(search.is_news([a].into()));
         for _ in 0..20 {
-            search.in_vain(now, 0);
+            search.in_vain(false, now, 0);
         }
         assert!(!search.is_news([a].into()));
-        assert!(search.in_vain(now, 0) - now >= FIRST_WAIT);
+        assert!(search.in_vain(false, now, 0) - now >= FIRST_WAIT);
         assert!(search.is_news([a, b].into()));
-        assert!(search.in_vain(now, 0) - now < FIRST_WAIT);
+        assert!(search.in_vain(false, now, 0) - now < FIRST_WAIT);
         assert!(!search.is_news([a].into()));
         assert!(search.is_news([a, b].into()), "it had a tunnel meanwhile");
     }
@@ -130,11 +137,11 @@ mod tests {
         search.saw_several(now);
         let end = now + REMEMBERED;
         while now < end {
-            let next = search.in_vain(now, 0);
+            let next = search.in_vain(false, now, 0);
             assert!(next - now <= LONGEST_OF_SEVERAL);
             now = next;
         }
-        assert_eq!(search.in_vain(now, 0), now + LONGEST_WAIT, "it is not coming back");
+        assert_eq!(search.in_vain(false, now, 0), now + LONGEST_WAIT, "it is not coming back");
     }
 
     proptest! {
@@ -153,14 +160,14 @@ mod tests {
         }
 
         #[test]
-        fn a_search_in_vain_becomes_rare_and_never_ends(random: u64) {
+        fn a_search_in_vain_becomes_rare_and_never_ends(known: bool, random: u64) {
             let (mut search, now) = (Search::default(), Instant::now());
-            let waits: Vec<_> = (0..20).map(|_| search.in_vain(now, random) - now).collect();
-            let soon = waits.iter().take_while(|wait| **wait < FIRST_WAIT).count();
-            prop_assert_eq!(soon, 5);
+            let waits: Vec<_> = (0..AT_ONCE_TO_KNOWN + 14).map(|_| search.in_vain(known, now, random) - now).collect();
+            let soon = waits.iter().take_while(|wait| **wait <= SOON).count();
+            prop_assert_eq!(soon, if known { 23 } else { 5 });
             prop_assert!(waits[soon..].is_sorted() && *waits.last().unwrap() == LONGEST_WAIT);
             search.found();
-            prop_assert!(search.in_vain(now, random) - now < FIRST_WAIT);
+            prop_assert!(search.in_vain(false, now, random) - now < FIRST_WAIT);
         }
     }
 }
