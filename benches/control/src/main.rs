@@ -37,8 +37,8 @@ fn main() -> ExitCode {
         points.push(Point::measure(&world, &args));
         println!("{}", report::line(points.last()));
     }
-    for (peers, services) in args.peers() {
-        world.grow_peers(peers, services);
+    for size in args.peers() {
+        world.grow_peers(size.peers, size.services);
         points.push(Point::measure(&world, &args));
         println!("{}", report::line(points.last()));
     }

@@ -41,6 +41,8 @@ pub struct Applier {
     /// Groups to be looked at.
     dirty: BTreeSet<ObjectKey>,
     flying: JoinSet<Outcome>,
+    /// How many requests of a group are under way, of those with any.
+    busy: BTreeMap<ObjectKey, usize>,
     counts: Counts,
 }
 
@@ -65,6 +67,7 @@ impl Applier {
             pace: Pace::default(),
             dirty: BTreeSet::new(),
             flying: JoinSet::new(),
+            busy: BTreeMap::new(),
             counts: Counts::default(),
         }
     }
@@ -85,11 +88,13 @@ impl Applier {
     }
 
     /// Begins what is to be written of the groups that are to be looked at, as far as there is room. Nothing is sent that could be on its
-    /// way still at `until`. `wanted` says what differs of a group.
+    /// way still at `until`. `wanted` says what differs of a group. A group is not looked at again before what is under way of it has ended:
+    /// large ones would be looked at once for each of their objects.
     pub fn go(&mut self, until: Instant, wanted: impl Fn(&ObjectKey) -> Vec<Write>) {
         let now = Instant::now();
         while self.flying.len() < AT_ONCE {
-            let Some(group) = self.dirty.pop_first() else { return };
+            let Some(group) = self.dirty.iter().find(|group| !self.busy.contains_key(group)).cloned() else { return };
+            self.dirty.remove(&group);
             let writes = wanted(&group);
             self.pace.keep(&group, writes.iter().map(|write| &write.target), now);
             for write in writes {
@@ -102,6 +107,7 @@ impl Applier {
                 }
                 debug!(target = %write.target, action = write.action.verb(), "writing");
                 self.pace.begun(&group, &write, now);
+                *self.busy.entry(group.clone()).or_default() += 1;
                 let (client, group) = (self.client.clone(), group.clone());
                 self.flying.spawn(async move {
                     let result = request::send(&client, &write, until).await;
@@ -113,11 +119,13 @@ impl Applier {
 
     /// Waits until there is something to do again: a request has ended, or one that was put off is due. For ever, if there is nothing.
     pub async fn next(&mut self) {
-        let due = self.pace.due();
+        let due = self.pace.due(&self.dirty);
         tokio::select! {
             Some(ended) = self.flying.join_next() => {
-                if let Ok(outcome) = ended {
-                    self.ended(outcome);
+                match ended {
+                    Ok(outcome) => self.ended(outcome),
+                    // It is not known whose it was.
+                    Err(_) => self.busy.clear(),
                 }
             }
             () = at(due) => self.dirty.extend(self.pace.overdue(Instant::now())),
@@ -127,6 +135,7 @@ impl Applier {
     /// Ends all requests that are under way, and forgets what there was to do.
     pub async fn stop(&mut self) {
         self.flying.shutdown().await;
+        self.busy.clear();
         self.pace = Pace::default();
         self.dirty.clear();
     }
@@ -142,6 +151,12 @@ impl Applier {
             }
         }
         self.pace.ended(&group, &target, result, Instant::now());
+        if let Some(count) = self.busy.get_mut(&group) {
+            *count -= 1;
+            if *count == 0 {
+                self.busy.remove(&group);
+            }
+        }
         self.dirty.insert(group);
     }
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 /// After a change the next is likely to follow at once: this long is waited for it.
-const QUIET: Duration = Duration::from_millis(10);
+const QUIET: Duration = Duration::from_millis(2);
 /// Nothing waits longer than this, however many changes follow.
-const LONGEST: Duration = Duration::from_millis(25);
+const LONGEST: Duration = Duration::from_millis(10);
 /// Work takes no more than one part in so many of the time.
 const SHARE: u32 = 4;
 /// But is not put off for longer than this because it took long.
@@ -55,12 +55,12 @@ mod tests {
         let mut debounce = Debounce::default();
         assert_eq!(debounce.due(), None);
         debounce.changed(start);
-        assert_eq!(debounce.due(), Some(start + 10 * MS));
+        assert_eq!(debounce.due(), Some(start + 2 * MS));
         for after in 1..=100 {
             debounce.changed(start + after * MS);
         }
-        assert_eq!(debounce.due(), Some(start + 25 * MS));
-        debounce.worked(start + 25 * MS, start + 26 * MS);
+        assert_eq!(debounce.due(), Some(start + 10 * MS));
+        debounce.worked(start + 10 * MS, start + 11 * MS);
         assert_eq!(debounce.due(), None);
     }
 

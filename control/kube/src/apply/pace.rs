@@ -20,7 +20,16 @@ const FORGET: Duration = Duration::from_mins(2);
 /// What was written lately, by the group that it belongs to.
 #[derive(Debug, Default)]
 pub struct Pace {
-    tried: BTreeMap<ObjectKey, BTreeMap<Target, Tried>>,
+    groups: BTreeMap<ObjectKey, Group>,
+    /// When something is due next in a group, if ever.
+    due: BTreeSet<(Instant, ObjectKey)>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    tried: BTreeMap<Target, Tried>,
+    /// As `Pace::due` has it.
+    due: Option<Instant>,
 }
 
 /// The writes of one object.
@@ -47,7 +56,7 @@ enum State {
 impl Pace {
     /// Whether the write may be made now.
     pub fn may(&self, group: &ObjectKey, write: &Write, now: Instant) -> bool {
-        match self.tried.get(group).and_then(|tried| tried.get(&write.target)) {
+        match self.tried(group, &write.target) {
             None => true,
             Some(tried) if tried.state == State::Flying => false,
             // What is new is written at once.
@@ -58,27 +67,30 @@ impl Pace {
     /// The write is on its way.
     pub fn begun(&mut self, group: &ObjectKey, write: &Write, now: Instant) {
         let digest = digest(write);
-        let of_group = self.tried.entry(group.clone()).or_default();
-        let tried = of_group.entry(write.target.clone());
+        let of_group = self.groups.entry(group.clone()).or_default();
+        let tried = of_group.tried.entry(write.target.clone());
         let tried = tried.or_insert(Tried { digest, times: 0, rest: now, state: State::Flying });
         tried.times = if tried.digest == digest { tried.times.saturating_add(1) } else { 1 };
         (tried.digest, tried.state) = (digest, State::Flying);
+        self.schedule(group);
     }
 
     /// It has ended.
     pub fn ended(&mut self, group: &ObjectKey, target: &Target, result: Result<(), String>, now: Instant) {
-        let Some(tried) = self.tried.get_mut(group).and_then(|tried| tried.get_mut(target)) else { return };
+        let of_group = self.groups.get_mut(group);
+        let Some(tried) = of_group.and_then(|of_group| of_group.tried.get_mut(target)) else { return };
         let first = if result.is_ok() { ECHO } else { RETRY };
         let doubled = tried.times.saturating_sub(1).min(16);
         tried.rest = now + (first * 2_u32.pow(doubled)).min(LONGEST);
         tried.state = State::Waiting(result.err());
+        self.schedule(group);
     }
 
     /// Of the group these alone differ: the others are as they should be.
     pub fn keep<'a>(&mut self, group: &ObjectKey, differing: impl Iterator<Item = &'a Target>, now: Instant) {
-        let Some(of_group) = self.tried.get_mut(group) else { return };
+        let Some(of_group) = self.groups.get_mut(group) else { return };
         let differing: BTreeSet<_> = differing.collect();
-        of_group.retain(|target, tried| match tried.state {
+        of_group.tried.retain(|target, tried| match tried.state {
             State::Flying => true,
             _ if differing.contains(target) => true,
             State::Right(since) => now < since + FORGET,
@@ -87,32 +99,45 @@ impl Pace {
                 true
             }
         });
-        if of_group.is_empty() {
-            self.tried.remove(group);
-        }
+        self.schedule(group);
     }
 
-    /// When a write that was put off is due, or something can be forgotten.
-    pub fn due(&self) -> Option<Instant> {
-        self.tried.values().flat_map(BTreeMap::values).filter_map(Tried::due).min()
+    /// When a write that was put off is due, or something can be forgotten, but for these groups, which are looked at anyway.
+    pub fn due(&self, but_for: &BTreeSet<ObjectKey>) -> Option<Instant> {
+        self.due.iter().find(|(_, group)| !but_for.contains(group)).map(|(due, _)| *due)
     }
 
     /// The groups in which something is due.
     pub fn overdue(&self, now: Instant) -> Vec<ObjectKey> {
-        let is_due = |tried: &Tried| tried.due().is_some_and(|due| due <= now);
-        let groups = self.tried.iter().filter(|(_, tried)| tried.values().any(is_due));
-        groups.map(|(group, _)| group.clone()).collect()
+        self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, group)| group.clone()).collect()
+    }
+
+    /// Keeps account of when something is due in a group, and forgets one of which nothing is known.
+    fn schedule(&mut self, group: &ObjectKey) {
+        let Some(of_group) = self.groups.get_mut(group) else { return };
+        let due = of_group.tried.values().filter_map(Tried::due).min();
+        let before = std::mem::replace(&mut of_group.due, due);
+        if before != due {
+            before.map(|before| self.due.remove(&(before, group.clone())));
+            self.due.extend(due.map(|due| (due, group.clone())));
+        }
+        if of_group.tried.is_empty() {
+            self.groups.remove(group);
+        }
+    }
+
+    fn tried(&self, group: &ObjectKey, target: &Target) -> Option<&Tried> {
+        self.groups.get(group)?.tried.get(target)
     }
 
     /// Whether a failure is to be told: the first one, and each time that they have doubled.
     pub fn is_news(&self, group: &ObjectKey, target: &Target) -> bool {
-        let tried = self.tried.get(group).and_then(|tried| tried.get(target));
-        tried.is_none_or(|tried| tried.times.is_power_of_two())
+        self.tried(group, target).is_none_or(|tried| tried.times.is_power_of_two())
     }
 
     /// What failed last, and why.
     pub fn failures(&self) -> BTreeMap<Target, String> {
-        let tried = self.tried.values().flatten();
+        let tried = self.groups.values().flat_map(|of_group| &of_group.tried);
         let failed = tried.filter_map(|(target, tried)| match &tried.state {
             State::Waiting(Some(error)) => Some((target.clone(), error.clone())),
             _ => None,

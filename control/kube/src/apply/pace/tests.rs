@@ -45,7 +45,7 @@ fn what_is_new_is_written_at_once_but_never_twice_at_a_time() {
     assert!(pace.may(&group(), &write(1), now));
     pace.begun(&group(), &write(1), now);
     assert!(!pace.may(&group(), &write(2), now), "one is on its way");
-    assert_eq!(pace.due(), None);
+    assert_eq!(pace.due(&BTreeSet::new()), None);
     pace.ended(&group(), &write(1).target, Ok(()), now);
     assert!(!pace.may(&group(), &write(1), now), "what was written has not been seen yet");
     assert!(pace.may(&group(), &write(2), now));
@@ -59,9 +59,9 @@ fn what_is_right_is_no_failure_and_is_forgotten() {
     assert_eq!(pace.overdue(now + SECOND), [group()]);
     pace.keep(&group(), std::iter::empty(), now + SECOND);
     assert!(pace.failures().is_empty());
-    let later = pace.due().unwrap();
+    let later = pace.due(&BTreeSet::new()).unwrap();
     pace.keep(&group(), std::iter::empty(), later);
-    assert_eq!(pace.due(), None, "nothing is kept of it");
+    assert_eq!(pace.due(&BTreeSet::new()), None, "nothing is kept of it");
 }
 
 #[test]
@@ -78,4 +78,18 @@ fn who_fights_over_an_object_slows_down() {
         now += SECOND / 10;
     }
     assert_eq!(count, 5);
+}
+
+#[test]
+fn a_group_that_is_looked_at_anyway_is_not_due() {
+    let (mut pace, start) = (Pace::default(), Instant::now());
+    let write = write(1);
+    pace.begun(&group(), &write, start);
+    pace.ended(&group(), &write.target, Ok(()), start);
+    assert_eq!(pace.due(&BTreeSet::new()), Some(start + ECHO));
+    assert_eq!(pace.due(&[group()].into()), None);
+    pace.keep(&group(), [].into_iter(), start + ECHO);
+    assert_eq!(pace.due(&BTreeSet::new()), Some(start + ECHO + FORGET));
+    pace.keep(&group(), [].into_iter(), start + ECHO + FORGET);
+    assert_eq!((pace.due(&BTreeSet::new()), pace.groups.len(), pace.due.len()), (None, 0, 0), "all is forgotten");
 }
