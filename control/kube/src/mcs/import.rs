@@ -3,6 +3,7 @@
 use super::{
     Problem, ServicePlan, World,
     conditions::Conditions,
+    derivation::is_derived,
     derived::{addresses, affinity_config, given_families},
     endpoints::family,
     here::Here,
@@ -14,7 +15,7 @@ use crate::api::mcs::{
     ClusterStatus, DERIVED_SERVICE, ImportPort, ImportType, SOURCE_CLUSTER, ServiceImport, ServiceImportSpec,
     ServiceImportStatus,
 };
-use isthmus_control::exchange::summary::{Family, Member, Port, PortSummary, Summary};
+use isthmus_control::exchange::summary::{Family, Member, Port, PortSummary, Summary, bounds::MAX_MEMBERS};
 use isthmus_control_api::ClusterName;
 use kube::ResourceExt as _;
 use std::{
@@ -22,6 +23,8 @@ use std::{
     sync::Arc,
 };
 
+/// What an import is called where it owns something.
+pub(super) const KIND: &str = "ServiceImport";
 /// On a derived Service that stands for one endpoint: its key.
 pub(super) const MEMBER: &str = "isthmus.io/member";
 /// On the same, where the key is the endpoint's host name.
@@ -93,10 +96,14 @@ pub(super) fn status(
     let known = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let generation = here.import.and_then(|import| import.metadata.generation);
     let make = Conditions { known, generation, now: here.cx.now };
-    let without: Vec<_> = plan.problems.iter().filter(|problem| matches!(problem, Problem::NoPort { .. })).collect();
-    let ready = if !without.is_empty() {
-        let said: Vec<_> = without.iter().map(ToString::to_string).collect();
-        make.make("Ready", false, "NoGatewayPort", said.join("; "))
+    let lacks = |is: fn(&Problem) -> bool| -> Option<String> {
+        let said: Vec<_> = plan.problems.iter().filter(|problem| is(problem)).map(ToString::to_string).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    };
+    let ready = if let Some(said) = lacks(|problem| matches!(problem, Problem::NoPort { .. })) {
+        make.make("Ready", false, "NoGatewayPort", said)
+    } else if let Some(said) = lacks(|problem| matches!(problem, Problem::OverQuota { .. })) {
+        make.make("Ready", false, "QuotaExceeded", said)
     } else if here.merged.from.headless || !import.spec.ips.is_empty() && !given.is_empty() {
         make.make("Ready", true, "Ready", "")
     } else {
@@ -145,5 +152,9 @@ fn members(world: &World, import: &ServiceImport, cluster: &ClusterName) -> BTre
         key: key.as_str().into(),
         is_hostname: labels.get(HOSTNAME).is_some_and(|is| is == "true"),
     };
-    of.filter_map(|service| Some(member(service.labels().get(MEMBER)?, service.labels()))).collect()
+    let members = of.filter(|service| is_derived(world, service));
+    members
+        .filter_map(|service| Some(member(service.labels().get(MEMBER)?, service.labels())))
+        .take(MAX_MEMBERS)
+        .collect()
 }

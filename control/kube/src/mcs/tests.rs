@@ -4,6 +4,7 @@ mod any;
 mod cluster;
 mod headless;
 mod modes;
+mod tenants;
 
 pub(crate) use cluster::*;
 
