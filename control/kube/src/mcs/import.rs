@@ -8,8 +8,8 @@ use super::{
     endpoints::family,
     here::Here,
     marks::{MANAGED_BY, MANAGER},
-    merge::{affinity_name, policy_name},
-    ports::protocol,
+    merge::{MergedPort, affinity_name, policy_name},
+    ports::{SCTP, protocol, sctp_number},
 };
 use crate::api::mcs::{
     ClusterStatus, DERIVED_SERVICE, ImportPort, ImportType, SOURCE_CLUSTER, ServiceImport, ServiceImportSpec,
@@ -40,15 +40,17 @@ pub(super) fn wanted(here: &Here<'_>) -> ServiceImport {
     let (mut labels, mut annotations) = (texts(&from.labels), texts(&from.annotations));
     labels.insert(MANAGED_BY.into(), MANAGER.into());
     annotations.insert(DERIVED_SERVICE.into(), (*here.derived.name).to_owned());
-    let port = |(port, of): (&Port, &super::merge::MergedPort)| ImportPort {
+    let port = |number: u16, protocol: &str, of: &MergedPort| ImportPort {
         name: of.name.as_deref().map(str::to_owned),
-        protocol: Some(port.protocol.as_str().into()),
+        protocol: Some(protocol.into()),
         app_protocol: of.app_protocol.as_deref().map(str::to_owned),
-        port: port.number.into(),
+        port: number.into(),
     };
+    let carried = here.merged.ports.iter().map(|(key, of)| port(key.number, key.protocol.as_str(), of));
+    let sctp = here.merged.sctp.iter().map(|(number, of)| port(*number, SCTP, of));
     let (ips, ip_families) = ips(here);
     let spec = ServiceImportSpec {
-        ports: here.merged.ports.iter().map(port).collect(),
+        ports: carried.chain(sctp).collect(),
         ips,
         type_: if from.headless { ImportType::Headless } else { ImportType::ClusterSetIP },
         session_affinity: Some(affinity_name(from).into()),
@@ -100,12 +102,18 @@ pub(super) fn status(
         let said: Vec<_> = plan.problems.iter().filter(|problem| is(problem)).map(ToString::to_string).collect();
         (!said.is_empty()).then(|| said.join("; "))
     };
+    let not_carried = match here.merged.sctp.keys().copied().collect::<Vec<_>>() {
+        ports if ports.is_empty() => String::new(),
+        ports => Problem::NotCarried { ports }.to_string(),
+    };
     let ready = if let Some(said) = lacks(|problem| matches!(problem, Problem::NoPort { .. })) {
         make.make("Ready", false, "NoGatewayPort", said)
     } else if let Some(said) = lacks(|problem| matches!(problem, Problem::OverQuota { .. })) {
         make.make("Ready", false, "QuotaExceeded", said)
+    } else if here.merged.ports.is_empty() && !here.merged.sctp.is_empty() {
+        make.make("Ready", false, "NotCarried", not_carried)
     } else if here.merged.from.headless || !import.spec.ips.is_empty() && !given.is_empty() {
-        make.make("Ready", true, "Ready", "")
+        make.make("Ready", true, "Ready", not_carried)
     } else {
         make.make("Ready", false, "Pending", "it has no address yet")
     };
@@ -118,10 +126,13 @@ pub(super) fn status(
 pub(super) fn as_summary(world: &World, import: &ServiceImport, cluster: &ClusterName) -> Summary {
     let ServiceImportSpec { ports, type_, session_affinity_config, ip_families, .. } = &import.spec;
     let text = |text: &Option<String>| text.as_deref().map(Arc::from);
+    let said =
+        |port: &ImportPort| PortSummary { name: text(&port.name), app_protocol: text(&port.app_protocol), ready: 0 };
     let port = |port: &ImportPort| {
         let key = Port { number: u16::try_from(port.port).ok()?, protocol: protocol(port.protocol.as_deref())? };
-        Some((key, PortSummary { name: text(&port.name), app_protocol: text(&port.app_protocol), ready: 0 }))
+        Some((key, said(port)))
     };
+    let sctp = |port: &ImportPort| Some((sctp_number(port.port, port.protocol.as_deref())?, said(port)));
     let client_ip = session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     let seconds = client_ip.and_then(|config| config.timeout_seconds).and_then(|seconds| u32::try_from(seconds).ok());
     let texts = |of: &BTreeMap<String, String>, ours: &str| -> BTreeMap<Arc<str>, Arc<str>> {
@@ -132,6 +143,7 @@ pub(super) fn as_summary(world: &World, import: &ServiceImport, cluster: &Cluste
         since: 0,
         headless: *type_ == ImportType::Headless,
         ports: ports.iter().filter_map(port).collect(),
+        sctp: ports.iter().filter_map(sctp).collect(),
         zones: BTreeMap::new(),
         affinity: seconds.filter(|_| import.spec.session_affinity.as_deref() == Some("ClientIP")),
         node_local: import.spec.internal_traffic_policy.as_deref() == Some("Local"),

@@ -86,6 +86,11 @@ pub enum Problem {
         /// The clusters' ids.
         clusters: Vec<String>,
     },
+    /// Ports of SCTP: no gateway carries them.
+    NotCarried {
+        /// The ports' numbers.
+        ports: Vec<u16>,
+    },
     /// Linked clusters export it, and this cluster has not its namespace.
     NoNamespaceHere,
     /// These linked clusters cannot import what is exported here: they have not its namespace.
@@ -139,6 +144,10 @@ impl fmt::Display for Problem {
                 write!(f, "the quota of {} is used up: there is no {what}{}", clusters.join(", "), And(*more))
             }
             Self::Taken { key, by } => write!(f, "Service {key} belongs to {by}, which had the name first"),
+            Self::NotCarried { ports } => {
+                let ports: Vec<_> = ports.iter().map(|port| format!("{port}/SCTP")).collect();
+                write!(f, "not carried: {}; gateways carry TCP and UDP", ports.join(", "))
+            }
             Self::NoNamespaceHere => f.write_str("this cluster has not its namespace"),
             Self::NoNamespaceThere { clusters } => write!(f, "its namespace is missing in {}", clusters.join(", ")),
             Self::Cut { what } => write!(f, "left out of what peers are told: {what}"),

@@ -16,6 +16,9 @@ use std::{
     ops::RangeInclusive,
 };
 
+/// The protocol that imports name and no gateway carries.
+pub(super) const SCTP: &str = "SCTP";
+
 /// The gateway's ports: given out, and free. No two service ports have the same one, whatever their protocols.
 ///
 /// At first it only tells what is given out already, and counts that towards the quotas; once it is [open](Self::open) it gives out
@@ -146,6 +149,11 @@ pub(super) fn targets(service: &Service) -> impl Iterator<Item = (Port, u16)> {
 pub(super) fn number(port: &ServicePort) -> Option<Port> {
     let protocol = protocol(port.protocol.as_deref())?;
     Some(Port { number: u16::try_from(port.port).ok().filter(|&number| number != 0)?, protocol })
+}
+
+/// The number of a Service's port of SCTP.
+pub(super) fn sctp_number(number: i32, protocol: Option<&str>) -> Option<u16> {
+    u16::try_from(number).ok().filter(|&number| number != 0 && protocol == Some(SCTP))
 }
 
 /// A protocol by Kubernetes' name for it; `None` if it is not carried.
