@@ -148,6 +148,10 @@ pub struct Kubernetes {
     pub gateway_selector: String,
     /// The ports for imports.
     pub ports: RangeInclusive<u16>,
+    /// How many of them the services of one linked cluster can have.
+    pub ports_per_cluster: usize,
+    /// How many Services with a virtual address they can have.
+    pub addresses_per_cluster: usize,
 }
 
 /// The `dns` section.

@@ -11,8 +11,10 @@
 //!
 //! The API server is the memory: a gateway port is what the derived Service's `targetPort` says, an address what it was given.
 
+mod claims;
 mod conditions;
 mod conflicts;
+mod derivation;
 mod derived;
 mod endpoints;
 mod export;
@@ -29,38 +31,58 @@ mod objects;
 mod planned;
 mod ports;
 mod preference;
+mod quota;
 mod service;
 mod slices;
 mod world;
 
+pub use claims::Before;
 pub use global::GLOBAL;
 pub use isthmus_control::peers::{PeerView, PeerViews};
-pub use marks::{EXPORT, MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER};
+pub use marks::{EXPORT, MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER, is_ours};
 pub use names::derived_name;
 pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
 pub use preference::{AFFINITY, WEIGHTS};
+pub use quota::Quota;
 pub use world::{GatewayPod, Settings, World};
 
+use isthmus_control::exchange::summary::Port;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use ports::Ports;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// What is to be. `previous` is the plan before: gateway ports that it gave out and the API server does not show yet are not given
-/// out again. `now` is for the times of conditions that change.
+/// What is to be. `before` is the plan before: the ports that it gave out are not given out again. `now` is for the times of conditions
+/// that change.
 ///
 /// Applied to its own outcome it changes nothing; and it may take a few rounds, as an address comes from the API server.
-pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, previous: &Plan, now: &Time) -> Plan {
-    let mut ports = Ports::read(world, previous, settings.ports.clone());
+pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, before: Before<'_>, now: &Time) -> Plan {
+    let mut ports = Ports::read(world, before, settings.ports.clone(), settings.quota);
     let cx = here::Context { world, peers, settings, now };
-    let services = services(world, peers);
-    Plan { services: services.into_iter().map(|key| (key.clone(), service::plan(&cx, &key, &mut ports))).collect() }
+    let (mut services, mut later) = (BTreeMap::new(), Vec::new());
+    for key in self::services(world, peers) {
+        let plan = service::plan(&cx, &key, &mut ports);
+        if ports.was_lacking() {
+            later.push(key);
+        } else {
+            services.insert(key, plan);
+        }
+    }
+    // Whatever has ports and addresses has said so.
+    if !later.is_empty() {
+        ports.open();
+    }
+    for key in later {
+        let plan = service::plan(&cx, &key, &mut ports);
+        services.insert(key, plan);
+    }
+    Plan { services }
 }
 
 /// Every service that anything is to be done for, or was done for.
 fn services(world: &World, peers: &PeerViews) -> BTreeSet<ObjectKey> {
     let exports = world.exports.iter().map(|(key, _)| key.clone());
-    let imports = world.imports.iter().filter(|(_, import)| marks::is_ours(&***import)).map(|(key, _)| key.clone());
+    let imports = world.imports.iter().filter(|(_, import)| is_ours(&***import)).map(|(key, _)| key.clone());
     let derived = world.services.groups().cloned();
     let slices = world.slices.iter().filter_map(|(_, slice)| slice.origin());
     let remote = peers.values().flat_map(|peer| {
@@ -72,4 +94,4 @@ fn services(world: &World, peers: &PeerViews) -> BTreeSet<ObjectKey> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -148,6 +148,8 @@ fn kubernetes(top: &Fields<'_>, directory: &Path, listeners: &Listeners) -> Opti
         namespace: fields.value("namespace", parsed::<ClusterName>)?.into(),
         gateway_selector: fields.value("gatewaySelector", values::short)?,
         ports: ports?,
+        ports_per_cluster: fields.value("portsPerCluster", values::count)?,
+        addresses_per_cluster: fields.value("addressesPerCluster", values::count)?,
     })
 }
 

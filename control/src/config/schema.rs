@@ -308,6 +308,20 @@ pub const KEYS: &[Key] = &[
         "The ports that imported service ports get on the gateways, one each. Nothing else may listen on them there.",
     ),
     key(
+        ("registry.kubernetes", "portsPerCluster"),
+        COUNT,
+        Text("2500"),
+        "2500",
+        "How many of them the services of one linked cluster can have. What this cluster exports as well is its own.",
+    ),
+    key(
+        ("registry.kubernetes", "addressesPerCluster"),
+        COUNT,
+        Text("2500"),
+        "2500",
+        "How many Services with a virtual address are made for the services of one linked cluster, and for endpoints of headless ones.",
+    ),
+    key(
         ("control", "listen"),
         LISTEN,
         Rule("this is no control"),

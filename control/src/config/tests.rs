@@ -334,6 +334,7 @@ fn kubernetes_as_a_registry_has_defaults_and_takes_no_services_of_the_file() {
     let all = registry(text).unwrap().kubernetes.unwrap();
     assert_eq!((all.kubeconfig, all.context), (Some("etc/kube.yaml".into()), Some("east".into())));
     assert_eq!((all.gateway_selector.as_str(), all.ports), ("app=gw", 30000..=30010));
+    assert_eq!((plain.ports_per_cluster, plain.addresses_per_cluster), (2500, 2500));
     for (text, error) in [
         ("registry: consul", "registry: found \"consul\", expected file, kubernetes, or {kubernetes: a mapping}"),
         ("registry: {consul: {}}", "registry.consul: found an unknown key"),

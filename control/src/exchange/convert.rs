@@ -53,10 +53,12 @@ fn summary(of: wire::ServiceSummary) -> Result<Summary, DecodeError> {
         Ok(wire::Family::Unspecified) | Err(_) => Err(DecodeError::Field("a family that is neither IPv4 nor IPv6")),
     });
     let member = |wire::Member { key, is_hostname }| Member { key: key.into(), is_hostname };
+    let (ports, sctp) = ports(of.ports)?;
     let mut summary = Summary {
         since: of.since_ms,
         headless: of.headless,
-        ports: ports(of.ports)?,
+        ports,
+        sctp,
         zones: of.zones.into_iter().map(|(zone, ready)| (zone.into(), ready)).collect(),
         affinity: some(of.affinity_seconds),
         node_local: of.node_local,
@@ -72,23 +74,31 @@ fn summary(of: wire::ServiceSummary) -> Result<Summary, DecodeError> {
     }
 }
 
-fn ports(listed: Vec<wire::PortSummary>) -> Result<BTreeMap<Port, PortSummary>, DecodeError> {
-    let mut ports = BTreeMap::new();
+/// The ports that are carried, and those of SCTP.
+type Ports = (BTreeMap<Port, PortSummary>, BTreeMap<u16, PortSummary>);
+
+fn ports(listed: Vec<wire::PortSummary>) -> Result<Ports, DecodeError> {
+    let (mut ports, mut sctp) = Ports::default();
     for wire::PortSummary { number, protocol, name, app_protocol, ready } in listed {
         let number = u16::try_from(number).ok().filter(|&number| number != 0);
         let number = number.ok_or(DecodeError::Field("a port that is not 1 to 65535"))?;
         let protocol = match wire::Protocol::try_from(protocol) {
-            Ok(wire::Protocol::Tcp) => Protocol::Tcp,
-            Ok(wire::Protocol::Udp) => Protocol::Udp,
+            Ok(wire::Protocol::Tcp) => Some(Protocol::Tcp),
+            Ok(wire::Protocol::Udp) => Some(Protocol::Udp),
+            Ok(wire::Protocol::Sctp) => None,
             Ok(wire::Protocol::Unspecified) | Err(_) => continue,
         };
         let port =
             PortSummary { name: some(name).map(Arc::from), app_protocol: some(app_protocol).map(Arc::from), ready };
-        if ports.insert(Port { number, protocol }, port).is_some() {
+        let before = match protocol {
+            Some(protocol) => ports.insert(Port { number, protocol }, port),
+            None => sctp.insert(number, PortSummary { ready: 0, ..port }),
+        };
+        if before.is_some() {
             return Err(DecodeError::Field("a port twice"));
         }
     }
-    Ok(ports)
+    Ok((ports, sctp))
 }
 
 fn texts(of: BTreeMap<String, String>) -> BTreeMap<Arc<str>, Arc<str>> {
@@ -108,16 +118,18 @@ fn one_to_wire(name: &ServiceName, of: &Summary) -> wire::ServiceSummary {
     let texts =
         |of: &BTreeMap<Arc<str>, Arc<str>>| of.iter().map(|(k, v)| ((**k).to_owned(), (**v).to_owned())).collect();
     let text = |of: &Option<Arc<str>>| of.as_deref().unwrap_or_default().to_owned();
-    let port = |(key, port): (&Port, &PortSummary)| wire::PortSummary {
-        number: key.number.into(),
-        protocol: match key.protocol {
-            Protocol::Tcp => wire::Protocol::Tcp,
-            Protocol::Udp => wire::Protocol::Udp,
-        } as i32,
+    let port = |number: u16, protocol: wire::Protocol, port: &PortSummary| wire::PortSummary {
+        number: number.into(),
+        protocol: protocol as i32,
         name: text(&port.name),
         app_protocol: text(&port.app_protocol),
         ready: port.ready,
     };
+    let carried = of.ports.iter().map(|(key, of)| match key.protocol {
+        Protocol::Tcp => port(key.number, wire::Protocol::Tcp, of),
+        Protocol::Udp => port(key.number, wire::Protocol::Udp, of),
+    });
+    let sctp = of.sctp.iter().map(|(number, of)| port(*number, wire::Protocol::Sctp, of));
     let family = |family: &Family| match family {
         Family::V4 => wire::Family::Ipv4 as i32,
         Family::V6 => wire::Family::Ipv6 as i32,
@@ -127,7 +139,7 @@ fn one_to_wire(name: &ServiceName, of: &Summary) -> wire::ServiceSummary {
         service: name.as_str().to_owned(),
         since_ms: of.since,
         headless: of.headless,
-        ports: of.ports.iter().map(port).collect(),
+        ports: carried.chain(sctp).collect(),
         affinity_seconds: of.affinity.unwrap_or_default(),
         node_local: of.node_local,
         traffic_distribution: text(&of.traffic_distribution),

@@ -25,6 +25,7 @@ pub(crate) fn whole_summary() -> Summary {
         since: 10,
         headless: true,
         ports: [(Port { number: 53, protocol: Protocol::Udp }, port)].into(),
+        sctp: BTreeMap::new(),
         zones: [("a".into(), 1), ("b".into(), 1)].into(),
         affinity: Some(10_800),
         node_local: true,
@@ -46,12 +47,13 @@ fn any_summary() -> impl Strategy<Value = Summary> {
     let families = prop_oneof![Just(vec![]), Just(vec![Family::V4]), Just(vec![Family::V6, Family::V4])];
     let member = (text("[a-z]{1,2}"), any::<bool>()).prop_map(|(key, is_hostname)| Member { key, is_hostname });
     let lists = (
-        collection::btree_map(port, of_port, 0..4),
+        collection::btree_map(port, of_port.clone(), 0..4),
+        collection::btree_map(1..4u16, of_port.prop_map(|of| PortSummary { ready: 0, ..of }), 0..2),
         collection::btree_map(text("[a-z]?"), 0..40u32, 0..3),
         collection::btree_set(member, 0..3),
     );
     let rest = (0..3u64, any::<bool>(), option::of(1..3u32), any::<bool>(), option::of(text("[A-Z]{1,2}")), families);
-    (lists, rest, texts(), texts()).prop_map(|((ports, zones, members), rest, labels, annotations)| {
+    (lists, rest, texts(), texts()).prop_map(|((ports, sctp, zones, members), rest, labels, annotations)| {
         let (since, headless, affinity, node_local, traffic_distribution, families) = rest;
         let members = members.into_iter().map(|member| (member.key.clone(), member)).collect::<BTreeMap<_, _>>();
         let members = members.into_values().collect();
@@ -59,6 +61,7 @@ fn any_summary() -> impl Strategy<Value = Summary> {
             since,
             headless,
             ports,
+            sctp,
             zones,
             affinity,
             node_local,

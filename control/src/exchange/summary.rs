@@ -37,6 +37,8 @@ pub struct Summary {
     /// Its ports.
     #[serde(with = "isthmus_control_api::pairs")]
     pub ports: BTreeMap<Port, PortSummary>,
+    /// Its ports of SCTP, by number. Imports name them; no gateway carries them, and of none is anything ready.
+    pub sctp: BTreeMap<u16, PortSummary>,
     /// Ready endpoints by zone, of those whose zone is known.
     pub zones: BTreeMap<Arc<str>, u32>,
     /// Seconds for which a client stays with its endpoint, 1 to 86400; `None`: it does not.

@@ -134,6 +134,7 @@ pub(super) enum Protocol {
     Unspecified = 0,
     Tcp = 1,
     Udp = 2,
+    Sctp = 3,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

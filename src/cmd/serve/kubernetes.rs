@@ -8,7 +8,7 @@ use isthmus_control_dns::Zone;
 use isthmus_control_kube::{
     connect,
     lead::{Times, driver::Leadership},
-    mcs::Settings,
+    mcs::{Quota, Settings},
     registry::{KubeRegistry, LinkReport, LinkReports, Options},
     watch::Scope,
 };
@@ -70,6 +70,7 @@ pub(super) async fn registry(
             cluster: config.cluster.clone(),
             clusterset: config.clusterset.clone(),
             ports: kubernetes.ports.clone(),
+            quota: Quota { ports: kubernetes.ports_per_cluster, addresses: kubernetes.addresses_per_cluster },
             mirrored: BTreeSet::new(),
         },
         scope: Scope { namespace: kubernetes.namespace.clone(), gateways: kubernetes.gateway_selector.clone() },

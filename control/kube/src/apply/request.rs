@@ -5,10 +5,14 @@ use crate::error::describe;
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+    core::Status,
 };
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
+/// A version that no object has: the first that etcd stores is 2. An apply that states it makes what is not there, for which versions
+/// do not matter, and is refused for what is.
+const NO_VERSION: &str = "1";
 /// For one request.
 const REQUEST: Duration = Duration::from_secs(15);
 
@@ -29,6 +33,14 @@ async fn request(client: &Client, write: &Write) -> kube::Result<()> {
     let api = api(client, &write.target);
     let name = &write.target.key.name;
     match &write.action {
+        Action::Create(body) => {
+            let mut body = body.clone();
+            body["metadata"]["resourceVersion"] = NO_VERSION.into();
+            match api.patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(body)).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => Err(there_already(&write.target)),
+                result => result.map(drop),
+            }
+        }
         Action::Apply(body) => {
             let params = PatchParams::apply(MANAGER).force();
             api.patch(name, &params, &Patch::Apply(body)).await.map(drop)
@@ -47,6 +59,12 @@ async fn request(client: &Client, write: &Write) -> kube::Result<()> {
             }
         }
     }
+}
+
+/// It was made by somebody, and the watch has not shown it yet.
+fn there_already(target: &Target) -> kube::Error {
+    let message = format!("{target} has been made meanwhile, and is left alone until it has been seen");
+    kube::Error::Api(Status::failure(&message, "Conflict").with_code(409).boxed())
 }
 
 fn api(client: &Client, target: &Target) -> Api<DynamicObject> {

@@ -7,7 +7,8 @@ use crate::{
         link::ClusterLink,
         mcs::{ServiceExport, ServiceImport},
     },
-    mcs::{self, ObjectKey, ServicePlan, Unwanted, World},
+    index::Watched,
+    mcs::{self, ObjectKey, ServicePlan, Unwanted, World, is_ours},
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Resource, api::ApiResource};
@@ -64,9 +65,12 @@ pub struct Write {
 /// What a write does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Server-side apply of the object. Fields that others have changed meanwhile are taken back.
+    /// Server-side apply of an object that is not there, as far as is known: it is made, or nothing is done.
+    Create(Value),
+    /// Server-side apply of the object with the uid that is stated in it, and of no other of its name. Fields that others have changed
+    /// meanwhile are taken back.
     Apply(Value),
-    /// Server-side apply of the status.
+    /// Server-side apply of the status, of the same.
     Status(Value),
     /// Deletes the object with that uid, and no other of its name.
     Delete {
@@ -85,6 +89,18 @@ impl Kind {
             Self::Export => ApiResource::erase::<ServiceExport>(&()),
             Self::Link => ApiResource::erase::<ClusterLink>(&()),
             Self::Property => ApiResource::erase::<ClusterProperty>(&()),
+        }
+    }
+
+    /// By which watch it is known what there is of it.
+    pub const fn watched(self) -> Watched {
+        match self {
+            Self::Import => Watched::Imports,
+            Self::Service => Watched::Services,
+            Self::Slice => Watched::Slices,
+            Self::Export => Watched::Exports,
+            Self::Link => Watched::Links,
+            Self::Property => Watched::Properties,
         }
     }
 
@@ -115,6 +131,7 @@ impl Action {
     /// What it does, in a word.
     pub const fn verb(&self) -> &'static str {
         match self {
+            Self::Create(_) => "create",
             Self::Apply(_) => "apply",
             Self::Status(_) => "status",
             Self::Delete { .. } => "delete",
@@ -126,6 +143,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Create(body) => write!(f, "create {body}"),
             Self::Apply(body) => write!(f, "apply {body}"),
             Self::Status(body) => write!(f, "status {body}"),
             Self::Delete { uid } => write!(f, "delete {}", uid.as_deref().unwrap_or_default()),
@@ -149,7 +167,7 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
     if let Some(wanted) = &plan.import {
         writes.extend(object(Kind::Import, wanted, import));
     }
-    if let (Some(wanted), Some(import)) = (&plan.import_status, import) {
+    if let (Some(wanted), Some(import)) = (&plan.import_status, import.filter(|import| is_ours(&***import))) {
         writes.extend(status(Kind::Import, wanted, import));
     }
     if let (Some(wanted), Some(export)) = (&plan.export_status, world.exports.get(key)) {
@@ -168,23 +186,22 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
     writes
 }
 
-/// The write of an object, if it is needed. Plans want no object that somebody else made: what is there is ours.
+/// The write of an object, if it is needed. What somebody else made is left alone: it may have come after the plan.
 pub fn object<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>) -> Option<Write>
 where
     K: Resource<DynamicType = ()> + Serialize,
 {
-    let body = body::<K>(serde_json::to_value(wanted).ok()?);
-    if let Some(observed) = observed {
-        if observed.meta().deletion_timestamp.is_some() {
-            // Once it has gone it is made again.
-            return None;
-        }
-        let observed = serde_json::to_value(&**observed).ok()?;
-        if !differs(&body, &observed, MANAGER, "") {
-            return None;
-        }
-    }
+    let mut body = body::<K>(serde_json::to_value(wanted).ok()?);
     let target = Target { kind, key: ObjectKey::of(wanted), part: Part::Object };
+    let Some(observed) = observed else { return Some(Write { target, action: Action::Create(body) }) };
+    // What is going is made again once it has gone.
+    if !is_ours(&**observed) || observed.meta().deletion_timestamp.is_some() {
+        return None;
+    }
+    if !differs(&body, &serde_json::to_value(&**observed).ok()?, MANAGER, "") {
+        return None;
+    }
+    body["metadata"]["uid"] = json!(observed.meta().uid);
     Some(Write { target, action: Action::Apply(body) })
 }
 
@@ -198,11 +215,11 @@ where
     if !key.namespace.is_empty() {
         metadata["namespace"] = json!(&*key.namespace);
     }
-    let body = body::<K>(json!({"metadata": metadata, "status": serde_json::to_value(wanted).ok()?}));
-    let observed = serde_json::to_value(&**observed).ok()?;
-    if !differs(&body, &observed, STATUS_MANAGER, "status") {
+    let mut body = body::<K>(json!({"metadata": metadata, "status": serde_json::to_value(wanted).ok()?}));
+    if !differs(&body, &serde_json::to_value(&**observed).ok()?, STATUS_MANAGER, "status") {
         return None;
     }
+    body["metadata"]["uid"] = json!(observed.meta().uid);
     let target = Target { kind, key, part: Part::Status };
     Some(Write { target, action: Action::Status(body) })
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::api::mcs::ServiceExport;
 use isthmus_control::exchange::summary::{Port, PortSummary, Summary, member_service};
 use isthmus_control_api::{Endpoint, Export, ServiceName, ServicePort};
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServicePort as KubePort, ServiceSpec};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -57,9 +57,11 @@ pub(super) fn exported<'a>(
     let ready = endpoints::ready(world, key, service);
     let mut summary = said(export, service, spec, &ready);
     let mut cut: Vec<String> = summary.fit().into_iter().map(str::to_owned).collect();
-    cut.extend(not_carried(spec));
+    cut.extend(not_told(spec));
     let table = table(&name, &summary, &ready);
-    let problems = cut.into_iter().map(|what| Problem::Cut { what }).collect();
+    let not_carried = (!summary.sctp.is_empty()).then(|| summary.sctp.keys().copied().collect());
+    let cut = cut.into_iter().map(|what| Problem::Cut { what });
+    let problems = cut.chain(not_carried.map(|ports| Problem::NotCarried { ports })).collect();
     Ok(Exported { summary: Arc::new(summary), table, ready, problems })
 }
 
@@ -82,6 +84,7 @@ fn said(
         since: u64::try_from(created).unwrap_or_default(),
         headless,
         ports: said_ports(spec, ready),
+        sctp: said_sctp(spec),
         zones,
         affinity: affinity(spec),
         node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
@@ -94,14 +97,26 @@ fn said(
 }
 
 fn said_ports(spec: &ServiceSpec, ready: &BTreeMap<IpAddr, Ready<'_>>) -> BTreeMap<Port, PortSummary> {
-    let port = |port: &k8s_openapi::api::core::v1::ServicePort| {
+    let port = |port: &KubePort| {
         let key = ports::number(port)?;
         let serving = ready.values().filter(|ready| ready.port(port.name.as_deref(), key.protocol).is_some()).count();
-        let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(Arc::from);
-        let ready = u32::try_from(serving).unwrap_or(u32::MAX);
-        Some((key, PortSummary { name: text(&port.name), app_protocol: text(&port.app_protocol), ready }))
+        Some((key, PortSummary { ready: u32::try_from(serving).unwrap_or(u32::MAX), ..said_port(port) }))
     };
     spec.ports.iter().flatten().filter_map(port).collect()
+}
+
+fn said_sctp(spec: &ServiceSpec) -> BTreeMap<u16, PortSummary> {
+    let port = |port| Some((sctp(port)?, said_port(port)));
+    spec.ports.iter().flatten().filter_map(port).collect()
+}
+
+fn said_port(port: &KubePort) -> PortSummary {
+    let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(Arc::from);
+    PortSummary { name: text(&port.name), app_protocol: text(&port.app_protocol), ready: 0 }
+}
+
+fn sctp(port: &KubePort) -> Option<u16> {
+    ports::sctp_number(port.port, port.protocol.as_deref())
 }
 
 fn affinity(spec: &ServiceSpec) -> Option<u32> {
@@ -110,10 +125,10 @@ fn affinity(spec: &ServiceSpec) -> Option<u32> {
     (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| seconds.unwrap_or(AFFINITY))
 }
 
-/// Ports of protocols that are not carried.
-fn not_carried(spec: &ServiceSpec) -> impl Iterator<Item = String> {
-    let not_carried = spec.ports.iter().flatten().filter(|port| ports::number(port).is_none());
-    not_carried.map(|port| format!("port {}, which is {}", port.port, port.protocol.as_deref().unwrap_or("TCP")))
+/// Ports of protocols that Kubernetes has not.
+fn not_told(spec: &ServiceSpec) -> impl Iterator<Item = String> {
+    let not_told = spec.ports.iter().flatten().filter(|port| ports::number(port).is_none() && sctp(port).is_none());
+    not_told.map(|port| format!("port {}, which is {}", port.port, port.protocol.as_deref().unwrap_or("TCP")))
 }
 
 /// What the gateway serves: each port by all endpoints; and of a headless service each endpoint by itself, under a name of its own.

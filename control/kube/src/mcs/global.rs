@@ -6,7 +6,7 @@ use super::{
     here::Here,
     marks::is_marked,
     ports,
-    slices::{self, Serving},
+    slices::{self, Role, Serving},
 };
 use isthmus_control::exchange::summary::Port;
 use isthmus_control_api::Affinity;
@@ -42,13 +42,8 @@ pub(super) fn fill(
         let named = &here.merged.ports;
         let mut ports = here.served(cluster, &here.derived, named, given);
         ports.retain(|port, _| own.contains(port));
-        let serving = Serving { cluster, service: &key, observed: local, named, ports };
-        let slices = slices::of_gateways(here, &serving).into_iter();
-        plan.slices.extend(slices.map(|mut slice| {
-            // Not the name that a slice of a derived Service could have.
-            slice.metadata.name = slice.metadata.name.map(|name| format!("{name}-global"));
-            slice
-        }));
+        let serving = Serving { cluster, role: Role::Global, service: &key, observed: local, named, ports };
+        plan.slices.extend(slices::of_gateways(here, &serving));
     }
 }
 

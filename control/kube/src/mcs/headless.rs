@@ -2,16 +2,15 @@
 //! without any network between the clusters' pods.
 
 use super::{
-    Kind, ObjectKey, Problem, ServicePlan,
+    ObjectKey, ServicePlan,
+    derivation::{self, member_name},
     derived::{self, addresses, gateway_service, given_families},
     export::Exported,
     here::Here,
     import::{HOSTNAME, MEMBER},
-    marks::is_ours,
-    names::derived_name,
     ports::Ports,
-    service::{give, listen},
-    slices::{self, MAX_ENDPOINTS, Serving, is_of, is_ready, slice_port},
+    service::{Wanting, give, listen},
+    slices::{self, MAX_ENDPOINTS, Role, Serving, is_of, is_ready, slice_port},
 };
 use crate::api::mcs::SOURCE_CLUSTER;
 use isthmus_control::{
@@ -32,11 +31,13 @@ pub(super) fn fill(
     own: Option<&Exported<'_>>,
     ports: &mut Ports,
 ) -> BTreeMap<Port, u16> {
-    let taken = here.cx.world.services.get(&here.derived);
-    if let Some(other) = taken.filter(|other| !is_ours(&***other)) {
-        plan.problems.push(Problem::NotOurs { kind: Kind::Service, key: ObjectKey::of(&**other) });
-        return BTreeMap::new();
-    }
+    let taken = match derivation::observed(here.cx.world, &here.derived, here.key) {
+        Ok(taken) => taken,
+        Err(problem) => {
+            plan.problems.push(problem);
+            return BTreeMap::new();
+        }
+    };
     if taken.is_none() || here.observed.is_some() {
         plan.services.extend(derived::headless_service(here));
     }
@@ -69,15 +70,18 @@ impl<'a> Remote<'a> {
     /// Its Service and the slices that lead to the gateways. Gives its gateway ports, and the Service once clients can use it.
     fn fill(&self, plan: &mut ServicePlan, ports: &mut Ports) -> (BTreeMap<Port, u16>, Option<&'a Service>) {
         let Self { here, cluster, summary, member } = *self;
-        let name = derived_name(&format!("{}/{cluster}/{}", here.name, member.key));
+        let name = member_name(here.key, cluster.as_str(), &member.key);
         let key = ObjectKey::new(&here.key.namespace, &name);
-        let observed = here.cx.world.services.get(&key).map(|service| &**service);
-        if observed.is_some_and(|other| !is_ours(other)) {
-            plan.problems.push(Problem::NotOurs { kind: Kind::Service, key });
-            return Default::default();
-        }
+        let observed = match derivation::observed(here.cx.world, &key, here.key) {
+            Ok(observed) => observed,
+            Err(problem) => {
+                plan.problems.push(problem);
+                return Default::default();
+            }
+        };
         let exposed = here.merged.ports.keys().filter(|port| summary.ports.contains_key(port));
-        let given = give(plan, here, &key, exposed, ports);
+        let wanting = Wanting { service: &key, payers: vec![cluster], is_there: observed.is_some() };
+        let given = give(plan, here, &wanting, exposed.map(|port| (*port, vec![cluster])), ports);
         let Some(mut service) = gateway_service(here, &key, &here.merged.ports, &given, observed, &[]) else {
             return (given, None);
         };
@@ -87,11 +91,18 @@ impl<'a> Remote<'a> {
         labels.extend(member.is_hostname.then(|| (HOSTNAME.to_owned(), "true".to_owned())));
         plan.services.push(service);
         let Some(observed) = observed else { return (given, None) };
-        listen(plan, observed, &given, |port| self.import(port));
+        listen(plan, &key, &given, ports, |port| self.import(port));
         if !here.is_up(cluster) && !here.is_awaited(cluster) {
             return (given, None);
         }
-        let serving = Serving { cluster, service: &key, observed, named: &here.merged.ports, ports: given.clone() };
+        let serving = Serving {
+            cluster,
+            role: Role::Member,
+            service: &key,
+            observed,
+            named: &here.merged.ports,
+            ports: given.clone(),
+        };
         plan.slices.extend(slices::of_gateways(here, &serving));
         (given, Some(observed))
     }
@@ -157,8 +168,14 @@ fn by_family(
     of: impl Fn(Family) -> (Vec<Endpoint>, Vec<EndpointPort>),
 ) -> Vec<EndpointSlice> {
     let Some(observed) = here.observed else { return Vec::new() };
-    let serving =
-        Serving { cluster, service: &here.derived, observed, named: &here.merged.ports, ports: BTreeMap::new() };
+    let serving = Serving {
+        cluster,
+        role: Role::Import,
+        service: &here.derived,
+        observed,
+        named: &here.merged.ports,
+        ports: BTreeMap::new(),
+    };
     let slice = |family| {
         let (endpoints, ports) = of(family);
         (!endpoints.is_empty()).then(|| slices::slice(here, &serving, family, endpoints, ports)).flatten()

@@ -1,7 +1,7 @@
 //! ● A service of the clusterset, as one cluster sees it.
 
 use super::{
-    ObjectKey, PeerView, PeerViews, Settings, World, derived,
+    ObjectKey, PeerView, PeerViews, Settings, World, derivation, derived,
     export::Exported,
     import,
     marks::is_ours,
@@ -41,7 +41,7 @@ pub(super) struct Here<'a> {
     pub(super) merged: Merged,
     /// The name of the Service that is derived from it.
     pub(super) derived: ObjectKey,
-    /// That Service, if it is there, ours, and of the right type.
+    /// That Service, if it is there, the service's, and of the right type.
     pub(super) observed: Option<&'a Service>,
     /// The import, if it is there.
     pub(super) import: Option<&'a ServiceImport>,
@@ -66,8 +66,8 @@ pub(super) fn here<'a>(
     let held = held(cx, import.filter(|import| is_ours(*import)), &mut constituents);
     let merged = merge(&constituents)?;
     let derived = ObjectKey::new(&key.namespace, &derived_name(name.as_str()));
-    let fits = |service: &&Service| is_ours(*service) && derived::is_headless(service) == merged.from.headless;
-    let observed = cx.world.services.get(&derived).map(|service| &**service).filter(fits);
+    let fits = |service: &&Service| derived::is_headless(service) == merged.from.headless;
+    let observed = derivation::observed(cx.world, &derived, key).ok().flatten().filter(fits);
     Some(Here { cx, key, name, constituents, held, merged, derived, observed, import, preference })
 }
 
@@ -88,6 +88,18 @@ impl Here<'_> {
         let is_held =
             |port| named.get(port).is_some_and(|port| held.contains(port.name.as_deref().unwrap_or_default()));
         given.iter().filter(|(port, _)| ready(port) || is_held(port)).map(|(port, target)| (*port, *target)).collect()
+    }
+
+    /// The linked clusters that what is made here for one port, or for any, is counted for: those that export it, the oldest export's
+    /// first; none, if this cluster exports it, too.
+    pub(super) fn payers(&self, port: Option<&Port>) -> Vec<&ClusterName> {
+        let exports = |of: &Summary| port.is_none_or(|port| of.ports.contains_key(port));
+        let mut exporting: Vec<_> = self.constituents.iter().filter(|(_, of)| exports(of)).collect();
+        exporting.sort_by_key(|(cluster, of)| (of.since, *cluster));
+        if exporting.iter().any(|(cluster, _)| **cluster == self.cx.settings.cluster) {
+            return Vec::new();
+        }
+        exporting.into_iter().map(|(cluster, _)| cluster).collect()
     }
 
     /// Whether a cluster can be reached now: this one always.

@@ -3,18 +3,19 @@
 use super::{
     Problem, ServicePlan, World,
     conditions::Conditions,
+    derivation::is_derived,
     derived::{addresses, affinity_config, given_families},
     endpoints::family,
     here::Here,
     marks::{MANAGED_BY, MANAGER},
-    merge::{affinity_name, policy_name},
-    ports::protocol,
+    merge::{MergedPort, affinity_name, policy_name},
+    ports::{SCTP, protocol, sctp_number},
 };
 use crate::api::mcs::{
     ClusterStatus, DERIVED_SERVICE, ImportPort, ImportType, SOURCE_CLUSTER, ServiceImport, ServiceImportSpec,
     ServiceImportStatus,
 };
-use isthmus_control::exchange::summary::{Family, Member, Port, PortSummary, Summary};
+use isthmus_control::exchange::summary::{Family, Member, Port, PortSummary, Summary, bounds::MAX_MEMBERS};
 use isthmus_control_api::ClusterName;
 use kube::ResourceExt as _;
 use std::{
@@ -22,6 +23,8 @@ use std::{
     sync::Arc,
 };
 
+/// What an import is called where it owns something.
+pub(super) const KIND: &str = "ServiceImport";
 /// On a derived Service that stands for one endpoint: its key.
 pub(super) const MEMBER: &str = "isthmus.io/member";
 /// On the same, where the key is the endpoint's host name.
@@ -37,15 +40,17 @@ pub(super) fn wanted(here: &Here<'_>) -> ServiceImport {
     let (mut labels, mut annotations) = (texts(&from.labels), texts(&from.annotations));
     labels.insert(MANAGED_BY.into(), MANAGER.into());
     annotations.insert(DERIVED_SERVICE.into(), (*here.derived.name).to_owned());
-    let port = |(port, of): (&Port, &super::merge::MergedPort)| ImportPort {
+    let port = |number: u16, protocol: &str, of: &MergedPort| ImportPort {
         name: of.name.as_deref().map(str::to_owned),
-        protocol: Some(port.protocol.as_str().into()),
+        protocol: Some(protocol.into()),
         app_protocol: of.app_protocol.as_deref().map(str::to_owned),
-        port: port.number.into(),
+        port: number.into(),
     };
+    let carried = here.merged.ports.iter().map(|(key, of)| port(key.number, key.protocol.as_str(), of));
+    let sctp = here.merged.sctp.iter().map(|(number, of)| port(*number, SCTP, of));
     let (ips, ip_families) = ips(here);
     let spec = ServiceImportSpec {
-        ports: here.merged.ports.iter().map(port).collect(),
+        ports: carried.chain(sctp).collect(),
         ips,
         type_: if from.headless { ImportType::Headless } else { ImportType::ClusterSetIP },
         session_affinity: Some(affinity_name(from).into()),
@@ -93,12 +98,22 @@ pub(super) fn status(
     let known = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let generation = here.import.and_then(|import| import.metadata.generation);
     let make = Conditions { known, generation, now: here.cx.now };
-    let without: Vec<_> = plan.problems.iter().filter(|problem| matches!(problem, Problem::NoPort { .. })).collect();
-    let ready = if !without.is_empty() {
-        let said: Vec<_> = without.iter().map(ToString::to_string).collect();
-        make.make("Ready", false, "NoGatewayPort", said.join("; "))
+    let lacks = |is: fn(&Problem) -> bool| -> Option<String> {
+        let said: Vec<_> = plan.problems.iter().filter(|problem| is(problem)).map(ToString::to_string).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    };
+    let not_carried = match here.merged.sctp.keys().copied().collect::<Vec<_>>() {
+        ports if ports.is_empty() => String::new(),
+        ports => Problem::NotCarried { ports }.to_string(),
+    };
+    let ready = if let Some(said) = lacks(|problem| matches!(problem, Problem::NoPort { .. })) {
+        make.make("Ready", false, "NoGatewayPort", said)
+    } else if let Some(said) = lacks(|problem| matches!(problem, Problem::OverQuota { .. })) {
+        make.make("Ready", false, "QuotaExceeded", said)
+    } else if here.merged.ports.is_empty() && !here.merged.sctp.is_empty() {
+        make.make("Ready", false, "NotCarried", not_carried)
     } else if here.merged.from.headless || !import.spec.ips.is_empty() && !given.is_empty() {
-        make.make("Ready", true, "Ready", "")
+        make.make("Ready", true, "Ready", not_carried)
     } else {
         make.make("Ready", false, "Pending", "it has no address yet")
     };
@@ -111,10 +126,13 @@ pub(super) fn status(
 pub(super) fn as_summary(world: &World, import: &ServiceImport, cluster: &ClusterName) -> Summary {
     let ServiceImportSpec { ports, type_, session_affinity_config, ip_families, .. } = &import.spec;
     let text = |text: &Option<String>| text.as_deref().map(Arc::from);
+    let said =
+        |port: &ImportPort| PortSummary { name: text(&port.name), app_protocol: text(&port.app_protocol), ready: 0 };
     let port = |port: &ImportPort| {
         let key = Port { number: u16::try_from(port.port).ok()?, protocol: protocol(port.protocol.as_deref())? };
-        Some((key, PortSummary { name: text(&port.name), app_protocol: text(&port.app_protocol), ready: 0 }))
+        Some((key, said(port)))
     };
+    let sctp = |port: &ImportPort| Some((sctp_number(port.port, port.protocol.as_deref())?, said(port)));
     let client_ip = session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     let seconds = client_ip.and_then(|config| config.timeout_seconds).and_then(|seconds| u32::try_from(seconds).ok());
     let texts = |of: &BTreeMap<String, String>, ours: &str| -> BTreeMap<Arc<str>, Arc<str>> {
@@ -125,6 +143,7 @@ pub(super) fn as_summary(world: &World, import: &ServiceImport, cluster: &Cluste
         since: 0,
         headless: *type_ == ImportType::Headless,
         ports: ports.iter().filter_map(port).collect(),
+        sctp: ports.iter().filter_map(sctp).collect(),
         zones: BTreeMap::new(),
         affinity: seconds.filter(|_| import.spec.session_affinity.as_deref() == Some("ClientIP")),
         node_local: import.spec.internal_traffic_policy.as_deref() == Some("Local"),
@@ -145,5 +164,9 @@ fn members(world: &World, import: &ServiceImport, cluster: &ClusterName) -> BTre
         key: key.as_str().into(),
         is_hostname: labels.get(HOSTNAME).is_some_and(|is| is == "true"),
     };
-    of.filter_map(|service| Some(member(service.labels().get(MEMBER)?, service.labels()))).collect()
+    let members = of.filter(|service| is_derived(world, service));
+    members
+        .filter_map(|service| Some(member(service.labels().get(MEMBER)?, service.labels())))
+        .take(MAX_MEMBERS)
+        .collect()
 }

@@ -14,8 +14,8 @@ pub const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// The value of [`SLICE_MANAGED_BY`].
 pub const SLICE_MANAGER: &str = "control.isthmus.io";
 
-/// Whether an object was written by us.
-pub(super) fn is_ours<K: Resource>(object: &K) -> bool {
+/// Whether an object carries our mark. Whoever may write it can give it the mark, and so give it to us.
+pub fn is_ours<K: Resource>(object: &K) -> bool {
     let is = |label, value| object.labels().get(label).is_some_and(|found| found == value);
     is(MANAGED_BY, MANAGER) || is(SLICE_MANAGED_BY, SLICE_MANAGER)
 }

@@ -1,9 +1,12 @@
 //! ● What a service of the clusterset is, from what each exporting cluster says. The oldest export wins, ties go by cluster id; so every
 //! cluster comes to the same, in whatever order it heard of the others.
 
-use super::conflicts::{Conflict, Field};
+use super::{
+    conflicts::{Conflict, Field},
+    ports::SCTP,
+};
 use isthmus_control::exchange::summary::{Family, Port, PortSummary, Summary};
-use isthmus_control_api::ClusterName;
+use isthmus_control_api::{ClusterName, Protocol};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -21,6 +24,8 @@ pub(super) struct Merged {
     pub(super) from: Arc<Summary>,
     /// The union of all ports, by number. If there are several, all have names.
     pub(super) ports: BTreeMap<Port, MergedPort>,
+    /// The same of SCTP, which no gateway carries.
+    pub(super) sctp: BTreeMap<u16, MergedPort>,
     /// Of the oldest that says it.
     pub(super) families: Vec<Family>,
     /// In what they disagree.
@@ -40,36 +45,54 @@ pub(super) fn merge(constituents: &Constituents) -> Option<Merged> {
     by_age.sort_by_key(|(cluster, summary)| (summary.since, *cluster));
     let &(oldest, from) = by_age.first()?;
     let summaries: Vec<&Summary> = by_age.iter().map(|(_, summary)| &***summary).collect();
+    let (ports, sctp) = ports(&summaries);
     Some(Merged {
         oldest: oldest.clone(),
         from: from.clone(),
-        ports: ports(&summaries),
+        ports,
+        sctp,
         families: summaries.iter().map(|of| &of.families).find(|of| !of.is_empty()).cloned().unwrap_or_default(),
         conflicts: conflicts(from, &summaries),
     })
 }
 
+/// A port's number and protocol; none: SCTP.
+type Key = (u16, Option<Protocol>);
+
+/// The ports of a service, of all protocols.
+fn all(of: &Summary) -> impl Iterator<Item = (Key, &PortSummary)> {
+    let carried = of.ports.iter().map(|(key, port)| ((key.number, Some(key.protocol)), port));
+    carried.chain(of.sctp.iter().map(|(number, port)| ((*number, None), port)))
+}
+
 /// The union, by name and then by number and protocol: of two that clash, the older one's.
-fn ports(by_age: &[&Summary]) -> BTreeMap<Port, MergedPort> {
+fn ports(by_age: &[&Summary]) -> (BTreeMap<Port, MergedPort>, BTreeMap<u16, MergedPort>) {
     let mut ports = BTreeMap::new();
     let mut names = BTreeSet::new();
-    for (key, port) in by_age.iter().flat_map(|summary| &summary.ports) {
-        let is_known = port.name.as_ref().is_some_and(|name| names.contains(name)) || ports.contains_key(key);
+    for (key, port) in by_age.iter().flat_map(|summary| all(summary)) {
+        let is_known = port.name.as_ref().is_some_and(|name| names.contains(name)) || ports.contains_key(&key);
         if !is_known {
             names.extend(port.name.clone());
-            ports.insert(*key, MergedPort { name: port.name.clone(), app_protocol: port.app_protocol.clone() });
+            ports.insert(key, MergedPort { name: port.name.clone(), app_protocol: port.app_protocol.clone() });
         }
     }
     if ports.len() > 1 {
         name_all(&mut ports, &mut names);
     }
-    ports
+    let (mut carried, mut sctp) = (BTreeMap::new(), BTreeMap::new());
+    for ((number, protocol), port) in ports {
+        match protocol {
+            Some(protocol) => drop(carried.insert(Port { number, protocol }, port)),
+            None => drop(sctp.insert(number, port)),
+        }
+    }
+    (carried, sctp)
 }
 
 /// Gives a name to those that have none, as each of several ports must have one.
-fn name_all(ports: &mut BTreeMap<Port, MergedPort>, names: &mut BTreeSet<Arc<str>>) {
-    for (key, port) in ports.iter_mut().filter(|(_, port)| port.name.is_none()) {
-        let plain = format!("{}-{}", key.protocol.as_str().to_lowercase(), key.number);
+fn name_all(ports: &mut BTreeMap<Key, MergedPort>, names: &mut BTreeSet<Arc<str>>) {
+    for ((number, protocol), port) in ports.iter_mut().filter(|(_, port)| port.name.is_none()) {
+        let plain = format!("{}-{number}", protocol.map_or(SCTP, Protocol::as_str).to_lowercase());
         let mut name: Arc<str> = plain.as_str().into();
         // Ends: there are fewer names than numbers.
         for n in 0..=names.len() {
@@ -90,8 +113,7 @@ fn conflicts(winner: &Summary, all: &[&Summary]) -> Vec<Conflict> {
     };
     let quoted = |text: &str| format!("\"{text}\"");
     let ports = |of: &Summary| -> Vec<_> {
-        let port = |(key, port): (&Port, &PortSummary)| (*key, port.name.clone(), port.app_protocol.clone());
-        of.ports.iter().map(port).collect()
+        all(of).map(|(key, port)| (key, port.name.clone(), port.app_protocol.clone())).collect()
     };
     let timeout = winner.affinity.unwrap_or_default();
     let both = |other: &Summary| winner.affinity.is_some() && other.affinity.is_some();

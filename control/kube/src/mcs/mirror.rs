@@ -2,21 +2,23 @@
 //! by link.
 
 use super::{
-    Kind, ObjectKey, Problem, ServicePlan,
+    ObjectKey, Problem, ServicePlan,
+    derivation::{self, mirror_name},
     derived::gateway_service,
     here::Here,
-    marks::is_ours,
     merge::{Constituents, MergedPort, merge},
     ports::{self, Ports},
-    service::{give, listen},
-    slices::{self, Serving},
+    service::{Wanting, give, listen},
+    slices::{self, Role, Serving},
 };
+use crate::api::mcs::SOURCE_CLUSTER;
 use isthmus_control::{
     exchange::summary::{Port, bounds::is_label},
     registry::DesiredImport,
 };
 use isthmus_control_api::{Affinity, ClusterName, ServicePort, Weights};
 use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
 use std::collections::BTreeMap;
 
 /// The mirrors of a service, one for each cluster that has it and is mirrored. A headless one has none: its endpoints have addresses.
@@ -29,25 +31,34 @@ pub(super) fn fill(plan: &mut ServicePlan, here: &Here<'_>, ports: &mut Ports) {
 }
 
 fn one(plan: &mut ServicePlan, here: &Here<'_>, cluster: &ClusterName, ports: &mut Ports) {
-    let name = format!("{}-{cluster}", here.key.name);
+    let name = mirror_name(here.key, cluster.as_str());
     if !is_label(&name) {
         plan.problems.push(Problem::Unheeded { what: format!("a mirror: {name} is longer than 63 bytes") });
         return;
     }
     let key = ObjectKey::new(&here.key.namespace, &name);
-    let observed = here.cx.world.services.get(&key).map(|service| &**service);
-    if observed.is_some_and(|other| !is_ours(other)) {
-        plan.problems.push(Problem::NotOurs { kind: Kind::Service, key });
-        return;
-    }
+    let taken = |by| Problem::Taken { key: key.clone(), by };
+    let observed = derivation::observed(here.cx.world, &key, here.key);
+    let observed = match observed.and_then(|found| ports.name_mirror(&key, here.key).map_err(taken).map(|()| found)) {
+        Ok(observed) => observed,
+        Err(problem) => {
+            plan.problems.push(problem);
+            return;
+        }
+    };
     let named = named(here, cluster, observed);
-    let given = give(plan, here, &key, named.keys(), ports);
-    plan.services.extend(gateway_service(here, &key, &named, &given, observed, &[]));
+    let wanting = Wanting { service: &key, payers: vec![cluster], is_there: observed.is_some() };
+    let given = give(plan, here, &wanting, named.keys().map(|port| (*port, vec![cluster])), ports);
+    let service = gateway_service(here, &key, &named, &given, observed, &[]);
+    plan.services.extend(service.map(|mut service| {
+        service.labels_mut().insert(SOURCE_CLUSTER.into(), cluster.to_string());
+        service
+    }));
     let Some(observed) = observed else { return };
     let serving = here.served(cluster, &key, &named, &given);
-    let serving = Serving { cluster, service: &key, observed, named: &named, ports: serving };
+    let serving = Serving { cluster, role: Role::Mirror, service: &key, observed, named: &named, ports: serving };
     plan.slices.extend(slices::of_gateways(here, &serving));
-    listen(plan, observed, &given, |port| DesiredImport {
+    listen(plan, &key, &given, ports, |port| DesiredImport {
         service: ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol },
         affinity: Affinity::None,
         weights: Some(Weights { local: 0, clusters: [(cluster.clone(), 1)].into(), others: false }),

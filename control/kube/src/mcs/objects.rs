@@ -13,6 +13,9 @@ use std::{
 /// On every EndpointSlice: the name of its Service.
 pub(super) const SLICE_OF: &str = "kubernetes.io/service-name";
 
+/// On EndpointSlices of ours that are not an import's own: the name of the service of the clusterset that they belong to.
+pub(super) const ORIGIN: &str = "isthmus.io/service-name";
+
 /// A namespaced object's name, as the API server has it: wider than a [`ServiceName`], which is two DNS labels.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
@@ -77,7 +80,7 @@ impl Grouped for EndpointSlice {
     }
 
     fn origin(&self) -> Option<ObjectKey> {
-        by_label(self, SERVICE_NAME)
+        by_label(self, SERVICE_NAME).or_else(|| by_label(self, ORIGIN))
     }
 }
 

@@ -5,7 +5,11 @@ use crate::api::mcs::{ServiceExportStatus, ServiceImport, ServiceImportStatus};
 use isthmus_control::{exchange::summary::Summary, registry::DesiredImport};
 use isthmus_control_api::{Export, ServicePort};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 /// What is to be.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,6 +31,8 @@ pub struct ServicePlan {
     pub services: Vec<Service>,
     /// Their EndpointSlices.
     pub slices: Vec<EndpointSlice>,
+    /// Services that are to be there and cannot be written now, as they lack a port of the gateway: what is there of them stays.
+    pub waiting: BTreeSet<ObjectKey>,
     /// Objects of ours that are to go.
     pub unwanted: Vec<Unwanted>,
     /// What the gateway serves of it to peers and to its own imports.
@@ -66,8 +72,24 @@ pub enum Kind {
 pub enum Problem {
     /// The range of gateway ports is used up.
     NoPort {
-        /// The port of the service that has none.
+        /// The first port of the service, or of one of its endpoints, that has none.
         port: ServicePort,
+        /// How many more have none.
+        more: usize,
+    },
+    /// The clusters that export it have taken up as much as they may.
+    OverQuota {
+        /// What it lacks: the first of them.
+        what: String,
+        /// How many more it lacks.
+        more: usize,
+        /// The clusters' ids.
+        clusters: Vec<String>,
+    },
+    /// Ports of SCTP: no gateway carries them.
+    NotCarried {
+        /// The ports' numbers.
+        ports: Vec<u16>,
     },
     /// Linked clusters export it, and this cluster has not its namespace.
     NoNamespaceHere,
@@ -86,6 +108,13 @@ pub enum Problem {
         /// What, and why not.
         what: String,
     },
+    /// A Service that belongs to another service of the clusterset has the name of one that is needed.
+    Taken {
+        /// Its name.
+        key: ObjectKey,
+        /// The service that has it.
+        by: ObjectKey,
+    },
     /// An object that is not ours has the name of one that is needed.
     NotOurs {
         /// Its kind.
@@ -95,10 +124,30 @@ pub enum Problem {
     },
 }
 
+/// So many more, if any.
+struct And(usize);
+
+impl fmt::Display for And {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPort { port } => write!(f, "no gateway port is left for {port}"),
+            Self::NoPort { port, more } => write!(f, "no gateway port is left for {port}{}", And(*more)),
+            Self::OverQuota { what, more, clusters } => {
+                write!(f, "the quota of {} is used up: there is no {what}{}", clusters.join(", "), And(*more))
+            }
+            Self::Taken { key, by } => write!(f, "Service {key} belongs to {by}, which had the name first"),
+            Self::NotCarried { ports } => {
+                let ports: Vec<_> = ports.iter().map(|port| format!("{port}/SCTP")).collect();
+                write!(f, "not carried: {}; gateways carry TCP and UDP", ports.join(", "))
+            }
             Self::NoNamespaceHere => f.write_str("this cluster has not its namespace"),
             Self::NoNamespaceThere { clusters } => write!(f, "its namespace is missing in {}", clusters.join(", ")),
             Self::Cut { what } => write!(f, "left out of what peers are told: {what}"),

@@ -1,20 +1,20 @@
 //! ● The plan of one service.
 
 use super::{
-    GLOBAL, Grouped as _, Kind, ObjectKey, Problem, ServicePlan, Unwanted, World, derived,
+    GLOBAL, Grouped as _, Kind, ObjectKey, Problem, ServicePlan, Unwanted, World, derivation, derived,
     export::{self, Exported},
     export_status, global, headless,
     here::{Context, Here, here},
     import,
     marks::{self, is_ours},
     mirror,
-    ports::{Ports, targets},
+    ports::{Ports, Refused},
     preference::{self, Preference},
-    slices::{self, Serving},
+    slices::{self, Role, Serving},
 };
 use crate::api::mcs::ServiceExport;
 use isthmus_control::{exchange::summary::Port, registry::DesiredImport};
-use isthmus_control_api::ServicePort;
+use isthmus_control_api::{ClusterName, ServicePort};
 use k8s_openapi::api::core::v1::Service;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -66,19 +66,38 @@ fn fill(plan: &mut ServicePlan, here: &Here<'_>, own: Option<&Exported<'_>>, por
         given
     };
     mirror::fill(plan, here, ports);
+    leave_others(plan, here);
     let import = import::wanted(here);
     plan.import_status = Some(import::status(here, &import, &given, plan));
     plan.import = Some(import);
 }
 
+/// Leaves out the slices whose names somebody else's have.
+fn leave_others(plan: &mut ServicePlan, here: &Here<'_>) {
+    let slices = &here.cx.world.slices;
+    let problems = &mut plan.problems;
+    plan.slices.retain(|slice| {
+        let key = ObjectKey::of(slice);
+        let is_free = slices.get(&key).is_none_or(|found| is_ours(&**found));
+        if !is_free {
+            problems.push(Problem::NotOurs { kind: Kind::Slice, key });
+        }
+        is_free
+    });
+}
+
 /// A service with a virtual address: one Service, whose endpoints are the gateways. Says which of its ports have one of the gateway's.
 fn fill_virtual(plan: &mut ServicePlan, here: &Here<'_>, ports: &mut Ports) -> BTreeMap<Port, u16> {
-    let given = give(plan, here, &here.derived, here.merged.ports.keys(), ports);
-    let taken = here.cx.world.services.get(&here.derived);
-    if let Some(other) = taken.filter(|other| !is_ours(&***other)) {
-        plan.problems.push(Problem::NotOurs { kind: Kind::Service, key: ObjectKey::of(&**other) });
-        return given;
-    }
+    let taken = match derivation::observed(here.cx.world, &here.derived, here.key) {
+        Ok(taken) => taken,
+        Err(problem) => {
+            plan.problems.push(problem);
+            return BTreeMap::new();
+        }
+    };
+    let wanted = here.merged.ports.keys().map(|port| (*port, here.payers(Some(port))));
+    let wanting = Wanting { service: &here.derived, payers: here.payers(None), is_there: here.observed.is_some() };
+    let given = give(plan, here, &wanting, wanted, ports);
     let is_other = taken.is_some() && here.observed.is_none();
     // One of the other type goes first: a Service's type of address cannot be changed.
     let service = (!is_other).then(|| derived::virtual_service(here, &given)).flatten();
@@ -86,11 +105,11 @@ fn fill_virtual(plan: &mut ServicePlan, here: &Here<'_>, ports: &mut Ports) -> B
     let Some(observed) = here.observed else { return given };
     for cluster in here.constituents.keys() {
         let named = &here.merged.ports;
-        let ports = here.served(cluster, &here.derived, named, &given);
-        let serving = Serving { cluster, service: &here.derived, observed, named, ports };
+        let served = here.served(cluster, &here.derived, named, &given);
+        let serving = Serving { cluster, role: Role::Import, service: &here.derived, observed, named, ports: served };
         plan.slices.extend(slices::of_gateways(here, &serving));
     }
-    listen(plan, observed, &given, |port| DesiredImport {
+    listen(plan, &here.derived, &given, ports, |port| DesiredImport {
         service: ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol },
         affinity: here.preference.affinity,
         weights: here.preference.weights.clone(),
@@ -99,35 +118,66 @@ fn fill_virtual(plan: &mut ServicePlan, here: &Here<'_>, ports: &mut Ports) -> B
     given
 }
 
-/// Gateway ports for ports of a derived Service.
-pub(super) fn give<'p>(
+/// A derived Service that ports are asked for.
+pub(super) struct Wanting<'a> {
+    /// Its name.
+    pub(super) service: &'a ObjectKey,
+    /// The clusters of which one has it made.
+    pub(super) payers: Vec<&'a ClusterName>,
+    /// Whether the API server has it.
+    pub(super) is_there: bool,
+}
+
+/// Gateway ports for ports of a derived Service, each with the clusters that export it. One that gets none stays as it is.
+pub(super) fn give<'a>(
     plan: &mut ServicePlan,
     here: &Here<'_>,
-    service: &ObjectKey,
-    wanted: impl Iterator<Item = &'p Port>,
+    wanting: &Wanting<'_>,
+    wanted: impl Iterator<Item = (Port, Vec<&'a ClusterName>)>,
     ports: &mut Ports,
 ) -> BTreeMap<Port, u16> {
-    let mut given = BTreeMap::new();
-    for &port in wanted {
-        match ports.give(service, port) {
-            Some(target) => drop(given.insert(port, target)),
-            None => plan.problems.push(Problem::NoPort {
-                port: ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol },
-            }),
+    let Wanting { service, payers, is_there } = wanting;
+    let wanted: Vec<_> = wanted.collect();
+    let over = |what, more, clusters: &[&ClusterName]| Problem::OverQuota {
+        what,
+        more,
+        clusters: clusters.iter().map(ToString::to_string).collect(),
+    };
+    if wanted.is_empty() {
+        return BTreeMap::new();
+    }
+    if ports.address(service, payers, *is_there).is_err() {
+        plan.problems.push(over(format!("address for Service {service}"), 0, payers));
+        return BTreeMap::new();
+    }
+    let (mut given, mut none, mut dear) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for (port, payers) in wanted {
+        let of = ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol };
+        match ports.give(service, port, &payers) {
+            Ok(target) => drop(given.insert(port, target)),
+            Err(Refused::Range) => none.push(of),
+            Err(Refused::Quota) => dear.push((of, payers)),
         }
+    }
+    let no_port = none.first().map(|port| Problem::NoPort { port: port.clone(), more: none.len() - 1 });
+    let over = dear.first().map(|(port, payers)| over(format!("gateway port for {port}"), dear.len() - 1, payers));
+    plan.problems.extend(no_port.into_iter().chain(over));
+    if given.is_empty() {
+        plan.waiting.insert((*service).clone());
     }
     given
 }
 
-/// What the gateway listens for: on ports that the API server shows, as no other replica of control can have given them out otherwise.
+/// What the gateway listens for: on ports that no other replica of control can have given out otherwise.
 pub(super) fn listen(
     plan: &mut ServicePlan,
-    observed: &Service,
+    service: &ObjectKey,
     given: &BTreeMap<Port, u16>,
+    ports: &Ports,
     import: impl Fn(Port) -> DesiredImport,
 ) {
-    let shown = targets(observed).filter(|(port, target)| given.get(port) == Some(target));
-    plan.imports.extend(shown.map(|(port, target)| (target, import(port))));
+    let settled = given.iter().filter(|(port, _)| ports.is_settled(service, **port));
+    plan.imports.extend(settled.map(|(port, target)| (*target, import(*port))));
 }
 
 /// What clients are to prefer: the export's word, then the Service's, then the import's.
@@ -156,7 +206,8 @@ fn unwanted(world: &World, key: &ObjectKey, plan: &ServicePlan) -> Vec<Unwanted>
     let unwanted = |kind, (key, uid)| Unwanted { kind, key, uid };
     let import = world.imports.get(key).filter(|import| plan.import.is_none() && is_ours(&***import));
     let services = world.services.of_service(key).filter(|(key, service)| {
-        is_ours(&***service) && !plan.services.iter().any(|of| of.metadata.name.as_deref() == Some(&*key.name))
+        let is_wanted = || plan.services.iter().any(|of| of.metadata.name.as_deref() == Some(&*key.name));
+        is_ours(&***service) && !plan.waiting.contains(*key) && !is_wanted()
     });
     let slices = world.slices.of_service(key).filter(|(name, slice)| {
         let is_wanted = || plan.slices.iter().any(|of| of.metadata.name.as_deref() == Some(&*name.name));

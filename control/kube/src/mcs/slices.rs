@@ -6,7 +6,7 @@ use super::{
     here::Here,
     marks::{SLICE_MANAGED_BY, SLICE_MANAGER, owned_by},
     merge::MergedPort,
-    objects::SLICE_OF,
+    objects::{ORIGIN, SLICE_OF},
 };
 use crate::api::mcs::{SERVICE_NAME, SOURCE_CLUSTER};
 use isthmus_control::exchange::summary::{Family, Port};
@@ -26,6 +26,8 @@ pub(super) const MAX_ENDPOINTS: usize = 1000;
 /// What a cluster serves of a derived Service.
 pub(super) struct Serving<'a> {
     pub(super) cluster: &'a ClusterName,
+    /// What the Service is to its import.
+    pub(super) role: Role,
     /// The Service's name.
     pub(super) service: &'a ObjectKey,
     /// The Service.
@@ -34,6 +36,37 @@ pub(super) struct Serving<'a> {
     pub(super) named: &'a BTreeMap<Port, MergedPort>,
     /// The gateway's ports for those of the Service's that the cluster serves.
     pub(super) ports: BTreeMap<Port, u16>,
+}
+
+/// What a Service that leads to the gateways is to its import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Its own derived Service: its slices are the import's.
+    Import,
+    /// That of one of its endpoints.
+    Member,
+    /// Its mirror.
+    Mirror,
+    /// The local Service of the same name.
+    Global,
+}
+
+impl Role {
+    /// By which label of a slice its service is known. Whoever looks for the endpoints of an import finds those of its derived Service
+    /// and no others, by the label of the Multi-Cluster Services API.
+    const fn label(self) -> &'static str {
+        if matches!(self, Self::Import) { SERVICE_NAME } else { ORIGIN }
+    }
+
+    /// The name of a slice. No two are the same: those of mirrors and local Services are not made from their names, which could be
+    /// another's and a cluster's together.
+    fn name(self, here: &Here<'_>, service: &ObjectKey, end: &str) -> String {
+        match self {
+            Self::Import | Self::Member => format!("{}-{end}", service.name),
+            Self::Mirror => format!("{}-{end}-mirror", here.derived.name),
+            Self::Global => format!("{}-{end}-global", here.derived.name),
+        }
+    }
 }
 
 /// The slices that lead to our gateways, one of each family that the Service has. None where nothing is served.
@@ -58,16 +91,16 @@ pub(super) fn slice(
     endpoints: Vec<Endpoint>,
     ports: Vec<EndpointPort>,
 ) -> Option<EndpointSlice> {
-    let Serving { cluster, service, .. } = serving;
+    let Serving { cluster, service, role, .. } = serving;
     let labels = [
         (SLICE_OF, &*service.name),
-        (SERVICE_NAME, &here.key.name),
+        (role.label(), &here.key.name),
         (SOURCE_CLUSTER, cluster.as_str()),
         (SLICE_MANAGED_BY, SLICE_MANAGER),
     ];
     let metadata = ObjectMeta {
         namespace: Some((*service.namespace).to_owned()),
-        name: Some(format!("{}-{cluster}-{}", service.name, family.as_str().to_lowercase())),
+        name: Some(role.name(here, service, &format!("{cluster}-{}", family.as_str().to_lowercase()))),
         labels: Some(labels.into_iter().map(|(label, value)| (label.to_owned(), value.to_owned())).collect()),
         owner_references: Some(vec![owned_by(here.import?)?]),
         ..ObjectMeta::default()

@@ -4,6 +4,7 @@ mod any;
 mod cluster;
 mod headless;
 mod modes;
+mod tenants;
 
 pub(crate) use cluster::*;
 
@@ -361,4 +362,41 @@ fn what_clients_are_to_prefer_is_on_service_and_slices() {
         );
     }
     assert_eq!(west.service_plan("shop/api").imports[&20000].affinity, Affinity::Local);
+}
+
+/// The specification wants every port on the import; no gateway carries SCTP.
+#[test]
+fn ports_that_are_not_carried_are_named_and_lead_nowhere() {
+    let mut west = Cluster::new("west");
+    west.exports(service("shop/api", &[("http", 80, "TCP"), ("assoc", 9, "SCTP")]), &[("10.2.0.1", "")], 100);
+    west.exports(service("shop/sigtran", &[("", 2905, "SCTP")]), &[("10.2.0.1", "")], 100);
+    let told = |west: &Cluster, name: &str| west.service_plan(name).summary.as_deref().cloned();
+    west.settle();
+    assert!(told(&west, "shop/api").unwrap().sctp.keys().eq(&[9]));
+    let more = PortSummary { name: Some("more".into()), ..PortSummary::default() };
+    west.link("east", view(&[("shop/api", Summary { sctp: [(142, more)].into(), ..summary(200, "http", 80, 3) })]));
+    west.settle();
+    let ports = |name| -> Vec<_> {
+        let ports = west.import(name).unwrap().spec.ports.iter();
+        ports.map(|port| (port.name.as_deref(), port.protocol.as_deref().unwrap(), port.port)).collect()
+    };
+    assert_eq!(ports("shop/api"), [(Some("http"), "TCP", 80), (Some("assoc"), "SCTP", 9), (Some("more"), "SCTP", 142)]);
+    assert_eq!(ports("shop/sigtran"), [(None, "SCTP", 2905)]);
+    let carried = west.derived("shop/api").unwrap().spec.clone().unwrap().ports.unwrap();
+    assert!(carried.iter().map(|port| port.port).eq([80]));
+    let ready = |name| {
+        let status = west.import(name).unwrap().status.clone().unwrap();
+        let ready = condition(&status.conditions, "Ready").clone();
+        (ready.status, ready.reason, ready.message)
+    };
+    let said = |status: &str, reason: &str, message: &str| (status.to_owned(), reason.to_owned(), message.to_owned());
+    assert_eq!(ready("shop/api"), said("True", "Ready", "not carried: 9/SCTP, 142/SCTP; gateways carry TCP and UDP"));
+    assert_eq!(
+        ready("shop/sigtran"),
+        said("False", "NotCarried", "not carried: 2905/SCTP; gateways carry TCP and UDP")
+    );
+    let status = west.service_plan("shop/api").export_status.clone().unwrap();
+    let exported = condition(&status.conditions, "Ready");
+    assert_eq!((&*exported.status, &*exported.message), ("True", "not carried: 9/SCTP; gateways carry TCP and UDP"));
+    assert_eq!(condition(&status.conditions, "Conflict").reason, "PortConflict");
 }

@@ -1,6 +1,6 @@
 //! ● What a plan is made from.
 
-use super::Objects;
+use super::{Objects, Quota};
 use crate::api::mcs::{ServiceExport, ServiceImport};
 use isthmus_control_api::{ClusterName, ClustersetName};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -52,6 +52,8 @@ pub struct Settings {
     pub clusterset: ClustersetName,
     /// The ports that imports can have on the gateway. None of them may be used there for anything else.
     pub ports: RangeInclusive<u16>,
+    /// What each linked cluster may take up.
+    pub quota: Quota,
     /// The linked clusters whose services are mirrored under names of their own.
     pub mirrored: BTreeSet<ClusterName>,
 }

@@ -1,19 +1,19 @@
 //! The one that decides: takes what the watches, the peers and the election say, plans, and has written what is to be written.
 
+mod links;
+mod tell;
+
 use super::{
-    desired::desired,
-    link_status::{self, LinkReports},
-    links::{self, Links, Wrong},
-    properties,
-    status::{self, Facts, KubeStatus},
+    link_status::LinkReports,
+    links::{Links, Wrong},
+    settling::Settling,
 };
 use crate::{
-    apply::{Applier, Kind, Write, writes},
+    apply::{Applier, Write, writes},
     debounce::Debounce,
     index::{Effect, Index, Watched},
     lead::driver::Leadership,
-    mcs::{self, ObjectKey, Plan, Settings, World},
-    names,
+    mcs::{self, Before, ObjectKey, Plan, Settings},
     watch::News,
 };
 use isthmus_control::{
@@ -29,7 +29,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -40,9 +40,6 @@ use tracing::{debug, info, warn};
 
 /// Between two looks at what is to be said of the links.
 const LINKS: Duration = Duration::from_secs(3);
-/// After this replica has begun to lead, the time in which gateways come to it and peers speak: until then, nothing is taken from a
-/// peer that has said nothing. A replica that stood by has heard of none, however long it did.
-const SETTLING: Duration = Duration::from_secs(30);
 /// Events that are taken at once, before anything else is looked at.
 const BATCH: usize = 256;
 
@@ -83,8 +80,9 @@ pub(super) struct Engine {
     applier: Applier,
     /// The epoch in which this replica wrote last.
     epoch: Option<i32>,
-    /// Until when it has not led for long.
-    settles: Option<Instant>,
+    /// The epoch in which the plan was made.
+    planned_in: Option<i32>,
+    settling: Settling,
     is_loaded: bool,
     /// Something happened that the status tells of.
     has_news: bool,
@@ -107,7 +105,8 @@ impl Engine {
             touched: None,
             applier: Applier::new(client),
             epoch: None,
-            settles: None,
+            planned_in: None,
+            settling: Settling::default(),
             is_loaded: false,
             has_news: true,
             outputs,
@@ -170,6 +169,8 @@ impl Engine {
             Ok(()) => {
                 if self.errors.remove(&watched).is_some() {
                     info!(kind = watched.name(), "is watched again");
+                    // What could not be written meanwhile.
+                    self.touch(Effect::All);
                 }
             }
             Err(error) => {
@@ -203,7 +204,7 @@ impl Engine {
             return;
         }
         self.epoch = epoch;
-        self.settles = epoch.map(|_| Instant::now() + SETTLING);
+        self.settling.led(epoch.is_some(), Instant::now());
         self.applier.stop().await;
         // What another has written meanwhile, or has not, is found by looking at all of it.
         self.touch(Effect::All);
@@ -211,8 +212,7 @@ impl Engine {
 
     /// From now on, who has not spoken is late.
     fn settle(&mut self) {
-        if self.settles.is_some_and(|at| at <= Instant::now()) {
-            self.settles = None;
+        if self.settling.is_over(Instant::now()) {
             self.touch(Effect::Plan);
         }
     }
@@ -223,9 +223,11 @@ impl Engine {
         let began = Instant::now();
         if self.index.is_whole() {
             self.plan_links();
-            self.settings.mirrored = links::mirrored(self.index.links());
             let views = self.views();
-            let plan = mcs::plan(self.index.world(), &views, &self.settings, &self.plan, &now());
+            let leads = self.epoch.is_some();
+            let before = Before { plan: &self.plan, is_ours: leads && self.planned_in == self.epoch };
+            let plan = mcs::plan(self.index.world(), &views, &self.settings, before, &now());
+            self.planned_in = self.epoch;
             self.look_at_services(&plan);
             self.plan = plan;
             self.publish();
@@ -234,38 +236,6 @@ impl Engine {
         let now = Instant::now();
         debug!(services = self.plan.services.len(), took = ?(now - began), "planned");
         self.debounce.worked(began, now);
-    }
-
-    fn plan_links(&mut self) {
-        let file = self.inputs.file.borrow_and_update().clone();
-        let before = mem::take(&mut self.links);
-        let (links, wrong) = links::links(self.index.links(), &file.links, &self.settings.cluster, &before);
-        for (name, why) in wrong.iter().filter(|(name, why)| self.wrong.get(*name) != Some(*why)) {
-            warn!(name, why, "a ClusterLink is not taken");
-        }
-        (self.links, self.wrong) = (links, wrong);
-    }
-
-    /// What is known of each linked cluster. One that control has not heard of yet has not said anything.
-    fn views(&mut self) -> PeerViews {
-        let mut views = (**self.inputs.peers.borrow_and_update()).clone();
-        let file = self.inputs.file.borrow().clone();
-        let linked = || self.links.keys().chain(file.links.keys());
-        for cluster in linked() {
-            views.entry(cluster.clone()).or_default();
-        }
-        let time = now();
-        for (cluster, view) in views.iter().filter(|(_, view)| view.synced) {
-            let known = self.heard.get(cluster);
-            if known.is_none_or(|(said, _)| *said != view.exports) {
-                self.heard.insert(cluster.clone(), (view.exports.clone(), time.clone()));
-            }
-        }
-        self.heard.retain(|cluster, _| views.contains_key(cluster));
-        if self.epoch.is_none() || self.settles.is_some() {
-            views.values_mut().for_each(|view| view.late = false);
-        }
-        views
     }
 
     /// What is to be written anew of services: of those whose plan or objects have changed.
@@ -280,116 +250,25 @@ impl Engine {
         }
     }
 
-    fn publish(&mut self) {
-        let file = self.inputs.file.borrow().clone();
-        let mut links = self.links.clone();
-        links.extend(file.links.clone());
-        let desired = desired(&self.plan, self.index.world(), &links, &file.relay);
-        let is_first = !mem::replace(&mut self.is_loaded, true);
-        self.outputs.desired.send_if_modified(|known| {
-            let differs = is_first || **known != desired;
-            *known = Arc::new(desired);
-            differs
-        });
-    }
-
-    /// Tells whoever answers for the clusterset's domain.
-    fn name(&self) {
-        if self.outputs.zone.is_closed() {
-            return;
-        }
-        let World { imports, slices, .. } = self.index.world();
-        let services = names::services(imports, slices);
-        self.outputs.zone.send_if_modified(|zone| {
-            let differs = !zone.has(&services);
-            if differs {
-                *zone = Arc::new(zone.with(Arc::new(services)));
-            }
-            differs
-        });
-    }
-
-    /// What ClusterLinks and properties are to say. Seldom: what it says of a link changes all the time.
-    fn look_at_links(&mut self) {
-        // A term ends also when nothing happens.
-        self.has_news = true;
-        if !self.is_loaded || self.term().is_none() {
-            return;
-        }
-        let reports = self.inputs.reports.borrow().clone();
-        let (time, mut statuses) = (now(), BTreeMap::new());
-        for link in self.index.links() {
-            let name = link.metadata.name.clone().unwrap_or_default();
-            let cluster = link_status::cluster(link);
-            let report = cluster.as_ref().and_then(|cluster| reports.get(cluster));
-            let heard = cluster.as_ref().and_then(|cluster| self.heard.get(cluster)).map(|(_, since)| since);
-            let wrong = self.wrong.get(&name).map(String::as_str);
-            statuses.insert(name, link_status::status(link, report, heard, wrong, &time));
-        }
-        for name in statuses.keys().map(String::as_str).chain(properties::NAMES) {
-            self.applier.look(ObjectKey::new("", name));
-        }
-        self.link_statuses = statuses;
-    }
-
-    /// Has written what differs, if this replica is the one that writes.
+    /// Has written what differs, if this replica is the one that writes. Of a kind that cannot be watched it is not known what there is.
     fn write(&mut self) {
         let Some(until) = self.term().filter(|_| self.is_loaded) else { return };
-        let Self { applier, index, plan, link_statuses, settings, .. } = self;
-        applier.go(until, |group| match &*group.namespace {
-            "" => of_cluster(group, index, link_statuses, settings),
-            _ => plan.services.get(group).map_or_else(Vec::new, |plan| writes::of_service(group, plan, index.world())),
+        let Self { applier, index, plan, link_statuses, settings, errors, .. } = self;
+        let is_known = |write: &Write| {
+            let watched = write.target.kind.watched();
+            index.is_complete(watched) && !errors.contains_key(&watched)
+        };
+        applier.go(until, |group| {
+            let mut writes = match &*group.namespace {
+                "" => links::of_cluster(group, index, link_statuses, settings),
+                _ => plan
+                    .services
+                    .get(group)
+                    .map_or_else(Vec::new, |plan| writes::of_service(group, plan, index.world())),
+            };
+            writes.retain(is_known);
+            writes
         });
-    }
-
-    fn tell(&mut self) {
-        let failures = self.applier.failures();
-        let report = status::report(
-            &Facts {
-                index: &self.index,
-                errors: &self.errors,
-                leadership: &self.inputs.leadership.borrow(),
-                plan: &self.plan,
-                wrong_links: &self.wrong,
-                failures: &failures,
-                writes: self.applier.counts(),
-                notes: &properties::problems(&self.settings, &self.index),
-            },
-            Instant::now(),
-        );
-        let file = self.inputs.file_status.borrow_and_update().clone();
-        self.outputs.status.send_if_modified(|known| {
-            let next = told(&report, &file, known);
-            let differs = **known != next;
-            *known = Arc::new(next);
-            differs
-        });
-    }
-}
-
-/// What is to be written of what belongs to no namespace.
-fn of_cluster(
-    group: &ObjectKey,
-    index: &Index,
-    statuses: &BTreeMap<String, crate::api::link::ClusterLinkStatus>,
-    settings: &Settings,
-) -> Vec<Write> {
-    let link = index.links().find(|link| link.metadata.name.as_deref() == Some(&group.name));
-    let status = link.zip(statuses.get(&*group.name));
-    let status = status.and_then(|(link, status)| writes::status(Kind::Link, status, link));
-    status.into_iter().chain(properties::write(&group.name, settings, index)).collect()
-}
-
-/// The status for control: the file's, and what the API server has to do with it.
-fn told(report: &KubeStatus, file: &RegistryStatus, before: &RegistryStatus) -> RegistryStatus {
-    let error = report.error();
-    let last_error = file.last_error.clone().or(error);
-    let changed = last_error != before.last_error;
-    RegistryStatus {
-        last_change: if changed { Some(SystemTime::now()) } else { before.last_change.max(file.last_change) },
-        last_error,
-        detail: serde_json::to_value(report).ok(),
-        ..file.clone()
     }
 }
 

@@ -28,11 +28,14 @@ impl Summary {
     pub fn fit(&mut self) -> Vec<&'static str> {
         let mut out = Vec::new();
         let mut note = |cut: bool, what| out.extend(cut.then_some(what));
-        note(first(&mut self.ports, MAX_PORTS), "ports beyond the 256th");
+        let cut = first(&mut self.ports, MAX_PORTS);
+        note(first(&mut self.sctp, MAX_PORTS - self.ports.len()) || cut, "ports beyond the 256th");
         let bad_name = |port: &PortSummary| port.name.as_deref().is_some_and(|name| !is_label(name));
-        note(drop_if(&mut self.ports, |_, port| bad_name(port)), "a port whose name is no DNS label");
+        let cut = drop_if(&mut self.ports, |_, port| bad_name(port));
+        note(drop_if(&mut self.sctp, |_, port| bad_name(port)) || cut, "a port whose name is no DNS label");
         let bad_protocol = |port: &mut PortSummary| port.app_protocol.take_if(|name| !is_qualified(name)).is_some();
-        let cut = self.ports.values_mut().filter_map(|port| bad_protocol(port).then_some(())).count() > 0;
+        let ports = self.ports.values_mut().chain(self.sctp.values_mut());
+        let cut = ports.filter_map(|port| bad_protocol(port).then_some(())).count() > 0;
         note(cut, "an application protocol that is no qualified name");
         note(first(&mut self.zones, MAX_ZONES), "zones beyond the 64th");
         note(drop_if(&mut self.zones, |zone, _| !is_value(zone)), "a zone that is no label's value");
@@ -80,7 +83,7 @@ impl Summary {
         let port = |port: &PortSummary| 4 * FIELD + option(&port.name) + option(&port.app_protocol);
         let member = |member: &Member| 2 * FIELD + text(&member.key);
         6 * FIELD
-            + self.ports.values().map(port).sum::<usize>()
+            + self.ports.values().chain(self.sctp.values()).map(port).sum::<usize>()
             + self.zones.keys().map(|zone| 2 * FIELD + text(zone)).sum::<usize>()
             + option(&self.traffic_distribution)
             + pairs(&self.labels)
@@ -97,8 +100,7 @@ impl Summaries {
         }
         let mut room = (MAX_SERVICE_PORTS, MAX_WEIGHT.saturating_sub(self.weight_of_lacking()));
         let last = self.services.iter().find(|(name, summary)| {
-            let left =
-                (room.0.checked_sub(summary.ports.len().max(1)), room.1.checked_sub(weight(name.as_str(), summary)));
+            let left = (room.0.checked_sub(all_ports(summary)), room.1.checked_sub(weight(name.as_str(), summary)));
             let (Some(ports), Some(weight)) = left else { return true };
             room = (ports, weight);
             false
@@ -109,7 +111,7 @@ impl Summaries {
 
     /// Whether nothing is beyond the bounds of all together.
     pub fn fits(&self) -> bool {
-        let ports: usize = self.services.values().map(|summary| summary.ports.len().max(1)).sum();
+        let ports: usize = self.services.values().map(|summary| all_ports(summary)).sum();
         ports <= MAX_SERVICE_PORTS && self.lacking.len() <= MAX_LACKING && self.weight() <= MAX_WEIGHT
     }
 
@@ -122,6 +124,11 @@ impl Summaries {
     fn weight_of_lacking(&self) -> usize {
         self.lacking.iter().map(|namespace| FIELD + namespace.len()).sum()
     }
+}
+
+/// The ports of a service; one, where there are none.
+fn all_ports(summary: &Summary) -> usize {
+    (summary.ports.len() + summary.sctp.len()).max(1)
 }
 
 /// What a service weighs.
@@ -151,6 +158,12 @@ trait KeyText {
 impl KeyText for Arc<str> {
     fn text(&self) -> &str {
         self
+    }
+}
+
+impl KeyText for u16 {
+    fn text(&self) -> &str {
+        ""
     }
 }
 

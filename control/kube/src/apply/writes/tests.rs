@@ -2,7 +2,8 @@
 
 use super::*;
 
-fn import(labels: Value) -> ServiceImport {
+fn import(mut labels: Value) -> ServiceImport {
+    labels[mcs::MANAGED_BY] = json!(mcs::MANAGER);
     serde_json::from_value(json!({
         "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
         "metadata": {"namespace": "shop", "name": "api", "labels": labels},
@@ -34,8 +35,26 @@ fn what_is_there_is_not_written() {
     assert_eq!(of_service(&key(), &plan, &world(stored(import(json!({"a": "1"}))))), []);
     let [write] = &of_service(&key(), &plan, &World::default())[..] else { panic!() };
     assert_eq!(write.target.to_string(), "ServiceImport shop/api");
-    let Action::Apply(body) = &write.action else { panic!("{:?}", write.action) };
+    let Action::Create(body) = &write.action else { panic!("{:?}", write.action) };
     assert_eq!(body["apiVersion"], "multicluster.x-k8s.io/v1beta1");
+}
+
+#[test]
+fn only_the_object_that_was_seen_is_changed() {
+    let plan = ServicePlan { import: Some(import(json!({"b": "1"}))), ..ServicePlan::default() };
+    let writes = of_service(&key(), &plan, &world(stored(import(json!({})))));
+    assert!(matches!(&writes[..], [Write { action: Action::Apply(body), .. }] if body["metadata"]["uid"] == "u"));
+}
+
+/// It came after the plan was made.
+#[test]
+fn what_somebody_else_made_is_not_written() {
+    let status: Option<crate::api::mcs::ServiceImportStatus> =
+        serde_json::from_value(json!({"clusters": [{"cluster": "east"}]})).unwrap();
+    let plan = ServicePlan { import: Some(import(json!({"b": "1"}))), import_status: status, ..ServicePlan::default() };
+    let mut theirs = stored(import(json!({})));
+    theirs.metadata.labels = None;
+    assert_eq!(of_service(&key(), &plan, &world(theirs)), []);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
     pub(crate) peers: PeerViews,
     pub(crate) settings: Settings,
     pub(crate) plan: Plan,
+    /// Whether it writes, and nobody else.
+    pub(crate) leads: bool,
     pub(crate) seconds: i64,
     objects: u32,
 }
@@ -134,9 +136,11 @@ impl Cluster {
             cluster: id.parse().unwrap(),
             clusterset: "demo".parse().unwrap(),
             ports: 20000..=20009,
+            quota: Quota { ports: 1000, addresses: 1000 },
             mirrored: Default::default(),
         };
-        Self { world, peers: PeerViews::new(), settings, plan: Plan::default(), seconds: 1000, objects: 0 }
+        let (peers, plan) = (PeerViews::new(), Plan::default());
+        Self { world, peers, settings, plan, leads: true, seconds: 1000, objects: 0 }
     }
 
     pub(crate) fn link(&mut self, cluster: &str, view: PeerView) {
@@ -184,7 +188,8 @@ impl Cluster {
     /// Plans once.
     pub(crate) fn replan(&mut self) -> Plan {
         self.seconds += 1;
-        plan(&self.world, &self.peers, &self.settings, &self.plan, &time(self.seconds))
+        let before = Before { plan: &self.plan, is_ours: self.leads };
+        plan(&self.world, &self.peers, &self.settings, before, &time(self.seconds))
     }
 
     /// Plans and applies until nothing changes any more.
@@ -252,7 +257,9 @@ impl Cluster {
         self.objects += 1;
         let new = || Some(format!("uid-{}", self.objects));
         let uid = known.map_or_else(new, |known| known.meta().uid.clone());
+        let created = known.and_then(|known| known.meta().creation_timestamp.clone());
         object.meta_mut().uid = uid;
+        object.meta_mut().creation_timestamp = Some(created.unwrap_or_else(|| time(self.seconds)));
         object.meta_mut().generation = Some(1);
     }
 
@@ -276,4 +283,34 @@ impl Cluster {
         let ips = spec.cluster_ips.get_or_insert(given).clone();
         spec.cluster_ip = ips.first().cloned();
     }
+}
+
+/// The import of a service, as the API server has it.
+pub(crate) fn import(name: &str) -> ServiceImport {
+    let mut import = ServiceImport::new("", Default::default());
+    import.metadata = ObjectMeta { uid: Some(format!("uid of {name}")), ..meta(name) };
+    import.metadata.labels = Some([(MANAGED_BY.to_owned(), MANAGER.to_owned())].into());
+    import
+}
+
+/// The Service derived from it, whose port 80 leads to a port of the gateway.
+pub(crate) fn derived(of: &str, target: i32) -> Service {
+    let service_key = key(of);
+    let mut service = service(&format!("{}/{}", service_key.namespace, derived_name(of)), &[("", 80, "TCP")]);
+    let labels = [(MANAGED_BY, MANAGER), (crate::api::mcs::SERVICE_NAME, &service_key.name)];
+    service.metadata.labels = Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    service.metadata.owner_references = marks::owned_by(&import(of)).map(|owner| vec![owner]);
+    service.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].target_port =
+        Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(target));
+    service
+}
+
+/// What the gateway listens for it.
+pub(crate) fn listen(name: &str) -> isthmus_control::registry::DesiredImport {
+    let service = isthmus_control_api::ServicePort {
+        service: name.parse().unwrap(),
+        port: 80,
+        protocol: isthmus_control_api::Protocol::Tcp,
+    };
+    isthmus_control::registry::DesiredImport { service, affinity: Default::default(), weights: None, member: None }
 }

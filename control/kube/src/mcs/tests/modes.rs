@@ -30,7 +30,7 @@ const TWO: &[(&str, &str)] = &[("10.2.0.1", ""), ("10.2.0.2", "")];
 fn on_local(west: &Cluster) -> Vec<(String, Vec<i32>)> {
     let api = key("shop/api");
     let of = west.world.slices.of_service(&api).map(|(_, slice)| slice);
-    let ours = of.filter(|slice| slice.group().as_ref() == Some(&api) && marks::is_ours(&***slice));
+    let ours = of.filter(|slice| slice.group().as_ref() == Some(&api) && is_ours(&***slice));
     let ports = |slice: &k8s_openapi::api::discovery::v1::EndpointSlice| {
         slice.ports.iter().flatten().filter_map(|port| port.port).collect()
     };
@@ -53,7 +53,7 @@ fn others_serve_under_a_global_services_own_name() {
     let west = west(&[(GLOBAL, "true")], TWO);
     assert!(west.service_plan("shop/api").summary.is_some());
     let target = i32::from(*west.service_plan("shop/api").imports.keys().next().unwrap());
-    assert_eq!(on_local(&west), [("api-east-ipv4-global".to_owned(), vec![target])]);
+    assert_eq!(on_local(&west), [(format!("{}-east-ipv4-global", derived_name("shop/api")), vec![target])]);
 }
 
 #[test]
