@@ -14,7 +14,7 @@ use crate::{
         link::ClusterLink,
         mcs::{ServiceExport, ServiceImport},
     },
-    mcs::{Grouped, ObjectKey, Objects, World},
+    mcs::{Grouped, ObjectKey, Objects, World, is_ours},
 };
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, Service},
@@ -79,6 +79,8 @@ pub enum Change {
 pub enum Effect {
     /// Nothing.
     None,
+    /// Nothing but the endpoints of a Service of this cluster has changed.
+    Endpoints(ObjectKey),
     /// An object of one service has changed.
     Service(ObjectKey),
     /// Something else that plans are made from has.
@@ -208,7 +210,7 @@ impl Index {
         let world = &mut self.world;
         match change {
             Change::Services(event) => grouped(&mut self.services, event, &mut world.services),
-            Change::Slices(event) => grouped(&mut self.slices, event, &mut world.slices),
+            Change::Slices(event) => slices(&mut self.slices, event, &mut world.slices),
             Change::Exports(event) => grouped(&mut self.exports, event, &mut world.exports),
             Change::Imports(event) => grouped(&mut self.imports, event, &mut world.imports),
             Change::Namespaces(event) => {
@@ -240,6 +242,22 @@ fn grouped<K: Grouped>(listing: &mut Listing<K>, event: Event<K>, objects: &mut 
                 (before, after) => Effect::Service(after.or(before).unwrap_or(key)),
             }
         }
+    }
+}
+
+/// The same of EndpointSlices: those that are not ours matter to their Service's export alone.
+fn slices(
+    listing: &mut Listing<EndpointSlice>,
+    event: Event<EndpointSlice>,
+    objects: &mut Objects<EndpointSlice>,
+) -> Effect {
+    let is_derived = match &event {
+        Event::Apply(slice) | Event::Delete(slice) => slice.origin().is_some() || is_ours(slice),
+        _ => true,
+    };
+    match grouped(listing, event, objects) {
+        Effect::Service(key) if !is_derived => Effect::Endpoints(key),
+        effect => effect,
     }
 }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Every cluster works the same merge out by itself, from the exports' times and the clusters' ids: there is no hub. A plan is made of
-//! one [`ServicePlan`] a service, which depends on nothing but that service's objects and the gateway ports given out so far.
+//! one [`ServicePlan`] a service, which depends on nothing but that service's objects and the gateway ports given out so far; where only
+//! its own endpoints have changed, it is [planned alone](plan_one).
 //!
 //! The API server is the memory: a gateway port is what the derived Service's `targetPort` says, an address what it was given.
 
@@ -48,7 +49,7 @@ pub use quota::Quota;
 pub use world::{GatewayPod, Settings, World};
 
 use isthmus_control::exchange::summary::Port;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
 use ports::Ports;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +78,25 @@ pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, before: Befor
         services.insert(key, plan);
     }
     Plan { services }
+}
+
+/// What is to be for one service, of whose own endpoints nothing but those has changed since it was planned: the same as in the plan of
+/// all. `None`: it touches others, so all are to be planned.
+pub fn plan_one(
+    world: &World,
+    peers: &PeerViews,
+    settings: &Settings,
+    before: &ServicePlan,
+    key: &ObjectKey,
+    now: &Time,
+) -> Option<ServicePlan> {
+    let mut ports = Ports::of(before, settings.ports.clone(), settings.quota);
+    let plan = service::plan(&here::Context { world, peers, settings, now }, key, &mut ports);
+    // What is shared among services: ports and addresses, names, and complaints of these.
+    fn shared(plan: &ServicePlan) -> (&[Service], &BTreeSet<ObjectKey>, &[Problem]) {
+        (&plan.services, &plan.waiting, &plan.problems)
+    }
+    (!ports.was_lacking() && shared(&plan) == shared(before)).then_some(plan)
 }
 
 /// Every service that anything is to be done for, or was done for.

@@ -19,7 +19,8 @@ fn an_object_concerns_the_service_that_it_belongs_to() {
     let mut index = Index::default();
     let own = json!({"kubernetes.io/service-name": "api"});
     let key = |name| Effect::Service(ObjectKey::new("shop", name));
-    assert_eq!(index.take(Change::Slices(Event::Apply(slice(1, own.clone())))), key("api"));
+    let endpoints = Effect::Endpoints(ObjectKey::new("shop", "api"));
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(1, own.clone())))), endpoints);
     assert_eq!(index.take(Change::Slices(Event::Apply(slice(1, own.clone())))), Effect::None);
     let derived = json!({"kubernetes.io/service-name": "derived-1", "multicluster.kubernetes.io/service-name": "db"});
     assert_eq!(index.take(Change::Slices(Event::Apply(slice(2, derived.clone())))), Effect::All, "it concerns both");

@@ -1,6 +1,6 @@
 //! ● Who has which gateway port: by what this control gave out, and by what the API server shows of Services that are derived for certain.
 
-use super::{ObjectKey, Plan, Port, World, derivation::is_derived, ports::targets};
+use super::{ObjectKey, Plan, Port, ServicePlan, World, derivation::is_derived, ports::targets};
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +31,15 @@ pub(super) struct Claims {
 }
 
 impl Claims {
+    /// What one service has.
+    pub(super) fn of(plan: &ServicePlan) -> Self {
+        let mut read = Self::default();
+        for (claim, port) in plan.services.iter().flat_map(claims) {
+            read.take(&claim, port, &(1..=u16::MAX), plan.imports.contains_key(&port));
+        }
+        read
+    }
+
     pub(super) fn read(world: &World, before: Before<'_>, range: &RangeInclusive<u16>) -> Self {
         let mut shown: Vec<_> = world
             .services

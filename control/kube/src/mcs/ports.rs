@@ -1,7 +1,7 @@
 //! ● Which port of the gateway stands for which port of a derived Service. What is given out stays: the Service's `targetPort` says it.
 
 use super::{
-    Before, ObjectKey, World,
+    Before, ObjectKey, ServicePlan, World,
     claims::{Claim, Claims},
     quota::{Item, Ledger, Quota},
 };
@@ -53,9 +53,19 @@ pub(super) enum Refused {
 impl Ports {
     /// Those that the API server shows, and those that the plan before gave out.
     pub(super) fn read(world: &World, before: Before<'_>, range: RangeInclusive<u16>, quota: Quota) -> Self {
+        let claims = Claims::read(world, before, &range);
+        Self { claims, ..Self::new(range, quota) }
+    }
+
+    /// Those of one service, as a plan has them, and no others.
+    pub(super) fn of(plan: &ServicePlan, range: RangeInclusive<u16>, quota: Quota) -> Self {
+        Self { claims: Claims::of(plan), ..Self::new(range, quota) }
+    }
+
+    fn new(range: RangeInclusive<u16>, quota: Quota) -> Self {
         Self {
-            claims: Claims::read(world, before, &range),
             range,
+            claims: Claims::default(),
             ledger: Ledger::new(quota),
             asked: BTreeSet::new(),
             is_lacking: false,

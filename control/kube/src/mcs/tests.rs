@@ -400,3 +400,21 @@ fn ports_that_are_not_carried_are_named_and_lead_nowhere() {
     assert_eq!((&*exported.status, &*exported.message), ("True", "not carried: 9/SCTP; gateways carry TCP and UDP"));
     assert_eq!(condition(&status.conditions, "Conflict").reason, "PortConflict");
 }
+
+#[test]
+fn endpoints_that_change_are_planned_alone_and_what_others_depend_on_is_not() {
+    let mut west = west();
+    west.settle();
+    let name = key("shop/api");
+    let alone = |west: &Cluster| {
+        plan_one(&west.world, &west.peers, &west.settings, &west.plan.services[&name], &name, &time(west.seconds))
+    };
+    let api = service("shop/api", &[("http", 80, "TCP")]);
+    west.world.slices.insert(Arc::new(slice(&api, &[("10.2.0.9", "")])));
+    let plan = alone(&west).unwrap();
+    assert_eq!(plan, west.replan().services[&name]);
+    assert_eq!(plan.exports.values().map(|export| export.endpoints.len()).collect::<Vec<_>>(), [1]);
+    let other = service("shop/api", &[("http", 80, "TCP"), ("more", 81, "TCP")]);
+    west.world.services.insert(Arc::new(other));
+    assert_eq!(alone(&west), None, "it needs a port of the gateway");
+}

@@ -27,7 +27,6 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::Client;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,6 +39,8 @@ use tracing::{debug, info, warn};
 
 /// Between two looks at what is to be said of the links.
 const LINKS: Duration = Duration::from_secs(3);
+/// Between two statuses that are told.
+const TELL: Duration = Duration::from_millis(100);
 /// Events that are taken at once, before anything else is looked at.
 const BATCH: usize = 256;
 
@@ -77,6 +78,8 @@ pub(super) struct Engine {
     debounce: Debounce,
     /// The services that something changed of since the last plan; `None`: all of them, for all that is known.
     touched: Option<BTreeSet<ObjectKey>>,
+    /// Whether more than endpoints of those has changed.
+    is_all: bool,
     applier: Applier,
     /// The epoch in which this replica wrote last.
     epoch: Option<i32>,
@@ -86,6 +89,8 @@ pub(super) struct Engine {
     is_loaded: bool,
     /// Something happened that the status tells of.
     has_news: bool,
+    /// When the status was told last.
+    told: Option<Instant>,
     outputs: Outputs,
 }
 
@@ -103,12 +108,14 @@ impl Engine {
             heard: BTreeMap::new(),
             debounce: Debounce::default(),
             touched: None,
+            is_all: true,
             applier: Applier::new(client),
             epoch: None,
             planned_in: None,
             settling: Settling::default(),
             is_loaded: false,
             has_news: true,
+            told: None,
             outputs,
         }
     }
@@ -120,6 +127,7 @@ impl Engine {
         loop {
             let due = self.debounce.due();
             let is_leading = self.term().is_some();
+            let tells = self.told.filter(|_| self.has_news).map(|told| told + TELL);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(news) = self.inputs.news.recv() => self.news(news),
@@ -128,6 +136,7 @@ impl Engine {
                 Ok(()) = self.inputs.leadership.changed() => self.led().await,
                 Ok(()) = self.inputs.file_status.changed() => self.has_news = true,
                 () = at(due) => self.work(),
+                () = at(tells) => {}
                 () = self.applier.next(), if is_leading => self.has_news = true,
                 _ = look.tick() => {
                     self.settle();
@@ -135,7 +144,8 @@ impl Engine {
                 }
             }
             self.write();
-            if mem::take(&mut self.has_news) {
+            if self.has_news && self.told.is_none_or(|told| told.elapsed() >= TELL) {
+                (self.has_news, self.told) = (false, Some(Instant::now()));
                 self.tell();
             }
         }
@@ -185,15 +195,24 @@ impl Engine {
     fn touch(&mut self, effect: Effect) {
         match effect {
             Effect::None => return,
+            Effect::Endpoints(key) => self.touch_service(key),
             Effect::Service(key) => {
-                if let Some(touched) = &mut self.touched {
-                    touched.insert(key);
-                }
+                self.touch_service(key);
+                self.is_all = true;
             }
-            Effect::Plan => {}
-            Effect::All => self.touched = None,
+            Effect::Plan => self.is_all = true,
+            Effect::All => {
+                self.touched = None;
+                self.is_all = true;
+            }
         }
         self.debounce.changed(Instant::now());
+    }
+
+    fn touch_service(&mut self, key: ObjectKey) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(key);
+        }
     }
 
     /// This replica's term has begun, goes on, or is over.
@@ -222,20 +241,49 @@ impl Engine {
         self.has_news = true;
         let began = Instant::now();
         if self.index.is_whole() {
-            self.plan_links();
+            if self.is_all {
+                self.plan_links();
+            }
             let views = self.views();
-            let leads = self.epoch.is_some();
-            let before = Before { plan: &self.plan, is_ours: leads && self.planned_in == self.epoch };
-            let plan = mcs::plan(self.index.world(), &views, &self.settings, before, &now());
-            self.planned_in = self.epoch;
-            self.look_at_services(&plan);
-            self.plan = plan;
+            if self.is_all || !self.plan_touched(&views) {
+                self.plan_all(&views);
+            }
             self.publish();
-            self.name();
         }
         let now = Instant::now();
         debug!(services = self.plan.services.len(), took = ?(now - began), "planned");
         self.debounce.worked(began, now);
+    }
+
+    fn plan_all(&mut self, views: &PeerViews) {
+        let leads = self.epoch.is_some();
+        let before = Before { plan: &self.plan, is_ours: leads && self.planned_in == self.epoch };
+        let plan = mcs::plan(self.index.world(), views, &self.settings, before, &now());
+        self.planned_in = self.epoch;
+        self.is_all = false;
+        self.look_at_services(&plan);
+        self.plan = plan;
+        self.name();
+    }
+
+    /// Plans those alone of which nothing but endpoints has changed. Whether that is enough; if not, nothing has changed.
+    fn plan_touched(&mut self, views: &PeerViews) -> bool {
+        let Self { plan, index, settings, touched: Some(touched), .. } = self else { return false };
+        let (time, mut planned) = (now(), Vec::new());
+        for key in touched.iter() {
+            // What is neither exported nor imported has no plan.
+            let Some(before) = plan.services.get(key) else { continue };
+            match mcs::plan_one(index.world(), views, settings, before, key, &time) {
+                Some(after) => planned.push((key.clone(), after)),
+                None => return false,
+            }
+        }
+        touched.clear();
+        for (key, after) in planned {
+            self.applier.look(key.clone());
+            plan.services.insert(key, after);
+        }
+        true
     }
 
     /// What is to be written anew of services: of those whose plan or objects have changed.

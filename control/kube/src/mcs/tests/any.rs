@@ -154,4 +154,40 @@ proptest! {
         };
         prop_assert_eq!(seen(&west), seen(&east));
     }
+
+    /// Where it says anything at all.
+    #[test]
+    fn a_service_planned_alone_is_as_in_the_plan_of_all(
+        steps in collection::vec(any_step(), 1..16),
+        of in 0..4u8,
+        endpoints in 0..4u8,
+        headless: bool,
+    ) {
+        let all = Cluster::new("west");
+        let mut west = Cluster::new("west");
+        west.settings.ports = 20000..=20005;
+        west.settings.mirrored.insert("c1".parse().unwrap());
+        let name = name(of);
+        for step in steps {
+            take(&mut west, &all, step);
+            west.settle();
+        }
+        let mut local = service(&name, &[("http", 80, "TCP")]);
+        if headless {
+            local.spec.as_mut().unwrap().cluster_ip = Some("None".into());
+        }
+        west.world.services.insert(Arc::new(local.clone()));
+        west.settle();
+        let endpoints: Vec<_> = (0..endpoints).map(|n| format!("10.2.1.{n}")).collect();
+        let endpoints: Vec<_> = endpoints.iter().map(|address| (&**address, "")).collect();
+        west.world.slices.insert(Arc::new(slice(&local, &endpoints)));
+        let whole = west.replan();
+        let others = |plan: &Plan| plan.services.iter().filter(|(other, _)| **other != key(&name)).map(|(key, of)| (key.clone(), of.clone())).collect::<Vec<_>>();
+        let before = west.plan.services.get(&key(&name));
+        let alone = before.and_then(|before| plan_one(&west.world, &west.peers, &west.settings, before, &key(&name), &time(west.seconds)));
+        if let Some(alone) = alone {
+            prop_assert_eq!(Some(&alone), whole.services.get(&key(&name)));
+            prop_assert_eq!(others(&whole), others(&west.plan));
+        }
+    }
 }
