@@ -23,14 +23,20 @@ pub(crate) enum Command {
     Gateway(cmd::gateway::Args),
     /// Make, show and exchange the identities by which clusters know each other
     Identity(cmd::identity::Args),
+    /// Install isthmus in a cluster of Kubernetes, or print what that takes
+    Install(cmd::install::Args),
     /// Make an invitation: a token with which one other cluster can link with this one
     Invite(cmd::invite::Args),
     /// Link with the cluster that made an invitation
     Join(cmd::join::Args),
+    /// Make the manifests that link two clusters of Kubernetes
+    Link(cmd::link::Args),
     /// Show how a running gateway fares: its links, its services, their endpoints
     Status(cmd::status::Args),
     /// Run a cluster's gateway, with its control, from a configuration file
     Run(cmd::run::Args),
+    /// Take isthmus out of a cluster of Kubernetes
+    Uninstall(cmd::install::Uninstall),
     /// End the link with a cluster, and the trust in it: open tunnels close at once
     Unlink(cmd::unlink::Args),
 }

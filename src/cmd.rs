@@ -4,8 +4,11 @@ pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod gateway;
 pub(crate) mod identity;
+pub(crate) mod install;
 pub(crate) mod invite;
 pub(crate) mod join;
+mod kubernetes;
+pub(crate) mod link;
 mod linking;
 pub(crate) mod run;
 mod serve;
@@ -22,10 +25,13 @@ pub(crate) fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Gateway(args) => gateway::run(&args),
         Command::Identity(args) => identity::run(&args),
+        Command::Install(args) => install::run(&args),
         Command::Invite(args) => invite::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Link(args) => link::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Uninstall(args) => install::uninstall(&args),
         Command::Unlink(args) => unlink::run(&args),
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! ca.pem  ca.key          this cluster's CA; without the key someone else renews the SVID
 //! svid.pem  svid.key      the gateway's SVID, or the control's: leaf first
-//! bundles/<cluster>.pem   CA certificates of each peer
+//! bundles/<cluster>.pem   CA certificates of each peer, here or where [`Directory::with_bundles`] says
 //! ```
 
 mod contents;
@@ -32,6 +32,7 @@ const BUNDLES: &str = "bundles";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
+    bundles: PathBuf,
     role: Role,
 }
 
@@ -77,12 +78,27 @@ impl Directory {
 
     /// The same of a process of that role, which counts where the directory has no SVID that says so itself.
     pub fn of(path: impl Into<PathBuf>, role: Role) -> Self {
-        Self { path: path.into(), role }
+        let path = path.into();
+        Self { bundles: path.join(BUNDLES), path, role }
+    }
+
+    /// The same, with the peers' bundles in the directory `bundles`, if there is one: two volumes cannot be mounted into each other.
+    #[must_use]
+    pub fn with_bundles(mut self, bundles: Option<&Path>) -> Self {
+        if let Some(bundles) = bundles {
+            bundles.clone_into(&mut self.bundles);
+        }
+        self
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the peers' bundles lie.
+    pub(crate) fn bundles_path(&self) -> &Path {
+        &self.bundles
     }
 
     /// Reads and checks the whole identity.
@@ -153,6 +169,30 @@ impl Directory {
         write::svid(&self.path, svid)
     }
 
+    /// Puts this CA in the place of the directory's own, which is made if it is not there. `certificates` are those of `ca.pem`, the
+    /// authority's first. An SVID of another CA is removed.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn adopt(&self, authority: &Authority, certificates: &TrustAnchors) -> Result<(), DirectoryError> {
+        let own = || Some(self.authority().ok()??.certificate().clone());
+        if own().as_ref() != Some(authority.certificate()) {
+            for name in [SVID, SVID_KEY] {
+                write::remove(&self.path.join(name))?;
+            }
+        }
+        write::authority(&self.path, authority, certificates)
+    }
+
+    /// The bundles that lie here, by the clusters after which their files are called.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn bundled(&self) -> Result<Vec<ClusterName>, DirectoryError> {
+        let named = |path: PathBuf| path.file_stem()?.to_str()?.parse().ok();
+        Ok(contents::bundle_paths(&self.bundles)?.into_iter().filter_map(named).collect())
+    }
+
     /// Makes the directory with a new CA for `domain` and an SVID for its gateway.
     ///
     /// # Errors
@@ -194,7 +234,7 @@ impl Directory {
     /// # Errors
     /// The file cannot be written.
     pub fn write_bundle(&self, anchors: &TrustAnchors) -> Result<(), DirectoryError> {
-        write::bundle(&self.path, &anchors.domain().cluster, anchors)
+        write::bundle(&self.bundles, &anchors.domain().cluster, anchors)
     }
 
     /// Whether `cluster`'s bundle was taken away: it is not there, and the directory that it would be in is.
@@ -241,7 +281,7 @@ impl Directory {
 
     /// Where peers' bundles lie.
     pub fn bundle_path(&self, cluster: &ClusterName) -> PathBuf {
-        self.path.join(BUNDLES).join(format!("{cluster}.pem"))
+        self.bundles.join(format!("{cluster}.pem"))
     }
 
     /// Where this cluster's own bundle lies, to be handed to its peers.

@@ -19,6 +19,7 @@ pub mod identity;
 pub mod introduce;
 pub mod issue;
 mod pem;
+pub mod portable;
 pub mod refusal;
 pub mod renew;
 pub mod spiffe;

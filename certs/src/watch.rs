@@ -32,12 +32,16 @@ impl IdentityStore {
     /// The first file that is missing or wrong.
     pub fn open(directory: Directory) -> Result<(Self, IdentityWatch), DirectoryError> {
         let path = directory.path().to_owned();
+        let bundles = directory.bundles_path().to_owned();
         let keeper = Keeper::open(directory, SystemTime::now(), random)?;
         let changed = Arc::new(Notify::new());
         let wake = changed.clone();
         let watcher =
             notify::recommended_watcher(move |event| wake_on_change(&event, &wake)).and_then(|mut watcher| {
                 watcher.watch(&path, RecursiveMode::Recursive)?;
+                if !bundles.starts_with(&path) {
+                    watcher.watch(&bundles, RecursiveMode::Recursive)?;
+                }
                 Ok(watcher)
             });
         let watcher = watcher

@@ -46,6 +46,8 @@ pub struct Config {
     pub cluster: ClusterName,
     /// The identity's directory.
     pub identity: PathBuf,
+    /// Where the peers' bundles lie; `None`: in that directory.
+    pub bundles: Option<PathBuf>,
     /// How peers reach this gateway.
     pub tunnel: Tunnel,
     /// Where the admin endpoints are served.
@@ -83,10 +85,20 @@ pub struct Config {
 /// The `control` section: which of the two it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlAt {
-    /// A control: where its gateways come.
-    Listen(SocketAddr),
-    /// A gateway: where its control is.
-    Address(PeerAddress),
+    /// A control.
+    Listen {
+        /// Where its gateways come.
+        gateways: SocketAddr,
+        /// Where they bring those who were invited; `None`: nowhere.
+        joins: Option<SocketAddr>,
+    },
+    /// A gateway.
+    Address {
+        /// Where its control is.
+        control: PeerAddress,
+        /// Where those who were invited are brought; `None`: they are refused.
+        joins: Option<PeerAddress>,
+    },
 }
 
 /// The `accessLog` key.
@@ -152,6 +164,8 @@ pub struct Kubernetes {
     pub ports_per_cluster: usize,
     /// How many Services with a virtual address they can have.
     pub addresses_per_cluster: usize,
+    /// The Secret with this cluster's CA; `None`: the identity directory has it.
+    pub ca_secret: Option<String>,
 }
 
 /// The `dns` section.
@@ -223,7 +237,8 @@ impl Config {
     /// # Errors
     /// It is missing, or no directory.
     pub fn check_files(&self) -> Result<(), ConfigErrors> {
-        if self.identity.is_dir() {
+        let is_made = self.kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.ca_secret.is_some());
+        if is_made || self.identity.is_dir() {
             return Ok(());
         }
         let found = format!("{:?}, which is no directory", self.identity.display().to_string());

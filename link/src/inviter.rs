@@ -54,6 +54,8 @@ pub trait Host {
 /// What a joiner asks for, all of it proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
+    /// The invitation that it came with.
+    pub invite: InviteId,
     /// The joiner's CA certificates.
     pub bundle: TrustAnchors,
     /// Where it can be dialled; none: it dials.
@@ -215,7 +217,7 @@ fn examine(
     introduce::belongs(chain, &bundle, now).map_err(foreign)?;
     let replace = invite.replace.as_ref() == Some(&bundle.domain().cluster);
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-    let grant = Grant { bundle, endpoints, replace, chain, at: now };
+    let grant = Grant { invite: invite.id, bundle, endpoints, replace, chain, at: now };
     host.check(&grant).map(|()| grant)
 }
 

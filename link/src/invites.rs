@@ -101,6 +101,30 @@ impl Invite {
     }
 }
 
+impl Invite {
+    /// What the inviter keeps of it: a secret.
+    pub fn to_json(&self) -> String {
+        let stored = Stored {
+            secret: hex(&self.secret.0),
+            issued: seconds(self.issued),
+            expires: seconds(self.expires),
+            replace: self.replace.as_ref().map(ToString::to_string),
+        };
+        // Texts and numbers can be written.
+        serde_json::to_string(&stored).unwrap_or_default()
+    }
+
+    /// The invitation `id` of what was kept; `None` if it is damaged.
+    pub fn from_json(id: InviteId, text: &str) -> Option<Self> {
+        parse(id, text)
+    }
+
+    /// Whether it is over for good and need not be remembered any more.
+    pub fn is_forgotten(&self, now: SystemTime) -> bool {
+        now > self.expires + KEPT
+    }
+}
+
 impl Invites {
     /// The invitations of the identity in the directory `identity`.
     pub fn of(identity: &Path) -> Self {
@@ -123,14 +147,8 @@ impl Invites {
             return Err(InvitesError::TooMany);
         }
         let path = self.path(invite.id, PENDING);
-        let stored = Stored {
-            secret: hex(&invite.secret.0),
-            issued: seconds(invite.issued),
-            expires: seconds(invite.expires),
-            replace: invite.replace.as_ref().map(ToString::to_string),
-        };
+        let text = invite.to_json();
         let write = || {
-            let text = serde_json::to_string(&stored)?;
             let mode = Permissions::from_mode(0o600);
             let mut file =
                 tempfile::Builder::new().prefix(".isthmus-").permissions(mode).tempfile_in(&self.directory)?;
@@ -140,6 +158,26 @@ impl Invites {
             self.sync()
         };
         write().map_err(at(&path))
+    }
+
+    /// Makes those that wait here the same as `all`, which are kept elsewhere. One that was used or was over here stays so.
+    ///
+    /// # Errors
+    /// The first that cannot be written.
+    pub fn mirror(&self, all: &[Invite], now: SystemTime) -> Result<(), InvitesError> {
+        for id in self.waiting().into_iter().filter(|id| !all.iter().any(|invite| invite.id == *id)) {
+            self.withdraw(id)?;
+        }
+        let is_new = |invite: &&Invite| [PENDING, USED, OVER].iter().all(|kind| !self.path(invite.id, kind).exists());
+        all.iter().filter(is_new).try_for_each(|invite| self.add(invite, now))
+    }
+
+    fn waiting(&self) -> Vec<InviteId> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        let pending = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == PENDING));
+        pending.filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect()
     }
 
     /// The invitation with this id, and how it stands; `None` if there is none, or its file cannot be used, which is logged. One that was
@@ -272,6 +310,22 @@ mod tests {
         let invite = Invite::generate(now, Some("north".parse().unwrap())).unwrap();
         invites.add(&invite, now).unwrap();
         (directory, invites, invite, now)
+    }
+
+    #[test]
+    fn those_kept_elsewhere_are_here_while_they_are_there_and_are_used_once() {
+        let (_directory, invites, invite, now) = fixture();
+        let other = Invite::generate(now, None).unwrap();
+        let text = invite.to_json();
+        assert_eq!(Invite::from_json(invite.id, &text), Some(invite.clone()));
+        let all = [invite.clone(), other.clone()];
+        invites.mirror(&all, now).unwrap();
+        assert!(invites.redeem(invite.id).unwrap());
+        invites.mirror(&all, now).unwrap();
+        let standing = |invite: &Invite| invites.find(invite.id, now).map(|found| found.1);
+        assert_eq!((standing(&invite), standing(&other)), (Some(Standing::Used), Some(Standing::Good)));
+        invites.mirror(&all[..1], now).unwrap();
+        assert_eq!((standing(&invite), standing(&other)), (Some(Standing::Used), None));
     }
 
     #[test]

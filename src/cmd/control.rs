@@ -5,7 +5,7 @@ use super::{
     serve::{
         self, Process,
         carry::gateway_id,
-        kubernetes, report,
+        joins, kubernetes, report,
         rule::{self, Made, Ruling},
     },
 };
@@ -34,15 +34,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 async fn run_control(mut process: Process) -> Result<(), Failure> {
     let config = process.config.clone();
-    let Some(ControlAt::Listen(listen)) = config.control else {
+    let Some(ControlAt::Listen { gateways: listen, joins }) = config.control else {
         let path = config.path.display();
         let expected = "`control: {listen: \"ip:port\"}`, where its gateways come";
         return Err(Failure::failed(format!("{path}: control: found no listen, expected {expected}")));
     };
     let listener = TcpListener::bind(listen).await;
     let listener = listener.map_err(|e| Failure::failed(format!("control.listen: cannot listen on {listen}: {e}")))?;
-    let Made { control, handles, term, reports } = rule::control(&mut process, gateway_id()).await?;
+    let Made { control, handles, term, reports, untrusted } = rule::control(&mut process, gateway_id()).await?;
     let metrics = Metrics::new(0);
+    if let Some(joins) = joins {
+        process.tasks.spawn(joins::at_control(&config, joins, handles.table.clone(), metrics.clone()).await?);
+    }
     let (server, events) = Server::new(ServerConfig {
         identity: process.identity.clone(),
         handles: handles.clone(),
@@ -53,7 +56,13 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
     process.tasks.spawn(report::count_reloads(handles.status.clone(), metrics.clone()));
     if let Some(to) = reports {
         let look = kubernetes::of_gateways(server.status());
-        process.tasks.spawn(kubernetes::report_links(to, look, handles.status.clone(), process.identity.clone()));
+        process.tasks.spawn(kubernetes::report_links(
+            to,
+            look,
+            handles.status.clone(),
+            process.identity.clone(),
+            untrusted,
+        ));
     }
     let extra = report::control(&config, process.identity.clone(), handles, server.status());
     let always = Readiness { table_applied: true, listeners_bound: true, draining: false };

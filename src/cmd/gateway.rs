@@ -8,7 +8,7 @@ use super::{
     serve::{
         self, Process,
         carry::{Carrying, gateway_id},
-        report, tunnels,
+        joins, report, tunnels,
     },
 };
 use isthmus_certs::Role;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 async fn run_gateway(mut process: Process) -> Result<(), Failure> {
     let config = process.config.clone();
-    let Some(ControlAt::Address(address)) = &config.control else {
+    let Some(ControlAt::Address { control: address, joins }) = &config.control else {
         let path = config.path.display();
         let expected = "`control: {address: \"host:port\"}`, where its control is";
         return Err(Failure::failed(format!("{path}: control: found no address, expected {expected}")));
@@ -60,6 +60,9 @@ async fn run_gateway(mut process: Process) -> Result<(), Failure> {
         open: open(carrying.handle.clone()),
         fits: Arc::new(fits::check(&config)),
     };
+    if let (Some(joining), Some(to)) = (carrying.gateway.take_joining(), joins) {
+        process.tasks.spawn(joins::bring(joining, to.clone(), carrying.metrics.clone()));
+    }
     tasks.spawn(count(status.clone(), carrying.metrics.clone()));
     let ready = ready(&mut tasks, carrying.ready(), status);
     let mut keeping = JoinSet::new();

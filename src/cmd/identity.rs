@@ -1,7 +1,7 @@
 //! `isthmus identity`: the identities by which clusters know each other.
 
 mod init;
-mod issue;
+pub(super) mod issue;
 mod renew;
 mod show;
 mod trust;

@@ -5,15 +5,18 @@ mod endpoints;
 use super::{
     Failure,
     identity::words::{moment, shell},
+    kubernetes::{Cluster, Opened},
     linking::{self, ConfigFile, Here},
+    serve::secrets::within,
 };
 use crate::output::{Format, Output};
 use endpoints::Tested;
-use isthmus_certs::{Fingerprint, introduce};
+use isthmus_certs::{Fingerprint, TrustDomain, introduce};
 use isthmus_control_api::{ClusterName, PeerAddress};
+use isthmus_control_kube::secrets::{Data, INVITE, INVITE_KEY, invitation};
 use isthmus_link::{Invite, InviteId, Invites, Token, invites::LIFETIME};
 use serde::Serialize;
-use std::{fmt::Write as _, path::Path, time::SystemTime};
+use std::{fmt::Write as _, time::SystemTime};
 
 /// Arguments of `isthmus invite`.
 #[derive(Debug, clap::Args)]
@@ -29,8 +32,10 @@ Exit codes:
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Where the other cluster can dial this gateway; may be repeated. Otherwise `tunnel.advertise` of the configuration, or this
-    /// machine's own addresses
+    /// machine's own addresses; of a cluster of Kubernetes, those of the Service isthmus-gateway
     #[arg(long = "endpoint", value_name = "HOST:PORT")]
     endpoints: Vec<PeerAddress>,
     /// Let this cluster, which is trusted already, come with another CA
@@ -65,15 +70,26 @@ struct Withdrawn {
 
 /// Tests the addresses, makes the invitation, prints the token; or takes one back.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let here = Here::open(&args.config)?;
-    if let Some(id) = args.withdraw {
-        return Ok(args.output.print(&withdraw(&here, id)?)?);
-    }
-    let report = linking::runtime()?.block_on(report(args, &here))?;
+    let runtime = linking::runtime()?;
+    let (report, at) = if args.cluster.is_named() {
+        let opened = runtime.block_on(args.cluster.open())?;
+        if let Some(id) = args.withdraw {
+            let found = runtime.block_on(within(opened.secrets.delete(&invitation(&id.to_string()))));
+            return Ok(args.output.print(&withdrawn(id, found.map_err(Failure::failed)?)?)?);
+        }
+        (runtime.block_on(report_of_cluster(args, &opened))?, args.cluster.words())
+    } else {
+        let here = Here::open(&args.config)?;
+        if let Some(id) = args.withdraw {
+            let found = Invites::of(here.directory.path()).withdraw(id)?;
+            return Ok(args.output.print(&withdrawn(id, found)?)?);
+        }
+        (runtime.block_on(report(args, &here))?, format!(" --config {}", shell(&args.config.path)))
+    };
     match args.output.format {
         Format::Json => args.output.print(&report)?,
         Format::Table => {
-            linking::tell(&report.words(&args.config.path));
+            linking::tell(&report.words(&at));
             args.output.print(&report)?;
         }
     }
@@ -86,8 +102,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     ))
 }
 
-fn withdraw(here: &Here, id: InviteId) -> Result<Withdrawn, Failure> {
-    if Invites::of(here.directory.path()).withdraw(id)? {
+fn withdrawn(id: InviteId, found: bool) -> Result<Withdrawn, Failure> {
+    if found {
         return Ok(Withdrawn { id: id.to_string() });
     }
     Err(Failure::failed(format!(
@@ -114,30 +130,61 @@ async fn report(args: &Args, here: &Here) -> Result<Report, Failure> {
     let now = SystemTime::now();
     let invite = Invite::generate(now, args.replace.clone())?;
     Invites::of(here.directory.path()).add(&invite, now)?;
-    let token = Token {
-        id: invite.id,
-        secret: invite.secret,
-        ca,
-        issued: invite.issued,
-        lifetime: u16::try_from(LIFETIME.as_secs()).unwrap_or(u16::MAX),
-        inviter: here.domain().clone(),
-        endpoints: wanted,
-    };
-    Ok(Report {
-        id: token.id.to_string(),
-        token: token.to_string(),
-        cluster: here.domain().cluster.to_string(),
-        clusterset: here.domain().clusterset.to_string(),
-        ca_sha256: ca.to_string(),
-        expires: moment(token.expires()),
-        reached: tested.iter().any(|endpoint| endpoint.reached),
-        endpoints: tested,
-    })
+    Ok(Report::new(invite, here.domain(), ca, wanted, tested))
+}
+
+/// The same for a cluster of Kubernetes: the invitation is a Secret, which its control takes up.
+async fn report_of_cluster(args: &Args, opened: &Opened) -> Result<Report, Failure> {
+    let (store, domain) = (opened.identity()?, opened.domain());
+    let ca = Fingerprint::of(opened.authority.certificate());
+    let wanted = if args.endpoints.is_empty() { opened.endpoints().await? } else { args.endpoints.clone() };
+    if wanted.is_empty() || wanted.len() > isthmus_link::MOST_ENDPOINTS {
+        let (found, most) = (wanted.len(), isthmus_link::MOST_ENDPOINTS);
+        return Err(Failure::failed(format!(
+            "found {found} addresses at which another cluster could dial the gateways, expected 1 to {most}: the Service isthmus-gateway \
+             has none from outside: name one with --endpoint HOST:PORT, or let the other side invite"
+        )));
+    }
+    let tested = endpoints::test(&store, domain, ca, &wanted).await;
+    let invite = Invite::generate(SystemTime::now(), args.replace.clone())?;
+    let data = Data::from([(INVITE_KEY.to_owned(), invite.to_json().into_bytes())]);
+    let label = [(INVITE.to_owned(), String::new())].into();
+    let made = within(opened.secrets.put(&invitation(&invite.id.to_string()), data, label)).await;
+    made.map_err(|why| Failure::failed(format!("the invitation cannot be kept: {why}")))?;
+    Ok(Report::new(invite, domain, ca, wanted, tested))
 }
 
 impl Report {
+    fn new(
+        invite: Invite,
+        domain: &TrustDomain,
+        ca: Fingerprint,
+        endpoints: Vec<PeerAddress>,
+        tested: Vec<Tested>,
+    ) -> Self {
+        let token = Token {
+            id: invite.id,
+            secret: invite.secret,
+            ca,
+            issued: invite.issued,
+            lifetime: u16::try_from(LIFETIME.as_secs()).unwrap_or(u16::MAX),
+            inviter: domain.clone(),
+            endpoints,
+        };
+        Self {
+            id: token.id.to_string(),
+            token: token.to_string(),
+            cluster: domain.cluster.to_string(),
+            clusterset: domain.clusterset.to_string(),
+            ca_sha256: ca.to_string(),
+            expires: moment(token.expires()),
+            reached: tested.iter().any(|endpoint| endpoint.reached),
+            endpoints: tested,
+        }
+    }
+
     /// What people want to know beside the token.
-    fn words(&self, config: &Path) -> String {
+    fn words(&self, at: &str) -> String {
         let Self { id, cluster, clusterset, ca_sha256, expires, .. } = self;
         let mut text = format!("The invitation {id} of {cluster} ({clusterset}), for one cluster, until {expires}:\n");
         for Tested { endpoint, reached, message } in &self.endpoints {
@@ -145,12 +192,15 @@ impl Report {
             // Writing to a string does not fail.
             let _ = writeln!(text, "  {endpoint}  {word}{message}");
         }
-        let _ = writeln!(text, "Next, on the other side, within 15 minutes: isthmus join - --config FILE");
+        let _ = writeln!(
+            text,
+            "Next, on the other side, within 15 minutes: isthmus join - --config FILE, or --context NAME"
+        );
         let _ = writeln!(text, "and paste the token. Whoever has it can link with {cluster}: let nobody else read it.");
         let _ = writeln!(text, "CA of {cluster}, SHA-256: {ca_sha256}");
         let _ = writeln!(text, "Compare it, by another way than the token's, with what `isthmus join` prints there.");
-        let _ = writeln!(text, "To take it back: isthmus invite --withdraw {id} --config {}", shell(config));
-        let _ = writeln!(text, "To end the link later: isthmus unlink CLUSTER --config {}\n", shell(config));
+        let _ = writeln!(text, "To take it back: isthmus invite --withdraw {id}{at}");
+        let _ = writeln!(text, "To end the link later: isthmus unlink CLUSTER{at}\n");
         text
     }
 }

@@ -1,14 +1,16 @@
 //! `isthmus join`: links this cluster with the one that made an invitation.
 
+mod cluster;
 pub(super) mod up;
 
 use super::{
     Failure,
     identity::words::{moment, shell},
+    kubernetes::Cluster,
     linking::{self, Change, ConfigFile, Here, Plan},
 };
 use crate::output::Output;
-use isthmus_certs::{Fingerprint, TrustAnchors};
+use isthmus_certs::{Fingerprint, TrustAnchors, TrustDomain};
 use isthmus_control_api::{ClusterName, PeerAddress};
 use isthmus_link::{JoinError, Me, Refusal, Token};
 use serde::Serialize;
@@ -32,6 +34,8 @@ pub(crate) struct Args {
     token_file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    cluster: Cluster,
     /// Where the other cluster can dial this gateway; may be repeated. Otherwise `tunnel.advertise` of the configuration. Without
     /// any this cluster dials, which is enough
     #[arg(long = "endpoint", value_name = "HOST:PORT")]
@@ -66,8 +70,11 @@ const LONGEST: u64 = 16 * 1024;
 /// Asks, writes, waits until the link is up.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let token: Token = args.token()?.parse()?;
+    if args.cluster.is_named() {
+        return cluster::run(args, &token);
+    }
     let here = Here::open(&args.config)?;
-    check(&token, &here)?;
+    check(&token, here.domain(), &here.bundle)?;
     let runtime = linking::runtime()?;
     let me = Me {
         identity: here.store()?,
@@ -125,8 +132,8 @@ impl Args {
 }
 
 /// What can be told without asking the other side.
-fn check(token: &Token, here: &Here) -> Result<(), Failure> {
-    let (ours, theirs) = (here.domain(), &token.inviter);
+fn check(token: &Token, ours: &TrustDomain, bundle: &TrustAnchors) -> Result<(), Failure> {
+    let theirs = &token.inviter;
     if ours.clusterset != theirs.clusterset {
         return Err(Failure::failed(format!(
             "the invitation is of {} in the clusterset {}, and this cluster, {}, is in {}: only clusters of one clusterset link",
@@ -136,7 +143,7 @@ fn check(token: &Token, here: &Here) -> Result<(), Failure> {
     if ours.cluster != theirs.cluster {
         return Ok(());
     }
-    let own = here.bundle.certificates().any(|ca| Fingerprint::of(ca) == token.ca);
+    let own = bundle.certificates().any(|ca| Fingerprint::of(ca) == token.ca);
     Err(Failure::failed(if own {
         format!("this invitation is {}'s own: run `isthmus join` on the other cluster", ours.cluster)
     } else {

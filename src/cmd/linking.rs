@@ -43,7 +43,7 @@ impl Here {
             )));
         }
         check_owner(&config.identity)?;
-        let directory = Directory::new(&config.identity);
+        let directory = super::serve::directory(&config, Role::Gateway);
         let store = IdentityStore::new(directory.load_own()?);
         super::serve::belongs(&config, &store, Role::Gateway)?;
         let identity = store.current();
@@ -100,8 +100,19 @@ pub(super) fn plan(
         ));
     }
     check_room(directory, cluster, configured)?;
+    decide(directory.bundle(offered.domain()).map_err(|e| e.to_string())?, offered, replace, proven)
+}
+
+/// ● The same where the cluster is trusted by `known`, or not yet.
+pub(super) fn decide(
+    known: Option<TrustAnchors>,
+    offered: &TrustAnchors,
+    replace: bool,
+    proven: impl Fn(&TrustAnchors) -> bool,
+) -> Result<Plan, String> {
+    let cluster = &offered.domain().cluster;
     let as_offered = |change| Ok(Plan { change, bundle: offered.clone() });
-    match directory.bundle(offered.domain()).map_err(|e| e.to_string())? {
+    match known {
         None => as_offered(Change::New),
         Some(known) if replace && known != *offered => as_offered(Change::Replaced),
         // An SVID speaks for its gateway, not for its CA: it gives no reason to trust another.

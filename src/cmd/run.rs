@@ -34,14 +34,14 @@ async fn run_both(mut process: Process) -> Result<(), Failure> {
         return Err(Failure::failed(format!("{path}: control: found where the two meet, expected {expected}")));
     }
     let id = gateway_id();
-    let Made { control, handles, reports, .. } = rule::control(&mut process, id).await?;
+    let Made { control, handles, reports, untrusted, .. } = rule::control(&mut process, id).await?;
     let mut carrying = Carrying::start(&process, id, &handles.table)?;
     let peers = Arc::new(tunnels::Tunnels(carrying.handle.clone()));
     let incoming = carrying.gateway.take_incoming();
     let events = tunnels::events(&mut process.tasks, id, &carrying.handle, incoming, &process.stop);
     let ruling = Ruling::start(&process, control, peers, events);
     if let Some(joining) = carrying.gateway.take_joining() {
-        let host = joins::Inviting::new(&config, process.identity.clone(), handles.table.clone());
+        let host = joins::Inviting::new(&config, process.identity.clone(), handles.table.clone()).await?;
         process.tasks.spawn(joins::serve(joining, Arc::new(host), carrying.metrics.clone()));
     }
     process.tasks.spawn(report::count_reloads(handles.status.clone(), carrying.metrics.clone()));
@@ -50,7 +50,7 @@ async fn run_both(mut process: Process) -> Result<(), Failure> {
     let sources = carrying.sources(carrying.ready(), extra);
     if let Some(to) = reports {
         let look = kubernetes::of_gateway(sources.clone());
-        process.tasks.spawn(kubernetes::report_links(to, look, control, process.identity.clone()));
+        process.tasks.spawn(kubernetes::report_links(to, look, control, process.identity.clone(), untrusted));
     }
     process.admin(sources);
     tracing::info!(cluster = %config.cluster, tunnel = %config.tunnel.listen, admin = %config.admin, "running");

@@ -13,6 +13,7 @@ mod names;
 mod quota;
 pub(super) mod report;
 pub(super) mod rule;
+pub(super) mod secrets;
 pub(super) mod tunnels;
 
 use super::Failure;
@@ -59,7 +60,10 @@ where
     config.check_files()?;
     crate::log::init(options.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(async { serve(Process::start(config, role)?).await });
+    let result = runtime.block_on(async {
+        secrets::prepare(&config, role).await?;
+        serve(Process::start(config, role)?).await
+    });
     // Lookups of DNS names may hang in their threads: nothing waits for them.
     runtime.shutdown_background();
     result
@@ -70,7 +74,7 @@ impl Process {
         let signals = Signals::new()?;
         let admin = TcpListener::bind(config.admin)
             .map_err(|e| Failure::failed(format!("admin: cannot listen on {}: {e}", config.admin)))?;
-        let (identity, renewal) = IdentityStore::open(Directory::of(&config.identity, role))?;
+        let (identity, renewal) = IdentityStore::open(directory(&config, role))?;
         belongs(&config, &identity, role)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(renewal.run());
@@ -87,6 +91,11 @@ impl Process {
             }
         });
     }
+}
+
+/// Where the identity of a process of that role lies.
+pub(super) fn directory(config: &Config, role: Role) -> Directory {
+    Directory::of(&config.identity, role).with_bundles(config.bundles.as_deref())
 }
 
 /// What ends the process.

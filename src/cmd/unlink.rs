@@ -3,12 +3,15 @@
 use super::{
     Failure,
     join::up::{self, Gone},
+    kubernetes::Cluster,
     linking::{self, ConfigFile},
+    serve::secrets::within,
 };
 use crate::output::Output;
 use isthmus_certs::Directory;
 use isthmus_control::{Config, LinkFiles};
 use isthmus_control_api::ClusterName;
+use isthmus_control_kube::secrets::{Secrets, credentials};
 use serde::Serialize;
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -29,6 +32,8 @@ pub(crate) struct Args {
     cluster: ClusterName,
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    at: Cluster,
     /// The identity directory, where the configuration cannot be read
     #[arg(long, value_name = "DIR", conflicts_with = "path")]
     identity: Option<PathBuf>,
@@ -54,9 +59,50 @@ struct Report {
 
 /// Removes link and bundle.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.at.is_named() {
+        return of_cluster(args);
+    }
     let report = report(args)?;
     args.output.print(&report)?;
     report.problem().map_or(Ok(()), |why| Err(Failure::unwell(why)))
+}
+
+/// Of a cluster of Kubernetes: its control hears of it, and closes what is open.
+fn of_cluster(args: &Args) -> Result<(), Failure> {
+    let peer = args.cluster.clone();
+    let (removed_link, removed_bundle) = linking::runtime()?.block_on(async {
+        let secrets = Secrets::new(args.at.client().await?, &args.at.namespace);
+        within(secrets.unlink(peer.as_str())).await.map_err(Failure::failed)
+    })?;
+    if !removed_link && !removed_bundle {
+        return Err(Failure::failed(format!(
+            "found no ClusterLink {peer} and no Secret {}",
+            credentials(peer.as_str())
+        )));
+    }
+    Ok(args.output.print(&Removed { peer, removed_link, removed_secret: removed_bundle })?)
+}
+
+/// What was done in a cluster of Kubernetes.
+#[derive(Debug, Serialize)]
+struct Removed {
+    peer: ClusterName,
+    removed_link: bool,
+    removed_secret: bool,
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { peer, removed_link, removed_secret } = self;
+        let word = |removed: &bool| if *removed { "deleted" } else { "not there" };
+        writeln!(f, "Unlinked {peer}:")?;
+        writeln!(f, "  ClusterLink {peer}  {}", word(removed_link))?;
+        writeln!(f, "  Secret {}  {}", credentials(peer.as_str()), word(removed_secret))?;
+        writeln!(
+            f,
+            "A control that runs tells the gateways to close their tunnels. {peer} still has its half: run `isthmus unlink` there, too."
+        )
+    }
 }
 
 fn report(args: &Args) -> Result<Report, Failure> {

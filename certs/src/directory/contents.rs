@@ -1,6 +1,6 @@
 //! Reading an identity directory: all files at once, then as one identity.
 
-use super::{BUNDLES, CA, CA_KEY, Directory, DirectoryError, SVID, SVID_KEY};
+use super::{CA, CA_KEY, Directory, DirectoryError, SVID, SVID_KEY};
 use crate::{Identity, TrustAnchors, TrustDomain, pem, svid, svid::Svid, x509::BadCertificate, x509::Facts};
 use aws_lc_rs::digest;
 use isthmus_control_api::ClusterName;
@@ -38,7 +38,7 @@ type Mode = u32;
 
 impl Contents {
     pub(crate) fn read(directory: &Directory) -> Result<Self, DirectoryError> {
-        let bundles = read_bundles(&directory.path.join(BUNDLES))?;
+        let bundles = bundle_paths(&directory.bundles)?.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
         Ok(Self { bundles, ..Self::read_own(directory)? })
     }
 
@@ -51,7 +51,7 @@ impl Contents {
             ca: read_if_there(&path(CA))?,
             ca_key: fs::metadata(path(CA_KEY)).ok().map(|metadata| metadata.mode()),
             bundles: Vec::new(),
-            directories: [directory.path.clone(), path(BUNDLES)]
+            directories: [directory.path.clone(), directory.bundles.clone()]
                 .into_iter()
                 .filter_map(|path| Some((path.clone(), fs::metadata(path).ok()?.mode())))
                 .collect(),
@@ -136,8 +136,8 @@ impl File {
     }
 }
 
-/// The bundles, ordered by name. Files that begin with a dot are someone's work in progress.
-fn read_bundles(directory: &Path) -> Result<Vec<File>, DirectoryError> {
+/// Where the bundles are, ordered by name. Files that begin with a dot are someone's work in progress.
+pub(super) fn bundle_paths(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
     let failed = |source| DirectoryError::Io { verb: "read", path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -155,7 +155,7 @@ fn read_bundles(directory: &Path) -> Result<Vec<File>, DirectoryError> {
         }
     }
     paths.sort();
-    paths.iter().map(|path| read(path)).collect()
+    Ok(paths)
 }
 
 pub(super) fn read_if_there(path: &Path) -> Result<Option<File>, DirectoryError> {

@@ -53,11 +53,23 @@ pub(super) fn svid(directory: &Path, svid: &Svid) -> Result<(), DirectoryError> 
 
 /// Writes or replaces a peer's bundle.
 pub(super) fn bundle(directory: &Path, cluster: &ClusterName, anchors: &TrustAnchors) -> Result<(), DirectoryError> {
-    let directory = directory.join(BUNDLES);
-    make_directory(&directory)?;
+    make_directory(directory)?;
     let text = pem::encode(anchors.certificates());
     file(&directory.join(format!("{cluster}.pem")), PUBLIC, text.as_bytes(), Existing::Replace)?;
-    sync_directory(&directory)
+    sync_directory(directory)
+}
+
+/// Writes or replaces a CA. The key goes first, as with [`svid`].
+pub(super) fn authority(
+    directory: &Path,
+    authority: &Authority,
+    certificates: &TrustAnchors,
+) -> Result<(), DirectoryError> {
+    make_directory(directory)?;
+    file(&directory.join(CA_KEY), SECRET, authority.key_pem().as_bytes(), Existing::Replace)?;
+    let text = pem::encode(certificates.certificates());
+    file(&directory.join(CA), PUBLIC, text.as_bytes(), Existing::Replace)?;
+    sync_directory(directory)
 }
 
 /// Removes a file for good; whether it was there.

@@ -1,7 +1,8 @@
 //! The way to the API server.
 
+pub use kube::Client;
 use kube::{
-    Client, Config,
+    Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use std::{path::Path, time::Duration};
@@ -44,6 +45,21 @@ pub async fn client(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<
     let url = config.cluster_url.to_string();
     let client = Client::try_from(config).map_err(|error| ConnectError::Client(crate::error::describe(&error)))?;
     Ok((client, url.trim_end_matches('/').to_owned()))
+}
+
+/// A client for the cluster that a person means: by the kubeconfig named, `KUBECONFIG` or ~/.kube/config, and its context named or current.
+///
+/// # Errors
+/// There is no such kubeconfig, or no such context in it.
+pub async fn as_operator(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Client, ConnectError> {
+    if let Some(path) = kubeconfig {
+        return client(Some(path), context).await.map(|(client, _)| client);
+    }
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let found = Config::from_kubeconfig(&options).await;
+    let mut config = found.map_err(|error| ConnectError::Kubeconfig { path: "kubeconfig".into(), error })?;
+    config.connect_timeout = Some(CONNECT);
+    Client::try_from(config).map_err(|error| ConnectError::Client(crate::error::describe(&error)))
 }
 
 async fn from_file(path: &Path, context: Option<&str>) -> Result<Config, kube::config::KubeconfigError> {

@@ -1,5 +1,6 @@
 //! Errors of the API server as a line for people: what is lacking and, where that is known, how to mend it.
 
+pub use kube::Error as KubeError;
 use kube::runtime::watcher;
 use std::{error::Error as _, fmt::Write as _};
 

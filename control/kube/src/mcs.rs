@@ -24,7 +24,7 @@ mod global;
 mod headless;
 mod here;
 mod import;
-mod marks;
+pub mod marks;
 mod merge;
 mod mirror;
 mod names;

@@ -25,7 +25,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let mut listeners = Listeners::default();
     let cluster = top.value("cluster", parsed::<ClusterName>);
     let clusterset = top.value("clusterset", parsed);
-    let identity = top.value("identity", directory_name);
+    let (identity, bundles) = (top.value("identity", directory_name), top.value("bundles", directory_name));
     let tunnel = tunnel(top, &mut listeners);
     let admin = top.value("admin", values::listen);
     if let Some(admin) = admin {
@@ -53,6 +53,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         path: path.into(),
         clusterset: clusterset?,
         identity: directory.join(identity?),
+        bundles: bundles.map(|bundles| directory.join(bundles)),
         tunnel: tunnel?,
         admin: admin?,
         state: directory.join(state),
@@ -150,6 +151,7 @@ fn kubernetes(top: &Fields<'_>, directory: &Path, listeners: &Listeners) -> Opti
         ports: ports?,
         ports_per_cluster: fields.value("portsPerCluster", values::count)?,
         addresses_per_cluster: fields.value("addressesPerCluster", values::count)?,
+        ca_secret: fields.value("caSecret", values::short),
     })
 }
 
@@ -162,8 +164,13 @@ fn control(top: &Fields<'_>, listeners: &mut Listeners) -> Option<ControlAt> {
     }
     if let Some(listen) = listen {
         listeners.claim(Listen::tcp(listen), &fields, "listen");
-        return Some(ControlAt::Listen(listen));
+        let joins = fields.value("joins", values::listen);
+        if let Some(joins) = joins {
+            listeners.claim(Listen::tcp(joins), &fields, "joins");
+        }
+        return Some(ControlAt::Listen { gateways: listen, joins });
     }
+    let joins = fields.value("joins", parsed::<PeerAddress>);
     // What a gateway is told by control it cannot have from its own file, too.
     if fields.has("address") {
         for key in ["links", "relay", "registry", "dns", "exports", "imports"].into_iter().filter(|key| top.has(key)) {
@@ -171,7 +178,7 @@ fn control(top: &Fields<'_>, listeners: &mut Listeners) -> Option<ControlAt> {
             top.conflict(key, found, "them in the configuration of its control, which tells its gateways");
         }
     }
-    address.map(ControlAt::Address)
+    address.map(|control| ControlAt::Address { control, joins })
 }
 
 fn links(top: &Fields<'_>, own: Option<&ClusterName>) -> BTreeMap<ClusterName, DesiredLink> {

@@ -75,6 +75,13 @@ pub const KEYS: &[Key] = &[
         "Where `isthmus identity init` wrote key, certificate, CA and the peers' bundles. Relative to this file.",
     ),
     key(
+        ("", "bundles"),
+        "a directory",
+        Rule("`bundles/` in `identity`"),
+        "/etc/isthmus/trust",
+        "Where the peers' bundles lie, each as `<cluster>.pem`, if not beside the identity. Relative to this file.",
+    ),
+    key(
         ("", "tunnel"),
         "a mapping",
         Rule("its keys' defaults"),
@@ -322,6 +329,13 @@ pub const KEYS: &[Key] = &[
         "How many Services with a virtual address are made for the services of one linked cluster, and for endpoints of headless ones.",
     ),
     key(
+        ("registry.kubernetes", "caSecret"),
+        "a Secret's name",
+        Rule("`identity` has the CA, and no Secret is read"),
+        "isthmus-ca",
+        "The Secret of that namespace with this cluster's CA, which is made if it is empty. Then the gateways' SVID and what peers are trusted by are kept in Secrets, too: docs/install.md.",
+    ),
+    key(
         ("control", "listen"),
         LISTEN,
         Rule("this is no control"),
@@ -334,6 +348,13 @@ pub const KEYS: &[Key] = &[
         Rule("this is no gateway with a control of its own"),
         "10.0.0.9:15010",
         "For `isthmus gateway`: where its control is. Links, relay, exports and imports come from there, and are not stated here.",
+    ),
+    key(
+        ("control", "joins"),
+        "ip:port beside listen, host:port beside address",
+        Rule("invitations are for `isthmus run` only"),
+        "10.0.0.9:15011",
+        "Where a gateway brings those who come with an invitation, for control to take. With `registry.kubernetes.caSecret` only.",
     ),
     key(("links[]", "cluster"), NAME, Required, "east", "The peer cluster's id."),
     key(

@@ -54,9 +54,13 @@ fn a_whole_file_becomes_typed_values() {
 fn control_and_gateway_say_where_they_meet() {
     assert_eq!(parse(WEST).unwrap().control, None);
     let control = parse(&format!("{WEST}control: {{listen: \"0.0.0.0:15010\"}}\n")).unwrap().control;
-    assert_eq!(control, Some(ControlAt::Listen("0.0.0.0:15010".parse().unwrap())));
+    assert_eq!(control, Some(ControlAt::Listen { gateways: "0.0.0.0:15010".parse().unwrap(), joins: None }));
     let gateway = "clusterset: demo\ncluster: west\nidentity: id\ncontrol: {address: \"control.west:15010\"}\n";
-    assert_eq!(parse(gateway).unwrap().control, Some(ControlAt::Address("control.west:15010".parse().unwrap())));
+    let control = "control.west:15010".parse().unwrap();
+    assert_eq!(parse(gateway).unwrap().control, Some(ControlAt::Address { control, joins: None }));
+    let both = gateway.replace("15010\"}", "15010\", joins: \"control.west:15011\"}");
+    let Some(ControlAt::Address { joins, .. }) = parse(&both).unwrap().control else { panic!("a gateway's") };
+    assert_eq!(joins.map(|joins| joins.port), Some(15011));
     for (more, why) in [
         (
             "links: []",
@@ -71,6 +75,10 @@ fn control_and_gateway_say_where_they_meet() {
     }
     for (bad, why) in [
         ("{address: \"a:1\", listen: \"0.0.0.0:15010\"}", "control.address: found an address beside listen"),
+        (
+            "{listen: \"0.0.0.0:15010\", joins: \"0.0.0.0:15010\"}",
+            "control.joins: found \"0.0.0.0:15010\", which control.listen",
+        ),
         ("{listen: \"0.0.0.0:15008\"}", "control.listen: found \"0.0.0.0:15008\", which tunnel.listen"),
         ("{listen: \"15010\"}", "control.listen: found \"15010\", expected ip:port"),
         ("{adress: \"a:1\"}", "expected \"address\""),
@@ -330,7 +338,7 @@ fn kubernetes_as_a_registry_has_defaults_and_takes_no_services_of_the_file() {
     assert_eq!(registry("registry: file").unwrap().kubernetes, None);
     let plain = registry("registry: kubernetes").unwrap().kubernetes.unwrap();
     assert_eq!((plain.namespace.as_str(), plain.ports, plain.kubeconfig), ("isthmus-system", 20000..=29999, None));
-    let text = "registry: {kubernetes: {kubeconfig: kube.yaml, context: east, namespace: mesh, gatewaySelector: app=gw, ports: 30000-30010}}";
+    let text = "registry: {kubernetes: {kubeconfig: kube.yaml, context: east, namespace: mesh, gatewaySelector: app=gw, ports: 30000-30010, caSecret: ca}}";
     let all = registry(text).unwrap().kubernetes.unwrap();
     assert_eq!((all.kubeconfig, all.context), (Some("etc/kube.yaml".into()), Some("east".into())));
     assert_eq!((all.gateway_selector.as_str(), all.ports), ("app=gw", 30000..=30010));

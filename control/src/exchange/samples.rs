@@ -42,7 +42,8 @@ fn any_summary() -> impl Strategy<Value = Summary> {
     let port = (1..4u16, any::<bool>())
         .prop_map(|(number, udp)| Port { number, protocol: if udp { Protocol::Udp } else { Protocol::Tcp } });
     let of_port = (option::of(text("[a-z]{1,5}")), option::of(text("[a-z]{1,5}")), 0..40u32)
-        .prop_map(|(name, app_protocol, ready)| PortSummary { name, app_protocol, ready });
+        .prop_map(|(name, app_protocol, ready)| PortSummary { name, app_protocol, ready })
+        .boxed();
     let texts = || collection::btree_map(text("[a-z]{1,3}(/[a-z]{1,3})?"), text("([a-z]{1,3})?"), 0..3);
     let families = prop_oneof![Just(vec![]), Just(vec![Family::V4]), Just(vec![Family::V6, Family::V4])];
     let member = (text("[a-z]{1,2}"), any::<bool>()).prop_map(|(key, is_hostname)| Member { key, is_hostname });

@@ -61,7 +61,7 @@ fn service_account(args: &Args, authority: &Authority) -> Result<SpiffeId, Failu
     Ok(format!("{}/ns/{namespace}/sa/{name}", authority.domain().id()).parse()?)
 }
 
-pub(super) fn no_authority(identity: &std::path::Path) -> Failure {
+pub(in crate::cmd) fn no_authority(identity: &std::path::Path) -> Failure {
     Failure::failed(format!(
         "{}: found no ca.key, expected the identity directory that holds the CA",
         identity.display()

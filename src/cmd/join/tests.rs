@@ -30,13 +30,13 @@ fn what_cannot_be_linked_is_told_without_a_connection() {
     let (_parent, here) = here();
     let own = Fingerprint::of(here.bundle.certificates().next().unwrap());
     let other = Fingerprint([0; 32]);
-    assert!(check(&token("east.demo", other), &here).is_ok());
+    assert!(check(&token("east.demo", other), here.domain(), &here.bundle).is_ok());
     for (token, why) in [
         (token("west.demo", own), "this invitation is west's own"),
         (token("west.demo", other), "both clusters are called west"),
         (token("east.prod", other), "east in the clusterset prod, and this cluster, west, is in demo"),
     ] {
-        let refused = check(&token, &here).unwrap_err();
+        let refused = check(&token, here.domain(), &here.bundle).unwrap_err();
         assert!(refused.message().contains(why), "{}", refused.message());
     }
 }
@@ -65,6 +65,7 @@ fn a_token_can_come_from_a_file() {
     let path = directory.path().join("token");
     fs::write(&path, "isthmus1_x\n").unwrap();
     let args = Args {
+        cluster: Cluster { context: None, kubeconfig: None, namespace: "isthmus-system".into() },
         token: None,
         token_file: Some(path),
         config: ConfigFile { path: "x".into() },

@@ -24,7 +24,14 @@ fn west() -> (tempfile::TempDir, Directory) {
 fn grant(cas: &[&Authority], ca: &Authority, replace: bool) -> Grant {
     let now = SystemTime::now();
     let svid = ca.issue(&domain("east.demo").gateway(), Duration::from_hours(24), now).unwrap();
-    Grant { bundle: bundle(cas), endpoints: Vec::new(), replace, chain: svid.chain, at: now }
+    Grant {
+        invite: isthmus_link::InviteId([0; 8]),
+        bundle: bundle(cas),
+        endpoints: Vec::new(),
+        replace,
+        chain: svid.chain,
+        at: now,
+    }
 }
 
 fn planned(directory: &Directory, grant: &Grant) -> Result<Plan, String> {

@@ -1,5 +1,6 @@
 //! The registry that is a cluster of Kubernetes, and what it is told of the links.
 
+use super::secrets::Untrusted;
 use crate::cmd::Failure;
 use isthmus_certs::IdentityStore;
 use isthmus_control::{Config, ControlStatus, Registry, app::SyncState, config::Kubernetes};
@@ -132,14 +133,15 @@ pub(in crate::cmd) async fn report_links(
     look: Look,
     control: watch::Receiver<Arc<ControlStatus>>,
     identity: IdentityStore,
+    untrusted: Untrusted,
 ) {
     loop {
         let said = look().await;
-        let control = control.borrow().clone();
+        let (control, untrusted) = (control.borrow().clone(), untrusted.borrow().clone());
         let mut reports = LinkReports::new();
         for fares in &said {
             let Ok(cluster) = fares.cluster.parse::<ClusterName>() else { continue };
-            let report = report(fares, &cluster, &control, &identity);
+            let report = report(fares, &cluster, &control, &identity, untrusted.get(&cluster));
             // Of several gateways one that is up, or the first.
             if report.established || !reports.contains_key(&cluster) {
                 reports.insert(cluster, report);
@@ -179,7 +181,13 @@ impl Fares {
     }
 }
 
-fn report(fares: &Fares, cluster: &ClusterName, control: &ControlStatus, identity: &IdentityStore) -> LinkReport {
+fn report(
+    fares: &Fares,
+    cluster: &ClusterName,
+    control: &ControlStatus,
+    identity: &IdentityStore,
+    wrong: Option<&String>,
+) -> LinkReport {
     let is_trusted = identity.current().bundle(cluster).is_some();
     let peer = control.peers.get(cluster);
     let is_synced = |state| matches!(state, SyncState::Synced | SyncState::Stated);
@@ -194,8 +202,10 @@ fn report(fares: &Fares, cluster: &ClusterName, control: &ControlStatus, identit
         }),
         // A round trip is nowhere near the bound.
         rtt_ms: fares.rtt_ms.map(|rtt| rtt.round().clamp(0.0, f64::from(u32::MAX)) as u32),
-        untrusted: (!is_trusted)
-            .then(|| format!("there is no trust bundle of {cluster}: isthmus join, or isthmus identity trust")),
+        untrusted: wrong.cloned().or_else(|| {
+            (!is_trusted)
+                .then(|| format!("there is no trust bundle of {cluster}: isthmus join, or isthmus identity trust"))
+        }),
         synced: peer.is_some_and(|peer| is_synced(peer.received) && is_synced(peer.sent)),
         imported: peer.map_or(0, |peer| peer.imported),
         exported: peer.map_or(0, |peer| peer.exported),

@@ -4,6 +4,7 @@ use super::{
     Process,
     kubernetes::{self, Reports},
     names,
+    secrets::{self, Keeping, Untrusted},
 };
 use crate::cmd::Failure;
 use isthmus_control::{Control, FileRegistry, Handles, LinkEvent, Peers};
@@ -27,6 +28,8 @@ pub(in crate::cmd) struct Made {
     pub(in crate::cmd) term: watch::Receiver<Option<u64>>,
     /// Who is to be told how the links fare, if anybody is.
     pub(in crate::cmd) reports: Option<Reports>,
+    /// Why clusters are not trusted whose links name a Secret.
+    pub(in crate::cmd) untrusted: Untrusted,
 }
 
 /// A control that runs.
@@ -43,12 +46,22 @@ pub(in crate::cmd) async fn control(process: &mut Process, id: GatewayId) -> Res
         // Alone, it always leads: whoever looks is never told that this ends.
         let (leads, term) = watch::channel(Some(handles.term));
         process.tasks.spawn(async move { leads.closed().await });
-        return Ok(Made { control, handles, term, reports: None });
+        let untrusted = watch::channel(Arc::default()).1;
+        return Ok(Made { control, handles, term, reports: None, untrusted });
     };
     let (registry, reports) = kubernetes::registry(&config, kubernetes, id, file, zone).await?;
     let term = kubernetes::terms(&mut process.tasks, registry.leadership());
     let (control, handles) = made(Box::new(registry));
-    Ok(Made { control, handles, term, reports: Some(reports) })
+    let untrusted = match secrets::of(&config).await? {
+        None => watch::channel(Arc::default()).1,
+        Some((secrets, _)) => {
+            let identity = process.identity.current();
+            let directory = super::directory(&config, identity.role());
+            let keeping = Keeping { secrets, directory, domain: identity.domain().clone(), term: term.clone() };
+            keeping.start(&mut process.tasks)
+        }
+    };
+    Ok(Made { control, handles, term, reports: Some(reports), untrusted })
 }
 
 impl Ruling {

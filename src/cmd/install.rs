@@ -1,0 +1,261 @@
+//! `isthmus install`: what a cluster of Kubernetes needs, printed or applied.
+
+mod manifests;
+mod progress;
+mod template;
+
+use super::{Failure, kubernetes::Cluster};
+use isthmus_certs::{Directory, TrustDomain};
+use isthmus_control_api::{ClusterName, ClustersetName};
+use isthmus_control_kube::{install::Installer, secrets::Secrets};
+use progress::Progress;
+use serde_json::{Value, json};
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tokio::time::sleep;
+
+/// Arguments of `isthmus install`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It renders the Helm chart of deploy/chart, which is part of this program, with the chart's values. What is there already is changed to what \
+it should be; a newer definition of a custom resource stays. The cluster's CA is made by its control, in the Secret isthmus-ca, unless \
+--identity brings one.
+
+Exit codes:
+  0  everything is installed
+  1  something was refused: what was done before stays, run it again
+  2  the command line is wrong
+  3  everything is installed, but does not run yet")]
+pub(crate) struct Args {
+    /// This cluster's id, unique in the clusterset
+    #[arg(long = "cluster", value_name = "NAME")]
+    name: ClusterName,
+    /// The set of clusters that share services
+    #[arg(long, value_name = "NAME")]
+    clusterset: ClustersetName,
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The image, as repository:tag
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// A file with values for the chart (deploy/chart/values.yaml)
+    #[arg(long, value_name = "FILE")]
+    values: Option<PathBuf>,
+    /// An identity directory, whose CA the cluster is to have
+    #[arg(long, value_name = "DIR")]
+    identity: Option<PathBuf>,
+    /// Take over fields that somebody else manages
+    #[arg(long)]
+    force_conflicts: bool,
+    /// Wait until gateways and control run, for so many seconds at most
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    wait: Option<u64>,
+    /// Print the manifests and apply nothing; or how to print what was done
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Form,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// A text for people
+    #[default]
+    Table,
+    /// One JSON object for scripts
+    Json,
+    /// The manifests, for kubectl apply --server-side
+    Yaml,
+}
+
+/// Arguments of `isthmus uninstall`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Links end, and what was imported goes with them. Definitions of custom resources stay, and with them the users' ServiceExports.")]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    cluster: Cluster,
+    #[command(flatten)]
+    output: crate::output::Output,
+}
+
+/// Prints or applies.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let values = args.values()?;
+    let namespace = manifests::namespace(&args.cluster.namespace);
+    let rendered = manifests::rendered(&values, &args.cluster.namespace).map_err(Failure::failed)?;
+    if args.output == Form::Yaml {
+        if args.identity.is_some() {
+            return Err(Failure::usage(
+                "--identity: its CA's key would be printed: apply it, or leave --output yaml out",
+            ));
+        }
+        let rest = [&namespace].into_iter().chain(&rendered).map(String::as_str);
+        let mut all: Vec<&str> = manifests::crds().map(str::trim_end).collect();
+        all.extend(rest.map(str::trim_end));
+        let text = all.join("\n---\n");
+        return Ok(std::io::stdout().write_all(format!("{text}\n").as_bytes())?);
+    }
+    let authority = args.authority()?;
+    let rest = [namespace.as_str()].into_iter().chain(rendered.iter().map(String::as_str));
+    let definitions = manifests::objects(manifests::crds()).map_err(Failure::failed)?;
+    let objects = manifests::objects(rest).map_err(Failure::failed)?;
+    super::linking::runtime()?.block_on(async {
+        let client = args.cluster.client().await?;
+        let installer = Installer::new(client.clone(), args.force_conflicts);
+        let mut progress = Progress::new(args.output == Form::Json);
+        for definition in &definitions {
+            progress.done(definition, installer.define(definition).await?);
+        }
+        for object in &objects {
+            progress.done(object, installer.apply(object).await?);
+            if object["metadata"]["name"] == "isthmus-ca" {
+                if let Some(data) = &authority {
+                    bring(&Secrets::new(client.clone(), &args.cluster.namespace), data).await?;
+                }
+            }
+        }
+        let waited = match args.wait {
+            Some(seconds) => wait(&installer, &args.cluster.namespace, seconds, &mut progress).await?,
+            None => Ok(()),
+        };
+        progress.end(&args.name, &args.cluster)?;
+        waited
+    })
+}
+
+/// Takes everything out again.
+pub(crate) fn uninstall(args: &Uninstall) -> Result<(), Failure> {
+    let mut values = manifests::values(None).map_err(Failure::failed)?;
+    // What the names are does not hang on these.
+    manifests::set(&mut values, "cluster", json!("any"));
+    manifests::set(&mut values, "clusterset", json!("any"));
+    let rendered = manifests::rendered(&values, &args.cluster.namespace).map_err(Failure::failed)?;
+    let mut objects = manifests::objects(rendered.iter().map(String::as_str)).map_err(Failure::failed)?;
+    objects.reverse();
+    super::linking::runtime()?.block_on(async {
+        let client = args.cluster.client().await?;
+        let secrets = Secrets::new(client.clone(), &args.cluster.namespace);
+        let mut progress = Progress::new(args.output.format == crate::output::Format::Json);
+        // While control runs: it withdraws what it has made for them.
+        for link in super::serve::secrets::within(secrets.links()).await.map_err(Failure::failed)? {
+            super::serve::secrets::within(secrets.unlink(&link)).await.map_err(Failure::failed)?;
+            progress.say(&format!("ClusterLink {link}"), "deleted");
+        }
+        withdrawn(&secrets, &mut progress).await?;
+        let installer = Installer::new(client, false);
+        for object in &objects {
+            progress.done(object, installer.delete(object).await?);
+        }
+        progress.print()
+    })
+}
+
+/// For control to withdraw imports.
+const WITHDRAWN: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+async fn withdrawn(secrets: &Secrets, progress: &mut Progress) -> Result<(), Failure> {
+    let deadline = Instant::now() + WITHDRAWN;
+    loop {
+        let left = super::serve::secrets::within(secrets.imports()).await.map_err(Failure::failed)?;
+        if left == 0 || Instant::now() > deadline {
+            if left > 0 {
+                progress.say(&format!("{left} ServiceImports"), "left: no control withdraws them");
+            }
+            return Ok(());
+        }
+        sleep(LOOK).await;
+    }
+}
+
+impl Args {
+    fn values(&self) -> Result<Value, Failure> {
+        let file = self.values.as_ref().map(|path| {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|e| Failure::failed(format!("{name}: {e}")))?;
+            Ok::<_, Failure>((name, text))
+        });
+        let file = file.transpose()?;
+        let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+        let mut values = manifests::values(file).map_err(Failure::failed)?;
+        manifests::set(&mut values, "cluster", json!(self.name.as_str()));
+        manifests::set(&mut values, "clusterset", json!(self.clusterset.as_str()));
+        if let Some(image) = &self.image {
+            // A registry may have a port.
+            let split = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/') && !tag.is_empty());
+            let (repository, tag) =
+                split.ok_or_else(|| Failure::usage(format!("--image: found {image:?}, expected repository:tag")))?;
+            manifests::set(&mut values, "image.repository", json!(repository));
+            manifests::set(&mut values, "image.tag", json!(tag));
+        }
+        Ok(values)
+    }
+
+    /// The certificates and the key of the CA in `--identity`.
+    fn authority(&self) -> Result<Option<(String, String)>, Failure> {
+        let Some(path) = &self.identity else { return Ok(None) };
+        let directory = Directory::new(path);
+        let authority = directory.authority()?.ok_or_else(|| super::identity::issue::no_authority(path))?;
+        let domain = TrustDomain::new(self.name.clone(), self.clusterset.clone());
+        if *authority.domain() != domain {
+            let found = authority.domain();
+            return Err(Failure::failed(format!(
+                "{}: found the CA of {found}, expected that of {domain}",
+                path.display()
+            )));
+        }
+        Ok(Some((directory.own_bundle(&domain)?.to_pem(), authority.to_pem().1)))
+    }
+}
+
+/// Puts a CA into the Secret, if there is none; another one is not replaced.
+async fn bring(secrets: &Secrets, (certificates, key): &(String, String)) -> Result<(), Failure> {
+    let data = [("ca.pem", certificates), ("ca.key", key)];
+    let data: std::collections::BTreeMap<_, _> =
+        data.iter().map(|(name, text)| ((*name).to_owned(), Some(text.as_bytes().to_vec()))).collect();
+    let place = format!("the Secret isthmus-ca in {}", secrets.namespace());
+    let kept = super::serve::secrets::within(secrets.get("isthmus-ca")).await.map_err(Failure::failed)?;
+    let kept = kept.ok_or_else(|| Failure::failed(format!("{place} has gone")))?;
+    if !kept.data.is_empty() {
+        let is_same = kept.data.get("ca.pem").map(Vec::as_slice) == Some(certificates.as_bytes());
+        let other = || {
+            Failure::failed(format!("{place}: found another CA, expected none: delete the Secret if nothing trusts it"))
+        };
+        return is_same.then_some(()).ok_or_else(other);
+    }
+    let was_empty =
+        super::serve::secrets::within(secrets.set("isthmus-ca", &data, &kept)).await.map_err(Failure::failed)?;
+    was_empty
+        .then_some(())
+        .ok_or_else(|| Failure::failed(format!("{place} was filled meanwhile: a control runs already")))
+}
+
+/// Waits until everything runs. The inner error says that it does not.
+async fn wait(
+    installer: &Installer,
+    namespace: &str,
+    seconds: u64,
+    progress: &mut Progress,
+) -> Result<Result<(), Failure>, Failure> {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    for name in ["isthmus-control", "isthmus-gateway"] {
+        loop {
+            let (ready, wanted) = installer.available(namespace, name).await?;
+            if ready >= wanted {
+                progress.say(&format!("Deployment {name}"), &format!("{ready} of {wanted} pods run"));
+                break;
+            }
+            if Instant::now() > deadline {
+                let why = format!(
+                    "Deployment {name}: {ready} of {wanted} pods run after {seconds} s: kubectl -n {namespace} get pods says why"
+                );
+                return Ok(Err(Failure::unwell(why)));
+            }
+            sleep(LOOK).await;
+        }
+    }
+    Ok(Ok(()))
+}

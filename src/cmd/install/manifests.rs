@@ -1,0 +1,209 @@
+//! ● What is installed: the chart's templates and the custom resources, which are part of this program.
+
+use super::template::Context;
+use serde_json::{Map, Value, json};
+
+/// The chart's templates, in the order in which they are applied.
+const TEMPLATES: [(&str, &str); 5] = [
+    ("accounts.yaml", include_str!("../../../deploy/chart/templates/accounts.yaml")),
+    ("configuration.yaml", include_str!("../../../deploy/chart/templates/configuration.yaml")),
+    ("control.yaml", include_str!("../../../deploy/chart/templates/control.yaml")),
+    ("gateway.yaml", include_str!("../../../deploy/chart/templates/gateway.yaml")),
+    ("network.yaml", include_str!("../../../deploy/chart/templates/network.yaml")),
+];
+
+/// The values that count where none are named.
+const VALUES: &str = include_str!("../../../deploy/chart/values.yaml");
+
+const CRDS: [(&str, &str); 4] = [
+    ("about.k8s.io_clusterproperties.yaml", include_str!("../../../deploy/crds/about.k8s.io_clusterproperties.yaml")),
+    ("isthmus.io_clusterlinks.yaml", include_str!("../../../deploy/crds/isthmus.io_clusterlinks.yaml")),
+    (
+        "multicluster.x-k8s.io_serviceexports.yaml",
+        include_str!("../../../deploy/crds/multicluster.x-k8s.io_serviceexports.yaml"),
+    ),
+    (
+        "multicluster.x-k8s.io_serviceimports.yaml",
+        include_str!("../../../deploy/crds/multicluster.x-k8s.io_serviceimports.yaml"),
+    ),
+];
+
+/// The labels by which the namespace takes none but restricted pods.
+const LEVEL: &str = "restricted";
+
+/// The chart's own values with those of `text`, a file called `name`, in their place where it has them.
+///
+/// # Errors
+/// The file is no YAML, or has a key that there is not.
+pub(super) fn values(text: Option<(&str, &str)>) -> Result<Value, String> {
+    let mut values: Value = serde_saphyr::from_str(VALUES).map_err(|e| format!("values.yaml: {e}"))?;
+    if let Some((name, text)) = text {
+        let named: Value = serde_saphyr::from_str(text).map_err(|e| format!("{name}: {e}"))?;
+        merge(&mut values, named, "").map_err(|why| format!("{name}: {why}"))?;
+    }
+    Ok(values)
+}
+
+/// Sets the value at `path`, as `image.tag`.
+pub(super) fn set(values: &mut Value, path: &str, value: Value) {
+    let mut at = values;
+    for name in path.split('.') {
+        at = at
+            .as_object_mut()
+            .map_or_else(|| unreachable!("a path of values.yaml"), |map| map.entry(name).or_insert(Value::Null));
+    }
+    *at = value;
+}
+
+/// Puts `named` in the place of what `values` has. Maps that are empty there are the user's own, and take any key.
+fn merge(values: &mut Value, named: Value, path: &str) -> Result<(), String> {
+    let named = match (&*values, named) {
+        (Value::Object(known), Value::Object(named)) if !known.is_empty() => named,
+        (_, Value::Null) => return Ok(()),
+        (known, named) => {
+            if std::mem::discriminant(known) != std::mem::discriminant(&named) {
+                return Err(format!(
+                    "{}: found {named}, expected something like {known}",
+                    path.trim_start_matches('.')
+                ));
+            }
+            *values = named;
+            return Ok(());
+        }
+    };
+    // Kubernetes says what may stand in a resource list.
+    let is_open = path.ends_with(".resources") || path.contains(".resources.");
+    let known = values.as_object_mut().ok_or("a mapping")?;
+    for (key, value) in named {
+        let path = format!("{path}.{key}");
+        match known.get_mut(&key) {
+            Some(known) => merge(known, value, &path)?,
+            None if is_open => drop(known.insert(key, value)),
+            None => {
+                let keys: Vec<_> = known.keys().map(String::as_str).collect();
+                return Err(format!("{}: found an unknown key, expected one of {}", &path[1..], keys.join(", ")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The namespace, which Helm makes by itself.
+pub(super) fn namespace(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    app.kubernetes.io/name: isthmus\n    \
+         pod-security.kubernetes.io/enforce: {LEVEL}\n    pod-security.kubernetes.io/warn: {LEVEL}\n"
+    )
+}
+
+/// The custom resources, as texts of YAML.
+pub(super) fn crds() -> impl Iterator<Item = &'static str> {
+    CRDS.iter().map(|(_, text)| *text)
+}
+
+/// Everything else in `namespace`, as texts of YAML of several documents each.
+///
+/// # Errors
+/// A template is wrong.
+pub(super) fn rendered(values: &Value, namespace: &str) -> Result<Vec<String>, String> {
+    let root = json!({"Values": values, "Release": {"Namespace": namespace}});
+    let context = Context { root: &root };
+    let render = |(name, text): &(&str, &str)| context.render(text).map_err(|e| format!("{name}: {e}"));
+    TEMPLATES.iter().map(render).collect()
+}
+
+/// The objects of texts of YAML, in order.
+///
+/// # Errors
+/// One is no YAML, or no object.
+pub(super) fn objects<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Value>, String> {
+    let mut objects = Vec::new();
+    for text in texts {
+        let documents: Vec<Option<Map<String, Value>>> =
+            serde_saphyr::from_multiple(text).map_err(|e| format!("a manifest: {e}"))?;
+        objects.extend(documents.into_iter().flatten().map(Value::Object));
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    fn deploy(directory: &str) -> BTreeSet<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(directory);
+        let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".yaml")).collect()
+    }
+
+    fn kinds(values: &Value) -> Vec<String> {
+        let texts = rendered(values, "isthmus-system").unwrap();
+        let objects = objects(texts.iter().map(String::as_str)).unwrap();
+        let name = |object: &Value| {
+            format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+        };
+        objects.iter().map(name).collect()
+    }
+
+    #[test]
+    fn every_file_that_is_shipped_is_part_of_the_program() {
+        let names = |list: &[(&str, &str)]| list.iter().map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(names(&TEMPLATES), deploy("chart/templates"));
+        assert_eq!(names(&CRDS), deploy("crds"));
+        assert_eq!(deploy("chart/crds"), deploy("crds"), "the chart's are the same files");
+    }
+
+    #[test]
+    fn what_can_be_left_out_is_left_out() {
+        let all = kinds(&values(None).unwrap());
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
+        let off = "networkPolicy: {enabled: false}\npodDisruptionBudget: {enabled: false}\ndns: {enabled: false}\n\
+                   rbac: {namespaces: [shop, web], invitations: false}";
+        let less = kinds(&values(Some(("mine", off))).unwrap());
+        let gone: Vec<_> = all.iter().filter(|kind| !less.contains(kind)).map(String::as_str).collect();
+        assert_eq!(
+            gone,
+            [
+                "ClusterRoleBinding isthmus-imports",
+                "PodDisruptionBudget isthmus-control",
+                "Service isthmus-dns",
+                "PodDisruptionBudget isthmus-gateway",
+                "NetworkPolicy isthmus-gateway",
+                "NetworkPolicy isthmus-control"
+            ]
+        );
+        assert_eq!(less.iter().filter(|kind| *kind == "RoleBinding isthmus-imports").count(), 2);
+    }
+
+    #[test]
+    fn values_that_there_are_not_are_refused() {
+        let refused = |text: &str| values(Some(("mine.yaml", text))).unwrap_err();
+        let error = refused("gateway: {replica: 3}");
+        assert!(error.starts_with("mine.yaml: gateway.replica: found an unknown key, expected one of "), "{error}");
+        let error = refused("gateway: {replicas: three}");
+        assert_eq!(error, "mine.yaml: gateway.replicas: found \"three\", expected something like 2");
+        let own =
+            "gateway: {nodeSelector: {edge: \"yes\"}, resources: {limits: {cpu: 2}}, service: {annotations: {a: b}}}";
+        let values = values(Some(("mine.yaml", own))).unwrap();
+        assert_eq!(values["gateway"]["nodeSelector"]["edge"], "yes");
+        assert_eq!(values["gateway"]["resources"]["limits"], json!({"cpu": 2, "memory": "1536Mi"}));
+    }
+
+    #[test]
+    fn the_configurations_are_ones() {
+        let mut values = values(None).unwrap();
+        set(&mut values, "cluster", json!("west"));
+        set(&mut values, "clusterset", json!("demo"));
+        let texts = rendered(&values, "mesh").unwrap();
+        let objects = objects(texts.iter().map(String::as_str)).unwrap();
+        let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        for file in ["control.yaml", "gateway.yaml"] {
+            let text = map["data"][file].as_str().unwrap();
+            let config =
+                isthmus_control::Config::parse(text, Path::new(file)).unwrap_or_else(|e| panic!("{e}\n{text}"));
+            assert_eq!(config.cluster.as_str(), "west");
+            assert!(config.control.is_some());
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! ● What the Secrets say, and what is to be done about it.
+
+use isthmus_certs::{Authority, Svid, TrustAnchors, TrustDomain, portable, renew::Renewal};
+use isthmus_control_api::ClusterName;
+use isthmus_control_kube::secrets::{CA, Data, GATEWAY, INVITE_KEY, TRUST, View, invitation};
+use isthmus_link::Invite;
+use std::{collections::BTreeMap, time::SystemTime};
+
+/// The keys of a Secret that is an identity, as the files of a directory.
+pub(super) const SVID: &str = "svid.pem";
+pub(super) const SVID_KEY: &str = "svid.key";
+pub(super) const CA_KEY: &str = "ca.key";
+
+/// By what a linked cluster is trusted, as the Secret that its link names has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// By these.
+    By(TrustAnchors),
+    /// The Secret cannot be used: what was known before stays.
+    Broken(String),
+    /// There is no Secret: it is not trusted.
+    Missing(String),
+}
+
+/// What a Secret's keys are to become; `None`: they go.
+pub(super) type Changes = BTreeMap<String, Option<Vec<u8>>>;
+
+/// By what each cluster is trusted whose link names a Secret.
+pub(super) fn trust(view: &View, own: &TrustDomain) -> BTreeMap<ClusterName, Trust> {
+    let linked = view.links.iter().filter_map(|(name, secret)| Some((name.parse().ok()?, secret.as_deref()?)));
+    let linked = linked.filter(|(cluster, _): &(ClusterName, _)| *cluster != own.cluster);
+    linked.map(|(cluster, secret)| (cluster.clone(), trust_in(view, own, &cluster, secret))).collect()
+}
+
+fn trust_in(view: &View, own: &TrustDomain, cluster: &ClusterName, secret: &str) -> Trust {
+    let Some(kept) = view.secrets.get(secret) else {
+        return Trust::Missing(format!("spec.credentialsRef: found no Secret {secret} beside the gateways"));
+    };
+    let Some(text) = kept.data.get(CA) else {
+        return Trust::Broken(format!(
+            "spec.credentialsRef: found no key {CA} in the Secret {secret}, expected the peer's CA"
+        ));
+    };
+    match TrustAnchors::from_pem(own.sibling(cluster), text) {
+        Ok(anchors) => Trust::By(anchors),
+        Err(why) => Trust::Broken(format!("spec.credentialsRef: the Secret {secret}: {CA}: {why}")),
+    }
+}
+
+/// What the Secret that gateways trust by has to become; nothing if it is as it should be.
+pub(super) fn trust_changes(view: &View, trust: &BTreeMap<ClusterName, Trust>) -> Changes {
+    let file = |cluster: &ClusterName| format!("{cluster}.pem");
+    let known = view.secrets.get(TRUST).map(|kept| &kept.data);
+    let mut changes = Changes::new();
+    for (cluster, trust) in trust {
+        let (name, Trust::By(anchors)) = (file(cluster), trust) else { continue };
+        let text = anchors.to_pem().into_bytes();
+        if known.and_then(|known| known.get(&name)) != Some(&text) {
+            changes.insert(name, Some(text));
+        }
+    }
+    let stays: Vec<_> = trust
+        .iter()
+        .filter(|(_, trust)| !matches!(trust, Trust::Missing(_)))
+        .map(|(cluster, _)| file(cluster))
+        .collect();
+    let goes = known.into_iter().flat_map(Data::keys).filter(|name| !stays.contains(name));
+    changes.extend(goes.map(|name| (name.clone(), None)));
+    changes
+}
+
+/// Whether the gateways' SVID, as their Secret has it, serves on: it is of this CA, and not near its end. `bundle` is what `ca.pem` is.
+pub(super) fn serves(view: &View, bundle: &TrustAnchors, now: SystemTime) -> bool {
+    let Some(kept) = view.secrets.get(GATEWAY) else { return false };
+    let text = |key: &str| kept.data.get(key).map(Vec::as_slice).unwrap_or_default();
+    let svid = Svid::from_pem(text(SVID), text(SVID_KEY));
+    let identity = svid.and_then(|svid| portable::gateway(svid, bundle, now));
+    // One leader at a time renews, so there is nobody to keep apart from.
+    let is_due = |validity| Renewal::plan(validity, 0.5).due(now);
+    text(CA) == bundle.to_pem().as_bytes() && identity.is_ok_and(|identity| !is_due(identity.validity()))
+}
+
+/// The gateways' Secret with this SVID.
+pub(super) fn gateway(svid: &Svid, bundle: &TrustAnchors) -> Changes {
+    let (chain, key) = svid.to_pem();
+    let texts = [(CA, bundle.to_pem()), (SVID, chain), (SVID_KEY, key)];
+    texts.map(|(name, text)| (name.to_owned(), Some(text.into_bytes()))).into()
+}
+
+/// The Secret with a new CA.
+pub(super) fn authority(authority: &Authority) -> Changes {
+    let (certificate, key) = authority.to_pem();
+    [(CA, certificate), (CA_KEY, key)].map(|(name, text)| (name.to_owned(), Some(text.into_bytes()))).into()
+}
+
+/// The CA of a Secret's data, and the certificates of its `ca.pem`; `None` if it has none yet.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn own(data: &Data, domain: &TrustDomain) -> Result<Option<(Authority, TrustAnchors)>, String> {
+    let (certificates, key) = match (data.get(CA), data.get(CA_KEY)) {
+        (None, None) => return Ok(None),
+        (Some(certificates), Some(key)) => (certificates, key),
+        (found, _) => {
+            let found = if found.is_some() { CA } else { CA_KEY };
+            return Err(format!("found {found} alone, expected {CA} and {CA_KEY}, or neither"));
+        }
+    };
+    let bundle = TrustAnchors::from_pem(domain.clone(), certificates).map_err(|why| format!("{CA}: {why}"))?;
+    let authority = Authority::from_pem(certificates, key).map_err(|why| format!("{CA}, {CA_KEY}: {why}"))?;
+    Ok(Some((authority, bundle)))
+}
+
+/// The invitations that are kept, and the Secrets of those that nobody needs any more.
+pub(super) fn invites(view: &View, now: SystemTime) -> (Vec<Invite>, Vec<String>) {
+    let (mut all, mut over) = (Vec::new(), Vec::new());
+    for (name, kept) in view.secrets.iter().filter(|(_, kept)| kept.is_invite) {
+        let id = name.strip_prefix(&invitation("")).and_then(|id| id.parse().ok());
+        let text = kept.data.get(INVITE_KEY).and_then(|text| std::str::from_utf8(text).ok());
+        let Some(invite) = id.zip(text).and_then(|(id, text)| Invite::from_json(id, text)) else { continue };
+        if invite.is_forgotten(now) { over.push(name.clone()) } else { all.push(invite) }
+    }
+    (all, over)
+}
+
+#[cfg(test)]
+mod tests;

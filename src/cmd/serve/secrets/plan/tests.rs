@@ -1,0 +1,119 @@
+use super::{own as plan_own, *};
+use isthmus_certs::issue::SVID_LIFETIME;
+use isthmus_control_kube::secrets::Kept;
+use std::time::Duration;
+
+fn domain(cluster: &str) -> TrustDomain {
+    format!("{cluster}.demo").parse().unwrap()
+}
+
+fn ca(cluster: &str) -> Authority {
+    Authority::create(domain(cluster), SystemTime::now()).unwrap()
+}
+
+fn bundle(authority: &Authority) -> TrustAnchors {
+    TrustAnchors::from_pem(authority.domain().clone(), authority.to_pem().0.as_bytes()).unwrap()
+}
+
+fn kept(data: &[(&str, &str)]) -> Kept {
+    let data = data.iter().map(|(key, text)| ((*key).to_owned(), text.as_bytes().to_vec()));
+    Kept { data: data.collect(), ..Kept::default() }
+}
+
+fn view(secrets: Vec<(&str, Kept)>, links: &[(&str, Option<&str>)]) -> View {
+    View {
+        secrets: secrets.into_iter().map(|(name, kept)| (name.to_owned(), kept)).collect(),
+        links: links.iter().map(|(name, secret)| ((*name).to_owned(), secret.map(str::to_owned))).collect(),
+    }
+}
+
+/// A Secret after the changes.
+fn changed(before: &Kept, changes: &Changes) -> Kept {
+    let mut after = before.clone();
+    for (key, value) in changes {
+        match value {
+            Some(value) => drop(after.data.insert(key.clone(), value.clone())),
+            None => drop(after.data.remove(key)),
+        }
+    }
+    after
+}
+
+#[test]
+fn gateways_trust_those_whose_links_name_a_good_secret_and_nobody_else() {
+    let (east, south) = (ca("east"), ca("south"));
+    let (east_pem, south_pem) = (east.to_pem().0, south.to_pem().0);
+    let links = [
+        ("east", Some("of-east")),
+        // Of another cluster than the link says: nobody can speak for it.
+        ("south", Some("of-east")),
+        ("north", Some("nowhere")),
+        ("plain", None),
+        ("west", Some("of-east")),
+    ];
+    let old = [("north.pem", south_pem.as_str()), ("plain.pem", "old"), ("south.pem", south_pem.as_str())];
+    let mut view = view(vec![("of-east", kept(&[(CA, &east_pem)])), (TRUST, kept(&old))], &links);
+    let found = trust(&view, &domain("west"));
+    let names: Vec<_> = found.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["east", "north", "south"], "one without a Secret, and our own name, say nothing");
+    assert_eq!(found[&"east".parse().unwrap()], Trust::By(bundle(&east)));
+    assert!(matches!(&found[&"north".parse().unwrap()], Trust::Missing(why) if why.contains("nowhere")));
+    assert!(matches!(&found[&"south".parse().unwrap()], Trust::Broken(why) if why.contains("of-east")));
+    let changes = trust_changes(&view, &found);
+    let after = changed(&view.secrets[TRUST], &changes);
+    let names: Vec<_> = after.data.keys().map(String::as_str).collect();
+    assert_eq!(names, ["east.pem", "south.pem"], "what cannot be read now stays as it was");
+    assert_eq!(after.data["east.pem"], east_pem.as_bytes());
+    view.secrets.insert(TRUST.into(), after);
+    assert_eq!(trust_changes(&view, &found), Changes::new());
+}
+
+#[test]
+fn the_gateways_svid_is_renewed_at_half_its_life_and_when_the_ca_is_another() {
+    let (west, now) = (ca("west"), SystemTime::now());
+    let with = |secret: Kept| view(vec![(GATEWAY, secret)], &[]);
+    assert!(!serves(&View::default(), &bundle(&west), now), "there is no Secret");
+    assert!(!serves(&with(Kept::default()), &bundle(&west), now), "there is nothing in it");
+    let svid = west.issue(&west.domain().gateway(), SVID_LIFETIME, now).unwrap();
+    let good = with(changed(&Kept::default(), &gateway(&svid, &bundle(&west))));
+    assert!(serves(&good, &bundle(&west), now));
+    assert!(serves(&good, &bundle(&west), now + Duration::from_hours(11)));
+    assert!(!serves(&good, &bundle(&west), now + Duration::from_hours(13)));
+    assert!(!serves(&good, &bundle(&ca("west")), now));
+    for key in [CA, SVID, SVID_KEY] {
+        let mut broken = good.clone();
+        broken.secrets.get_mut(GATEWAY).unwrap().data.remove(key);
+        assert!(!serves(&broken, &bundle(&west), now), "{key}");
+    }
+}
+
+#[test]
+fn a_secret_of_a_ca_is_whole_or_empty() {
+    let (west, own) = (ca("west"), |data: &Data| plan_own(data, &domain("west")));
+    assert!(own(&Data::new()).unwrap().is_none());
+    let whole = changed(&Kept::default(), &authority(&west)).data;
+    let (found, certificates) = own(&whole).unwrap().unwrap();
+    assert_eq!((found.certificate(), certificates), (west.certificate(), bundle(&west)));
+    for key in [CA, CA_KEY] {
+        let mut half = whole.clone();
+        half.remove(key);
+        assert!(own(&half).unwrap_err().contains("alone"), "{key}");
+    }
+    let other = changed(&Kept::default(), &authority(&ca("east"))).data;
+    assert!(own(&other).unwrap_err().contains("east"));
+}
+
+#[test]
+fn invitations_are_told_by_their_label_and_forgotten_a_day_after_their_end() {
+    let now = SystemTime::now();
+    let invite = Invite::generate(now, None).unwrap();
+    let name = invitation(&invite.id.to_string());
+    let secret = Kept { is_invite: true, ..kept(&[(INVITE_KEY, &invite.to_json())]) };
+    let unlabelled = Kept { is_invite: false, ..secret.clone() };
+    let damaged = Kept { is_invite: true, ..kept(&[(INVITE_KEY, "{}")]) };
+    let all = view(vec![(&name, secret), ("other", unlabelled), (&invitation("0011223344556677"), damaged)], &[]);
+    let (found, over) = invites(&all, now);
+    assert_eq!((found, over.len()), (vec![invite], 0));
+    let (found, over) = invites(&all, now + Duration::from_hours(25));
+    assert_eq!((found, over), (vec![], vec![name.clone()]));
+}
