@@ -60,7 +60,7 @@ pub(super) fn merge(constituents: &Constituents) -> Option<Merged> {
 type Key = (u16, Option<Protocol>);
 
 /// The ports of a service, of all protocols.
-fn all(of: &Summary) -> impl Iterator<Item = (Key, &PortSummary)> {
+fn all_ports(of: &Summary) -> impl Iterator<Item = (Key, &PortSummary)> {
     let carried = of.ports.iter().map(|(key, port)| ((key.number, Some(key.protocol)), port));
     carried.chain(of.sctp.iter().map(|(number, port)| ((*number, None), port)))
 }
@@ -69,7 +69,7 @@ fn all(of: &Summary) -> impl Iterator<Item = (Key, &PortSummary)> {
 fn ports(by_age: &[&Summary]) -> (BTreeMap<Port, MergedPort>, BTreeMap<u16, MergedPort>) {
     let mut ports = BTreeMap::new();
     let mut names = BTreeSet::new();
-    for (key, port) in by_age.iter().flat_map(|summary| all(summary)) {
+    for (key, port) in by_age.iter().flat_map(|summary| all_ports(summary)) {
         let is_known = port.name.as_ref().is_some_and(|name| names.contains(name)) || ports.contains_key(&key);
         if !is_known {
             names.extend(port.name.clone());
@@ -113,7 +113,7 @@ fn conflicts(winner: &Summary, all: &[&Summary]) -> Vec<Conflict> {
     };
     let quoted = |text: &str| format!("\"{text}\"");
     let ports = |of: &Summary| -> Vec<_> {
-        all(of).map(|(key, port)| (key, port.name.clone(), port.app_protocol.clone())).collect()
+        all_ports(of).map(|(key, port)| (key, port.name.clone(), port.app_protocol.clone())).collect()
     };
     let timeout = winner.affinity.unwrap_or_default();
     let both = |other: &Summary| winner.affinity.is_some() && other.affinity.is_some();
