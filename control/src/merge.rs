@@ -175,11 +175,14 @@ mod tests {
         let table = next(&Table::default(), &desired, &peers).unwrap();
         assert_eq!(clusters(&table, "127.0.0.1:1"), [("east".into(), 1)]);
         assert!(clusters(&table, "127.0.0.1:2").is_empty());
-        // By its name alone, as of a table from before a restart.
-        desired.imports.values_mut().for_each(|import| import.member = None);
+        // By its name alone, as of a table from before a restart. There its cluster is told by the weights.
+        let east = Weights { local: 0, clusters: [("east".parse().unwrap(), 1)].into(), others: false };
+        for import in desired.imports.values_mut() {
+            (import.member, import.weights) = (None, Some(east.clone()));
+        }
         let again = next(&table, &desired, &peers);
         let again = again.as_ref().unwrap_or(&table);
-        assert_eq!(clusters(again, "127.0.0.1:1")[0], ("east".into(), 1));
+        assert_eq!(clusters(again, "127.0.0.1:1"), [("east".into(), 1)], "south has one of that name, too");
         assert!(clusters(again, "127.0.0.1:2").is_empty());
     }
 }

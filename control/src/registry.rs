@@ -105,8 +105,30 @@ pub struct RegistryStatus {
     pub last_error: Option<String>,
     /// What changed in the source but takes effect at the next start only.
     pub needs_restart: Vec<&'static str>,
+    /// What a registry that writes has counted; `None` of one that only reads.
+    pub counts: Option<RegistryCounts>,
     /// What else there is to say of the source, for people.
     pub detail: Option<serde_json::Value>,
+}
+
+/// What a registry that writes has counted since its start, and how much there is now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryCounts {
+    /// Plans made.
+    pub plans: u64,
+    /// Microseconds that they took together.
+    pub plan_micros: u64,
+    /// Writes that were taken.
+    pub written: u64,
+    /// Writes that failed.
+    pub failed: u64,
+    /// Now: kinds that cannot be watched.
+    pub unwatched: u64,
+    /// Now: services of the clusterset that are planned for.
+    pub services: u64,
+    /// Now: those of them that lack a gateway port or an address, as the range or a cluster's quota is used up.
+    pub lacking: u64,
 }
 
 /// A watched source of desired state.

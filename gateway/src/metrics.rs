@@ -16,6 +16,7 @@ pub mod definitions;
 pub mod process;
 pub mod push;
 pub mod reasons;
+pub mod registry;
 pub mod scrape;
 pub mod streams;
 
@@ -49,6 +50,8 @@ pub struct Metrics {
     joins: [Counter; JoinResult::ALL.len()],
     /// What passes between control and gateways.
     pub push: push::PushMetrics,
+    /// What the registry counts, where it writes.
+    pub registry: registry::RegistryMetrics,
     /// What this gateway relays between others.
     pub(crate) relays: Pairs,
 }
@@ -67,6 +70,7 @@ impl Metrics {
             reloads_failed: Counter::default(),
             joins: Default::default(),
             push: push::PushMetrics::default(),
+            registry: registry::RegistryMetrics::default(),
             relays: Pairs::new(),
         })
     }

@@ -6,6 +6,8 @@ mod bad_days;
 mod clusters;
 mod data_path;
 mod links;
+mod mcs_api;
 mod mesh;
 mod names;
 mod services;
+mod tenants;

@@ -1,6 +1,6 @@
 //! What control tells of itself.
 
-use crate::registry::RegistryStatus;
+use crate::registry::{RegistryCounts, RegistryStatus};
 use isthmus_control_api::{Affinity, ClusterName, ServicePort, Table};
 use serde::Serialize;
 use std::{
@@ -25,6 +25,9 @@ pub struct ControlStatus {
     pub last_reload_error: Option<String>,
     /// Keys that were changed and take effect at the next start only.
     pub needs_restart: Vec<&'static str>,
+    /// What the registry has counted, if it writes.
+    #[serde(skip)]
+    pub registry_counts: Option<RegistryCounts>,
     /// What else the registry has to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<serde_json::Value>,
@@ -140,6 +143,7 @@ pub(super) fn report(
         config: registry.source.clone(),
         reloads: registry.reloads,
         refused_reloads: registry.refused,
+        registry_counts: registry.counts,
         last_reload_ms: registry.last_change.map(millis),
         last_reload_error: registry.last_error.clone(),
         needs_restart: registry.needs_restart.clone(),

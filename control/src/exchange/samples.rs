@@ -41,15 +41,16 @@ fn any_summary() -> impl Strategy<Value = Summary> {
     let text = |pattern| proptest::string::string_regex(pattern).unwrap().prop_map(Arc::<str>::from);
     let port = (1..4u16, any::<bool>())
         .prop_map(|(number, udp)| Port { number, protocol: if udp { Protocol::Udp } else { Protocol::Tcp } });
-    let of_port = (option::of(text("[a-z]{1,5}")), option::of(text("[a-z]{1,5}")), 0..40u32)
-        .prop_map(|(name, app_protocol, ready)| PortSummary { name, app_protocol, ready })
-        .boxed();
+    let of_port = || {
+        (option::of(text("[a-z]{1,5}")), option::of(text("[a-z]{1,5}")), 0..40u32)
+            .prop_map(|(name, app_protocol, ready)| PortSummary { name, app_protocol, ready })
+    };
     let texts = || collection::btree_map(text("[a-z]{1,3}(/[a-z]{1,3})?"), text("([a-z]{1,3})?"), 0..3);
     let families = prop_oneof![Just(vec![]), Just(vec![Family::V4]), Just(vec![Family::V6, Family::V4])];
     let member = (text("[a-z]{1,2}"), any::<bool>()).prop_map(|(key, is_hostname)| Member { key, is_hostname });
     let lists = (
-        collection::btree_map(port, of_port.clone(), 0..4),
-        collection::btree_map(1..4u16, of_port.prop_map(|of| PortSummary { ready: 0, ..of }), 0..2),
+        collection::btree_map(port, of_port(), 0..4),
+        collection::btree_map(1..4u16, of_port().prop_map(|of| PortSummary { ready: 0, ..of }), 0..2),
         collection::btree_map(text("[a-z]?"), 0..40u32, 0..3),
         collection::btree_set(member, 0..3),
     );

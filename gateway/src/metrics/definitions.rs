@@ -253,6 +253,30 @@ define! {
             to.whole([kind.into()], count.get());
         };
 
+    Counter "isthmus_registry_plans" []
+        "Plans that control has made of what is to be in the API server; missing where the registry is none that writes."
+        => |s, to| s.metrics.registry.get().into_iter().for_each(|of| to.whole([], of.plans.get()));
+    Counter "isthmus_registry_plan_seconds" []
+        "The time that they took together."
+        => |s, to| s.metrics.registry.get().into_iter().for_each(|of| {
+            to.number([], Duration::from_micros(of.plan_micros.get()).as_secs_f64());
+        });
+    Counter "isthmus_registry_writes" ["result"]
+        "Writes to the API server: taken, or failed, which status names."
+        => |s, to| if let Some(of) = s.metrics.registry.get() {
+            to.whole(["ok".into()], of.written.get());
+            to.whole(["failed".into()], of.failed.get());
+        };
+    Gauge "isthmus_registry_unwatched_kinds" []
+        "Kinds of the API server that cannot be watched now: what is known of them stays, and none of them is written."
+        => |s, to| s.metrics.registry.get().into_iter().for_each(|of| to.whole([], of.unwatched.get()));
+    Gauge "isthmus_registry_services" []
+        "Services of the clusterset that this cluster exports or imports."
+        => |s, to| s.metrics.registry.get().into_iter().for_each(|of| to.whole([], of.services.get()));
+    Gauge "isthmus_registry_lacking_services" []
+        "Those of them that lack a gateway port or an address, as the range or the quota of a linked cluster is used up."
+        => |s, to| s.metrics.registry.get().into_iter().for_each(|of| to.whole([], of.lacking.get()));
+
     Gauge "isthmus_build_info" ["version"]
         "Always 1; the label says which version runs."
         => |s, to| to.whole([s.status.version.clone().into()], 1);

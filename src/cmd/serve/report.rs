@@ -136,7 +136,7 @@ impl Reports {
     }
 }
 
-/// Follows control's reloads into the counters, for ever.
+/// Follows control's reloads, and what its registry counts, into the counters, for ever.
 pub(in crate::cmd) async fn count_reloads(mut status: watch::Receiver<Arc<ControlStatus>>, metrics: Arc<Metrics>) {
     let (mut ok, mut refused) = (0, 0);
     loop {
@@ -144,6 +144,17 @@ pub(in crate::cmd) async fn count_reloads(mut status: watch::Receiver<Arc<Contro
         metrics.reloads_ok.add(control.reloads.saturating_sub(ok));
         metrics.reloads_failed.add(control.refused_reloads.saturating_sub(refused));
         (ok, refused) = (control.reloads, control.refused_reloads);
+        if let Some(counts) = control.registry_counts {
+            let registry = &metrics.registry;
+            registry.plans.set(counts.plans);
+            registry.plan_micros.set(counts.plan_micros);
+            registry.written.set(counts.written);
+            registry.failed.set(counts.failed);
+            registry.unwatched.set(counts.unwatched);
+            registry.services.set(counts.services);
+            registry.lacking.set(counts.lacking);
+            registry.appear();
+        }
         if status.changed().await.is_err() {
             return;
         }

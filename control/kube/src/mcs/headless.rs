@@ -9,6 +9,7 @@ use super::{
     here::Here,
     import::{HOSTNAME, MEMBER},
     ports::Ports,
+    preference::only,
     service::{Wanting, give, listen},
     slices::{self, MAX_ENDPOINTS, Role, Serving, is_of, is_ready, slice_port},
 };
@@ -17,7 +18,7 @@ use isthmus_control::{
     exchange::summary::{Family, Member, Port, Summary, member_service},
     registry::{DesiredImport, DesiredMember},
 };
-use isthmus_control_api::{ClusterName, ServicePort};
+use isthmus_control_api::{Affinity, ClusterName, ServicePort};
 use k8s_openapi::api::{
     core::v1::Service,
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
@@ -109,12 +110,13 @@ impl<'a> Remote<'a> {
 
     fn import(&self, port: Port) -> DesiredImport {
         let Self { here, cluster, member, .. } = self;
+        // Another cluster, this one too, may have an endpoint that is called the same.
         let service = member_service(&here.name, &member.key);
         let (cluster, key) = ((*cluster).clone(), member.key.clone());
         DesiredImport {
             service: ServicePort { service, port: port.number, protocol: port.protocol },
-            affinity: here.preference.affinity,
-            weights: None,
+            affinity: Affinity::None,
+            weights: Some(only(&cluster)),
             member: Some(DesiredMember { cluster, service: here.name.clone(), key }),
         }
     }

@@ -8,6 +8,7 @@ use super::{
     here::Here,
     merge::{Constituents, MergedPort, merge},
     ports::{self, Ports},
+    preference::only,
     service::{Wanting, give, listen},
     slices::{self, Role, Serving},
 };
@@ -16,7 +17,7 @@ use isthmus_control::{
     exchange::summary::{Port, bounds::is_label},
     registry::DesiredImport,
 };
-use isthmus_control_api::{Affinity, ClusterName, ServicePort, Weights};
+use isthmus_control_api::{Affinity, ClusterName, ServicePort};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
@@ -61,7 +62,7 @@ fn one(plan: &mut ServicePlan, here: &Here<'_>, cluster: &ClusterName, ports: &m
     listen(plan, &key, &given, ports, |port| DesiredImport {
         service: ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol },
         affinity: Affinity::None,
-        weights: Some(Weights { local: 0, clusters: [(cluster.clone(), 1)].into(), others: false }),
+        weights: Some(only(cluster)),
         member: None,
     });
 }

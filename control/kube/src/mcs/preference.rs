@@ -49,6 +49,11 @@ pub(super) fn of<K: Resource>(object: &K, own: &ClusterName) -> Option<(Preferen
     Some((Preference { affinity: affinity.unwrap_or_default(), weights }, problems))
 }
 
+/// One cluster and no other.
+pub(super) fn only(cluster: &ClusterName) -> Weights {
+    Weights { local: 0, clusters: [(cluster.clone(), 1)].into(), others: false }
+}
+
 fn parse_affinity(said: &str) -> Option<Affinity> {
     match said {
         "local" => Some(Affinity::Local),

@@ -7,9 +7,10 @@ use super::{
     link_status::LinkReports,
     links::{Links, Wrong},
     settling::Settling,
+    status::Plans,
 };
 use crate::{
-    apply::{Applier, Write, writes},
+    apply::{Applier, Kind, writes},
     debounce::Debounce,
     index::{Effect, Index, Watched},
     lead::driver::Leadership,
@@ -86,6 +87,7 @@ pub(super) struct Engine {
     /// The epoch in which the plan was made.
     planned_in: Option<i32>,
     settling: Settling,
+    plans: Plans,
     is_loaded: bool,
     /// Something happened that the status tells of.
     has_news: bool,
@@ -113,6 +115,7 @@ impl Engine {
             epoch: None,
             planned_in: None,
             settling: Settling::default(),
+            plans: Plans::default(),
             is_loaded: false,
             has_news: true,
             told: None,
@@ -251,6 +254,8 @@ impl Engine {
             self.publish();
         }
         let now = Instant::now();
+        self.plans.made += 1;
+        self.plans.took += now - began;
         debug!(services = self.plan.services.len(), took = ?(now - began), "planned");
         self.debounce.worked(began, now);
     }
@@ -302,10 +307,6 @@ impl Engine {
     fn write(&mut self) {
         let Some(until) = self.term().filter(|_| self.is_loaded) else { return };
         let Self { applier, index, plan, link_statuses, settings, errors, .. } = self;
-        let is_known = |write: &Write| {
-            let watched = write.target.kind.watched();
-            index.is_complete(watched) && !errors.contains_key(&watched)
-        };
         applier.go(until, |group| {
             let mut writes = match &*group.namespace {
                 "" => links::of_cluster(group, index, link_statuses, settings),
@@ -314,10 +315,16 @@ impl Engine {
                     .get(group)
                     .map_or_else(Vec::new, |plan| writes::of_service(group, plan, index.world())),
             };
-            writes.retain(is_known);
+            writes.retain(|write| is_seen(write.target.kind, index, errors));
             writes
         });
     }
+}
+
+/// Whether it is known what there is of a kind.
+fn is_seen(kind: Kind, index: &Index, errors: &BTreeMap<Watched, String>) -> bool {
+    let watched = kind.watched();
+    index.is_complete(watched) && !errors.contains_key(&watched)
 }
 
 fn now() -> Time {
@@ -331,5 +338,23 @@ async fn at(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Change;
+    use kube::runtime::watcher::Event;
+
+    #[test]
+    fn a_kind_is_written_only_while_it_can_be_watched() {
+        let (mut index, mut errors) = (Index::default(), BTreeMap::new());
+        assert!(!is_seen(Kind::Service, &index, &errors), "it has not been listed");
+        index.take(Change::Services(Event::Init));
+        index.take(Change::Services(Event::InitDone));
+        assert!(is_seen(Kind::Service, &index, &errors) && !is_seen(Kind::Slice, &index, &errors));
+        errors.insert(Watched::Services, "RBAC".to_owned());
+        assert!(!is_seen(Kind::Service, &index, &errors), "what others made since is not known");
     }
 }

@@ -4,10 +4,14 @@ use crate::{
     apply::{Counts, Target},
     index::{Index, Watched},
     lead::driver::Leadership,
-    mcs::Plan,
+    mcs::{Plan, Problem},
 };
+use isthmus_control::registry::RegistryCounts;
 use serde::Serialize;
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::links::Wrong;
 
@@ -26,6 +30,9 @@ pub struct KubeStatus {
     pub leader: LeaderStatus,
     /// What was written since the start.
     pub writes: Counts,
+    /// What was planned and written, in numbers.
+    #[serde(skip)]
+    pub counts: RegistryCounts,
     /// What could not be done for services and links, at most 100.
     pub problems: Vec<String>,
     /// What could not be written, and why, at most 100.
@@ -54,6 +61,13 @@ pub struct LeaderStatus {
     pub error: Option<String>,
 }
 
+/// The plans that were made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Plans {
+    pub(super) made: u64,
+    pub(super) took: Duration,
+}
+
 /// What the status is made from.
 pub(super) struct Facts<'a> {
     pub(super) index: &'a Index,
@@ -63,7 +77,23 @@ pub(super) struct Facts<'a> {
     pub(super) wrong_links: &'a Wrong,
     pub(super) failures: &'a BTreeMap<Target, String>,
     pub(super) writes: Counts,
+    pub(super) plans: Plans,
     pub(super) notes: &'a [String],
+}
+
+fn counts(facts: &Facts<'_>) -> RegistryCounts {
+    let number = |of: usize| u64::try_from(of).unwrap_or(u64::MAX);
+    let lacks = |problem: &Problem| matches!(problem, Problem::NoPort { .. } | Problem::OverQuota { .. });
+    let lacking = facts.plan.services.values().filter(|plan| plan.problems.iter().any(lacks)).count();
+    RegistryCounts {
+        plans: facts.plans.made,
+        plan_micros: u64::try_from(facts.plans.took.as_micros()).unwrap_or(u64::MAX),
+        written: facts.writes.written,
+        failed: facts.writes.failed,
+        unwatched: number(facts.errors.len()),
+        services: number(facts.plan.services.len()),
+        lacking: number(lacking),
+    }
 }
 
 pub(super) fn report(facts: &Facts<'_>, now: Instant) -> KubeStatus {
@@ -86,6 +116,7 @@ pub(super) fn report(facts: &Facts<'_>, now: Instant) -> KubeStatus {
             error: facts.leadership.error.clone(),
         },
         writes: facts.writes,
+        counts: counts(facts),
         problems: facts.notes.iter().cloned().chain(of_links).chain(of_services).take(LISTED).collect(),
         failures: failures.take(LISTED).collect(),
     }

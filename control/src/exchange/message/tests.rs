@@ -86,11 +86,15 @@ fn decoded(change: impl FnOnce(&mut wire::ServiceSummary), times: usize) -> Resu
 #[test]
 fn a_port_of_a_protocol_not_known_here_is_left_out() {
     let port = |number, protocol| wire::PortSummary { number, protocol, ready: 1, ..wire::PortSummary::default() };
-    let message = decoded(|summary| summary.ports = vec![port(53, 1), port(53, 2), port(54, 99)], 1).unwrap();
+    let listed = vec![port(53, 1), port(53, 2), port(54, 99), port(55, 3)];
+    let message = decoded(|summary| summary.ports = listed, 1).unwrap();
     let Message::Snapshot { services, .. } = message else { panic!("{message:?}") };
-    let ports = &services.services[&"shop/api".parse().unwrap()].ports;
+    let Summary { ports, sctp, .. } = &*services.services[&"shop/api".parse().unwrap()];
     let ports: Vec<_> = ports.keys().map(|port| (port.number, port.protocol)).collect();
     assert_eq!(ports, [(53, Protocol::Tcp), (53, Protocol::Udp)]);
+    // One that is known and not carried: nothing is ready there for us.
+    assert_eq!(*sctp, [(55, PortSummary::default())].into());
+    assert!(decoded(|summary| summary.ports = vec![port(55, 3), port(55, 3)], 1).is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What holds of any plan.
 
 use super::*;
+use crate::api::mcs::SOURCE_CLUSTER;
 use isthmus_control::exchange::summary::Member;
 use proptest::{collection, prelude::*};
 use std::collections::BTreeMap;
@@ -39,6 +40,10 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => (0..3usize).prop_map(Step::Gateways),
     ]
+}
+
+fn any_quota() -> impl Strategy<Value = Quota> {
+    (1..9usize, 1..6usize).prop_map(|(ports, addresses)| Quota { ports, addresses })
 }
 
 fn name(service: u8) -> String {
@@ -89,6 +94,13 @@ fn check(west: &Cluster) -> Result<(), TestCaseError> {
         let import = west.world.imports.get(key);
         prop_assert!(import.is_none_or(|import| !import.spec.ip_families.is_empty()));
     }
+    // Endpoints of a cluster are nobody else's: what they take up is within its quota, whatever comes and goes.
+    let labels = west.world.services.iter().filter_map(|(_, service)| service.metadata.labels.as_ref());
+    let mut members: BTreeMap<&str, usize> = BTreeMap::new();
+    for of in labels.filter(|of| of.contains_key(import::MEMBER)).filter_map(|of| of.get(SOURCE_CLUSTER)) {
+        *members.entry(of).or_default() += 1;
+    }
+    prop_assert!(members.values().all(|count| *count <= west.settings.quota.addresses), "{:?}", members);
     let gateways: Vec<_> = west.world.gateways.iter().flat_map(|of| &of.addresses).map(ToString::to_string).collect();
     for (_, slice) in west.world.slices.iter().filter(|(_, slice)| slice.origin().is_some()) {
         let addresses: Vec<_> = slice.endpoints.iter().flatten().flat_map(|of| &of.addresses).collect();
@@ -106,10 +118,11 @@ proptest! {
 
     /// `settle` itself panics if a plan applied to its own outcome goes on changing something.
     #[test]
-    fn whatever_happens_it_settles_and_ports_lead_to_their_services(steps in collection::vec(any_step(), 1..16)) {
+    fn whatever_happens_it_settles_and_ports_lead_to_their_services(steps in collection::vec(any_step(), 1..16), quota in any_quota()) {
         let all = Cluster::new("west");
         let mut west = Cluster::new("west");
         west.settings.ports = 20000..=20060;
+        west.settings.quota = quota;
         west.settings.mirrored.insert("c1".parse().unwrap());
         for step in steps {
             take(&mut west, &all, step);

@@ -59,11 +59,29 @@ fn every_remote_endpoint_has_an_address_of_its_own() {
     let listen = &plan.imports[&members[1].2];
     let member = listen.member.as_ref().unwrap();
     assert_eq!((member.cluster.as_str(), &*member.key), ("east", "db-1"));
+    let weights = listen.weights.as_ref().unwrap();
+    assert!(weights.local == 0 && !weights.others, "not west's own, should it have one of that name");
     assert_eq!(listen.service.service, member_service(&"shop/db".parse().unwrap(), "db-1"));
     // What east asks for when it wants west's db-0.
     let own = plan.exports.iter().find(|(port, _)| port.service == member_service(&"shop/db".parse().unwrap(), "db-0"));
     assert_eq!(own.unwrap().1.endpoints[0].address.to_string(), "10.2.0.7:6432");
     assert!(plan.summary.as_ref().unwrap().members.len() == 2);
+}
+
+/// By that label others find them, CoreDNS and gateways among them; those of an endpoint's own Service lead to our gateways.
+#[test]
+fn the_slices_of_the_import_are_its_endpoints_and_no_gateways() {
+    let west = west();
+    let labelled = |name: &str| -> Vec<_> {
+        let slices = west.world.slices.iter().filter(|(_, slice)| slice.origin() == Some(key("shop/db")));
+        let has = slices.filter(|(_, slice)| slice.metadata.labels.as_ref().unwrap().contains_key(name));
+        has.flat_map(|(_, slice)| slice.endpoints.iter().flatten().map(|of| of.addresses[0].clone())).collect()
+    };
+    let gateways: Vec<_> = west.world.gateways.iter().flat_map(|of| &of.addresses).map(ToString::to_string).collect();
+    let of_import = labelled(crate::api::mcs::SERVICE_NAME);
+    assert!(!of_import.is_empty() && of_import.iter().all(|address| !gateways.contains(address)), "{of_import:?}");
+    let others = labelled(objects::ORIGIN);
+    assert!(!others.is_empty() && others.iter().all(|address| gateways.contains(address)), "{others:?}");
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Engine {
                 wrong_links: &self.wrong,
                 failures: &failures,
                 writes: self.applier.counts(),
+                plans: self.plans,
                 notes: &properties::problems(&self.settings, &self.index),
             },
             Instant::now(),
@@ -80,6 +81,7 @@ fn told(report: &KubeStatus, file: &RegistryStatus, before: &RegistryStatus) -> 
     RegistryStatus {
         last_change: if changed { Some(SystemTime::now()) } else { before.last_change.max(file.last_change) },
         last_error,
+        counts: Some(report.counts),
         detail: serde_json::to_value(report).ok(),
         ..file.clone()
     }

@@ -22,6 +22,8 @@ fn what_is_beyond_is_left_out_and_named() {
     let member = |key: String| Member { key: key.into(), is_hostname: false };
     let cases: Vec<(&str, Change)> = vec![
         ("ports beyond", Box::new(move |s| s.ports = (1..=257).map(|n| (port(n), PortSummary::default())).collect())),
+        ("ports beyond", Box::new(|s| s.sctp = (1..=256).map(|n| (n, PortSummary::default())).collect())),
+        ("a port whose name", Box::new(move |s| drop(s.sctp.insert(9, named("HTTP"))))),
         ("a port whose name", Box::new(move |s| drop(s.ports.insert(port(9), named("HTTP"))))),
         ("an application protocol", Box::new(move |s| drop(s.ports.insert(port(9), speaks("a b"))))),
         ("zones beyond", Box::new(|s| s.zones = (0..65).map(|n| (format!("z{n:02}").into(), 1)).collect())),
