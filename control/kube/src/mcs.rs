@@ -11,6 +11,7 @@
 //!
 //! The API server is the memory: a gateway port is what the derived Service's `targetPort` says, an address what it was given.
 
+mod asked;
 mod conditions;
 mod conflicts;
 mod derived;
@@ -29,7 +30,9 @@ mod objects;
 mod planned;
 mod ports;
 mod preference;
+mod records;
 mod service;
+mod skupper;
 mod slices;
 mod world;
 
@@ -40,8 +43,10 @@ pub use names::derived_name;
 pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
 pub use preference::{AFFINITY, WEIGHTS};
-pub use world::{GatewayPod, Settings, World};
+pub use records::{HOSTNAME, TTL};
+pub use world::{GatewayPod, PublicAddresses, Settings, World};
 
+use crate::compat::ForeignKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use ports::Ports;
 use std::collections::BTreeSet;
@@ -52,13 +57,16 @@ use std::collections::BTreeSet;
 /// Applied to its own outcome it changes nothing; and it may take a few rounds, as an address comes from the API server.
 pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, previous: &Plan, now: &Time) -> Plan {
     let mut ports = Ports::read(world, previous, settings.ports.clone());
-    let cx = here::Context { world, peers, settings, now };
-    let services = services(world, peers);
+    let (asked, rules) = (asked::all(world, settings), asked::rules(world, settings));
+    let skupper = skupper::Skupper::read(world, settings);
+    let cx = here::Context { world, peers, settings, asked: &asked, rules: &rules, skupper: &skupper, now };
+    let services = services(&cx);
     Plan { services: services.into_iter().map(|key| (key.clone(), service::plan(&cx, &key, &mut ports))).collect() }
 }
 
 /// Every service that anything is to be done for, or was done for.
-fn services(world: &World, peers: &PeerViews) -> BTreeSet<ObjectKey> {
+fn services(cx: &here::Context<'_>) -> BTreeSet<ObjectKey> {
+    let here::Context { world, peers, .. } = cx;
     let exports = world.exports.iter().map(|(key, _)| key.clone());
     let imports = world.imports.iter().filter(|(_, import)| marks::is_ours(&***import)).map(|(key, _)| key.clone());
     let derived = world.services.groups().cloned();
@@ -67,8 +75,10 @@ fn services(world: &World, peers: &PeerViews) -> BTreeSet<ObjectKey> {
         let stated = peer.stated.iter().map(|port| &port.service);
         peer.exports.services.keys().chain(stated).map(ObjectKey::from)
     });
-    let marked = world.services.iter().filter(|(_, service)| service::is_marked(service)).map(|(key, _)| key.clone());
-    exports.chain(marked).chain(imports).chain(derived).chain(slices).chain(remote).collect()
+    let gke = world.foreign(ForeignKind::GkeExport).map(|(key, _)| key.clone());
+    let records = records::known(world, cx.settings);
+    let asked = cx.asked.keys().chain(cx.skupper.services()).chain(records).cloned();
+    exports.chain(asked).chain(gke).chain(imports).chain(derived).chain(slices).chain(remote).collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub use link_status::{LinkReport, LinkReports};
 pub use status::{KubeStatus, LeaderStatus, WatchStatus};
 
 use crate::{
+    index::Index,
     lead::{self, Election, Times, driver::Leadership},
     mcs::Settings,
     watch::{self, Scope},
@@ -103,7 +104,8 @@ impl KubeRegistry {
         let mut electing = JoinSet::new();
         electing.spawn(lead::driver::run(leases, election, leads, shutdown.clone(), idle.clone()));
         let inputs = engine::Inputs { news, peers, reports, leadership, file: file_desired, file_status };
-        Engine::new(client, options.settings, inputs, outputs).run(shutdown).await;
+        let index = Index::new(&options.scope.foreign);
+        Engine::new(client, options.settings, index, inputs, outputs).run(shutdown).await;
         tasks.shutdown().await;
         idle.cancel();
         electing.join_next().await;

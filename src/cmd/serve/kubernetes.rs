@@ -6,9 +6,10 @@ use isthmus_control::{Config, ControlStatus, Registry, app::SyncState, config::K
 use isthmus_control_api::{ClusterName, GatewayId};
 use isthmus_control_dns::Zone;
 use isthmus_control_kube::{
+    compat::ForeignKind,
     connect,
     lead::{Times, driver::Leadership},
-    mcs::Settings,
+    mcs::{ObjectKey, PublicAddresses, Settings},
     registry::{KubeRegistry, LinkReport, LinkReports, Options},
     watch::Scope,
 };
@@ -71,8 +72,17 @@ pub(super) async fn registry(
             clusterset: config.clusterset.clone(),
             ports: kubernetes.ports.clone(),
             mirrored: BTreeSet::new(),
+            compat: kubernetes.compat.clone(),
+            external_dns: kubernetes.external_dns.as_ref().map(|of| PublicAddresses {
+                service: ObjectKey::new(&kubernetes.namespace, &of.service),
+                fixed: of.addresses.clone(),
+            }),
         },
-        scope: Scope { namespace: kubernetes.namespace.clone(), gateways: kubernetes.gateway_selector.clone() },
+        scope: Scope {
+            namespace: kubernetes.namespace.clone(),
+            gateways: kubernetes.gateway_selector.clone(),
+            foreign: ForeignKind::of(&kubernetes.compat, kubernetes.external_dns.is_some()),
+        },
         identity: format!("{host}_{id}"),
         times: Times::default(),
     };

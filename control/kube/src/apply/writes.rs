@@ -7,6 +7,7 @@ use crate::{
         link::ClusterLink,
         mcs::{ServiceExport, ServiceImport},
     },
+    compat::ForeignKind,
     mcs::{self, ObjectKey, ServicePlan, Unwanted, World},
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -41,6 +42,8 @@ pub enum Kind {
     Link,
     /// ClusterProperty.
     Property,
+    /// DNSEndpoint.
+    Record,
 }
 
 /// The halves of an object.
@@ -85,6 +88,7 @@ impl Kind {
             Self::Export => ApiResource::erase::<ServiceExport>(&()),
             Self::Link => ApiResource::erase::<ClusterLink>(&()),
             Self::Property => ApiResource::erase::<ClusterProperty>(&()),
+            Self::Record => ForeignKind::DnsEndpoint.resource(),
         }
     }
 
@@ -97,6 +101,7 @@ impl Kind {
             Self::Export => "ServiceExport",
             Self::Link => "ClusterLink",
             Self::Property => "ClusterProperty",
+            Self::Record => "DNSEndpoint",
         }
     }
 }
@@ -107,6 +112,7 @@ impl From<mcs::Kind> for Kind {
             mcs::Kind::Import => Self::Import,
             mcs::Kind::Service => Self::Service,
             mcs::Kind::Slice => Self::Slice,
+            mcs::Kind::Record => Self::Record,
         }
     }
 }
@@ -161,6 +167,10 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
     for wanted in &plan.slices {
         writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted))));
     }
+    if let Some(wanted) = &plan.record {
+        let known = world.foreign_object(ForeignKind::DnsEndpoint, key);
+        writes.extend(object(Kind::Record, wanted, known));
+    }
     for Unwanted { kind, key, uid } in &plan.unwanted {
         let target = Target { kind: (*kind).into(), key: key.clone(), part: Part::Object };
         writes.push(Write { target, action: Action::Delete { uid: uid.clone() } });
@@ -171,15 +181,19 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
 /// The write of an object, if it is needed. Plans want no object that somebody else made: what is there is ours.
 pub fn object<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>) -> Option<Write>
 where
-    K: Resource<DynamicType = ()> + Serialize,
+    K: Resource + Serialize,
 {
-    let body = body::<K>(serde_json::to_value(wanted).ok()?);
+    let body = body(kind, serde_json::to_value(wanted).ok()?);
     if let Some(observed) = observed {
         if observed.meta().deletion_timestamp.is_some() {
             // Once it has gone it is made again.
             return None;
         }
-        let observed = serde_json::to_value(&**observed).ok()?;
+        let mut observed = serde_json::to_value(&**observed).ok()?;
+        // An object of a list need not say what it is.
+        for name in ["apiVersion", "kind"] {
+            observed[name] = body[name].clone();
+        }
         if !differs(&body, &observed, MANAGER, "") {
             return None;
         }
@@ -191,14 +205,14 @@ where
 /// The write of an object's status, if it is needed.
 pub fn status<K>(kind: Kind, wanted: &impl Serialize, observed: &Arc<K>) -> Option<Write>
 where
-    K: Resource<DynamicType = ()> + Serialize,
+    K: Resource + Serialize,
 {
     let key = ObjectKey::of(&**observed);
     let mut metadata = json!({"name": &*key.name});
     if !key.namespace.is_empty() {
         metadata["namespace"] = json!(&*key.namespace);
     }
-    let body = body::<K>(json!({"metadata": metadata, "status": serde_json::to_value(wanted).ok()?}));
+    let body = body(kind, json!({"metadata": metadata, "status": serde_json::to_value(wanted).ok()?}));
     let observed = serde_json::to_value(&**observed).ok()?;
     if !differs(&body, &observed, STATUS_MANAGER, "status") {
         return None;
@@ -208,10 +222,11 @@ where
 }
 
 /// With `apiVersion` and `kind`, and without what cannot be applied.
-fn body<K: Resource<DynamicType = ()>>(mut body: Value) -> Value {
+fn body(kind: Kind, mut body: Value) -> Value {
+    let resource = kind.resource();
     if let Some(fields) = body.as_object_mut() {
-        fields.insert("apiVersion".into(), json!(K::api_version(&())));
-        fields.insert("kind".into(), json!(K::kind(&())));
+        fields.insert("apiVersion".into(), json!(resource.api_version));
+        fields.insert("kind".into(), json!(resource.kind));
         if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
             for name in ["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp"] {
                 metadata.remove(name);

@@ -1,7 +1,10 @@
 //! ● What a service of the clusterset is, from what each exporting cluster says. The oldest export wins, ties go by cluster id; so every
 //! cluster comes to the same, in whatever order it heard of the others.
 
-use super::conflicts::{Conflict, Field};
+use super::{
+    conflicts::{Conflict, Field},
+    import::is_reserved,
+};
 use isthmus_control::exchange::summary::{Family, Port, PortSummary, Summary};
 use isthmus_control_api::ClusterName;
 use std::{
@@ -105,7 +108,7 @@ fn conflicts(winner: &Summary, all: &[&Summary]) -> Vec<Conflict> {
             both(of) && of.affinity != winner.affinity
         }),
         conflict(Field::Labels, "the labels".into(), &|of| of.labels != winner.labels),
-        conflict(Field::Annotations, "the annotations".into(), &|of| of.annotations != winner.annotations),
+        conflict(Field::Annotations, "the annotations".into(), &|of| !shown(of).eq(shown(winner))),
         conflict(Field::InternalTrafficPolicy, quoted(policy_name(winner)), &|of| of.node_local != winner.node_local),
         conflict(
             Field::TrafficDistribution,
@@ -116,6 +119,11 @@ fn conflicts(winner: &Summary, all: &[&Summary]) -> Vec<Conflict> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The annotations that imports show.
+fn shown(of: &Summary) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+    of.annotations.iter().filter(|(key, _)| !is_reserved(key))
 }
 
 pub(super) fn type_name(of: &Summary) -> &'static str {

@@ -5,6 +5,7 @@ use crate::api::mcs::{ServiceExportStatus, ServiceImport, ServiceImportStatus};
 use isthmus_control::{exchange::summary::Summary, registry::DesiredImport};
 use isthmus_control_api::{Export, ServicePort};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use kube::api::DynamicObject;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// What is to be.
@@ -27,6 +28,8 @@ pub struct ServicePlan {
     pub services: Vec<Service>,
     /// Their EndpointSlices.
     pub slices: Vec<EndpointSlice>,
+    /// What ExternalDNS is told of it.
+    pub record: Option<DynamicObject>,
     /// Objects of ours that are to go.
     pub unwanted: Vec<Unwanted>,
     /// What the gateway serves of it to peers and to its own imports.
@@ -59,6 +62,8 @@ pub enum Kind {
     Service,
     /// EndpointSlice.
     Slice,
+    /// DNSEndpoint.
+    Record,
 }
 
 /// What could not be done for a service, for its status and for people.

@@ -2,8 +2,10 @@
 
 mod any;
 mod cluster;
+mod compat;
 mod headless;
 mod modes;
+mod skupper;
 
 pub(crate) use cluster::*;
 

@@ -135,6 +135,8 @@ impl Cluster {
             clusterset: "demo".parse().unwrap(),
             ports: 20000..=20009,
             mirrored: Default::default(),
+            compat: Default::default(),
+            external_dns: None,
         };
         Self { world, peers: PeerViews::new(), settings, plan: Plan::default(), seconds: 1000, objects: 0 }
     }
@@ -227,6 +229,7 @@ impl Cluster {
                     Kind::Import => self.world.imports.remove(key).map(|of| of.metadata.uid.clone()),
                     Kind::Service => self.world.services.remove(key).map(|of| of.metadata.uid.clone()),
                     Kind::Slice => self.world.slices.remove(key).map(|of| of.metadata.uid.clone()),
+                    Kind::Record => unreachable!("no test here has any"),
                 };
                 assert_eq!(gone.as_ref(), Some(uid), "{kind:?} {key}");
             }
