@@ -4,6 +4,7 @@
 //! text ──node──▶ tree with places ──fields, by the schema──▶ Config, or everything that is wrong with it
 //! ```
 
+pub mod compat;
 mod error;
 mod fields;
 pub mod links;
@@ -12,6 +13,7 @@ mod parse;
 pub mod schema;
 mod values;
 
+pub use compat::System;
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use links::LinkFiles;
 
@@ -20,7 +22,7 @@ use fields::{Fields, Problems};
 use isthmus_control_api::{ClusterName, ClustersetName, Export, Listen, PeerAddress, Relaying, ServicePort};
 use node::{Node, SyntaxError};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Read as _,
     net::SocketAddr,
     num::NonZeroUsize,
@@ -166,6 +168,19 @@ pub struct Kubernetes {
     pub addresses_per_cluster: usize,
     /// The Secret with this cluster's CA; `None`: the identity directory has it.
     pub ca_secret: Option<String>,
+    /// The systems whose manifests are understood.
+    pub compat: BTreeSet<System>,
+    /// Whether and how ExternalDNS is told of exports; `None`: it is not.
+    pub external_dns: Option<ExternalDns>,
+}
+
+/// The `registry.kubernetes.externalDns` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalDns {
+    /// The Service in our namespace whose load balancer's addresses are those of the gateways.
+    pub service: String,
+    /// The gateways' public addresses, IP addresses or DNS names; none: those of the Service.
+    pub addresses: Vec<String>,
 }
 
 /// The `dns` section.

@@ -25,11 +25,13 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 pub(crate) struct Args {
     #[command(flatten)]
     serve: serve::Options,
+    #[command(flatten)]
+    compat: serve::Compat,
 }
 
 /// Runs until SIGTERM or SIGINT. Its gateways go on without it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    serve::run(&args.serve, Role::Control, run_control)
+    serve::run(&args.serve, Role::Control, &args.compat, run_control)
 }
 
 async fn run_control(mut process: Process) -> Result<(), Failure> {

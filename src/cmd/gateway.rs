@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 /// Runs until SIGTERM or SIGINT, then drains; a second one ends it at once.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    serve::run(&args.serve, Role::Gateway, run_gateway)
+    serve::run(&args.serve, Role::Gateway, &serve::Compat::default(), run_gateway)
 }
 
 async fn run_gateway(mut process: Process) -> Result<(), Failure> {

@@ -18,11 +18,13 @@ use std::sync::Arc;
 pub(crate) struct Args {
     #[command(flatten)]
     serve: serve::Options,
+    #[command(flatten)]
+    compat: serve::Compat,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains; a second one ends it at once.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    serve::run(&args.serve, Role::Gateway, run_both)
+    serve::run(&args.serve, Role::Gateway, &args.compat, run_both)
 }
 
 async fn run_both(mut process: Process) -> Result<(), Failure> {

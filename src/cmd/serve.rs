@@ -18,7 +18,7 @@ pub(super) mod tunnels;
 
 use super::Failure;
 use isthmus_certs::{Directory, IdentityStore, Role};
-use isthmus_control::Config;
+use isthmus_control::{Config, System};
 use isthmus_gateway::admin::{self, AdminSources};
 use std::{net::TcpListener, path::PathBuf};
 use tokio::{
@@ -38,6 +38,30 @@ pub(super) struct Options {
     log: crate::log::LogFormat,
 }
 
+/// What every command takes that rules a cluster.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Compat {
+    /// Take manifests of these systems as they are: cilium, gke, istio, linkerd, skupper, submariner (docs/compat.md)
+    #[arg(long, value_name = "SYSTEMS", value_delimiter = ',')]
+    compat: Vec<System>,
+}
+
+impl Compat {
+    /// Adds them to what the configuration asks for. Without an API server there are no manifests.
+    fn add_to(&self, config: &mut Config) -> Result<(), Failure> {
+        if self.compat.is_empty() {
+            return Ok(());
+        }
+        let Some(kubernetes) = &mut config.kubernetes else {
+            let message =
+                format!("--compat: {}: registry: found no Kubernetes, expected kubernetes", config.path.display());
+            return Err(Failure::usage(message));
+        };
+        kubernetes.compat.extend(&self.compat);
+        Ok(())
+    }
+}
+
 /// A process that serves, before it does.
 pub(super) struct Process {
     pub(super) config: Config,
@@ -52,12 +76,18 @@ pub(super) struct Process {
 }
 
 /// Runs `serve` as a process of that role, until SIGTERM or SIGINT; what is to be done then is up to it.
-pub(super) fn run<F>(options: &Options, role: Role, serve: impl FnOnce(Process) -> F) -> Result<(), Failure>
+pub(super) fn run<F>(
+    options: &Options,
+    role: Role,
+    compat: &Compat,
+    serve: impl FnOnce(Process) -> F,
+) -> Result<(), Failure>
 where
     F: Future<Output = Result<(), Failure>>,
 {
-    let config = Config::load(&options.config)?.with_links();
+    let mut config = Config::load(&options.config)?.with_links();
     config.check_files()?;
+    compat.add_to(&mut config)?;
     crate::log::init(options.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {

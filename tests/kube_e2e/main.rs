@@ -4,6 +4,7 @@
 
 mod bad_days;
 mod clusters;
+mod compat;
 mod data_path;
 mod links;
 mod mcs_api;

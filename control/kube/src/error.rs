@@ -26,18 +26,20 @@ pub fn describe(error: &kube::Error) -> String {
     }
 }
 
+/// Whether the API server does not have the kind that was to be watched.
+pub(crate) fn is_absent(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    matches!(error, InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
 /// A watch's error in a line. `crd`: the file that has the kind's definition, if it is none of Kubernetes' own.
 pub(crate) fn describe_watch(error: &watcher::Error, plural: &str, crd: Option<&str>) -> String {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     match error {
-        InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status))
-            if status.code == 404 =>
-        {
-            match crd {
-                Some(file) => format!("the API server has no {plural}: kubectl apply -f {file}"),
-                None => format!("the API server has no {plural}"),
-            }
-        }
+        absent if is_absent(absent) => match crd {
+            Some(file) => format!("the API server has no {plural}: kubectl apply -f {file}"),
+            None => format!("the API server has no {plural}"),
+        },
         InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => describe(error),
         WatchError(status) => format!("the watch was ended: {}", status.message),
         NoResourceVersion => "the API server gives no resourceVersion".into(),

@@ -14,15 +14,19 @@ use crate::{
         link::ClusterLink,
         mcs::{ServiceExport, ServiceImport},
     },
+    compat::ForeignKind,
     mcs::{Grouped, ObjectKey, Objects, World, is_ours},
 };
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{core::PartialObjectMeta, runtime::watcher::Event};
+use kube::{api::DynamicObject, core::PartialObjectMeta, runtime::watcher::Event};
 use listing::{Changed, Listing};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Objects of a kind by their names.
 type ByName<K> = BTreeMap<ObjectKey, Arc<K>>;
@@ -48,6 +52,8 @@ pub enum Watched {
     Links,
     /// ClusterProperties.
     Properties,
+    /// A kind of another system.
+    Foreign(ForeignKind),
 }
 
 /// An event of one of the watches.
@@ -72,6 +78,10 @@ pub enum Change {
     Links(Event<ClusterLink>),
     /// Of ClusterProperties.
     Properties(Event<ClusterProperty>),
+    /// Of a kind of another system.
+    Foreign(ForeignKind, Event<DynamicObject>),
+    /// The API server does not have that kind.
+    Absent(ForeignKind),
 }
 
 /// What an event means for the plan.
@@ -102,6 +112,10 @@ pub struct Index {
     gateways: Known<Pod>,
     links: Known<ClusterLink>,
     properties: Known<ClusterProperty>,
+    /// The kinds of other systems that are watched.
+    foreign: BTreeMap<ForeignKind, Listing<DynamicObject>>,
+    /// Those of them that the API server did not have when it was asked first: nothing is waited for.
+    absent: BTreeSet<ForeignKind>,
 }
 
 /// The objects of a kind that the world has in another form, or not at all.
@@ -124,7 +138,7 @@ impl<K: kube::Resource> Known<K> {
 }
 
 impl Watched {
-    /// All of them.
+    /// All that are always watched.
     pub const ALL: [Self; 9] = [
         Self::Services,
         Self::Slices,
@@ -149,6 +163,7 @@ impl Watched {
             Self::Gateways => "pods",
             Self::Links => "clusterlinks",
             Self::Properties => "clusterproperties",
+            Self::Foreign(kind) => kind.name(),
         }
     }
 
@@ -170,6 +185,22 @@ impl Watched {
 }
 
 impl Index {
+    /// Without anything, where these kinds of other systems are watched.
+    pub fn new(foreign: &[ForeignKind]) -> Self {
+        let foreign = foreign.iter().map(|kind| (*kind, Listing::default())).collect();
+        Self { foreign, ..Self::default() }
+    }
+
+    /// All kinds that are watched.
+    pub fn watched(&self) -> impl Iterator<Item = Watched> {
+        Watched::ALL.into_iter().chain(self.foreign.keys().copied().map(Watched::Foreign))
+    }
+
+    /// Whether the API server does not have the kind, so that it is gone without.
+    pub fn is_absent(&self, watched: Watched) -> bool {
+        matches!(watched, Watched::Foreign(kind) if self.absent.contains(&kind))
+    }
+
     /// What plans are made from.
     pub fn world(&self) -> &World {
         &self.world
@@ -197,12 +228,14 @@ impl Index {
             Watched::Gateways => self.gateways.listing.is_complete(),
             Watched::Links => self.links.listing.is_complete(),
             Watched::Properties => self.properties.listing.is_complete(),
+            Watched::Foreign(kind) => self.foreign.get(&kind).is_some_and(Listing::is_complete),
         }
     }
 
     /// Whether enough is known to plan.
     pub fn is_whole(&self) -> bool {
-        Watched::ALL.into_iter().filter(|watched| watched.is_needed()).all(|watched| self.is_complete(watched))
+        let mut needed = self.watched().filter(|watched| watched.is_needed());
+        needed.all(|watched| self.is_complete(watched) || self.is_absent(watched))
     }
 
     /// Takes what a watch says.
@@ -214,12 +247,33 @@ impl Index {
             Change::Exports(event) => grouped(&mut self.exports, event, &mut world.exports),
             Change::Imports(event) => grouped(&mut self.imports, event, &mut world.imports),
             Change::Namespaces(event) => {
-                derived(&mut self.namespaces, event, &mut world.namespaces, derived::namespaces)
+                let effect = derived(&mut self.namespaces, event, &mut world.namespaces, derived::namespaces);
+                let marks = derived::marks(&self.namespaces.objects);
+                let is_marked = world.marks != marks;
+                world.marks = marks;
+                if is_marked { Effect::Plan } else { effect }
             }
             Change::Nodes(event) => derived(&mut self.nodes, event, &mut world.zones, derived::zones),
             Change::Gateways(event) => derived(&mut self.gateways, event, &mut world.gateways, derived::gateways),
             Change::Links(event) => plan_if(self.links.take(event)),
             Change::Properties(event) => plan_if(self.properties.take(event)),
+            Change::Foreign(kind, event) => {
+                let listing = self.foreign.entry(kind).or_default();
+                let was_complete = listing.is_complete();
+                let changed = listing.take(event, world.foreign.entry(kind).or_default());
+                if listing.is_complete() && self.absent.remove(&kind) {
+                    return Effect::All;
+                }
+                match changed {
+                    Changed::Nothing => plan_if(was_complete != listing.is_complete()),
+                    // What is written of them is looked at with all else.
+                    Changed::Object(_) | Changed::All => Effect::All,
+                }
+            }
+            Change::Absent(kind) => {
+                let is_known = self.foreign.get(&kind).is_some_and(Listing::is_complete);
+                plan_if(!is_known && self.absent.insert(kind))
+            }
         }
     }
 }

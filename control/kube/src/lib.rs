@@ -6,12 +6,13 @@
 //! peers' summaries ──▶ PeerViews┘                   └──▶ what the gateway is told
 //! ```
 //!
-//! [`api`] has the resource types, [`mcs`] decides.
+//! [`api`] has the resource types, [`compat`] reads manifests of other systems, [`mcs`] decides.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod apply;
+pub mod compat;
 pub mod connect;
 pub mod debounce;
 pub mod error;

@@ -12,6 +12,7 @@
 //!
 //! The API server is the memory: a gateway port is what the derived Service's `targetPort` says, an address what it was given.
 
+mod asked;
 mod claims;
 mod conditions;
 mod conflicts;
@@ -33,7 +34,9 @@ mod planned;
 mod ports;
 mod preference;
 mod quota;
+mod records;
 mod service;
+mod skupper;
 mod slices;
 mod world;
 
@@ -46,9 +49,11 @@ pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
 pub use preference::{AFFINITY, WEIGHTS};
 pub use quota::Quota;
-pub use world::{GatewayPod, Settings, World};
+pub use records::{HOSTNAME, TTL};
+pub use world::{GatewayPod, PublicAddresses, Settings, World};
 
-use isthmus_control::exchange::summary::Port;
+use crate::compat::ForeignKind;
+use isthmus_control::{System, exchange::summary::Port};
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
 use ports::Ports;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,9 +64,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Applied to its own outcome it changes nothing; and it may take a few rounds, as an address comes from the API server.
 pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, before: Before<'_>, now: &Time) -> Plan {
     let mut ports = Ports::read(world, before, settings.ports.clone(), settings.quota);
-    let cx = here::Context { world, peers, settings, now };
+    let facts = Facts { asked: asked::all(world, settings), ..Facts::read(world, settings) };
+    let cx = facts.context(world, peers, settings, now);
     let (mut services, mut later) = (BTreeMap::new(), Vec::new());
-    for key in self::services(world, peers) {
+    for key in self::services(&cx) {
         let plan = service::plan(&cx, &key, &mut ports);
         if ports.was_lacking() {
             later.push(key);
@@ -90,8 +96,13 @@ pub fn plan_one(
     key: &ObjectKey,
     now: &Time,
 ) -> Option<ServicePlan> {
+    if settings.compat.contains(&System::Skupper) {
+        // Connectors take endpoints of any Service.
+        return None;
+    }
     let mut ports = Ports::of(before, settings.ports.clone(), settings.quota);
-    let plan = service::plan(&here::Context { world, peers, settings, now }, key, &mut ports);
+    let facts = Facts { asked: asked::one(world, settings, key), ..Facts::read(world, settings) };
+    let plan = service::plan(&facts.context(world, peers, settings, now), key, &mut ports);
     // What is shared among services: ports and addresses, names, and complaints of these.
     fn shared(plan: &ServicePlan) -> (&[Service], &BTreeSet<ObjectKey>, &[Problem]) {
         (&plan.services, &plan.waiting, &plan.problems)
@@ -99,8 +110,36 @@ pub fn plan_one(
     (!ports.was_lacking() && shared(&plan) == shared(before)).then_some(plan)
 }
 
+/// What is read off users' objects before anything is planned.
+#[derive(Debug, Default)]
+struct Facts<'a> {
+    asked: BTreeMap<ObjectKey, asked::Asked>,
+    rules: BTreeMap<ObjectKey, crate::compat::istio::Rule>,
+    skupper: skupper::Skupper<'a>,
+}
+
+impl<'a> Facts<'a> {
+    /// But for what Services ask for.
+    fn read(world: &'a World, settings: &Settings) -> Self {
+        let (rules, skupper) = (asked::rules(world, settings), skupper::Skupper::read(world, settings));
+        Self { asked: BTreeMap::new(), rules, skupper }
+    }
+
+    fn context<'b>(
+        &'b self,
+        world: &'b World,
+        peers: &'b PeerViews,
+        settings: &'b Settings,
+        now: &'b Time,
+    ) -> here::Context<'b> {
+        let Self { asked, rules, skupper } = self;
+        here::Context { world, peers, settings, asked, rules, skupper, now }
+    }
+}
+
 /// Every service that anything is to be done for, or was done for.
-fn services(world: &World, peers: &PeerViews) -> BTreeSet<ObjectKey> {
+fn services(cx: &here::Context<'_>) -> BTreeSet<ObjectKey> {
+    let here::Context { world, peers, .. } = cx;
     let exports = world.exports.iter().map(|(key, _)| key.clone());
     let imports = world.imports.iter().filter(|(_, import)| is_ours(&***import)).map(|(key, _)| key.clone());
     let derived = world.services.groups().cloned();
@@ -109,8 +148,10 @@ fn services(world: &World, peers: &PeerViews) -> BTreeSet<ObjectKey> {
         let stated = peer.stated.iter().map(|port| &port.service);
         peer.exports.services.keys().chain(stated).map(ObjectKey::from)
     });
-    let marked = world.services.iter().filter(|(_, service)| service::is_marked(service)).map(|(key, _)| key.clone());
-    exports.chain(marked).chain(imports).chain(derived).chain(slices).chain(remote).collect()
+    let gke = world.foreign(ForeignKind::GkeExport).map(|(key, _)| key.clone());
+    let records = records::known(world, cx.settings);
+    let asked = cx.asked.keys().chain(cx.skupper.services()).chain(records).cloned();
+    exports.chain(asked).chain(gke).chain(imports).chain(derived).chain(slices).chain(remote).collect()
 }
 
 #[cfg(test)]

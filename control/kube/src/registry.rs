@@ -21,6 +21,7 @@ pub use link_status::{LinkReport, LinkReports};
 pub use status::{KubeStatus, LeaderStatus, WatchStatus};
 
 use crate::{
+    index::Index,
     lead::{self, Election, Times, driver::Leadership},
     mcs::Settings,
     watch::{self, Scope},
@@ -113,7 +114,8 @@ impl KubeRegistry {
         let fences = fences.subscribe();
         electing.spawn(lead::driver::run(leases, election, leads, fences, shutdown.clone(), idle.clone()));
         let inputs = engine::Inputs { news, peers, reports, leadership, file: file_desired, file_status };
-        Engine::new(client, options.settings, inputs, outputs).run(shutdown).await;
+        let index = Index::new(&options.scope.foreign);
+        Engine::new(client, options.settings, index, inputs, outputs).run(shutdown).await;
         tasks.shutdown().await;
         idle.cancel();
         electing.join_next().await;

@@ -4,6 +4,7 @@
 //! does not have the kind, or does not let us see it, says so with what mends it, and is tried again all the same.
 
 use crate::{
+    compat::ForeignKind,
     error,
     index::{Change, Watched},
 };
@@ -11,6 +12,7 @@ use futures_util::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
+    api::DynamicObject,
     runtime::watcher::{self, Config, Event, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -49,6 +51,8 @@ pub struct Scope {
     pub namespace: String,
     /// The label selector that picks them.
     pub gateways: String,
+    /// The kinds of other systems.
+    pub foreign: Vec<ForeignKind>,
 }
 
 /// Watches everything, until the tasks end with their owner.
@@ -62,14 +66,24 @@ pub fn all(client: &Client, scope: &Scope, tasks: &mut JoinSet<()>) -> mpsc::Rec
     watch!(Services, Slices, Exports, Imports, Namespaces, Nodes, Links, Properties);
     let pods = Api::namespaced(client.clone(), &scope.namespace);
     let config = Config::default().labels(&scope.gateways);
-    tasks.spawn(follow(pods, config, Watched::Gateways, Change::Gateways, to));
+    tasks.spawn(follow(pods, config, Watched::Gateways, Change::Gateways, to.clone()));
+    for &kind in &scope.foreign {
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
+        let wrap = move |event| Change::Foreign(kind, event);
+        tasks.spawn(follow(api, Config::default(), Watched::Foreign(kind), wrap, to.clone()));
+    }
     news
 }
 
 /// Follows one kind until nobody listens.
-async fn follow<K>(api: Api<K>, config: Config, watched: Watched, wrap: fn(Event<K>) -> Change, to: mpsc::Sender<News>)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+async fn follow<K>(
+    api: Api<K>,
+    config: Config,
+    watched: Watched,
+    wrap: impl Fn(Event<K>) -> Change,
+    to: mpsc::Sender<News>,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut stream = pin!(watcher(api, config.timeout(WATCH_SECONDS)));
     let mut failing: Option<Duration> = None;
@@ -100,6 +114,12 @@ where
             Some(Err(error)) => {
                 let pause = failing.map_or(BACKOFF, |pause| (pause * 2).min(BACKOFF_MAX));
                 failing = Some(pause);
+                if let (Watched::Foreign(kind), true) = (watched, error::is_absent(&error)) {
+                    let absent = News::Change(Box::new(Change::Absent(kind)));
+                    if to.send(absent).await.is_err() {
+                        return;
+                    }
+                }
                 let why = describe(&error, watched);
                 if to.send(News::State(watched, Err(why))).await.is_err() {
                     return;

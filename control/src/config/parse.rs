@@ -1,10 +1,11 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, ControlAt, Dns, Kubernetes, Limits, MOST_LINKS, Tunnel, Udp,
+    Config, ControlAt, Dns, ExternalDns, Kubernetes, Limits, MOST_LINKS, System, Tunnel, Udp,
+    compat::KNOWN,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
-    schema::NAME,
+    schema::{HOST, NAME},
     values::{self, EndpointText},
 };
 use crate::{
@@ -34,14 +35,14 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let (limits, udp) = (limits(top), udp(top));
     let dns = dns(top, &mut listeners);
     let control = control(top, &mut listeners);
-    let kubernetes = kubernetes(top, directory, &listeners);
-    if dns.is_some() && kubernetes.is_none() {
-        top.conflict("dns", "dns without a registry of Kubernetes".into(), "registry: kubernetes beside it");
-    }
     let links = links(top, cluster.as_ref());
     let relay = relay(top);
     let exports = exports(top);
     let imports = imports(top, &mut listeners);
+    let kubernetes = kubernetes(top, directory, &listeners);
+    if dns.is_some() && kubernetes.is_none() {
+        top.conflict("dns", "dns without a registry of Kubernetes".into(), "registry: kubernetes beside it");
+    }
     let state = top.value("state", directory_name);
     let access_log = top.value("accessLog", values::access_log);
     let drain = top.value("drain", values::duration);
@@ -133,8 +134,8 @@ fn kubernetes(top: &Fields<'_>, directory: &Path, listeners: &Listeners) -> Opti
         let is_kubernetes = top.value("registry", values::registry)?;
         is_kubernetes.then(|| top.empty("registry", "registry.kubernetes"))?
     };
-    for key in ["exports", "imports"].into_iter().filter(|key| top.has_items(key)) {
-        top.conflict(key, format!("{key} beside registry: kubernetes"), "ServiceExports in the cluster itself");
+    if top.has_items("exports") {
+        top.conflict("exports", "exports beside registry: kubernetes".into(), "ServiceExports in the cluster itself");
     }
     let ports = fields.value("ports", values::ports);
     if let Some((port, by)) = ports.clone().and_then(|ports| listeners.within(&ports)) {
@@ -152,6 +153,17 @@ fn kubernetes(top: &Fields<'_>, directory: &Path, listeners: &Listeners) -> Opti
         ports_per_cluster: fields.value("portsPerCluster", values::count)?,
         addresses_per_cluster: fields.value("addressesPerCluster", values::count)?,
         ca_secret: fields.value("caSecret", values::short),
+        compat: fields.scalars("compat", 1..=System::ALL.len(), KNOWN, parsed).into_iter().map(|at| at.value).collect(),
+        external_dns: if fields.has("externalDns") { external_dns(&fields) } else { None },
+    })
+}
+
+fn external_dns(fields: &Fields<'_>) -> Option<ExternalDns> {
+    let fields = fields.mapping_of("externalDns", "registry.kubernetes.externalDns")?;
+    let addresses = fields.scalars("addresses", 1..=64, HOST, values::host);
+    Some(ExternalDns {
+        service: fields.value("service", parsed::<ClusterName>)?.into(),
+        addresses: addresses.into_iter().map(|at| at.value).collect(),
     })
 }
 

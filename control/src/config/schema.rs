@@ -47,6 +47,8 @@ pub(super) const LISTEN: &str = "ip:port to listen on, port 1 to 65535";
 pub(super) const DURATION: &str = "a duration from 100ms to 1h, as 500ms, 30s or 5m";
 pub(super) const PROTOCOL: &str = "TCP or UDP";
 pub(super) const NAMESPACE: &str = "a namespace: a DNS label";
+pub(super) const NAMESPACE_NAME: &str = "the name of a Service: a DNS label";
+pub(super) const HOST: &str = "an IP address or a DNS name";
 pub(super) const SELECTOR: &str = "a label selector of at most 512 bytes";
 pub(super) const PORTS: &str = "first-last, ports from 1024 to 65535";
 pub(super) const COUNT: &str = "a number from 1 to 10000000";
@@ -334,6 +336,34 @@ pub const KEYS: &[Key] = &[
         Rule("`identity` has the CA, and no Secret is read"),
         "isthmus-ca",
         "The Secret of that namespace with this cluster's CA, which is made if it is empty. Then the gateways' SVID and what peers are trusted by are kept in Secrets, too: docs/install.md.",
+    ),
+    key(
+        ("registry.kubernetes", "compat"),
+        "a list of cilium, gke, istio, linkerd, skupper or submariner",
+        Rule("none"),
+        "[cilium, linkerd]",
+        "The systems whose manifests are taken as they are: docs/compat.md. `--compat` adds to them.",
+    ),
+    key(
+        ("registry.kubernetes", "externalDns"),
+        "a mapping",
+        Rule("nothing is told to it"),
+        "{service: isthmus-gateway}",
+        "DNSEndpoints are written for exports that are annotated for ExternalDNS: docs/dns.md.",
+    ),
+    key(
+        ("registry.kubernetes.externalDns", "service"),
+        NAMESPACE_NAME,
+        Text("isthmus-gateway"),
+        "isthmus-gateway",
+        "The Service in our namespace whose load balancer leads to the gateways: names get its addresses.",
+    ),
+    key(
+        ("registry.kubernetes.externalDns", "addresses"),
+        "a list of 1 to 64 IP addresses or DNS names",
+        Rule("those of the Service"),
+        "[203.0.113.7]",
+        "The addresses that names get, whatever the Service has.",
     ),
     key(
         ("control", "listen"),

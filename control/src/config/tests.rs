@@ -332,7 +332,7 @@ proptest! {
 }
 
 #[test]
-fn kubernetes_as_a_registry_has_defaults_and_takes_no_services_of_the_file() {
+fn kubernetes_as_a_registry_has_defaults_and_takes_no_exports_of_the_file() {
     const BARE: &str = "clusterset: demo\ncluster: west\nidentity: id\n";
     let registry = |text: &str| parse(&format!("{BARE}{text}\n"));
     assert_eq!(registry("registry: file").unwrap().kubernetes, None);
@@ -343,6 +343,19 @@ fn kubernetes_as_a_registry_has_defaults_and_takes_no_services_of_the_file() {
     assert_eq!((all.kubeconfig, all.context), (Some("etc/kube.yaml".into()), Some("east".into())));
     assert_eq!((all.gateway_selector.as_str(), all.ports), ("app=gw", 30000..=30010));
     assert_eq!((plain.ports_per_cluster, plain.addresses_per_cluster), (2500, 2500));
+    assert!(all.compat.is_empty() && all.external_dns.is_none());
+    let text =
+        "registry: {kubernetes: {compat: [linkerd, cilium], externalDns: {addresses: [203.0.113.7, gw.example]}}}";
+    let more = registry(text).unwrap().kubernetes.unwrap();
+    assert!(more.compat.into_iter().eq([System::Cilium, System::Linkerd]));
+    let dns = more.external_dns.unwrap();
+    assert_eq!(
+        (dns.service.as_str(), dns.addresses),
+        ("isthmus-gateway", vec!["203.0.113.7".into(), "gw.example".into()])
+    );
+    // Where gateways listen beside what the cluster imports.
+    let text = "registry: kubernetes\nimports: [{service: shop/api, port: 80, listen: \"127.0.0.1:18080\"}]";
+    assert_eq!(registry(text).unwrap().imports.len(), 1);
     for (text, error) in [
         ("registry: consul", "registry: found \"consul\", expected file, kubernetes, or {kubernetes: a mapping}"),
         ("registry: {consul: {}}", "registry.consul: found an unknown key"),
@@ -351,8 +364,16 @@ fn kubernetes_as_a_registry_has_defaults_and_takes_no_services_of_the_file() {
             "exports: found exports beside registry: kubernetes, expected ServiceExports",
         ),
         (
-            "registry: kubernetes\nimports: [{service: shop/api, port: 80, listen: \"127.0.0.1:1\"}]",
-            "imports: found imports beside registry: kubernetes",
+            "registry: kubernetes\nimports: [{service: shop/api, port: 80, listen: \"127.0.0.1:20007\"}]",
+            "ports: found a range with 20007, which imports[0].listen has",
+        ),
+        (
+            "registry: {kubernetes: {compat: [cilium, consul]}}",
+            "registry.kubernetes.compat[1]: found \"consul\", expected cilium, gke, istio, linkerd, skupper or submariner",
+        ),
+        (
+            "registry: {kubernetes: {externalDns: {addresses: [0.0.0.0]}}}",
+            "registry.kubernetes.externalDns.addresses[0]: found \"0.0.0.0\"",
         ),
         ("registry: {kubernetes: {context: east}}", "registry.kubernetes.context: found a context without kubeconfig"),
         (

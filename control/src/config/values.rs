@@ -1,7 +1,7 @@
 //! Texts of the configuration as values: addresses, durations, sizes, words.
 
 use super::{AccessLog, fields::Refused, fields::parsed};
-use isthmus_control_api::{Affinity, ClustersetName, Protocol, ServiceName, ServicePort, TransportChoice};
+use isthmus_control_api::{Affinity, ClustersetName, PeerAddress, Protocol, ServiceName, ServicePort, TransportChoice};
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
@@ -137,6 +137,19 @@ pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, Refused> {
         return Err(Refused(Some("the first is behind the last")));
     }
     Ok(first..=last)
+}
+
+/// An IP address or a DNS name.
+pub(super) fn host(text: &str) -> Result<String, Refused> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return if ip.is_unspecified() {
+            Err(Refused(Some("not the address of one host")))
+        } else {
+            Ok(ip.to_string())
+        };
+    }
+    let address: PeerAddress = parsed(&format!("{text}:1"))?;
+    Ok(address.host)
 }
 
 /// A text that is not empty, of at most 512 bytes.

@@ -7,9 +7,10 @@ use isthmus_control::{Config, ControlStatus, Registry, app::SyncState, config::K
 use isthmus_control_api::{ClusterName, GatewayId};
 use isthmus_control_dns::Zone;
 use isthmus_control_kube::{
+    compat::ForeignKind,
     connect,
     lead::{Times, driver::Leadership},
-    mcs::{Quota, Settings},
+    mcs::{ObjectKey, PublicAddresses, Quota, Settings},
     registry::{KubeRegistry, LinkReport, LinkReports, Options},
     watch::Scope,
 };
@@ -73,8 +74,17 @@ pub(super) async fn registry(
             ports: kubernetes.ports.clone(),
             quota: Quota { ports: kubernetes.ports_per_cluster, addresses: kubernetes.addresses_per_cluster },
             mirrored: BTreeSet::new(),
+            compat: kubernetes.compat.clone(),
+            external_dns: kubernetes.external_dns.as_ref().map(|of| PublicAddresses {
+                service: ObjectKey::new(&kubernetes.namespace, &of.service),
+                fixed: of.addresses.clone(),
+            }),
         },
-        scope: Scope { namespace: kubernetes.namespace.clone(), gateways: kubernetes.gateway_selector.clone() },
+        scope: Scope {
+            namespace: kubernetes.namespace.clone(),
+            gateways: kubernetes.gateway_selector.clone(),
+            foreign: ForeignKind::of(&kubernetes.compat, kubernetes.external_dns.is_some()),
+        },
         identity: format!("{host}_{id}"),
         times: Times::default(),
     };

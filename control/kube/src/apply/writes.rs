@@ -7,6 +7,7 @@ use crate::{
         link::ClusterLink,
         mcs::{ServiceExport, ServiceImport},
     },
+    compat::ForeignKind,
     index::Watched,
     mcs::{self, ObjectKey, ServicePlan, Unwanted, World, is_ours},
 };
@@ -42,6 +43,8 @@ pub enum Kind {
     Link,
     /// ClusterProperty.
     Property,
+    /// DNSEndpoint.
+    Record,
 }
 
 /// The halves of an object.
@@ -89,6 +92,7 @@ impl Kind {
             Self::Export => ApiResource::erase::<ServiceExport>(&()),
             Self::Link => ApiResource::erase::<ClusterLink>(&()),
             Self::Property => ApiResource::erase::<ClusterProperty>(&()),
+            Self::Record => ForeignKind::DnsEndpoint.resource(),
         }
     }
 
@@ -101,6 +105,7 @@ impl Kind {
             Self::Export => Watched::Exports,
             Self::Link => Watched::Links,
             Self::Property => Watched::Properties,
+            Self::Record => Watched::Foreign(ForeignKind::DnsEndpoint),
         }
     }
 
@@ -113,6 +118,7 @@ impl Kind {
             Self::Export => "ServiceExport",
             Self::Link => "ClusterLink",
             Self::Property => "ClusterProperty",
+            Self::Record => "DNSEndpoint",
         }
     }
 }
@@ -123,6 +129,7 @@ impl From<mcs::Kind> for Kind {
             mcs::Kind::Import => Self::Import,
             mcs::Kind::Service => Self::Service,
             mcs::Kind::Slice => Self::Slice,
+            mcs::Kind::Record => Self::Record,
         }
     }
 }
@@ -179,6 +186,10 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
     for wanted in &plan.slices {
         writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted))));
     }
+    if let Some(wanted) = &plan.record {
+        let known = world.foreign_object(ForeignKind::DnsEndpoint, key);
+        writes.extend(object(Kind::Record, wanted, known));
+    }
     for Unwanted { kind, key, uid } in &plan.unwanted {
         let target = Target { kind: (*kind).into(), key: key.clone(), part: Part::Object };
         writes.push(Write { target, action: Action::Delete { uid: uid.clone() } });
@@ -189,16 +200,21 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
 /// The write of an object, if it is needed. What somebody else made is left alone: it may have come after the plan.
 pub fn object<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>) -> Option<Write>
 where
-    K: Resource<DynamicType = ()> + Serialize,
+    K: Resource + Serialize,
 {
-    let mut body = body::<K>(serde_json::to_value(wanted).ok()?);
+    let mut body = body(kind, serde_json::to_value(wanted).ok()?);
     let target = Target { kind, key: ObjectKey::of(wanted), part: Part::Object };
     let Some(observed) = observed else { return Some(Write { target, action: Action::Create(body) }) };
     // What is going is made again once it has gone.
     if !is_ours(&**observed) || observed.meta().deletion_timestamp.is_some() {
         return None;
     }
-    if !differs(&body, &serde_json::to_value(&**observed).ok()?, MANAGER, "") {
+    let mut found = serde_json::to_value(&**observed).ok()?;
+    // An object of a list need not say what it is.
+    for name in ["apiVersion", "kind"] {
+        found[name] = body[name].clone();
+    }
+    if !differs(&body, &found, MANAGER, "") {
         return None;
     }
     body["metadata"]["uid"] = json!(observed.meta().uid);
@@ -208,14 +224,14 @@ where
 /// The write of an object's status, if it is needed.
 pub fn status<K>(kind: Kind, wanted: &impl Serialize, observed: &Arc<K>) -> Option<Write>
 where
-    K: Resource<DynamicType = ()> + Serialize,
+    K: Resource + Serialize,
 {
     let key = ObjectKey::of(&**observed);
     let mut metadata = json!({"name": &*key.name});
     if !key.namespace.is_empty() {
         metadata["namespace"] = json!(&*key.namespace);
     }
-    let mut body = body::<K>(json!({"metadata": metadata, "status": serde_json::to_value(wanted).ok()?}));
+    let mut body = body(kind, json!({"metadata": metadata, "status": serde_json::to_value(wanted).ok()?}));
     if !differs(&body, &serde_json::to_value(&**observed).ok()?, STATUS_MANAGER, "status") {
         return None;
     }
@@ -225,10 +241,11 @@ where
 }
 
 /// With `apiVersion` and `kind`, and without what cannot be applied.
-fn body<K: Resource<DynamicType = ()>>(mut body: Value) -> Value {
+fn body(kind: Kind, mut body: Value) -> Value {
+    let resource = kind.resource();
     if let Some(fields) = body.as_object_mut() {
-        fields.insert("apiVersion".into(), json!(K::api_version(&())));
-        fields.insert("kind".into(), json!(K::kind(&())));
+        fields.insert("apiVersion".into(), json!(resource.api_version));
+        fields.insert("kind".into(), json!(resource.kind));
         if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
             for name in ["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp"] {
                 metadata.remove(name);

@@ -1,7 +1,7 @@
 //! ● What plans need of namespaces, nodes and our own pods.
 
 use super::ByName;
-use crate::mcs::GatewayPod;
+use crate::{compat::Marks, mcs::GatewayPod};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::core::PartialObjectMeta;
 use std::{
@@ -17,6 +17,13 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 pub(super) fn namespaces(all: &ByName<PartialObjectMeta<Namespace>>) -> BTreeSet<Arc<str>> {
     let lasting = all.values().filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
     lasting.filter_map(|namespace| namespace.metadata.name.as_deref().map(Arc::from)).collect()
+}
+
+/// What the namespaces that have any say by their labels and annotations.
+pub(super) fn marks(all: &ByName<PartialObjectMeta<Namespace>>) -> BTreeMap<Arc<str>, Marks> {
+    let marked = all.values().map(|namespace| (&namespace.metadata, Marks::of(&namespace.metadata)));
+    let marked = marked.filter(|(_, marks)| *marks != Marks::default());
+    marked.filter_map(|(meta, marks)| Some((meta.name.as_deref()?.into(), marks))).collect()
 }
 
 /// The zones of the nodes that have one.

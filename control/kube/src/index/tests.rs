@@ -94,3 +94,51 @@ fn a_namespace_that_is_going_is_none() {
     assert_eq!(index.take(namespace(Some("2026-11-21T00:00:00Z"))), Effect::Plan);
     assert!(index.world().namespaces.is_empty());
 }
+
+#[test]
+fn a_kind_of_another_system_is_waited_for_unless_it_is_not_there() {
+    let kind = ForeignKind::Connector;
+    let connector = || {
+        let meta = json!({"namespace": "shop", "name": "b", "resourceVersion": "1"});
+        object::<DynamicObject>(json!({"metadata": meta, "spec": {}}))
+    };
+    let mut index = Index::new(&[kind]);
+    assert!(index.watched().any(|watched| watched == Watched::Foreign(kind)));
+    macro_rules! list {
+        ($($kind:ident),*) => {$(
+            index.take(Change::$kind(Event::Init));
+            index.take(Change::$kind(Event::InitDone));
+        )*};
+    }
+    list!(Services, Slices, Exports, Imports, Namespaces, Gateways, Links);
+    assert!(!index.is_whole(), "its objects may be there");
+    assert_eq!(index.take(Change::Absent(kind)), Effect::Plan);
+    assert_eq!(index.take(Change::Absent(kind)), Effect::None);
+    assert!(index.is_whole() && index.is_absent(Watched::Foreign(kind)));
+    // It is defined, and listed.
+    for event in [Event::Init, Event::InitApply(connector())] {
+        index.take(Change::Foreign(kind, event));
+    }
+    assert_eq!(index.take(Change::Foreign(kind, Event::InitDone)), Effect::All);
+    assert!(index.is_whole() && !index.is_absent(Watched::Foreign(kind)));
+    assert_eq!(index.world().foreign(kind).count(), 1);
+    // What was known stays, whatever the API server says later.
+    assert_eq!(index.take(Change::Absent(kind)), Effect::None);
+    assert!(!index.is_absent(Watched::Foreign(kind)));
+    assert_eq!(index.world().foreign(kind).count(), 1);
+    assert_eq!(index.take(Change::Foreign(kind, Event::Delete(connector()))), Effect::All);
+    assert_eq!(index.world().foreign(kind).count(), 0);
+}
+
+#[test]
+fn what_a_namespace_says_matters_and_nothing_else_of_it() {
+    let namespace = |version: &str, annotations: Value| {
+        let meta = json!({"name": "shop", "resourceVersion": version, "annotations": annotations});
+        Change::Namespaces(Event::Apply(object(json!({"metadata": meta}))))
+    };
+    let mut index = Index::default();
+    index.take(namespace("1", json!({})));
+    assert_eq!(index.take(namespace("2", json!({"team": "a"}))), Effect::None);
+    assert_eq!(index.take(namespace("3", json!({"isthmus.io/export": "true"}))), Effect::Plan);
+    assert_eq!(index.world().marks["shop"].annotations["isthmus.io/export"], "true");
+}

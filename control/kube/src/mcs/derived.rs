@@ -1,7 +1,7 @@
 //! ● Services without selectors, whose endpoints are our gateways.
 
 use super::{
-    ObjectKey,
+    ObjectKey, World,
     endpoints::family,
     here::Here,
     marks::{MANAGED_BY, MANAGER, owned_by},
@@ -47,7 +47,7 @@ pub(super) fn gateway_service(
         return None;
     }
     let ips = observed.map(addresses).filter(|ips| !ips.is_empty()).unwrap_or_else(|| known.to_vec());
-    let (policy, families) = families(here, observed);
+    let (policy, families) = families(here.cx.world, observed);
     let spec = ServiceSpec {
         type_: Some("ClusterIP".into()),
         ports: Some(ports),
@@ -63,7 +63,7 @@ pub(super) fn gateway_service(
 /// The Service of a headless service, on which the slices of its endpoints hang; `None` until its import is there.
 pub(super) fn headless_service(here: &Here<'_>) -> Option<Service> {
     let ports = here.merged.ports.iter().map(|(port, of)| service_port(*port, of, port.number)).collect();
-    let (policy, families) = families(here, here.observed);
+    let (policy, families) = families(here.cx.world, here.observed);
     let spec = ServiceSpec {
         type_: Some("ClusterIP".into()),
         ports: Some(ports).filter(|ports: &Vec<_>| !ports.is_empty()),
@@ -95,7 +95,7 @@ pub(super) fn affinity_config(of: &Summary) -> Option<SessionAffinityConfig> {
 }
 
 /// The families of a Service's addresses: those that it has; of a new one those that the gateways have, as nobody else answers there.
-fn families(here: &Here<'_>, observed: Option<&Service>) -> (String, Option<Vec<String>>) {
+pub(super) fn families(world: &World, observed: Option<&Service>) -> (String, Option<Vec<String>>) {
     let single = |families| ("SingleStack".to_owned(), Some(families));
     let spec = observed.and_then(|service| service.spec.as_ref());
     match spec.and_then(|spec| spec.ip_family_policy.clone()) {
@@ -105,7 +105,7 @@ fn families(here: &Here<'_>, observed: Option<&Service>) -> (String, Option<Vec<
         Some(policy) => return (policy, None),
         None => {}
     }
-    let addresses = here.cx.world.gateways.iter().flat_map(|gateway| &gateway.addresses);
+    let addresses = world.gateways.iter().flat_map(|gateway| &gateway.addresses);
     let families: BTreeSet<_> =
         addresses.map(|address| if address.is_ipv4() { Family::V4 } else { Family::V6 }).collect();
     match families.iter().collect::<Vec<_>>().as_slice() {
@@ -131,7 +131,7 @@ fn meta(here: &Here<'_>, key: &ObjectKey) -> Option<ObjectMeta> {
     })
 }
 
-fn service_port(port: Port, of: &MergedPort, target: u16) -> ServicePort {
+pub(super) fn service_port(port: Port, of: &MergedPort, target: u16) -> ServicePort {
     ServicePort {
         name: of.name.as_deref().map(str::to_owned),
         protocol: Some(port.protocol.as_str().into()),

@@ -2,6 +2,7 @@
 
 use super::{
     ObjectKey, Problem, World,
+    asked::{Asked, FEDERATED, MIRROR},
     endpoints::{self, Ready},
     ports,
 };
@@ -37,7 +38,7 @@ pub(super) struct Invalid {
     pub(super) message: String,
 }
 
-/// What is exported of the Service of that name: by its ServiceExport, or by the Service's own word.
+/// What is exported of the Service of that name: by its ServiceExport, or as something else asks for.
 ///
 /// # Errors
 /// There is none, or it cannot be exported.
@@ -45,6 +46,7 @@ pub(super) fn exported<'a>(
     world: &'a World,
     key: &ObjectKey,
     export: Option<&ServiceExport>,
+    asked: Option<&Asked>,
 ) -> Result<Exported<'a>, Invalid> {
     let no_service = || Invalid { reason: "NoService", message: format!("there is no Service {key}") };
     let service = world.services.get(key).ok_or_else(no_service)?;
@@ -56,6 +58,9 @@ pub(super) fn exported<'a>(
     }
     let ready = endpoints::ready(world, key, service);
     let mut summary = said(export, service, spec, &ready);
+    for (key, is_asked) in asked.into_iter().flat_map(|asked| [(MIRROR, asked.mirror), (FEDERATED, asked.federated)]) {
+        summary.annotations.extend(is_asked.then(|| (key.into(), "true".into())));
+    }
     let mut cut: Vec<String> = summary.fit().into_iter().map(str::to_owned).collect();
     cut.extend(not_told(spec));
     let table = table(&name, &summary, &ready);

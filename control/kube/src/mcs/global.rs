@@ -2,9 +2,8 @@
 
 use super::{
     ObjectKey, Problem, ServicePlan,
-    endpoints::Ready,
+    endpoints::{self, Ready},
     here::Here,
-    marks::is_marked,
     ports,
     slices::{self, Role, Serving},
 };
@@ -24,13 +23,17 @@ pub(super) fn fill(
     ready: Option<&BTreeMap<IpAddr, Ready<'_>>>,
     given: &BTreeMap<Port, u16>,
 ) {
-    let Some(local) = here.cx.world.services.get(here.key).filter(|local| is_marked(&***local, GLOBAL)) else { return };
-    let has_own = ready.is_some_and(|ready| !ready.is_empty());
+    let Some(by) = here.cx.asked.get(here.key).and_then(|asked| asked.global) else { return };
+    let Some(local) = here.cx.world.services.get(here.key) else { return };
+    let has_own = match ready {
+        Some(ready) => !ready.is_empty(),
+        // It is not exported.
+        None => !endpoints::ready(here.cx.world, here.key, local).is_empty(),
+    };
     let affinity = here.preference.affinity;
     let has_selector = local.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|of| !of.is_empty());
     if has_selector && (affinity == Affinity::Remote || here.preference.weights.is_some()) {
-        let what =
-            format!("{GLOBAL}: clients of a Service with a selector reach its own pods, too, whatever is preferred");
+        let what = format!("{by}: clients of a Service with a selector reach its own pods, too, whatever is preferred");
         plan.problems.push(Problem::Unheeded { what });
     }
     if affinity == Affinity::Local && has_own {

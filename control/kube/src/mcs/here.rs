@@ -1,15 +1,21 @@
 //! ● A service of the clusterset, as one cluster sees it.
 
 use super::{
-    ObjectKey, PeerView, PeerViews, Settings, World, derivation, derived,
+    ObjectKey, PeerView, PeerViews, Settings, World,
+    asked::Asked,
+    derivation, derived,
     export::Exported,
     import,
     marks::is_ours,
     merge::{Constituents, Merged, MergedPort, merge},
     names::derived_name,
     preference::Preference,
+    skupper::Skupper,
 };
-use crate::api::mcs::{SOURCE_CLUSTER, ServiceImport};
+use crate::{
+    api::mcs::{SOURCE_CLUSTER, ServiceImport},
+    compat::istio::Rule,
+};
 use isthmus_control::exchange::summary::{Port, PortSummary, Summary};
 use isthmus_control_api::{ClusterName, ServiceName, ServicePort};
 use k8s_openapi::{
@@ -27,6 +33,12 @@ pub(super) struct Context<'a> {
     pub(super) world: &'a World,
     pub(super) peers: &'a PeerViews,
     pub(super) settings: &'a Settings,
+    /// What Services ask for.
+    pub(super) asked: &'a BTreeMap<ObjectKey, Asked>,
+    /// What DestinationRules say of services.
+    pub(super) rules: &'a BTreeMap<ObjectKey, Rule>,
+    /// Connectors and Listeners.
+    pub(super) skupper: &'a Skupper<'a>,
     pub(super) now: &'a Time,
 }
 
@@ -113,7 +125,7 @@ impl Here<'_> {
     }
 
     /// The names of the ports that there are in a cluster's slices of a Service.
-    fn names_in_slices(&self, cluster: &ClusterName, service: &ObjectKey) -> BTreeSet<&str> {
+    pub(super) fn names_in_slices(&self, cluster: &ClusterName, service: &ObjectKey) -> BTreeSet<&str> {
         let slices = self.cx.world.slices.of_service(service).map(|(_, slice)| &**slice);
         let of = slices.filter(|slice: &&EndpointSlice| {
             is_ours(*slice) && slice.labels().get(SOURCE_CLUSTER).is_some_and(|of| of == cluster.as_str())
@@ -123,7 +135,7 @@ impl Here<'_> {
 }
 
 /// Whether a peer has said nothing since our start.
-fn is_unheard(peer: &PeerView) -> bool {
+pub(super) fn is_unheard(peer: &PeerView) -> bool {
     !peer.synced && peer.stated.is_empty()
 }
 

@@ -67,7 +67,7 @@ pub(super) fn wanted(here: &Here<'_>) -> ServiceImport {
 }
 
 /// Whether a key means something to this cluster itself, or to kubectl: no other cluster is to say it here.
-fn is_reserved(key: &str) -> bool {
+pub(super) fn is_reserved(key: &str) -> bool {
     key.starts_with("isthmus.io/") || key.starts_with("kubectl.kubernetes.io/")
 }
 

@@ -20,13 +20,8 @@ pub fn is_ours<K: Resource>(object: &K) -> bool {
     is(MANAGED_BY, MANAGER) || is(SLICE_MANAGED_BY, SLICE_MANAGER)
 }
 
-/// On a Service: it is exported without a ServiceExport.
+/// On a Service, or on a Namespace for all its Services that do not say otherwise: it is exported without a ServiceExport.
 pub const EXPORT: &str = "isthmus.io/export";
-
-/// Whether a user's object has an annotation that says `true`.
-pub(super) fn is_marked<K: Resource>(object: &K, annotation: &str) -> bool {
-    object.annotations().get(annotation).is_some_and(|said| said == "true") && !is_ours(object)
-}
 
 /// What makes the API server remove an object together with `import`; `None` until the import is there.
 pub(super) fn owned_by(import: &ServiceImport) -> Option<OwnerReference> {

@@ -3,6 +3,7 @@
 
 use super::{
     conflicts::{Conflict, Field},
+    import::is_reserved,
     ports::SCTP,
 };
 use isthmus_control::exchange::summary::{Family, Port, PortSummary, Summary};
@@ -127,7 +128,7 @@ fn conflicts(winner: &Summary, all: &[&Summary]) -> Vec<Conflict> {
             both(of) && of.affinity != winner.affinity
         }),
         conflict(Field::Labels, "the labels".into(), &|of| of.labels != winner.labels),
-        conflict(Field::Annotations, "the annotations".into(), &|of| of.annotations != winner.annotations),
+        conflict(Field::Annotations, "the annotations".into(), &|of| !shown(of).eq(shown(winner))),
         conflict(Field::InternalTrafficPolicy, quoted(policy_name(winner)), &|of| of.node_local != winner.node_local),
         conflict(
             Field::TrafficDistribution,
@@ -138,6 +139,11 @@ fn conflicts(winner: &Summary, all: &[&Summary]) -> Vec<Conflict> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The annotations that imports show.
+fn shown(of: &Summary) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+    of.annotations.iter().filter(|(key, _)| !is_reserved(key))
 }
 
 pub(super) fn type_name(of: &Summary) -> &'static str {

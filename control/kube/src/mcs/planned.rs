@@ -5,6 +5,7 @@ use crate::api::mcs::{ServiceExportStatus, ServiceImport, ServiceImportStatus};
 use isthmus_control::{exchange::summary::Summary, registry::DesiredImport};
 use isthmus_control_api::{Export, ServicePort};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use kube::api::DynamicObject;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -33,6 +34,8 @@ pub struct ServicePlan {
     pub slices: Vec<EndpointSlice>,
     /// Services that are to be there and cannot be written now, as they lack a port of the gateway: what is there of them stays.
     pub waiting: BTreeSet<ObjectKey>,
+    /// What ExternalDNS is told of it.
+    pub record: Option<DynamicObject>,
     /// Objects of ours that are to go.
     pub unwanted: Vec<Unwanted>,
     /// What the gateway serves of it to peers and to its own imports.
@@ -65,6 +68,8 @@ pub enum Kind {
     Service,
     /// EndpointSlice.
     Slice,
+    /// DNSEndpoint.
+    Record,
 }
 
 /// What could not be done for a service, for its status and for people.

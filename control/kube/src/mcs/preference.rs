@@ -1,6 +1,7 @@
 //! ● Which clusters clients are to prefer, as annotations say.
 
-use super::Problem;
+use super::{Problem, asked::unheeded, here::Here};
+use crate::compat::istio::Zones;
 use isthmus_control_api::{Affinity, ClusterName, Weights};
 use kube::{Resource, ResourceExt as _};
 
@@ -14,6 +15,8 @@ pub const WEIGHTS: &str = "isthmus.io/weights";
 pub(super) struct Preference {
     pub(super) affinity: Affinity,
     pub(super) weights: Option<Weights>,
+    /// Whether an annotation says so: no rule of another system counts beside it.
+    pub(super) is_own: bool,
 }
 
 /// What an object says that clients are to prefer, and what of it makes no sense; `None` if it says nothing.
@@ -46,7 +49,24 @@ pub(super) fn of<K: Resource>(object: &K, own: &ClusterName) -> Option<(Preferen
         }
         weights
     });
-    Some((Preference { affinity: affinity.unwrap_or_default(), weights }, problems))
+    Some((Preference { affinity: affinity.unwrap_or_default(), weights, is_own: true }, problems))
+}
+
+/// Takes what a DestinationRule says of the service, where no annotation does; what of it is not so.
+pub(super) fn by_rule(here: &mut Here<'_>) -> Vec<Problem> {
+    let Some(rule) = here.cx.rules.get(here.key) else { return Vec::new() };
+    let mut notes = rule.notes.clone();
+    if !here.preference.is_own {
+        let own = &here.cx.settings.cluster;
+        let mut zones: Zones<'_> =
+            here.constituents.iter().map(|(c, of)| (c, of.zones.keys().cloned().collect())).collect();
+        zones.entry(own).or_default().extend(here.cx.world.zones.values().cloned());
+        let (weights, more) = rule.weights(own, &zones);
+        notes.extend(more);
+        here.preference.weights = weights;
+        here.preference.affinity = rule.affinity.unwrap_or_default();
+    }
+    notes.into_iter().map(unheeded).collect()
 }
 
 /// One cluster and no other.

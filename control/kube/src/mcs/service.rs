@@ -1,7 +1,9 @@
 //! ● The plan of one service.
 
 use super::{
-    GLOBAL, Grouped as _, Kind, ObjectKey, Problem, ServicePlan, Unwanted, World, derivation, derived,
+    Grouped as _, Kind, ObjectKey, Problem, ServicePlan, Unwanted, World,
+    asked::unheeded,
+    derivation, derived,
     export::{self, Exported},
     export_status, global, headless,
     here::{Context, Here, here},
@@ -10,20 +12,30 @@ use super::{
     mirror,
     ports::{Ports, Refused},
     preference::{self, Preference},
+    records, skupper,
     slices::{self, Role, Serving},
 };
-use crate::api::mcs::ServiceExport;
-use isthmus_control::{exchange::summary::Port, registry::DesiredImport};
+use crate::{
+    api::mcs::ServiceExport,
+    compat::{ForeignKind, gke, submariner},
+};
+use isthmus_control::{System, exchange::summary::Port, registry::DesiredImport};
 use isthmus_control_api::{ClusterName, ServicePort};
-use k8s_openapi::api::core::v1::Service;
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// What is to be for the service of that name.
 pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> ServicePlan {
-    let mut plan = ServicePlan::default();
+    if skupper::is_routing_key(key, cx.settings) {
+        return skupper::plan(cx, key);
+    }
+    let mut plan = ServicePlan { problems: cx.skupper.problems(key).collect(), ..ServicePlan::default() };
+    let asked = cx.asked.get(key);
+    plan.problems.extend(asked.into_iter().flat_map(|asked| asked.problems.iter().cloned()));
     let export = cx.world.exports.get(key).map(|export| &**export);
-    let is_exported = export.is_some() || cx.world.services.get(key).is_some_and(is_marked);
-    let exported = is_exported.then(|| export::exported(cx.world, key, export));
+    let foreign = foreign_export(cx, key);
+    let by = asked.and_then(|asked| asked.export).or_else(|| foreign.as_ref().map(|_| ForeignKind::GkeExport.kind()));
+    let is_exported = export.is_some() || by.is_some();
+    let exported = is_exported.then(|| export::exported(cx.world, key, export.or(foreign.as_ref()), asked));
     let own = exported.as_ref().and_then(|exported| exported.as_ref().ok());
     if let Some(own) = own {
         plan.exports = own.table.clone();
@@ -32,19 +44,40 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
         plan.problems.extend(lacking(cx, key));
     }
     let (preference, problems) = preference(cx, key, export);
-    let here = key.service().and_then(|name| here(cx, key, name, own, preference));
-    if let Some(here) = &here {
+    let mut here = key.service().and_then(|name| here(cx, key, name, own, preference));
+    if let Some(here) = &mut here {
         plan.problems.extend(problems);
+        plan.problems.extend(preference::by_rule(here));
+    }
+    if let Some(here) = &here {
         fill(&mut plan, here, own, ports);
     }
-    if let (None, Some(Err(invalid))) = (export, &exported) {
-        plan.problems.push(Problem::Unheeded { what: format!("{}: {}", marks::EXPORT, invalid.message) });
+    if let (None, Some(by), Some(Err(invalid))) = (export, by, &exported) {
+        plan.problems.push(Problem::Unheeded { what: format!("{by}: {}", invalid.message) });
     }
     if let (Some(export), Some(exported)) = (export, &exported) {
+        plan.problems.extend(noted(cx, export));
         plan.export_status = Some(export_status::status(cx, export, exported.as_ref(), here.as_ref(), &plan.problems));
+    }
+    skupper::fill(&mut plan, cx, key, ports);
+    if plan.summary.is_some() {
+        let (record, problems) = records::record(cx, key, export);
+        plan.record = record;
+        plan.problems.extend(problems);
     }
     plan.unwanted = unwanted(cx.world, key, &plan);
     plan
+}
+
+/// The ServiceExport of another system, if it is asked for.
+fn foreign_export(cx: &Context<'_>, key: &ObjectKey) -> Option<ServiceExport> {
+    cx.world.foreign_object(ForeignKind::GkeExport, key).map(|object| gke::export(object))
+}
+
+/// What another system's users say on a ServiceExport, and is not so.
+fn noted(cx: &Context<'_>, export: &ServiceExport) -> Option<Problem> {
+    let is_asked = cx.settings.compat.contains(&System::Submariner);
+    is_asked.then(|| submariner::notes(&export.metadata)).flatten().map(unheeded)
 }
 
 /// Import, derived Services, slices, and what the gateway listens for.
@@ -180,22 +213,20 @@ pub(super) fn listen(
     plan.imports.extend(settled.map(|(port, target)| (*target, import(*port))));
 }
 
-/// What clients are to prefer: the export's word, then the Service's, then the import's.
+/// What clients are to prefer: the export's word, then the Service's, then the import's, then what other systems' keys say.
 fn preference(cx: &Context<'_>, key: &ObjectKey, export: Option<&ServiceExport>) -> (Preference, Vec<Problem>) {
     let own = &cx.settings.cluster;
     let of_service = || cx.world.services.get(key).and_then(|service| preference::of(&**service, own));
     let of_import = || cx.world.imports.get(key).and_then(|import| preference::of(&**import, own));
     let said = export.and_then(|export| preference::of(export, own)).or_else(of_service).or_else(of_import);
-    said.unwrap_or_default()
-}
-
-/// Whether a Service is exported by its own word.
-pub(super) fn is_marked(service: &Arc<Service>) -> bool {
-    marks::is_marked(&**service, marks::EXPORT) || marks::is_marked(&**service, GLOBAL)
+    said.unwrap_or_else(|| {
+        let affinity = cx.asked.get(key).and_then(|asked| asked.affinity);
+        (Preference { affinity: affinity.unwrap_or_default(), is_own: affinity.is_some(), weights: None }, Vec::new())
+    })
 }
 
 /// The clusters that have not the namespace of a service that is exported here.
-fn lacking(cx: &Context<'_>, key: &ObjectKey) -> Option<Problem> {
+pub(super) fn lacking(cx: &Context<'_>, key: &ObjectKey) -> Option<Problem> {
     let lacking = cx.peers.iter().filter(|(_, peer)| peer.exports.lacking.contains(&key.namespace));
     let clusters: Vec<_> = lacking.map(|(cluster, _)| cluster.to_string()).collect();
     (!clusters.is_empty()).then_some(Problem::NoNamespaceThere { clusters })
@@ -216,5 +247,8 @@ fn unwanted(world: &World, key: &ObjectKey, plan: &ServicePlan) -> Vec<Unwanted>
     let imports = import.into_iter().map(|import| unwanted(Kind::Import, marks::identity(&**import)));
     let services = services.map(|(_, service)| unwanted(Kind::Service, marks::identity(&**service)));
     let slices = slices.map(|(_, slice)| unwanted(Kind::Slice, marks::identity(&**slice)));
-    slices.chain(services).chain(imports).collect()
+    let record = world.foreign_object(ForeignKind::DnsEndpoint, key);
+    let record = record.filter(|record| plan.record.is_none() && is_ours(&***record));
+    let record = record.map(|record| unwanted(Kind::Record, marks::identity(&**record)));
+    slices.chain(services).chain(imports).chain(record).collect()
 }

@@ -1,11 +1,12 @@
 //! ● EndpointSlices: one source cluster and one family of addresses each.
 
 use super::{
-    GatewayPod, ObjectKey,
+    GatewayPod, ObjectKey, World,
     derived::given_families,
     here::Here,
     marks::{SLICE_MANAGED_BY, SLICE_MANAGER, owned_by},
     merge::MergedPort,
+    names::derived_name,
     objects::{ORIGIN, SLICE_OF},
 };
 use crate::api::mcs::{SERVICE_NAME, SOURCE_CLUSTER};
@@ -16,7 +17,7 @@ use k8s_openapi::{
         core::v1::{ObjectReference, Service},
         discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -47,8 +48,12 @@ pub(super) enum Role {
     Member,
     /// Its mirror.
     Mirror,
+    /// The union of the clusters that have it federated.
+    Federated,
     /// The local Service of the same name.
     Global,
+    /// That of a Listener.
+    Listener,
 }
 
 impl Role {
@@ -60,27 +65,33 @@ impl Role {
 
     /// The name of a slice. No two are the same: those of mirrors and local Services are not made from their names, which could be
     /// another's and a cluster's together.
-    fn name(self, here: &Here<'_>, service: &ObjectKey, end: &str) -> String {
-        match self {
-            Self::Import | Self::Member => format!("{}-{end}", service.name),
-            Self::Mirror => format!("{}-{end}-mirror", here.derived.name),
-            Self::Global => format!("{}-{end}-global", here.derived.name),
-        }
+    fn name(self, origin: &str, service: &ObjectKey, end: &str) -> String {
+        let kind = match self {
+            Self::Import | Self::Member => return format!("{}-{end}", service.name),
+            Self::Mirror => "mirror",
+            Self::Federated => "federated",
+            Self::Global => "global",
+            Self::Listener => "listener",
+        };
+        format!("{}-{end}-{kind}", derived_name(&format!("{}/{origin}", service.namespace)))
     }
 }
 
-/// The slices that lead to our gateways, one of each family that the Service has. None where nothing is served.
+/// What the slices of one service have in common.
+pub(super) struct Place<'a> {
+    pub(super) world: &'a World,
+    /// The name of the service of the clusterset that they belong to.
+    pub(super) origin: &'a str,
+    /// With what they go.
+    pub(super) owner: OwnerReference,
+    /// Which endpoints clients are to prefer.
+    pub(super) distribution: Option<&'a str>,
+}
+
+/// The slices that lead to our gateways, one of each family that the Service has. None where nothing is served, nor until the import is
+/// there.
 pub(super) fn of_gateways(here: &Here<'_>, serving: &Serving<'_>) -> Vec<EndpointSlice> {
-    if serving.ports.is_empty() {
-        return Vec::new();
-    }
-    let ports: Vec<_> = serving.ports.iter().map(|(port, target)| slice_port(serving.named, *port, *target)).collect();
-    let slice = |family| {
-        let gateways = here.cx.world.gateways.iter();
-        let endpoints = gateways.filter_map(|gateway| endpoint(here, gateway, family)).take(MAX_ENDPOINTS).collect();
-        slice(here, serving, family, endpoints, ports.clone())
-    };
-    given_families(serving.observed).into_iter().filter_map(slice).collect()
+    Place::of(here).map(|place| place.gateways(serving)).unwrap_or_default()
 }
 
 /// A slice of a cluster's endpoints; `None` until the import is there.
@@ -91,26 +102,77 @@ pub(super) fn slice(
     endpoints: Vec<Endpoint>,
     ports: Vec<EndpointPort>,
 ) -> Option<EndpointSlice> {
-    let Serving { cluster, service, role, .. } = serving;
-    let labels = [
-        (SLICE_OF, &*service.name),
-        (role.label(), &here.key.name),
-        (SOURCE_CLUSTER, cluster.as_str()),
-        (SLICE_MANAGED_BY, SLICE_MANAGER),
-    ];
-    let metadata = ObjectMeta {
-        namespace: Some((*service.namespace).to_owned()),
-        name: Some(role.name(here, service, &format!("{cluster}-{}", family.as_str().to_lowercase()))),
-        labels: Some(labels.into_iter().map(|(label, value)| (label.to_owned(), value.to_owned())).collect()),
-        owner_references: Some(vec![owned_by(here.import?)?]),
-        ..ObjectMeta::default()
-    };
-    Some(EndpointSlice {
-        address_type: family.as_str().into(),
-        endpoints: Some(endpoints),
-        metadata,
-        ports: Some(ports),
-    })
+    Some(Place::of(here)?.slice(serving, family, endpoints, ports))
+}
+
+impl<'a> Place<'a> {
+    /// That of an import; `None` until it is there.
+    fn of(here: &'a Here<'_>) -> Option<Self> {
+        Some(Self {
+            world: here.cx.world,
+            origin: &here.key.name,
+            owner: owned_by(here.import?)?,
+            distribution: here.merged.from.traffic_distribution.as_deref(),
+        })
+    }
+
+    /// The slices that lead to our gateways, one of each family that the Service has. None where nothing is served.
+    pub(super) fn gateways(&self, serving: &Serving<'_>) -> Vec<EndpointSlice> {
+        if serving.ports.is_empty() {
+            return Vec::new();
+        }
+        let ports: Vec<_> =
+            serving.ports.iter().map(|(port, target)| slice_port(serving.named, *port, *target)).collect();
+        let slice = |family| {
+            let gateways = self.world.gateways.iter();
+            let endpoints = gateways.filter_map(|gateway| self.endpoint(gateway, family)).take(MAX_ENDPOINTS).collect();
+            self.slice(serving, family, endpoints, ports.clone())
+        };
+        given_families(serving.observed).into_iter().map(slice).collect()
+    }
+
+    fn slice(
+        &self,
+        serving: &Serving<'_>,
+        family: Family,
+        endpoints: Vec<Endpoint>,
+        ports: Vec<EndpointPort>,
+    ) -> EndpointSlice {
+        let Serving { cluster, service, role, .. } = serving;
+        let labels = [
+            (SLICE_OF, &*service.name),
+            (role.label(), self.origin),
+            (SOURCE_CLUSTER, cluster.as_str()),
+            (SLICE_MANAGED_BY, SLICE_MANAGER),
+        ];
+        let metadata = ObjectMeta {
+            namespace: Some((*service.namespace).to_owned()),
+            name: Some(role.name(self.origin, service, &format!("{cluster}-{}", family.as_str().to_lowercase()))),
+            labels: Some(labels.into_iter().map(|(label, value)| (label.to_owned(), value.to_owned())).collect()),
+            owner_references: Some(vec![self.owner.clone()]),
+            ..ObjectMeta::default()
+        };
+        EndpointSlice { address_type: family.as_str().into(), endpoints: Some(endpoints), metadata, ports: Some(ports) }
+    }
+
+    fn endpoint(&self, gateway: &GatewayPod, family: Family) -> Option<Endpoint> {
+        let address = gateway.addresses.iter().find(|address| is_of(**address, family))?;
+        let zone = gateway.node.as_deref().and_then(|node| self.world.zones.get(node)).map(|zone| (**zone).to_owned());
+        Some(Endpoint {
+            addresses: vec![address.to_string()],
+            conditions: is_ready(),
+            hints: hints(self.distribution, zone.as_deref(), gateway.node.as_deref()),
+            node_name: gateway.node.clone(),
+            target_ref: Some(ObjectReference {
+                kind: Some("Pod".into()),
+                namespace: Some(gateway.namespace.clone()),
+                name: Some(gateway.name.clone()),
+                ..ObjectReference::default()
+            }),
+            zone,
+            ..Endpoint::default()
+        })
+    }
 }
 
 /// A port of a slice: what the Service's port is on its endpoints.
@@ -132,25 +194,6 @@ pub(super) fn is_ready() -> Option<EndpointConditions> {
 /// Whether an address is of a family.
 pub(super) fn is_of(address: IpAddr, family: Family) -> bool {
     address.is_ipv4() == (family == Family::V4)
-}
-
-fn endpoint(here: &Here<'_>, gateway: &GatewayPod, family: Family) -> Option<Endpoint> {
-    let address = gateway.addresses.iter().find(|address| is_of(**address, family))?;
-    let zone = gateway.node.as_deref().and_then(|node| here.cx.world.zones.get(node)).map(|zone| (**zone).to_owned());
-    Some(Endpoint {
-        addresses: vec![address.to_string()],
-        conditions: is_ready(),
-        hints: hints(here.merged.from.traffic_distribution.as_deref(), zone.as_deref(), gateway.node.as_deref()),
-        node_name: gateway.node.clone(),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".into()),
-            namespace: Some(gateway.namespace.clone()),
-            name: Some(gateway.name.clone()),
-            ..ObjectReference::default()
-        }),
-        zone,
-        ..Endpoint::default()
-    })
 }
 
 /// For whom an endpoint is meant, where clients are to prefer what is near. kube-proxy takes hints only if every endpoint has them.

@@ -2,9 +2,11 @@
 
 mod any;
 mod cluster;
+mod compat;
 mod gateway_ports;
 mod headless;
 mod modes;
+mod skupper;
 mod tenants;
 
 pub(crate) use cluster::*;

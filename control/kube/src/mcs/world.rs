@@ -1,9 +1,13 @@
 //! ● What a plan is made from.
 
-use super::{Objects, Quota};
-use crate::api::mcs::{ServiceExport, ServiceImport};
+use super::{ObjectKey, Objects, Quota};
+use crate::{
+    api::mcs::{ServiceExport, ServiceImport},
+    compat::{ForeignKind, Marks, Systems},
+};
 use isthmus_control_api::{ClusterName, ClustersetName};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use kube::api::DynamicObject;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -16,6 +20,8 @@ use std::{
 pub struct World {
     /// The namespaces, but for those that are being deleted: nothing can be made in these.
     pub namespaces: BTreeSet<Arc<str>>,
+    /// What namespaces say by labels and annotations, where they say anything.
+    pub marks: BTreeMap<Arc<str>, Marks>,
     /// All Services, ours too.
     pub services: Objects<Service>,
     /// All EndpointSlices, ours too.
@@ -28,6 +34,20 @@ pub struct World {
     pub zones: BTreeMap<Arc<str>, Arc<str>>,
     /// The ready pods of our gateway.
     pub gateways: Vec<GatewayPod>,
+    /// The objects of other systems that are asked for.
+    pub foreign: BTreeMap<ForeignKind, BTreeMap<ObjectKey, Arc<DynamicObject>>>,
+}
+
+impl World {
+    /// The object of that name, of a kind of another system.
+    pub fn foreign_object(&self, kind: ForeignKind, key: &ObjectKey) -> Option<&Arc<DynamicObject>> {
+        self.foreign.get(&kind)?.get(key)
+    }
+
+    /// The objects of a kind of another system.
+    pub fn foreign(&self, kind: ForeignKind) -> impl Iterator<Item = (&ObjectKey, &DynamicObject)> {
+        self.foreign.get(&kind).into_iter().flatten().map(|(key, object)| (key, &**object))
+    }
 }
 
 /// A ready pod of our gateway: where every import leads to.
@@ -56,4 +76,17 @@ pub struct Settings {
     pub quota: Quota,
     /// The linked clusters whose services are mirrored under names of their own.
     pub mirrored: BTreeSet<ClusterName>,
+    /// The systems whose manifests are understood.
+    pub compat: Systems,
+    /// How names get the gateways' addresses from ExternalDNS; `None`: not at all.
+    pub external_dns: Option<PublicAddresses>,
+}
+
+/// Where the gateways can be reached from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicAddresses {
+    /// The Service whose load balancer leads to them.
+    pub service: ObjectKey,
+    /// IP addresses or DNS names that count instead, if there are any.
+    pub fixed: Vec<String>,
 }

@@ -1,16 +1,20 @@
 //! ● From a plan to what the gateway is to do.
 
 use super::links::Links;
-use crate::mcs::{Plan, World};
+use crate::{
+    compat::{ForeignKind, skupper::NAMESPACE},
+    mcs::{Plan, World},
+};
 use isthmus_control::registry::Desired;
-use isthmus_control_api::{Listen, Relaying};
+use isthmus_control_api::Listen;
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
-/// What follows from `plan` and `links`.
-pub(super) fn desired(plan: &Plan, world: &World, links: &Links, relay: &Relaying) -> Desired {
+/// What follows from `plan` and `links`, and from where `file` has gateways listen and relay.
+pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired) -> Desired {
     let any = if has_ipv6(world) { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
     let plans = || plan.services.values();
     let imports = plans().flat_map(|plan| &plan.imports).map(|(&port, import)| {
@@ -21,11 +25,20 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, relay: &Relayin
     Desired {
         exports: plans().flat_map(|plan| plan.exports.clone()).collect(),
         services: Arc::new(services.collect()),
-        namespaces: Some(Arc::new(world.namespaces.clone())),
-        imports: imports.collect(),
+        namespaces: Some(Arc::new(namespaces(world))),
+        imports: imports.chain(file.imports.clone()).collect(),
         links: links.clone(),
-        relay: relay.clone(),
+        relay: file.relay.clone(),
     }
+}
+
+/// The namespaces that exports of peers can be used in: those of the cluster, and that of routing keys where these are.
+fn namespaces(world: &World) -> BTreeSet<Arc<str>> {
+    let mut all = world.namespaces.clone();
+    if world.foreign.contains_key(&ForeignKind::Listener) {
+        all.insert(NAMESPACE.into());
+    }
+    all
 }
 
 /// Whether anybody comes to our gateways by IPv6. Its wildcard takes IPv4 as well.
@@ -59,9 +72,19 @@ mod tests {
     }
 
     fn listens(plan: &Plan, world: &World) -> Vec<String> {
-        let desired = desired(plan, world, &Links::new(), &Relaying::default());
+        let desired = desired(plan, world, &Links::new(), &Desired::default());
         assert_eq!(desired.services.len(), 1);
         desired.imports.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_file_says_where_else_gateways_listen() {
+        let listen = Listen::tcp("127.0.0.1:5432".parse().unwrap());
+        let service = ServicePort { service: "shop/db".parse().unwrap(), port: 5432, protocol: Protocol::Tcp };
+        let import = DesiredImport { service, affinity: Affinity::Local, weights: None, member: None };
+        let file = Desired { imports: [(listen, import.clone())].into(), ..Desired::default() };
+        let all = desired(&plan(Protocol::Tcp), &world("10.0.0.1"), &Links::new(), &file).imports;
+        assert_eq!((all.len(), &all[&listen]), (2, &import));
     }
 
     #[test]

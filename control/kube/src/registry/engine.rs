@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     apply::{Applier, Kind, writes},
+    compat::skupper::NAMESPACE,
     debounce::Debounce,
     index::{Effect, Index, Watched},
     lead::driver::Leadership,
@@ -97,11 +98,11 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(client: Client, settings: Settings, inputs: Inputs, outputs: Outputs) -> Self {
+    pub(super) fn new(client: Client, settings: Settings, index: Index, inputs: Inputs, outputs: Outputs) -> Self {
         Self {
             inputs,
             settings,
-            index: Index::default(),
+            index,
             errors: BTreeMap::new(),
             links: Links::new(),
             wrong: Wrong::new(),
@@ -298,7 +299,10 @@ impl Engine {
             Some(touched) => {
                 let changed =
                     plan.services.iter().filter(|(key, service)| self.plan.services.get(*key) != Some(*service));
-                touched.into_iter().chain(changed.map(|(key, _)| key.clone())).for_each(|key| self.applier.look(key));
+                // What belongs to a routing key is in other namespaces: nothing tells of its changes.
+                let routing_keys = plan.services.keys().filter(|key| *key.namespace == *NAMESPACE);
+                let keys = touched.into_iter().chain(changed.map(|(key, _)| key).chain(routing_keys).cloned());
+                keys.for_each(|key| self.applier.look(key));
             }
         }
     }

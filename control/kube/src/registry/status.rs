@@ -46,6 +46,9 @@ pub struct WatchStatus {
     pub synced: bool,
     /// Why it does not work now. What it said last counts.
     pub error: Option<String>,
+    /// Whether it is of another system, and not there: what is there works without it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
 }
 
 /// Who writes.
@@ -99,7 +102,8 @@ fn counts(facts: &Facts<'_>) -> RegistryCounts {
 pub(super) fn report(facts: &Facts<'_>, now: Instant) -> KubeStatus {
     let watch = |watched: Watched| {
         let error = facts.errors.get(&watched).cloned();
-        (watched.name(), WatchStatus { synced: facts.index.is_complete(watched), error })
+        let (synced, absent) = (facts.index.is_complete(watched), facts.index.is_absent(watched));
+        (watched.name(), WatchStatus { synced, error, absent })
     };
     let term = facts.leadership.term.filter(|term| now < term.until);
     let of_links = facts.wrong_links.iter().map(|(name, why)| format!("ClusterLink {name}: {why}"));
@@ -108,7 +112,7 @@ pub(super) fn report(facts: &Facts<'_>, now: Instant) -> KubeStatus {
     let failures = facts.failures.iter().map(|(target, why)| format!("{target}: {why}"));
     KubeStatus {
         synced: facts.index.is_whole(),
-        watches: Watched::ALL.into_iter().map(watch).collect(),
+        watches: facts.index.watched().map(watch).collect(),
         leader: LeaderStatus {
             leading: term.is_some(),
             epoch: term.map_or(0, |term| term.epoch),
@@ -125,8 +129,11 @@ pub(super) fn report(facts: &Facts<'_>, now: Instant) -> KubeStatus {
 impl KubeStatus {
     /// What is worst, in one line; `None`: all is well.
     pub fn error(&self) -> Option<String> {
-        let watches =
-            self.watches.iter().filter_map(|(kind, watch)| Some(format!("{kind}: {}", watch.error.as_ref()?)));
+        let watches = self
+            .watches
+            .iter()
+            .filter(|(_, watch)| !watch.absent)
+            .filter_map(|(kind, watch)| Some(format!("{kind}: {}", watch.error.as_ref()?)));
         let lease = self.leader.error.iter().map(|error| format!("lease: {error}"));
         watches.chain(lease).next().or_else(|| self.failures.first().cloned())
     }

@@ -138,6 +138,8 @@ impl Cluster {
             ports: 20000..=20009,
             quota: Quota { ports: 1000, addresses: 1000 },
             mirrored: Default::default(),
+            compat: Default::default(),
+            external_dns: None,
         };
         let (peers, plan) = (PeerViews::new(), Plan::default());
         Self { world, peers, settings, plan, leads: true, seconds: 1000, objects: 0 }
@@ -232,6 +234,7 @@ impl Cluster {
                     Kind::Import => self.world.imports.remove(key).map(|of| of.metadata.uid.clone()),
                     Kind::Service => self.world.services.remove(key).map(|of| of.metadata.uid.clone()),
                     Kind::Slice => self.world.slices.remove(key).map(|of| of.metadata.uid.clone()),
+                    Kind::Record => unreachable!("no test here has any"),
                 };
                 assert_eq!(gone.as_ref(), Some(uid), "{kind:?} {key}");
             }
