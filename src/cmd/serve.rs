@@ -7,6 +7,7 @@
 //! ```
 
 pub(super) mod carry;
+mod compat;
 pub(super) mod joins;
 pub(super) mod kubernetes;
 mod names;
@@ -16,9 +17,11 @@ pub(super) mod rule;
 pub(super) mod secrets;
 pub(super) mod tunnels;
 
+pub(super) use compat::Compat;
+
 use super::Failure;
 use isthmus_certs::{Directory, IdentityStore, Role};
-use isthmus_control::{Config, System};
+use isthmus_control::Config;
 use isthmus_gateway::admin::{self, AdminSources};
 use std::{net::TcpListener, path::PathBuf};
 use tokio::{
@@ -36,30 +39,6 @@ pub(super) struct Options {
     /// How log lines look
     #[arg(long, value_enum, default_value_t)]
     log: crate::log::LogFormat,
-}
-
-/// What every command takes that rules a cluster.
-#[derive(Debug, Default, clap::Args)]
-pub(super) struct Compat {
-    /// Take manifests of these systems as they are: cilium, gke, istio, linkerd, skupper, submariner (docs/compat.md)
-    #[arg(long, value_name = "SYSTEMS", value_delimiter = ',')]
-    compat: Vec<System>,
-}
-
-impl Compat {
-    /// Adds them to what the configuration asks for. Without an API server there are no manifests.
-    fn add_to(&self, config: &mut Config) -> Result<(), Failure> {
-        if self.compat.is_empty() {
-            return Ok(());
-        }
-        let Some(kubernetes) = &mut config.kubernetes else {
-            let message =
-                format!("--compat: {}: registry: found no Kubernetes, expected kubernetes", config.path.display());
-            return Err(Failure::usage(message));
-        };
-        kubernetes.compat.extend(&self.compat);
-        Ok(())
-    }
 }
 
 /// A process that serves, before it does.
