@@ -1,6 +1,6 @@
 //! ● When a write may be made: at once, the first time; later and later where it changes nothing or fails.
 
-use super::{Target, Write};
+use super::{Action, Target, Write};
 use crate::mcs::ObjectKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +37,8 @@ struct Group {
 struct Tried {
     /// What was written, in short.
     digest: u64,
+    /// Whether that makes the object.
+    makes: bool,
     /// How often the same was.
     times: u32,
     /// Not again before then.
@@ -59,19 +61,19 @@ impl Pace {
         match self.tried(group, &write.target) {
             None => true,
             Some(tried) if tried.state == State::Flying => false,
-            // What is new is written at once.
-            Some(tried) => tried.digest != digest(write) || now >= tried.rest,
+            // What is new is written at once; but what has been made is not made again before it can have been seen.
+            Some(tried) => (tried.digest != digest(write) && !tried.has_made(write)) || now >= tried.rest,
         }
     }
 
     /// The write is on its way.
     pub fn begun(&mut self, group: &ObjectKey, write: &Write, now: Instant) {
-        let digest = digest(write);
+        let (digest, makes) = (digest(write), makes(write));
         let of_group = self.groups.entry(group.clone()).or_default();
         let tried = of_group.tried.entry(write.target.clone());
-        let tried = tried.or_insert(Tried { digest, times: 0, rest: now, state: State::Flying });
+        let tried = tried.or_insert(Tried { digest, makes, times: 0, rest: now, state: State::Flying });
         tried.times = if tried.digest == digest { tried.times.saturating_add(1) } else { 1 };
-        (tried.digest, tried.state) = (digest, State::Flying);
+        (tried.digest, tried.makes, tried.state) = (digest, makes, State::Flying);
         self.schedule(group);
     }
 
@@ -147,6 +149,11 @@ impl Pace {
 }
 
 impl Tried {
+    /// Whether the object that `write` makes was made by the last one.
+    fn has_made(&self, write: &Write) -> bool {
+        self.makes && self.state == State::Waiting(None) && makes(write)
+    }
+
     fn due(&self) -> Option<Instant> {
         match self.state {
             State::Flying => None,
@@ -154,6 +161,10 @@ impl Tried {
             State::Right(since) => Some(since + FORGET),
         }
     }
+}
+
+fn makes(write: &Write) -> bool {
+    matches!(write.action, Action::Create(_))
 }
 
 fn digest(write: &Write) -> u64 {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::apply::{Action, Kind, Part};
+use crate::apply::{Kind, Part};
 use serde_json::json;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -11,6 +11,22 @@ fn group() -> ObjectKey {
 fn write(content: u32) -> Write {
     let target = Target { kind: Kind::Import, key: group(), part: Part::Object };
     Write { target, action: Action::Apply(json!({"n": content})) }
+}
+
+#[test]
+fn what_was_made_is_not_made_again_before_it_is_seen() {
+    let (start, mut pace) = (Instant::now(), Pace::default());
+    let create = |content: u32| Write { action: Action::Create(json!({"n": content})), ..write(0) };
+    let made = create(1);
+    pace.begun(&group(), &made, start);
+    pace.ended(&group(), &made.target, Ok(()), start);
+    assert!(!pace.may(&group(), &create(2), start), "it is wanted otherwise, and not yet seen");
+    assert!(pace.may(&group(), &write(2), start), "it has been seen");
+    assert!(pace.may(&group(), &create(2), start + ECHO), "it was removed at once");
+    // One that could not be made is tried as anything else.
+    pace.begun(&group(), &made, start);
+    pace.ended(&group(), &made.target, Err("no".into()), start);
+    assert!(pace.may(&group(), &create(2), start));
 }
 
 /// Writes whenever it may for as long as `lasts`, looking every tenth of a second: how often it did.
