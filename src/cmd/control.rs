@@ -15,7 +15,7 @@ use isthmus_gateway::{
     admin::{AdminSources, Readiness},
     metrics::{Metrics, reasons::Bound},
 };
-use isthmus_push::{Meter, PushKind, Server, ServerConfig};
+use isthmus_push::{Meter, PushKind, Refused, Server, ServerConfig};
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -41,12 +41,13 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
     };
     let listener = TcpListener::bind(listen).await;
     let listener = listener.map_err(|e| Failure::failed(format!("control.listen: cannot listen on {listen}: {e}")))?;
-    let Made { control, handles, term, reports } = rule::control(&mut process, gateway_id()).await?;
+    let Made { control, handles, term, needed, reports } = rule::control(&mut process, gateway_id()).await?;
     let metrics = Metrics::new(0);
     let (server, events) = Server::new(ServerConfig {
         identity: process.identity.clone(),
         handles: handles.clone(),
         term,
+        needed,
         meter: Arc::new(Counting(metrics.clone())),
     })?;
     let ruling = Ruling::start(&process, control, server.peers(), events);
@@ -97,7 +98,10 @@ impl Meter for Counting {
         self.0.push.propagated(took);
     }
 
-    fn refused(&self) {
-        self.0.control().refused(Bound::Gateways);
+    fn refused(&self, what: Refused) {
+        self.0.control().refused(match what {
+            Refused::Gateways => Bound::Gateways,
+            Refused::Handshakes => Bound::Handshakes,
+        });
     }
 }

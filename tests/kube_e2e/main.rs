@@ -8,4 +8,5 @@ mod data_path;
 mod links;
 mod mesh;
 mod names;
+mod replicas;
 mod services;
