@@ -51,7 +51,7 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
         meter: Arc::new(Counting(metrics.clone())),
     })?;
     let ruling = Ruling::start(&process, control, server.peers(), events);
-    process.tasks.spawn(report::count_reloads(handles.status.clone(), metrics.clone()));
+    process.tasks.spawn(report::count(handles.status.clone(), metrics.clone()));
     if let Some(to) = reports {
         let look = kubernetes::of_gateways(server.status());
         process.tasks.spawn(kubernetes::report_links(to, look, handles.status.clone(), process.identity.clone()));

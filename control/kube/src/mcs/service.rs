@@ -29,7 +29,7 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
         plan.exports = own.table.clone();
         plan.summary = Some(own.summary.clone());
         plan.problems.extend(own.problems.iter().cloned());
-        plan.problems.extend(lacking(cx, key));
+        plan.problems.extend(lacking(cx, key).into_iter().chain(untold(cx, key)));
     }
     let (preference, problems) = preference(cx, key, export);
     let here = key.service().and_then(|name| here(cx, key, name, own, preference));
@@ -149,6 +149,14 @@ fn lacking(cx: &Context<'_>, key: &ObjectKey) -> Option<Problem> {
     let lacking = cx.peers.iter().filter(|(_, peer)| peer.exports.lacking.contains(&key.namespace));
     let clusters: Vec<_> = lacking.map(|(cluster, _)| cluster.to_string()).collect();
     (!clusters.is_empty()).then_some(Problem::NoNamespaceThere { clusters })
+}
+
+/// The clusters that cannot be told of a service that is exported here.
+fn untold(cx: &Context<'_>, key: &ObjectKey) -> Option<Problem> {
+    let name = key.service()?;
+    let untold = cx.peers.iter().filter(|(_, peer)| peer.untold.contains(&name));
+    let clusters: Vec<_> = untold.map(|(cluster, _)| cluster.to_string()).collect();
+    (!clusters.is_empty()).then_some(Problem::NoRoom { clusters })
 }
 
 /// Objects of ours that belong to the service and are not in its plan.
