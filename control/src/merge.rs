@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Table> {
     let imports = desired.imports.iter().map(|(listen, import)| {
         let clusters = ready(import, peers);
-        let DesiredImport { service, affinity, weights, .. } = import.clone();
-        (*listen, Import { service, affinity, clusters, weights })
+        let DesiredImport { service, affinity, weights, sticky, .. } = import.clone();
+        (*listen, Import { service, affinity, clusters, weights, sticky })
     });
     let table = Table {
         version: previous.version,
@@ -75,8 +75,13 @@ mod tests {
     }
 
     fn desired() -> Desired {
-        let import =
-            |name| DesiredImport { service: service(name), affinity: Affinity::Local, weights: None, member: None };
+        let import = |name| DesiredImport {
+            service: service(name),
+            affinity: Affinity::Local,
+            weights: None,
+            sticky: false,
+            member: None,
+        };
         Desired {
             exports: [(service("shop/own"), Export::default())].into(),
             imports: [
@@ -163,6 +168,7 @@ mod tests {
             service: ServicePort::tcp(member_service(&db, key), 80),
             affinity: Affinity::None,
             weights: None,
+            sticky: false,
             member: Some(DesiredMember { cluster: "east".parse().unwrap(), service: db.clone(), key: key.into() }),
         };
         let mut desired = desired();

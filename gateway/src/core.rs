@@ -8,7 +8,10 @@ pub(crate) mod said;
 
 use crate::{
     app::Config,
-    balance::Balancer,
+    balance::{
+        Balancer,
+        client::{self, Draw},
+    },
     board::Board,
     busy,
     exchange::Exchanges,
@@ -187,6 +190,11 @@ impl Core {
             scratch: RefCell::new(vec![0; SCRATCH]),
             random: Cell::new(seed | 1),
         }
+    }
+
+    /// How to choose for a client that is to stay where it is, or for anybody.
+    pub(crate) fn draw(&self, client: Option<client::Client>) -> Draw {
+        client.map_or_else(|| Draw::Random(self.random()), Draw::For)
     }
 
     /// A number that nobody outside can foresee well enough to matter (xorshift64*).

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
 mod bad_days;
+mod cluster_ip;
 mod clusters;
 mod data_path;
 mod links;

@@ -39,6 +39,9 @@ pub struct Import {
     /// The clusters' shares, where they are to be others than by ready endpoints; `affinity` does not count then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
+    /// Whether a client stays with its cluster and its endpoint, as long as these serve.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sticky: bool,
 }
 
 /// Shares of an import's streams. Only what is ready has its share: the others have it between them then.

@@ -82,7 +82,7 @@ pub(crate) fn at(position: &Position) -> wire::At {
 }
 
 pub(crate) fn import(listen: Listen, import: Option<&Import>) -> wire::Import {
-    let value = |Import { service, affinity, clusters, weights: shares }: &Import| wire::ImportValue {
+    let value = |Import { service, affinity, clusters, weights: shares, sticky }: &Import| wire::ImportValue {
         service: Some(service_port(service)),
         affinity: match affinity {
             Affinity::Local => wire::Affinity::Local,
@@ -94,6 +94,7 @@ pub(crate) fn import(listen: Listen, import: Option<&Import>) -> wire::Import {
             .map(|(cluster, &ready)| wire::ClusterReady { cluster: cluster.to_string(), ready })
             .collect(),
         weights: shares.as_ref().map(weights),
+        sticky: *sticky,
     };
     wire::Import { listen: listen.to_string(), value: import.map(value) }
 }
@@ -235,6 +236,7 @@ fn read_import(import: wire::Import) -> Result<(Listen, Option<Import>), Malform
             },
             clusters: clusters.collect::<Result<_, Malformed>>()?,
             weights: value.weights.map(read_weights).transpose()?,
+            sticky: value.sticky,
         })
     };
     Ok((import.listen.parse()?, import.value.map(value).transpose()?))

@@ -205,7 +205,7 @@ pub(crate) fn linked() -> Table {
 /// The same, and the service imported; `clusters`: who has it.
 pub(crate) fn importing(clusters: &[&str]) -> Table {
     let clusters = clusters.iter().map(|cluster| (cluster.parse().unwrap(), 1)).collect();
-    let import = Import { service: service(), affinity: Default::default(), clusters, weights: None };
+    let import = Import { service: service(), affinity: Default::default(), clusters, weights: None, sticky: false };
     Table { imports: [(LISTEN.parse().unwrap(), import)].into(), ..linked() }
 }
 

@@ -104,6 +104,7 @@ impl<'a> Remote<'a> {
             service: ServicePort { service, port: port.number, protocol: port.protocol },
             affinity: here.preference.affinity,
             weights: None,
+            sticky: false,
             member: Some(DesiredMember { cluster, service: here.name.clone(), key }),
         }
     }

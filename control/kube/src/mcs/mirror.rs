@@ -51,6 +51,7 @@ fn one(plan: &mut ServicePlan, here: &Here<'_>, cluster: &ClusterName, ports: &m
         service: ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol },
         affinity: Affinity::None,
         weights: Some(Weights { local: 0, clusters: [(cluster.clone(), 1)].into(), others: false }),
+        sticky: here.constituents.get(cluster).is_some_and(|of| of.affinity.is_some()),
         member: None,
     });
 }

@@ -94,6 +94,7 @@ fn fill_virtual(plan: &mut ServicePlan, here: &Here<'_>, ports: &mut Ports) -> B
         service: ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol },
         affinity: here.preference.affinity,
         weights: here.preference.weights.clone(),
+        sticky: here.merged.from.affinity.is_some(),
         member: None,
     });
     given

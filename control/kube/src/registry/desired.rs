@@ -42,7 +42,7 @@ mod tests {
 
     fn plan(protocol: Protocol) -> Plan {
         let service = ServicePort { service: "shop/api".parse().unwrap(), port: 80, protocol };
-        let import = DesiredImport { service, affinity: Affinity::None, weights: None, member: None };
+        let import = DesiredImport { service, affinity: Affinity::None, weights: None, sticky: false, member: None };
         let of_service = ServicePlan {
             imports: [(20000, import)].into(),
             summary: Some(Arc::new(Summary::default())),

@@ -166,6 +166,7 @@ fn imports_say_where_they_lead_and_what_keeps_them() {
         affinity: Default::default(),
         clusters: [(east(), ready)].into(),
         weights: None,
+        sticky: false,
     };
     let status = |ready, error: Option<&str>| {
         let table = Arc::new(Table { imports: [(listen, import(ready))].into(), ..Table::default() });
