@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// What it serves.
-    pub exports: BTreeMap<ServicePort, Export>,
+    pub exports: BTreeMap<ServicePort, Arc<Export>>,
     /// What peers are told of that.
     pub services: Arc<Services>,
     /// The namespaces that it has; `None`: it imports from whichever.
@@ -39,7 +39,7 @@ impl Desired {
     /// What `table` was made from, as far as a table says.
     pub(crate) fn restored(table: &Table) -> Self {
         let imports = table.imports.iter().map(|(&listen, import)| {
-            let Import { service, affinity, weights, sticky, .. } = import.clone();
+            let Import { service, affinity, weights, sticky, .. } = (**import).clone();
             (listen, DesiredImport { service, affinity, weights, sticky, member: None })
         });
         let links = table.links.iter();

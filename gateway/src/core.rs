@@ -218,10 +218,14 @@ impl Core {
     }
 
     fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {
-        *self.table.borrow_mut() = table.clone();
+        let before = self.table.replace(table.clone());
         let mut balancers = self.balancers.borrow_mut();
         balancers.retain(|service, _| table.exports.contains_key(service));
         for (service, export) in &table.exports {
+            // Most are what they were.
+            if before.exports.get(service).is_some_and(|before| Arc::ptr_eq(before, export)) {
+                continue;
+            }
             balancers
                 .entry(service.clone())
                 .and_modify(|balancer| balancer.update(&export.endpoints))

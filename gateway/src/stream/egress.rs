@@ -23,6 +23,7 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     rc::Rc,
+    sync::Arc,
     task::Context,
     time::{Duration, Instant},
 };
@@ -295,7 +296,8 @@ impl<'a> Asking<'a> {
     fn next(&mut self) -> Next {
         // The table may have changed since the client came: what is ready now counts.
         let table = self.core.table.borrow();
-        let is_same = |import: &&Import| import.service == self.import.service && import.weights == self.import.weights;
+        let is_same =
+            |import: &&Arc<Import>| import.service == self.import.service && import.weights == self.import.weights;
         let clusters = table.imports.values().find(is_same);
         let candidates = Candidates {
             affinity: self.import.affinity,

@@ -17,9 +17,10 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, relay: &Relayin
         let listen = Listen { address: SocketAddr::new(any, port), protocol: import.service.protocol };
         (listen, import.clone())
     });
+    let exports = plans().flat_map(|plan| &plan.exports);
     let services = plan.services.iter().filter_map(|(key, plan)| Some((key.service()?, plan.summary.clone()?)));
     Desired {
-        exports: plans().flat_map(|plan| plan.exports.clone()).collect(),
+        exports: exports.map(|(port, export)| (port.clone(), Arc::new(export.clone()))).collect(),
         services: Arc::new(services.collect()),
         namespaces: Some(Arc::new(world.namespaces.clone())),
         imports: imports.collect(),

@@ -19,7 +19,8 @@ pub(super) fn term(has: &Position, leads: Option<u64>, newest: &Position) -> Opt
 mod tests {
     use super::*;
     use crate::Digest;
-    use isthmus_control_api::{Export, ServicePort, Table};
+    use isthmus_control_api::{ServicePort, Table};
+    use std::sync::Arc;
 
     fn at(term: u64, version: u64) -> Position {
         Position { term, version, digest: Digest::default() }
@@ -36,7 +37,7 @@ mod tests {
     fn a_later_table_needs_a_later_term() {
         assert_eq!(term(&at(6, 1), Some(5), &at(5, 7)), Some(7));
         assert_eq!(term(&at(5, 8), Some(5), &at(5, 7)), Some(6), "two leaders have had the same term");
-        let exports = [(ServicePort::tcp("shop/api".parse().unwrap(), 80), Export::default())].into();
+        let exports = [(ServicePort::tcp("shop/api".parse().unwrap(), 80), Arc::default())].into();
         let digest = Digest::of(&Table { exports, ..Table::default() });
         assert_eq!(term(&Position { digest, ..at(5, 7) }, Some(5), &at(5, 7)), Some(6), "the same name, another table");
     }

@@ -6,7 +6,7 @@ mod rate;
 mod sides;
 
 use isthmus_control::LinkEvent;
-use isthmus_control_api::{Export, GatewayId, ServicePort, Table};
+use isthmus_control_api::{GatewayId, ServicePort, Table};
 use isthmus_push::{Incoming, PushKind};
 use sides::{Ca, Control, Gateway};
 use std::{sync::Arc, time::Duration};
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 fn table(version: u64, services: &[&str]) -> Arc<Table> {
-    let export = |name: &&str| (ServicePort::tcp(name.parse().unwrap(), 80), Export::default());
+    let export = |name: &&str| (ServicePort::tcp(name.parse().unwrap(), 80), Arc::default());
     Arc::new(Table { version, exports: services.iter().map(export).collect(), ..Table::default() })
 }
 

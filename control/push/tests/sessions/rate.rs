@@ -106,9 +106,9 @@ fn service(n: u32) -> ServicePort {
     ServicePort::tcp(format!("namespace-{}/service-{n}", n % 100).parse().unwrap(), 80)
 }
 
-fn export(ip: u32) -> Export {
+fn export(ip: u32) -> Arc<Export> {
     let endpoints = (1..=10).map(|port| Endpoint { address: (ip.to_be_bytes(), 8000 + port).into() }).collect();
-    Export { port_name: Some("http".into()), endpoints }
+    Arc::new(Export { port_name: Some("http".into()), endpoints })
 }
 
 fn table(services: u32) -> Arc<Table> {
