@@ -192,7 +192,8 @@ impl Client {
         let mut ended = format!("{}: no address", self.config.address.host);
         for at in addresses {
             self.last = Some(at);
-            ended = self.attach_at(at, tunnels).await;
+            // In a box: a session is large, and there is one.
+            ended = Box::pin(self.attach_at(at, tunnels)).await;
             if self.status.borrow().attached {
                 return ended;
             }

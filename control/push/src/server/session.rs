@@ -153,7 +153,7 @@ impl Session<'_> {
             self.feed().await?;
             tokio::select! {
                 message = from_gateway.message() => match message? {
-                    Some(message) => self.said(message).await?,
+                    Some(message) => self.said(message)?,
                     None => return Ok(()),
                 },
                 Some(ask) = asks.recv() => {
@@ -198,7 +198,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn said(&mut self, message: wire::FromGateway) -> Result<(), Status> {
+    fn said(&mut self, message: wire::FromGateway) -> Result<(), Status> {
         match message.said {
             Some(wire::Said::Answer(answer)) => return self.answered(&answer),
             Some(wire::Said::Reached(all)) => {

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 #[test]
 #[ignore = "a measurement by hand"]
-#[expect(clippy::print_stdout, reason = "it is what it is for")]
 fn rate() {
     let text = std::env::var("RATE").unwrap_or_default();
     let args: Vec<u32> = text.split_whitespace().map(|arg| arg.parse().unwrap()).collect();
