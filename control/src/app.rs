@@ -294,7 +294,7 @@ impl Control {
         let own = self.own.tell(&desired.services);
         self.reconcile_peers(&desired, &own);
         for peer in self.peers.values_mut() {
-            peer.tell(&own, desired.namespaces.as_ref());
+            peer.tell((&own, self.own.untold()), desired.namespaces.as_ref());
         }
         if was_restored && self.restored.is_none() {
             // There is something to send now.
@@ -345,7 +345,7 @@ impl Control {
                 let kept = self.kept.remove(cluster);
                 let mut peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
                 // Before anything is sent: an empty list would be believed.
-                peer.tell(own, desired.namespaces.as_ref());
+                peer.tell((own, self.own.untold()), desired.namespaces.as_ref());
                 self.peers.insert(cluster.clone(), peer);
                 self.follow(cluster);
             }
@@ -357,7 +357,7 @@ impl Control {
         let registry = self.registry_status.borrow();
         ControlStatus {
             loaded: self.restored.is_none() || self.is_kept,
-            untold: self.own.untold(),
+            untold: self.own.untold().clone(),
             ..status::report(&registry, &self.table.borrow(), self.table_since, peers)
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     registry::{Desired, DesiredImport},
 };
 use isthmus_control_api::{ClusterName, Import, Table};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The table after `previous`, or `None` if it would say the same.
 ///
@@ -15,17 +15,25 @@ use std::collections::BTreeMap;
 pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Table> {
     let imports = desired.imports.iter().map(|(listen, import)| {
         let clusters = ready(import, peers);
-        let DesiredImport { service, affinity, weights, .. } = import.clone();
-        (*listen, Import { service, affinity, clusters, weights })
+        let DesiredImport { service, affinity, weights, sticky, .. } = import.clone();
+        let import = Arc::new(Import { service, affinity, clusters, weights, sticky });
+        (*listen, shared(previous.imports.get(listen), &import))
     });
+    let exports = desired.exports.iter();
+    let exports = exports.map(|(key, export)| (key.clone(), shared(previous.exports.get(key), export)));
     let table = Table {
         version: previous.version,
         imports: imports.collect(),
-        exports: desired.exports.clone(),
+        exports: exports.collect(),
         links: desired.links.iter().map(|(cluster, desired)| (cluster.clone(), desired.link.clone())).collect(),
         relay: desired.relay.clone(),
     };
     (table != *previous).then(|| Table { version: previous.version + 1, ..table })
+}
+
+/// The value of before, if it says the same: whoever compares tables has to look at those only that are not one and the same.
+fn shared<T: Eq>(before: Option<&Arc<T>>, now: &Arc<T>) -> Arc<T> {
+    before.filter(|before| **before == *now).unwrap_or(now).clone()
 }
 
 /// The peers that can serve an import now, with how many endpoints.
@@ -62,7 +70,7 @@ mod tests {
         },
         registry::{DesiredLink, DesiredMember},
     };
-    use isthmus_control_api::{Affinity, Export, ServiceName, ServicePort, Weights};
+    use isthmus_control_api::{Affinity, ServiceName, ServicePort, Weights};
     use std::{collections::BTreeSet, sync::Arc};
 
     fn service(name: &str) -> ServicePort {
@@ -75,10 +83,15 @@ mod tests {
     }
 
     fn desired() -> Desired {
-        let import =
-            |name| DesiredImport { service: service(name), affinity: Affinity::Local, weights: None, member: None };
+        let import = |name| DesiredImport {
+            service: service(name),
+            affinity: Affinity::Local,
+            weights: None,
+            sticky: false,
+            member: None,
+        };
         Desired {
-            exports: [(service("shop/own"), Export::default())].into(),
+            exports: [(service("shop/own"), Arc::default())].into(),
             imports: [
                 ("127.0.0.1:1".parse().unwrap(), import("shop/api")),
                 ("127.0.0.1:2".parse().unwrap(), import("shop/db")),
@@ -114,6 +127,11 @@ mod tests {
         let dead = next(&first, &desired(), &peers(&[("east", false, &east), ("south", true, &south)])).unwrap();
         assert_eq!(clusters(&dead, "127.0.0.1:1"), [("south".into(), 3)]);
         assert_eq!((&dead.exports, &dead.links), (&first.exports, &first.links));
+        let is_shared = |listen: &str| {
+            let listen = listen.parse().unwrap();
+            Arc::ptr_eq(&dead.imports[&listen], &first.imports[&listen])
+        };
+        assert_eq!((is_shared("127.0.0.1:1"), is_shared("127.0.0.1:2")), (false, true));
 
         let back = next(&dead, &desired(), &peers(&[("east", true, &east), ("south", true, &south)])).unwrap();
         assert_eq!(back, Table { version: 3, ..first }, "by the summary kept from before");
@@ -163,6 +181,7 @@ mod tests {
             service: ServicePort::tcp(member_service(&db, key), 80),
             affinity: Affinity::None,
             weights: None,
+            sticky: false,
             member: Some(DesiredMember { cluster: "east".parse().unwrap(), service: db.clone(), key: key.into() }),
         };
         let mut desired = desired();

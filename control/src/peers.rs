@@ -1,7 +1,7 @@
 //! Linked clusters as everything else of control sees them.
 
 use crate::exchange::summary::Summaries;
-use isthmus_control_api::{ClusterName, ServicePort};
+use isthmus_control_api::{ClusterName, ServiceName, ServicePort};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -21,6 +21,8 @@ pub struct PeerView {
     pub late: bool,
     /// What it last said that it exports, within the namespaces that are taken from it.
     pub exports: Arc<Summaries>,
+    /// Our services that it is not told of, since there is no room for them.
+    pub untold: Arc<BTreeSet<ServiceName>>,
     /// What the configuration says that it serves: each counts for one endpoint.
     pub stated: Arc<BTreeSet<ServicePort>>,
 }

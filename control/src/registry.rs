@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// What it serves.
-    pub exports: BTreeMap<ServicePort, Export>,
+    pub exports: BTreeMap<ServicePort, Arc<Export>>,
     /// What peers are told of that.
     pub services: Arc<Services>,
     /// The namespaces that it has; `None`: it imports from whichever.
@@ -39,8 +39,8 @@ impl Desired {
     /// What `table` was made from, as far as a table says.
     pub(crate) fn restored(table: &Table) -> Self {
         let imports = table.imports.iter().map(|(&listen, import)| {
-            let Import { service, affinity, weights, .. } = import.clone();
-            (listen, DesiredImport { service, affinity, weights, member: None })
+            let Import { service, affinity, weights, sticky, .. } = (**import).clone();
+            (listen, DesiredImport { service, affinity, weights, sticky, member: None })
         });
         let links = table.links.iter();
         Self {
@@ -75,6 +75,8 @@ pub struct DesiredImport {
     pub affinity: Affinity,
     /// The clusters' shares, where they are to be others than by ready endpoints.
     pub weights: Option<Weights>,
+    /// Whether a client stays with its cluster and its endpoint.
+    pub sticky: bool,
     /// The one endpoint that it is, of a peer's headless service; `None`: all that are ready for the service port.
     pub member: Option<DesiredMember>,
 }

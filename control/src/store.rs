@@ -152,7 +152,7 @@ mod tests {
         let peers = [("east".parse().unwrap(), Arc::new(said))].into();
         let mut kept = Kept { term: 3, peers, ..Kept::default() };
         kept.table.version = 7;
-        kept.table.exports.insert(key, isthmus_control_api::Export::default());
+        kept.table.exports.insert(key, Arc::default());
         kept
     }
 

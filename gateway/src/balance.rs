@@ -1,17 +1,19 @@
 //! ● Which endpoint serves a stream: power of two choices on load and connect time, among the healthy.
 //!
 //! A [`Balancer`] belongs to one core and one service port. Of two endpoints taken at random it chooses the one that costs
-//! less: streams in flight times what connecting takes ([`load`]). Endpoints that refuse connections are left out for a
+//! less: streams in flight times what connecting takes ([`load`]); or a client stays with one ([`client`]). Endpoints that refuse connections are left out for a
 //! while ([`health`]), but never too many at once ([`outlier`]). [`locality`] decides before, between clusters.
 //!
 //! Nothing here allocates on the way of a stream; only [`Balancer::update`] and [`Balancer::snapshot`] do.
 
+pub mod client;
 pub mod health;
 pub mod load;
 pub mod locality;
 pub mod outlier;
 mod sample;
 
+use client::{Client, Draw, Seat};
 use health::{Health, HealthStatus};
 use isthmus_control_api::Endpoint;
 use load::Load;
@@ -74,6 +76,7 @@ pub struct EndpointStatus {
 #[derive(Debug)]
 struct Node {
     address: SocketAddr,
+    seat: Seat,
     /// Tells this node from one that had its address before, or its index.
     key: u64,
     load: Load,
@@ -139,28 +142,40 @@ impl Balancer {
         self.nodes.is_empty()
     }
 
-    /// Chooses an endpoint that is not in `tried`; `None` if there is none, healthy or not.
+    /// Chooses an endpoint that is not in `tried`; `None` if there is none, healthy or not. A client stays with its own one for as long
+    /// as that is healthy, whatever its load.
     ///
     /// Ejected endpoints are candidates only while all are failing (it is then likelier that the fault is elsewhere), or once
     /// every other one was tried: a stream rather tries a bad endpoint than fails.
-    pub fn pick(&mut self, now: Instant, random: u64, tried: &Tried) -> Option<Pick> {
+    pub fn pick(&mut self, now: Instant, draw: Draw, tried: &Tried) -> Option<Pick> {
         if tried.is_full() {
             return None;
         }
         let untried = |node: &Node| !tried.contains(node.key);
         let all_failing = self.tally.failing == self.nodes.len();
         let healthy = |node: &Node| untried(node) && (all_failing || node.health.admits(now));
-        let pair = sample::two(&self.nodes, random, healthy).or_else(|| sample::two(&self.nodes, random, untried));
-        let (one, other) = pair?;
-        let cost = |index: usize| {
-            let node = &self.nodes[index];
-            node.load.cost(now) * if all_failing { 1.0 } else { node.health.penalty(now) }
+        let index = match draw {
+            Draw::For(client) => self.own(client, healthy).or_else(|| self.own(client, untried))?,
+            Draw::Random(random) => {
+                let two = |fits: &dyn Fn(&Node) -> bool| sample::two(&self.nodes, random, fits);
+                let (one, other) = two(&healthy).or_else(|| two(&untried))?;
+                let cost = |index: usize| {
+                    let node = &self.nodes[index];
+                    node.load.cost(now) * if all_failing { 1.0 } else { node.health.penalty(now) }
+                };
+                if cost(other) < cost(one) { other } else { one }
+            }
         };
-        let index = if cost(other) < cost(one) { other } else { one };
         let node = &mut self.nodes[index];
         node.load.started();
         let probe = node.health.picked(now);
         Some(Pick { address: node.address, key: node.key, index, probe })
+    }
+
+    /// A client's own one, of those that fit.
+    fn own(&self, client: Client, fits: impl Fn(&Node) -> bool) -> Option<usize> {
+        let fitting = self.nodes.iter().enumerate().filter(|(_, node)| fits(node));
+        fitting.max_by_key(|(_, node)| client.score(node.seat)).map(|(index, _)| index)
     }
 
     /// The endpoint took the connection after `took`. The pick stays in flight until [`Self::released`].
@@ -243,7 +258,7 @@ impl Tally {
 
 impl Node {
     fn new(address: SocketAddr, key: u64) -> Self {
-        Self { address, key, load: Load::default(), health: Health::default() }
+        Self { address, seat: Seat::of_endpoint(address), key, load: Load::default(), health: Health::default() }
     }
 }
 

@@ -8,7 +8,10 @@ pub(crate) mod said;
 
 use crate::{
     app::Config,
-    balance::Balancer,
+    balance::{
+        Balancer,
+        client::{self, Draw},
+    },
     board::Board,
     busy,
     exchange::Exchanges,
@@ -189,6 +192,11 @@ impl Core {
         }
     }
 
+    /// How to choose for a client that is to stay where it is, or for anybody.
+    pub(crate) fn draw(&self, client: Option<client::Client>) -> Draw {
+        client.map_or_else(|| Draw::Random(self.random()), Draw::For)
+    }
+
     /// A number that nobody outside can foresee well enough to matter (xorshift64*).
     pub(crate) fn random(&self) -> u64 {
         let mut x = self.random.get();
@@ -210,10 +218,14 @@ impl Core {
     }
 
     fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {
-        *self.table.borrow_mut() = table.clone();
+        let before = self.table.replace(table.clone());
         let mut balancers = self.balancers.borrow_mut();
         balancers.retain(|service, _| table.exports.contains_key(service));
         for (service, export) in &table.exports {
+            // Most are what they were.
+            if before.exports.get(service).is_some_and(|before| Arc::ptr_eq(before, export)) {
+                continue;
+            }
             balancers
                 .entry(service.clone())
                 .and_modify(|balancer| balancer.update(&export.endpoints))

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub reloads_ok: Counter,
     /// Configurations or tables that were refused, so that the last good one stays.
     pub reloads_failed: Counter,
+    /// Exported services that linked clusters cannot be told of, since there is no room for them.
+    pub exports_untold: Gauge,
     joins: [Counter; JoinResult::ALL.len()],
     /// What passes between control and gateways.
     pub push: push::PushMetrics,
@@ -68,6 +70,7 @@ impl Metrics {
             memory_limit: Gauge::default(),
             reloads_ok: Counter::default(),
             reloads_failed: Counter::default(),
+            exports_untold: Gauge::default(),
             joins: Default::default(),
             push: push::PushMetrics::default(),
             registry: registry::RegistryMetrics::default(),

@@ -239,6 +239,8 @@ pub struct OpenRequest {
     pub service: ServicePort,
     /// On whose behalf.
     pub source: Source,
+    /// Whether the client's streams are to go to the same endpoint, as long as that serves.
+    pub sticky: bool,
     /// W3C trace context, where the client sent one.
     pub traceparent: Option<String>,
 }

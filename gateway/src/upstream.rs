@@ -1,7 +1,7 @@
 //! Opens local endpoints: chooses, connects, and tries another one while nothing is lost.
 
 use crate::{
-    balance::{Balancer, Pick, Tried},
+    balance::{Balancer, Pick, Tried, client::Client},
     core::Core,
     meter::StreamMeter,
     socket::{self, Socket},
@@ -57,9 +57,14 @@ struct Lease {
 
 impl Lease {
     /// Picks an endpoint that is not in `tried`, and notes it there.
-    fn take(core: &Rc<Core>, service: &ServicePort, tried: &mut Tried) -> Option<(Self, SocketAddr)> {
-        let random = core.random();
-        let pick = core.balancers.borrow_mut().get_mut(service)?.pick(Instant::now(), random, tried)?;
+    fn take(
+        core: &Rc<Core>,
+        service: &ServicePort,
+        client: Option<Client>,
+        tried: &mut Tried,
+    ) -> Option<(Self, SocketAddr)> {
+        let draw = core.draw(client);
+        let pick = core.balancers.borrow_mut().get_mut(service)?.pick(Instant::now(), draw, tried)?;
         tried.insert(&pick);
         let address = pick.address;
         Some((Self { core: core.clone(), service: service.clone(), pick: Some(pick) }, address))
@@ -94,18 +99,19 @@ impl Drop for Lease {
     }
 }
 
-/// Connects to an endpoint of `service`, trying others where one fails.
+/// Connects to an endpoint of `service`, trying others where one fails: that of `client`, if it is to stay with one.
 ///
 /// # Errors
 /// The service is not exported here, or none of the endpoints tried took the connection.
 pub(crate) async fn connect(
     core: &Rc<Core>,
     service: &ServicePort,
+    client: Option<Client>,
     meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
     check_export(core, service)?;
     let (mut tried, mut last) = (Tried::default(), None);
-    while let Some((lease, address)) = Lease::take(core, service, &mut tried) {
+    while let Some((lease, address)) = Lease::take(core, service, client, &mut tried) {
         let start = Instant::now();
         meter.endpoint(Some(address));
         let connecting = tokio::time::timeout(core.common.config.connect_timeout, socket::connect(address));
@@ -136,13 +142,14 @@ pub(crate) async fn connect(
 pub(crate) fn connect_flow(
     core: &Rc<Core>,
     service: &ServicePort,
+    client: Option<Client>,
     meter: &mut StreamMeter<'_>,
     tried: &mut Tried,
     mut last: Option<io::Error>,
 ) -> Result<Connected, Refusal> {
     check_export(core, service)?;
     while !tried.is_full()
-        && let Some((lease, address)) = Lease::take(core, service, tried)
+        && let Some((lease, address)) = Lease::take(core, service, client, tried)
     {
         meter.endpoint(Some(address));
         match socket::datagram::connect(address) {

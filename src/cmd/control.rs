@@ -15,7 +15,7 @@ use isthmus_gateway::{
     admin::{AdminSources, Readiness},
     metrics::{Metrics, reasons::Bound},
 };
-use isthmus_push::{Meter, PushKind, Server, ServerConfig};
+use isthmus_push::{Meter, PushKind, Refused, Server, ServerConfig};
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -43,7 +43,7 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
     };
     let listener = TcpListener::bind(listen).await;
     let listener = listener.map_err(|e| Failure::failed(format!("control.listen: cannot listen on {listen}: {e}")))?;
-    let Made { control, handles, term, reports, untrusted } = rule::control(&mut process, gateway_id()).await?;
+    let Made { control, handles, term, needed, reports, untrusted } = rule::control(&mut process, gateway_id()).await?;
     let metrics = Metrics::new(0);
     if let Some(joins) = joins {
         process.tasks.spawn(joins::at_control(&config, joins, handles.table.clone(), metrics.clone()).await?);
@@ -52,10 +52,11 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
         identity: process.identity.clone(),
         handles: handles.clone(),
         term,
+        needed,
         meter: Arc::new(Counting(metrics.clone())),
     })?;
     let ruling = Ruling::start(&process, control, server.peers(), events);
-    process.tasks.spawn(report::count_reloads(handles.status.clone(), metrics.clone()));
+    process.tasks.spawn(report::count(handles.status.clone(), metrics.clone()));
     if let Some(to) = reports {
         let look = kubernetes::of_gateways(server.status());
         process.tasks.spawn(kubernetes::report_links(
@@ -108,7 +109,10 @@ impl Meter for Counting {
         self.0.push.propagated(took);
     }
 
-    fn refused(&self) {
-        self.0.control().refused(Bound::Gateways);
+    fn refused(&self, what: Refused) {
+        self.0.control().refused(match what {
+            Refused::Gateways => Bound::Gateways,
+            Refused::Handshakes => Bound::Handshakes,
+        });
     }
 }

@@ -46,7 +46,7 @@ async fn run_both(mut process: Process) -> Result<(), Failure> {
         let host = joins::Inviting::new(&config, process.identity.clone(), handles.table.clone()).await?;
         process.tasks.spawn(joins::serve(joining, Arc::new(host), carrying.metrics.clone()));
     }
-    process.tasks.spawn(report::count_reloads(handles.status.clone(), carrying.metrics.clone()));
+    process.tasks.spawn(report::count(handles.status.clone(), carrying.metrics.clone()));
     let control = handles.status.clone();
     let extra = report::both(&config, process.identity.clone(), handles, id);
     let sources = carrying.sources(carrying.ready(), extra);

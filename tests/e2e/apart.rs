@@ -125,6 +125,32 @@ fn traffic_goes_on_without_control() {
     assert!(outcome.failed <= 4, "{outcome:?}");
 }
 
+/// Both gateways of west are gone at the same time: what control knows of east stays, as east has said nothing else.
+#[test]
+fn control_keeps_what_it_knows_while_its_gateways_are_away() {
+    let topology = several::topology(2, 2);
+    let mut both = Both::start(&topology);
+    both.west.gateways.iter_mut().for_each(Gateway::kill);
+    both.west.wait_push("its gateways are gone", |push| {
+        push["gateways"].as_array().is_some_and(Vec::is_empty)
+            && push["away"].as_array().is_some_and(|all| all.len() == 2)
+    });
+    let status = both.west.control.status();
+    assert_eq!(status["control"]["peers"]["east"]["up"], true, "{status}");
+    assert_eq!(import(&status)["clusters"]["east"], 1, "{status}");
+    both.west.gateways.iter_mut().for_each(Gateway::restart);
+    both.west.wait_attached(2);
+    // Those that are back are believed: what east exports now comes through them.
+    both.east.control.configure(&east_config(&topology, 2));
+    both.wait_served(2);
+    // A peer that gateways lose is another matter.
+    both.east.gateways.iter_mut().for_each(Gateway::kill);
+    eventually("east is gone", || {
+        let status = both.west.control.status();
+        if status["control"]["peers"]["east"]["up"] == false { Ok(()) } else { Err(status.to_string()) }
+    });
+}
+
 #[test]
 fn a_stalled_gateway_delays_no_other() {
     let topology = several::topology(2, 2);

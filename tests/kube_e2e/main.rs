@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
 mod bad_days;
+mod cluster_ip;
 mod clusters;
 mod compat;
 mod data_path;
@@ -10,5 +11,6 @@ mod links;
 mod mcs_api;
 mod mesh;
 mod names;
+mod replicas;
 mod services;
 mod tenants;

@@ -21,18 +21,18 @@ use k8s_openapi::{
 use std::collections::BTreeSet;
 
 /// What a cluster needs before control runs.
-const RBAC: &str = include_str!("../../deploy/rbac.yaml");
+pub(crate) const RBAC: &str = include_str!("../../deploy/rbac.yaml");
 /// Stands for the gateway's pod, at the address that the gateway has.
-const GATEWAY: &str = include_str!("manifests/gateway.yaml");
+pub(crate) const GATEWAY: &str = include_str!("manifests/gateway.yaml");
 /// A Service on port 80 with one pod at 10.0.0.3:8080.
 pub(crate) const API: &str = include_str!("manifests/api.yaml");
 /// Its export.
 pub(crate) const EXPORT: &str = include_str!("manifests/export.yaml");
 
 /// The namespaces of every cluster.
-const SYSTEM: &str = "isthmus-system";
+pub(crate) const SYSTEM: &str = "isthmus-system";
 pub(crate) const SHOP: &str = "shop";
-const ACCOUNT: &str = "isthmus";
+pub(crate) const ACCOUNT: &str = "isthmus";
 
 /// Both clusters. The names are those of the topology.
 pub(crate) struct Mesh {
@@ -85,7 +85,7 @@ pub(crate) fn echo(topology: &Topology, name: &str) -> Endpoint {
 }
 
 /// A ClusterLink.
-fn link(peer: &str, endpoints: &[String]) -> String {
+pub(crate) fn link(peer: &str, endpoints: &[String]) -> String {
     format!(
         "apiVersion: isthmus.io/v1alpha1\nkind: ClusterLink\nmetadata: {{name: {peer}}}\nspec: {{endpoints: {endpoints:?}}}\n"
     )

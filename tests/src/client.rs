@@ -4,7 +4,11 @@ use crate::{
     netns::Netns,
     pattern::{Digest, Digester, Pattern},
 };
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -13,6 +17,16 @@ use tokio::{
 
 /// How long a stream may stand still before the test counts it as hung.
 pub const STALL_BOUND: Duration = Duration::from_secs(30);
+
+/// Connects from one of a namespace's addresses.
+///
+/// # Errors
+/// As connect(2) has them.
+pub async fn connect_from(netns: &Netns, from: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = netns.run(TcpSocket::new_v4)?;
+    socket.bind((from, 0).into())?;
+    socket.connect(address).await
+}
 
 /// How the other side's bytes ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -79,6 +79,8 @@ pub struct Config {
     pub imports: Vec<Import>,
     /// Which clusters its imports prefer, if not all alike.
     pub affinity: Option<&'static str>,
+    /// Whether clients of its imports stay with their endpoints.
+    pub sticky: bool,
     /// Further top-level lines, as they are.
     pub more: String,
 }
@@ -96,6 +98,7 @@ impl Config {
             exports_of_both: Vec::new(),
             imports: Vec::new(),
             affinity: None,
+            sticky: false,
             more: String::new(),
         }
     }
@@ -247,6 +250,9 @@ impl Config {
             )?;
             if let Some(affinity) = self.affinity {
                 writeln!(yaml, "    affinity: {affinity}")?;
+            }
+            if self.sticky {
+                writeln!(yaml, "    sessionAffinity: clientIP")?;
             }
         }
         yaml.write_str(more)

@@ -66,6 +66,8 @@ impl Part {
 pub struct Surroundings {
     /// Its /etc/resolv.conf.
     pub resolv_conf: Option<PathBuf>,
+    /// Its /etc/hosts.
+    pub hosts: Option<PathBuf>,
     /// How its clock differs, as libfaketime takes it: `+20s`, `-1h`. How fast time passes is not touched.
     pub clock: Option<String>,
 }
@@ -85,8 +87,9 @@ impl Surroundings {
     /// The command that runs what follows it in them.
     pub fn prefix(&self) -> Vec<String> {
         let mut prefix = Vec::new();
-        if let Some(resolv_conf) = &self.resolv_conf {
-            let script = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", text(resolv_conf));
+        let files = [(&self.resolv_conf, "/etc/resolv.conf"), (&self.hosts, "/etc/hosts")];
+        for (file, at) in files.iter().filter_map(|(file, at)| Some((file.as_ref()?, at))) {
+            let script = format!("mount --bind {} {at} && exec \"$@\"", text(file));
             prefix.extend(
                 ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"].map(String::from),
             );

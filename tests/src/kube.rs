@@ -45,6 +45,7 @@ use k8s_openapi::{
 };
 use kubeconfig::User;
 use relay::Relay;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::{
     fmt,
@@ -207,6 +208,16 @@ impl KubeCluster {
             Some(runtime) => runtime.block_on(answers(&self.client, &mut self.server)),
             None => unreachable!("only dropping takes the runtime"),
         }
+    }
+
+    /// SIGSTOP for the API server: connections stay, new ones are taken by the kernel, and nothing answers.
+    pub fn pause_api_server(&self) {
+        self.server.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume_api_server(&self) {
+        self.server.signal(Signal::CONT);
     }
 
     /// Runs a test's asynchronous part to its end.

@@ -1,4 +1,4 @@
-//! What control and gateway share: the names of things and the endpoint table. No I/O.
+//! What control and gateway share: the names of things, the endpoint table, and how places are shared out. No I/O.
 //!
 //! ```text
 //! registry ──▶ control ──▶ Arc<Table> ──▶ gateway
@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod names;
+pub mod sources;
 pub mod table;
 
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};

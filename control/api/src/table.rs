@@ -10,16 +10,17 @@ use std::{
     sync::Arc,
 };
 
-/// One whole endpoint table. Control publishes a new one on every change; nobody ever changes one.
+/// One whole endpoint table. Control publishes a new one on every change; nobody ever changes one. Entries that stay the same are shared
+/// with the one before, so that a change costs what changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Grows with every change; 0 is the empty table before the first.
     pub version: u64,
     /// What local clients can use, by where they find it.
-    pub imports: BTreeMap<Listen, Import>,
+    pub imports: BTreeMap<Listen, Arc<Import>>,
     /// What this cluster serves to its peers and to its own imports.
     #[serde(with = "pairs")]
-    pub exports: BTreeMap<ServicePort, Export>,
+    pub exports: BTreeMap<ServicePort, Arc<Export>>,
     /// The clusters that this one is linked with.
     pub links: BTreeMap<ClusterName, Link>,
     /// What this cluster's gateways carry for others.
@@ -39,6 +40,9 @@ pub struct Import {
     /// The clusters' shares, where they are to be others than by ready endpoints; `affinity` does not count then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
+    /// Whether a client stays with its cluster and its endpoint, as long as these serve.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sticky: bool,
 }
 
 /// Shares of an import's streams. Only what is ready has its share: the others have it between them then.

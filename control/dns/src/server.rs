@@ -1,6 +1,7 @@
 //! The sockets.
 
 use crate::{Transport, Zone, respond};
+use isthmus_control_api::sources::Sources;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     io,
@@ -14,7 +15,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -23,6 +24,8 @@ use tracing::{debug, warn};
 
 /// Connections at once, of all clients. One more is closed at once: its client asks again.
 pub const MOST_CONNECTIONS: usize = 256;
+/// The same of one address.
+const MOST_OF_ONE: usize = 64;
 /// A connection that asks nothing for so long, or does not take its answer, is closed (RFC 7766, section 6.2.3: some seconds).
 const IDLE: Duration = Duration::from_secs(10);
 /// The longest query: a name, its type and some options are far below it.
@@ -50,7 +53,7 @@ pub struct Counts {
     pub not_known: AtomicU64,
     /// What was no query, and was not answered.
     pub unanswered: AtomicU64,
-    /// Connections refused because there were [`MOST_CONNECTIONS`].
+    /// Connections refused because there were [`MOST_CONNECTIONS`], or too many of one address.
     pub refused: AtomicU64,
 }
 
@@ -104,7 +107,7 @@ impl Server {
         for socket in self.udp {
             tasks.spawn(datagrams(socket, zone.clone(), self.counts.clone()));
         }
-        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let room = Sources::new(MOST_CONNECTIONS, MOST_OF_ONE);
         for listener in self.tcp {
             tasks.spawn(connections(listener, zone.clone(), self.counts.clone(), room.clone()));
         }
@@ -163,12 +166,7 @@ async fn datagrams(socket: UdpSocket, zone: watch::Receiver<Arc<Zone>>, counts: 
     }
 }
 
-async fn connections(
-    listener: TcpListener,
-    zone: watch::Receiver<Arc<Zone>>,
-    counts: Arc<Counts>,
-    room: Arc<Semaphore>,
-) {
+async fn connections(listener: TcpListener, zone: watch::Receiver<Arc<Zone>>, counts: Arc<Counts>, room: Sources) {
     let mut running = JoinSet::new();
     loop {
         let (stream, client) = tokio::select! {
@@ -182,7 +180,7 @@ async fn connections(
                 }
             },
         };
-        let Ok(place) = room.clone().try_acquire_owned() else {
+        let Ok(place) = room.take(client.ip()) else {
             counts.refused.fetch_add(1, Ordering::Relaxed);
             continue;
         };

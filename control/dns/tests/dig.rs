@@ -104,3 +104,20 @@ async fn dig_finds_options_in_order() {
     let version = dig(running.addresses[0], &["+edns=1", "+noednsnegotiation", name]).await;
     assert!(version.contains("status: BADVERS"), "{version}");
 }
+
+#[tokio::test]
+async fn one_address_does_not_take_all_connections() {
+    let running = start();
+    running.know(0);
+    let refused = || running.counts.refused.load(std::sync::atomic::Ordering::Relaxed);
+    let mut held = Vec::new();
+    while refused() == 0 {
+        assert!(held.len() < 256, "there is no bound");
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(running.addresses[0]).await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    let answer = dig(running.addresses[0], &["+short", "+tcp", "api.shop.svc.clusterset.local", "A"]).await;
+    assert_eq!(answer, "10.96.0.7\n");
+}

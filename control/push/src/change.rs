@@ -1,7 +1,10 @@
 //! ● What differs between two tables.
 
 use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, Relaying, ServicePort, Table};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Which entries of a table differ from another's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,8 +18,8 @@ pub(crate) struct Touched {
 /// What these entries are in one of the two; `None`: not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Change {
-    pub(crate) imports: BTreeMap<Listen, Option<Import>>,
-    pub(crate) exports: BTreeMap<ServicePort, Option<Export>>,
+    pub(crate) imports: BTreeMap<Listen, Option<Arc<Import>>>,
+    pub(crate) exports: BTreeMap<ServicePort, Option<Arc<Export>>>,
     pub(crate) links: BTreeMap<ClusterName, Option<Link>>,
     pub(crate) relay: Option<Relaying>,
 }

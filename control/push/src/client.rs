@@ -18,6 +18,7 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     io,
+    net::SocketAddr,
     os::unix::net::UnixStream,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -90,6 +91,8 @@ pub struct Client {
     table: watch::Sender<Arc<Table>>,
     newest: watch::Sender<Newest>,
     status: watch::Sender<Attachment>,
+    /// Which of control's addresses was tried last.
+    last: Option<SocketAddr>,
 }
 
 impl Client {
@@ -114,6 +117,7 @@ impl Client {
             table: watch::Sender::new(table),
             newest: watch::Sender::new(newest),
             status: watch::Sender::new(status),
+            last: None,
             config,
         })
     }
@@ -173,16 +177,40 @@ impl Client {
         }
     }
 
-    /// One session, from dialling to its end: why it ended.
+    /// Tries the addresses one after the other until a control takes this gateway, and stays there to the end: why it ended.
     async fn attach(&mut self, tunnels: &mut Tunnels) -> String {
+        let resolved = tokio::select! {
+            resolved = resolve(&self.config.address) => resolved,
+            () = drop_all(&mut tunnels.incoming) => return ENDS.into(),
+        };
+        let mut addresses = match resolved {
+            Ok(addresses) => addresses,
+            Err(error) => return error.to_string(),
+        };
+        // Where it was last is where control did not stay, or never was.
+        addresses.sort_by_key(|address| self.last == Some(*address));
+        let mut ended = format!("{}: no address", self.config.address.host);
+        for at in addresses {
+            self.last = Some(at);
+            // In a box: a session is large, and there is one.
+            ended = Box::pin(self.attach_at(at, tunnels)).await;
+            if self.status.borrow().attached {
+                return ended;
+            }
+        }
+        ended
+    }
+
+    /// One session, from dialling to its end: why it ended.
+    async fn attach_at(&mut self, at: SocketAddr, tunnels: &mut Tunnels) -> String {
         // Nobody is there to take what peers open meanwhile: they try again.
         let dialled = tokio::select! {
-            dialled = dial(&self.config.address, &self.connector, &self.config.identity) => dialled,
-            () = drop_all(&mut tunnels.incoming) => return "the gateway ends".into(),
+            dialled = dial(at, &self.connector, &self.config.identity) => dialled,
+            () = drop_all(&mut tunnels.incoming) => return ENDS.into(),
         };
         let stream = match dialled {
             Ok(stream) => stream,
-            Err(error) => return error.to_string(),
+            Err(error) => return format!("{at}: {error}"),
         };
         let certificates = stream.get_ref().1.peer_certificates();
         let mut trust = Trust::new(&self.config.identity, Expected::OwnServer(Role::Control), certificates);
@@ -231,33 +259,25 @@ async fn drop_all(incoming: &mut mpsc::Receiver<Incoming>) {
     while incoming.recv().await.is_some() {}
 }
 
-/// A connection to a control of our cluster, at whichever of the name's addresses one is.
-async fn dial(
-    address: &PeerAddress,
-    connector: &TlsConnector,
-    identity: &IdentityStore,
-) -> io::Result<TlsStream<TcpStream>> {
-    let addresses: Vec<_> =
-        in_time(&address.host, lookup_host((address.host.as_str(), address.port))).await?.take(ADDRESSES).collect();
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("{}: no address", address.host));
-    for at in addresses {
-        let dialled = async {
-            let socket = in_time("connecting", TcpStream::connect(at)).await?;
-            socket.set_nodelay(true)?;
-            let cluster = identity.current().domain().cluster.clone();
-            let name = isthmus_certs::tls::server_name(identity, &cluster).map_err(io::Error::other)?;
-            in_time("TLS", async { connector.connect(name, socket).await.map_err(plain) }).await
-        };
-        match dialled.await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = io::Error::new(error.kind(), format!("{at}: {error}")),
-        }
-    }
-    Err(failed)
+/// Where a control may be.
+async fn resolve(address: &PeerAddress) -> io::Result<Vec<SocketAddr>> {
+    let all = in_time(&address.host, lookup_host((address.host.as_str(), address.port))).await?;
+    Ok(all.take(ADDRESSES).collect())
+}
+
+/// A connection to a control of our cluster.
+async fn dial(at: SocketAddr, connector: &TlsConnector, identity: &IdentityStore) -> io::Result<TlsStream<TcpStream>> {
+    let socket = in_time("connecting", TcpStream::connect(at)).await?;
+    socket.set_nodelay(true)?;
+    let cluster = identity.current().domain().cluster.clone();
+    let name = isthmus_certs::tls::server_name(identity, &cluster).map_err(io::Error::other)?;
+    in_time("TLS", async { connector.connect(name, socket).await.map_err(plain) }).await
 }
 
 /// Of a name, so many addresses are tried.
 const ADDRESSES: usize = 16;
+/// Why nothing is tried any more.
+const ENDS: &str = "the gateway ends";
 
 /// In words for people, if the other side's identity is what is wrong.
 fn plain(error: io::Error) -> io::Error {

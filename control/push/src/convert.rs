@@ -8,7 +8,11 @@ use isthmus_control_api::{
     Relaying, ServicePort, TransportChoice, Weights,
 };
 use prost::Message as _;
-use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 /// A part of an update has about so many bytes; a single entry may have more.
 const PART: usize = 256 << 10;
@@ -81,8 +85,8 @@ pub(crate) fn at(position: &Position) -> wire::At {
     wire::At { term: position.term, version: position.version, digest: position.digest.to_bytes() }
 }
 
-pub(crate) fn import(listen: Listen, import: Option<&Import>) -> wire::Import {
-    let value = |Import { service, affinity, clusters, weights: shares }: &Import| wire::ImportValue {
+pub(crate) fn import(listen: Listen, import: Option<&Arc<Import>>) -> wire::Import {
+    let value = |Import { service, affinity, clusters, weights: shares, sticky }: &Import| wire::ImportValue {
         service: Some(service_port(service)),
         affinity: match affinity {
             Affinity::Local => wire::Affinity::Local,
@@ -94,8 +98,9 @@ pub(crate) fn import(listen: Listen, import: Option<&Import>) -> wire::Import {
             .map(|(cluster, &ready)| wire::ClusterReady { cluster: cluster.to_string(), ready })
             .collect(),
         weights: shares.as_ref().map(weights),
+        sticky: *sticky,
     };
-    wire::Import { listen: listen.to_string(), value: import.map(value) }
+    wire::Import { listen: listen.to_string(), value: import.map(|import| value(import)) }
 }
 
 fn weights(Weights { local, clusters, others }: &Weights) -> wire::Weights {
@@ -103,7 +108,7 @@ fn weights(Weights { local, clusters, others }: &Weights) -> wire::Weights {
     wire::Weights { local: *local, clusters: clusters.iter().map(one).collect(), others: *others }
 }
 
-pub(crate) fn export(service: &ServicePort, export: Option<&Export>) -> wire::Export {
+pub(crate) fn export(service: &ServicePort, export: Option<&Arc<Export>>) -> wire::Export {
     let endpoint = |Endpoint { address }: &Endpoint| wire::Endpoint {
         ip: match address.ip() {
             IpAddr::V4(ip) => ip.octets().into(),
@@ -115,7 +120,7 @@ pub(crate) fn export(service: &ServicePort, export: Option<&Export>) -> wire::Ex
         port_name: port_name.clone().unwrap_or_default(),
         endpoints: endpoints.iter().map(endpoint).collect(),
     };
-    wire::Export { service: Some(service_port(service)), value: export.map(value) }
+    wire::Export { service: Some(service_port(service)), value: export.map(|export| value(export)) }
 }
 
 pub(crate) fn link(cluster: &ClusterName, link: Option<&Link>) -> wire::Link {
@@ -222,10 +227,10 @@ fn read_all<W, K: Ord, V>(
     if map.len() == count { Ok(map) } else { Err(Malformed::Field("an entry twice in one part")) }
 }
 
-fn read_import(import: wire::Import) -> Result<(Listen, Option<Import>), Malformed> {
+fn read_import(import: wire::Import) -> Result<(Listen, Option<Arc<Import>>), Malformed> {
     let value = |value: wire::ImportValue| {
         let clusters = value.clusters.into_iter().map(|of| Ok((of.cluster.parse()?, of.ready)));
-        Ok::<_, Malformed>(Import {
+        Ok::<_, Malformed>(Arc::new(Import {
             service: read_service_port(value.service)?,
             affinity: match wire::Affinity::try_from(value.affinity) {
                 Ok(wire::Affinity::Local) => Affinity::Local,
@@ -235,7 +240,8 @@ fn read_import(import: wire::Import) -> Result<(Listen, Option<Import>), Malform
             },
             clusters: clusters.collect::<Result<_, Malformed>>()?,
             weights: value.weights.map(read_weights).transpose()?,
-        })
+            sticky: value.sticky,
+        }))
     };
     Ok((import.listen.parse()?, import.value.map(value).transpose()?))
 }
@@ -245,11 +251,11 @@ fn read_weights(wire::Weights { local, clusters, others }: wire::Weights) -> Res
     Ok(Weights { local, clusters: clusters.collect::<Result<_, Malformed>>()?, others })
 }
 
-fn read_export(export: wire::Export) -> Result<(ServicePort, Option<Export>), Malformed> {
+fn read_export(export: wire::Export) -> Result<(ServicePort, Option<Arc<Export>>), Malformed> {
     let value = |value: wire::ExportValue| {
         let port_name = Some(value.port_name).filter(|name| !name.is_empty());
         let endpoints = value.endpoints.iter().map(read_endpoint).collect::<Result<_, _>>()?;
-        Ok::<_, Malformed>(Export { port_name, endpoints })
+        Ok::<_, Malformed>(Arc::new(Export { port_name, endpoints }))
     };
     Ok((read_service_port(export.service)?, export.value.map(value).transpose()?))
 }

@@ -111,7 +111,7 @@ impl History {
 mod tests {
     use super::*;
     use crate::change::tests::tables;
-    use isthmus_control_api::{Export, ServicePort};
+    use isthmus_control_api::ServicePort;
     use proptest::prelude::*;
 
     proptest! {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn with_exports(version: u64, count: u64) -> Arc<Table> {
-        let export = |n: u64| (ServicePort::tcp(format!("shop/s{n}").parse().unwrap(), 80), Export::default());
+        let export = |n: u64| (ServicePort::tcp(format!("shop/s{n}").parse().unwrap(), 80), Arc::default());
         Arc::new(Table { version, exports: (0..count).map(export).collect(), ..Table::default() })
     }
 

@@ -28,9 +28,9 @@ mod wire;
 pub use client::{Attachment, Client, ClientConfig, Fits, Incoming, Open, Tunnels};
 pub use digest::Digest;
 pub use feed::{Position, Rejected};
-pub use meter::{Meter, PushKind};
+pub use meter::{Meter, PushKind, Refused};
 pub use replica::{Refusal, Replica};
-pub use server::{GatewayStatus, Server, ServerConfig, ServerStatus};
+pub use server::{AwayStatus, GatewayStatus, Server, ServerConfig, ServerStatus};
 pub use wire::LinkReport;
 
 use isthmus_control_api::{ClusterName, GatewayId};

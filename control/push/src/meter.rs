@@ -11,6 +11,15 @@ pub enum PushKind {
     Delta,
 }
 
+/// Of what there was no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Room for gateways and their connections.
+    Gateways,
+    /// Places for handshakes, of all or of one address.
+    Handshakes,
+}
+
 /// Takes what control's side has to count. Nothing in it may wait.
 pub trait Meter: Send + Sync + 'static {
     /// So many gateways are attached.
@@ -22,7 +31,7 @@ pub trait Meter: Send + Sync + 'static {
     /// A gateway has taken a change so long after it was published.
     fn propagated(&self, took: Duration);
     /// Somebody was turned away because there are too many already.
-    fn refused(&self);
+    fn refused(&self, what: Refused);
 }
 
 /// Counts nothing.
@@ -31,5 +40,5 @@ impl Meter for () {
     fn pushed(&self, _kind: PushKind, _bytes: usize) {}
     fn rejected(&self) {}
     fn propagated(&self, _took: Duration) {}
-    fn refused(&self) {}
+    fn refused(&self, _what: Refused) {}
 }

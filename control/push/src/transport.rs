@@ -8,10 +8,16 @@ use rustls::pki_types::CertificateDer;
 use std::{
     io,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 
@@ -91,9 +97,62 @@ impl Trust {
     }
 }
 
+/// When a connection brought something last. Pings do, and their answers.
+#[derive(Debug, Clone)]
+pub(crate) struct LastHeard(Arc<Mutex<Instant>>);
+
+/// A connection of which it is noted when it brings something.
+pub(crate) struct Noting<S> {
+    stream: S,
+    heard: LastHeard,
+}
+
+impl LastHeard {
+    /// The last moment; that of the beginning if nothing came yet.
+    pub(crate) fn at(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what `stream` brings.
+    pub(crate) fn of<S>(&self, stream: S) -> Noting<S> {
+        Noting { stream, heard: self.clone() }
+    }
+}
+
+impl Default for LastHeard {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            *self.heard.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Serves one connection until it ends.
 pub(crate) async fn serve<S>(
-    stream: tokio_rustls::server::TlsStream<TcpStream>,
+    stream: Noting<tokio_rustls::server::TlsStream<TcpStream>>,
     tasks: &Tasks,
     service: S,
 ) -> hyper::Result<()>

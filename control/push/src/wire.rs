@@ -192,6 +192,8 @@ pub(crate) struct ImportValue {
     pub(crate) clusters: Vec<ClusterReady>,
     #[prost(message, optional, tag = "4")]
     pub(crate) weights: Option<Weights>,
+    #[prost(bool, tag = "5")]
+    pub(crate) sticky: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

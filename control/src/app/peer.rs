@@ -3,7 +3,7 @@
 use super::{
     Peers,
     status::{PeerStatus, SyncState, millis},
-    told::{Taken, Told},
+    told::{Taken, Told, Untold},
     union::Union,
 };
 use crate::{
@@ -91,6 +91,8 @@ pub(super) struct Offer {
 struct Cell<T> {
     news: watch::Sender<T>,
     changed: Arc<Notify>,
+    /// There is a way to the gateway again: what failed is tried again at once.
+    again: Notify,
 }
 
 /// What the gateway told us.
@@ -151,8 +153,13 @@ impl Peer {
         stays
     }
 
-    /// Tells it what of `services` it may hear of, and which namespaces of its services are missing among `namespaces`.
-    pub(super) fn tell(&mut self, services: &Arc<Services>, namespaces: Option<&Arc<BTreeSet<Arc<str>>>>) {
+    /// Tells it what of the services it may hear of, and which namespaces of its services are missing among `namespaces`. Beside the
+    /// services there are those that there was no room for.
+    pub(super) fn tell(
+        &mut self,
+        services: (&Arc<Services>, &Arc<Untold>),
+        namespaces: Option<&Arc<BTreeSet<Arc<str>>>>,
+    ) {
         let exports = self.exports();
         self.told.tell(services, &self.wanted.link.exports, &exports, namespaces);
     }
@@ -172,6 +179,9 @@ impl Peer {
                 break;
             };
             let cell = conversation.cell.clone();
+            if !cell.news.borrow().synced {
+                cell.again.notify_one();
+            }
             conversation.task.get_or_insert_with(|| {
                 Task(tasks.spawn(keep_sending(to, cell, offer.peers.clone(), offer.hello.clone(), exports)))
             });
@@ -195,6 +205,7 @@ impl Peer {
             synced: self.heard,
             late: is_settled && !self.up,
             exports: self.taken.of(&exports, &self.wanted.imports),
+            untold: self.told.untold().clone(),
             stated: self.wanted.services.clone(),
         }
     }
@@ -255,7 +266,7 @@ fn conversation<'a, K: Ord, T: Default>(
         return None;
     }
     let new = || {
-        let cell = Cell { news: watch::Sender::default(), changed: changed.clone() };
+        let cell = Cell { news: watch::Sender::default(), changed: changed.clone(), again: Notify::new() };
         Conversation { cell: Arc::new(cell), task: None }
     };
     Some(all.entry(key).or_insert_with(new))
@@ -290,7 +301,10 @@ async fn keep_sending(
             outbound.error = Some(format!("sending: {error}"));
         });
         backoff = if worked { BACKOFF } else { backoff.saturating_mul(2).min(BACKOFF_MAX) };
-        sleep(backoff).await;
+        tokio::select! {
+            () = sleep(backoff) => {}
+            () = cell.again.notified() => {}
+        }
     }
 }
 

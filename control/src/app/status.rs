@@ -1,11 +1,12 @@
 //! What control tells of itself.
 
 use crate::registry::{RegistryCounts, RegistryStatus};
-use isthmus_control_api::{Affinity, ClusterName, ServicePort, Table};
+use isthmus_control_api::{Affinity, ClusterName, ServiceName, ServicePort, Table};
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -38,7 +39,7 @@ pub struct ControlStatus {
     /// When it was published.
     pub table_since_ms: u64,
     /// Services that peers are not told of, since there is no room for them.
-    pub untold: usize,
+    pub untold: Arc<BTreeSet<ServiceName>>,
     /// The linked clusters.
     pub peers: BTreeMap<ClusterName, PeerStatus>,
     /// What local clients can use.
@@ -151,7 +152,7 @@ pub(super) fn report(
         loaded: true,
         table_version: table.version,
         table_since_ms: millis(table_since),
-        untold: 0,
+        untold: Arc::default(),
         peers,
         imports: imports.collect(),
         exports: exports

@@ -113,9 +113,9 @@ fn desired(links: &[&str], endpoints: u16) -> Desired {
     let endpoint = |port| Endpoint { address: ([10, 0, 0, 2], port).into() };
     let export = Export { port_name: None, endpoints: (1..=endpoints).map(endpoint).collect() };
     let services = Services::from([(api().service, Arc::new(summary(80, endpoints.into())))]);
-    let import = DesiredImport { service: api(), affinity: Affinity::None, weights: None, member: None };
+    let import = DesiredImport { service: api(), affinity: Affinity::None, weights: None, sticky: false, member: None };
     Desired {
-        exports: if endpoints == 0 { BTreeMap::new() } else { [(api(), export)].into() },
+        exports: if endpoints == 0 { BTreeMap::new() } else { [(api(), Arc::new(export))].into() },
         services: if endpoints == 0 { Arc::default() } else { Arc::new(services) },
         imports: [(LISTEN.parse().unwrap(), import)].into(),
         links: links.iter().map(|link| (name(link), DesiredLink::default())).collect(),

@@ -11,13 +11,17 @@ use tracing::warn;
 pub(super) struct Own {
     newest: Arc<Services>,
     told: Arc<Services>,
-    untold: usize,
+    untold: Arc<Untold>,
 }
+
+/// Services for which there is no room.
+pub(super) type Untold = BTreeSet<ServiceName>;
 
 /// What one peer is told. Made again only when something that it is made from changes.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     said: watch::Sender<Arc<Summaries>>,
+    untold: Arc<Untold>,
     from: Option<From>,
 }
 
@@ -25,6 +29,7 @@ pub(super) struct Told {
 #[derive(Debug, Clone)]
 struct From {
     services: Arc<Services>,
+    beyond: Arc<Untold>,
     choice: Namespaces,
     theirs: Arc<Summaries>,
     namespaces: Option<Arc<BTreeSet<Arc<str>>>>,
@@ -40,11 +45,13 @@ impl Own {
         if !Arc::ptr_eq(&self.newest, newest) {
             self.newest = newest.clone();
             let mut said = Summaries { services: summary::tell(&self.told, newest), ..Summaries::default() };
-            let untold = said.fit();
-            if untold > 0 && untold != self.untold {
-                warn!(services = untold, "more is exported than peers can be told: the last by name are left out");
+            let untold = said.fit(&self.told);
+            if let Some(first) = untold.first().filter(|_| untold.len() != self.untold.len()) {
+                warn!(services = untold.len(), %first, "more is exported than peers can be told: these are left out");
             }
-            self.untold = untold;
+            if *self.untold != untold {
+                self.untold = Arc::new(untold);
+            }
             if *self.told != said.services {
                 self.told = Arc::new(said.services);
             }
@@ -52,9 +59,9 @@ impl Own {
         self.told.clone()
     }
 
-    /// How many services there was no room for.
-    pub(super) fn untold(&self) -> usize {
-        self.untold
+    /// The services that there was no room for.
+    pub(super) fn untold(&self) -> &Arc<Untold> {
+        &self.untold
     }
 }
 
@@ -69,17 +76,23 @@ impl Told {
         self.said.borrow().services.len()
     }
 
+    /// The services that it is not told of, since there is no room for them.
+    pub(super) fn untold(&self) -> &Arc<Untold> {
+        &self.untold
+    }
+
     /// Tells those of `services` that are in the namespaces of `choice`; and which namespaces of `theirs`, the peer's own services,
-    /// are not among ours.
+    /// are not among ours. For those of `beyond` there was no room already.
     pub(super) fn tell(
         &mut self,
-        services: &Arc<Services>,
+        (services, beyond): (&Arc<Services>, &Arc<Untold>),
         choice: &Namespaces,
         theirs: &Arc<Summaries>,
         namespaces: Option<&Arc<BTreeSet<Arc<str>>>>,
     ) {
         let from = From {
             services: services.clone(),
+            beyond: beyond.clone(),
             choice: choice.clone(),
             theirs: theirs.clone(),
             namespaces: namespaces.cloned(),
@@ -87,7 +100,11 @@ impl Told {
         if self.from.as_ref().is_some_and(|known| known.is_same(&from)) {
             return;
         }
-        let said = from.summaries();
+        let (said, mut untold) = from.summaries(&self.said.borrow().services);
+        untold.extend(beyond.iter().filter(|name| choice.contains(name.namespace())).cloned());
+        if *self.untold != untold {
+            self.untold = Arc::new(untold);
+        }
         self.from = Some(from);
         self.said.send_if_modified(|told| {
             let differs = **told != said;
@@ -102,19 +119,21 @@ impl Told {
 impl From {
     fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.services, &other.services)
+            && Arc::ptr_eq(&self.beyond, &other.beyond)
             && Arc::ptr_eq(&self.theirs, &other.theirs)
             && self.namespaces == other.namespaces
             && self.choice == other.choice
     }
 
-    fn summaries(&self) -> Summaries {
+    /// What to tell where `before` was told, and the services that there is no room for.
+    fn summaries(&self, before: &Services) -> (Summaries, Untold) {
         let services = within(&self.services, &self.choice);
         let lacks = |namespace: &&str| self.namespaces.as_ref().is_some_and(|own| !own.contains(*namespace));
         let theirs = self.theirs.services.keys().map(ServiceName::namespace);
         let mut said = Summaries { services, lacking: theirs.filter(lacks).map(Arc::from).collect() };
         // Ours fit already; with what is lacking they may not.
-        said.fit();
-        said
+        let untold = said.fit(before);
+        (said, untold)
     }
 }
 
@@ -162,15 +181,15 @@ mod tests {
         let theirs =
             Arc::new(Summaries { services: (*services(&["away/db", "shop/db"])).clone(), ..Summaries::default() });
         let here: Arc<BTreeSet<Arc<str>>> = Arc::new(["shop".into(), "ops".into()].into());
-        let mut told = Told::default();
-        told.tell(&ours, &only("shop"), &theirs, Some(&here));
+        let (mut told, none) = (Told::default(), Arc::default());
+        told.tell((&ours, &none), &only("shop"), &theirs, Some(&here));
         let mut heard = told.subscribe();
         let said = heard.borrow_and_update().clone();
         assert!(said.services.keys().map(ToString::to_string).eq(["shop/api"]));
         assert!(said.lacking.iter().map(|namespace| &**namespace).eq(["away"]));
-        told.tell(&ours, &only("shop"), &theirs, Some(&here));
+        told.tell((&ours, &none), &only("shop"), &theirs, Some(&here));
         assert!(!heard.has_changed().unwrap(), "the same again is no news");
-        told.tell(&ours, &Namespaces::All, &theirs, None);
+        told.tell((&ours, &none), &Namespaces::All, &theirs, None);
         assert_eq!((heard.borrow().services.len(), heard.borrow().lacking.len()), (2, 0));
     }
 
@@ -183,8 +202,14 @@ mod tests {
         assert_eq!(own.tell(&ready(50)), ready(50));
         let name = |n: usize| format!("shop/s{n:05}").parse().unwrap();
         let many = (0..MAX_SERVICE_PORTS + 2).map(|n| (name(n), Arc::new(summary(80, 1))));
-        assert_eq!(own.tell(&Arc::new(many.collect())).len(), MAX_SERVICE_PORTS);
-        assert_eq!(own.untold(), 2);
+        let many = own.tell(&Arc::new(many.collect()));
+        assert_eq!(many.len(), MAX_SERVICE_PORTS);
+        assert!(own.untold().iter().map(ServiceName::name).eq(["s10000", "s10001"]));
+        // A peer that does not hear of the namespace at all misses nothing.
+        let (mut of_shop, mut of_ops) = (Told::default(), Told::default());
+        of_shop.tell((&many, own.untold()), &Namespaces::All, &Arc::default(), None);
+        of_ops.tell((&many, own.untold()), &only("ops"), &Arc::default(), None);
+        assert_eq!((of_shop.untold().len(), of_ops.untold().len()), (2, 0));
     }
 
     #[test]

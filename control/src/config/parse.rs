@@ -345,14 +345,17 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
         let port = fields.value("port", values::port);
         let protocol = fields.value("protocol", values::protocol);
         let affinity = fields.value("affinity", values::affinity);
+        let sticky = fields.value("sessionAffinity", values::session_affinity);
         let address = fields.value("listen", values::listen);
         let listen = address.zip(protocol).map(|(address, protocol)| Listen { address, protocol });
         if let Some(listen) = listen {
             listeners.claim(listen, &fields, "listen");
         }
-        if let (Some(service), Some(port), Some(listen), Some(affinity)) = (service, port, listen, affinity) {
+        if let (Some(service), Some(port), Some(listen), Some(affinity), Some(sticky)) =
+            (service, port, listen, affinity, sticky)
+        {
             let service = ServicePort { service, port, protocol: listen.protocol };
-            imports.insert(listen, DesiredImport { service, affinity, weights: None, member: None });
+            imports.insert(listen, DesiredImport { service, affinity, weights: None, sticky, member: None });
         }
     }
     imports

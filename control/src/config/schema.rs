@@ -490,6 +490,13 @@ pub const KEYS: &[Key] = &[
         "local",
         "`local`: this cluster's own endpoints while there are any. `remote`: other clusters' while there are any. `none`: all alike, by their number.",
     ),
+    key(
+        ("imports[]", "sessionAffinity"),
+        "clientIP or none",
+        Text("none"),
+        "clientIP",
+        "`clientIP`: the streams of one client, by its address, go to the same cluster and the same endpoint, as long as these serve. `none`: each where it is best.",
+    ),
 ];
 
 /// The keys of one section.

@@ -98,6 +98,15 @@ pub(super) fn affinity(text: &str) -> Result<Affinity, Refused> {
     }
 }
 
+/// Whether a client stays with its endpoint.
+pub(super) fn session_affinity(text: &str) -> Result<bool, Refused> {
+    match text {
+        "clientIP" => Ok(true),
+        "none" => Ok(false),
+        _ => Err(Refused(None)),
+    }
+}
+
 /// The file's path as it is written.
 pub(super) fn access_log(text: &str) -> Result<AccessLog, Refused> {
     match text {

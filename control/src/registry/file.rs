@@ -205,7 +205,7 @@ fn first_seen(
 
 fn desired(config: &Config, since: &BTreeMap<ServiceName, SystemTime>) -> Desired {
     Desired {
-        exports: config.exports.clone(),
+        exports: config.exports.iter().map(|(key, export)| (key.clone(), Arc::new(export.clone()))).collect(),
         services: Arc::new(services(config, since)),
         namespaces: None,
         imports: config.imports.clone(),

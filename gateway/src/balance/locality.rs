@@ -1,12 +1,15 @@
 //! ● Which cluster serves an import's next stream: this one or a linked one.
 //!
 //! The preferred side takes all while it has a ready endpoint that was not tried; then the other. Among the rest the choice is
-//! at random in proportion to ready endpoints, so that every endpoint gets its share wherever it runs. An import can have shares of its
-//! own instead.
+//! in proportion to ready endpoints, so that every endpoint gets its share wherever it runs: at random, or the same for a client each
+//! time. An import can have shares of its own instead.
 
+use super::client::{Draw, Seat};
 use isthmus_control_api::{Affinity, ClusterName, Weights};
 use std::collections::BTreeMap;
 
+/// Stands for this cluster, where others have a name: no name that a cluster can have.
+const HERE: &str = "";
 /// How many clusters one stream may try.
 pub const MAX_TRIED: usize = 4;
 
@@ -67,15 +70,15 @@ pub fn choose<'a>(
     candidates: &Candidates<'a>,
     is_live: impl Fn(&ClusterName) -> bool,
     tried: &Tried,
-    random: u64,
+    draw: Draw,
 ) -> Option<Choice<'a>> {
     let fits = |name: &ClusterName| !tried.is_full() && !tried.contains(name) && is_live(name);
     let local = if tried.local { 0 } else { candidates.local };
-    let by_ready = |affinity| by_share(candidates.clusters, fits, local, |_, ready| ready, affinity, random);
+    let by_ready = |affinity| by_share(candidates.clusters, fits, local, |_, ready| ready, affinity, draw);
     let Some(weights) = candidates.weights else { return by_ready(candidates.affinity) };
     let weight = |name: &ClusterName, _| weights.clusters.get(name).copied().unwrap_or_default();
     let own = if local > 0 { weights.local } else { 0 };
-    let weighed = by_share(candidates.clusters, fits, own, weight, Affinity::None, random);
+    let weighed = by_share(candidates.clusters, fits, own, weight, Affinity::None, draw);
     weighed.or_else(|| weights.others.then(|| by_ready(Affinity::None)).flatten())
 }
 
@@ -86,7 +89,7 @@ fn by_share<'a>(
     local: u32,
     share: impl Fn(&ClusterName, u32) -> u32,
     affinity: Affinity,
-    random: u64,
+    draw: Draw,
 ) -> Option<Choice<'a>> {
     let shares = || {
         let ready = clusters.iter().filter(|&(name, &ready)| ready > 0 && fits(name));
@@ -104,6 +107,15 @@ fn by_share<'a>(
     if total == 0 {
         return None;
     }
+    let random = match draw {
+        Draw::Random(random) => random,
+        Draw::For(client) => {
+            let here = (local > 0).then(|| (Choice::Local, client.distance(Seat::of_name(HERE), local)));
+            let there = shares()
+                .map(|(name, share)| (Choice::Cluster(name), client.distance(Seat::of_name(name.as_str()), share)));
+            return here.into_iter().chain(there).min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(choice, _)| choice);
+        }
+    };
     // The high half of the product: below `total`.
     let mut at = ((u128::from(random) * u128::from(total)) >> 64) as u64;
     for (name, share) in shares() {
@@ -144,7 +156,7 @@ mod tests {
             let mut tried = Tried::default();
             let mut order = vec![];
             for random in randoms {
-                let Some(choice) = choose(&candidates, |name| live[index(name)], &tried, random) else { break };
+                let Some(choice) = choose(&candidates, |name| live[index(name)], &tried, Draw::Random(random)) else { break };
                 tried.insert(&choice);
                 order.push(match choice { Choice::Local => None, Choice::Cluster(name) => Some(index(name)) });
             }
@@ -170,7 +182,7 @@ mod tests {
         let mut counts = [0; N];
         for step in 0..600_u64 {
             let random = step * (u64::MAX / 600);
-            match choose(candidates, |_| true, &Tried::default(), random) {
+            match choose(candidates, |_| true, &Tried::default(), Draw::Random(random)) {
                 Some(Choice::Cluster(name)) => counts[name.as_str()[1..].parse::<usize>().unwrap()] += 1,
                 Some(Choice::Local) => counts[N - 1] += 1,
                 None => {}
@@ -211,10 +223,35 @@ mod tests {
         let candidates = Candidates { affinity: Affinity::Remote, local: 1, clusters: &clusters, weights: None };
         let mut tried = Tried::default();
         for _ in 0..MAX_TRIED {
-            let choice = choose(&candidates, |_| true, &tried, 7).unwrap();
+            let choice = choose(&candidates, |_| true, &tried, Draw::Random(7)).unwrap();
             assert!(matches!(choice, Choice::Cluster(_)));
             tried.insert(&choice);
         }
-        assert_eq!(choose(&candidates, |_| true, &tried, 7), Some(Choice::Local));
+        assert_eq!(choose(&candidates, |_| true, &tried, Draw::Random(7)), Some(Choice::Local));
+    }
+
+    /// A client has its cluster, in proportion as at random, and leaves it only when that is gone.
+    #[test]
+    fn a_client_stays_with_its_cluster() {
+        use crate::balance::client::Client;
+        let all = clusters(&[3, 1]);
+        let candidates = Candidates { affinity: Affinity::None, local: 1, clusters: &all, weights: None };
+        let of = |n: u32, is_live: &dyn Fn(&ClusterName) -> bool| {
+            let draw = Draw::For(Client::at(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into()));
+            choose(&candidates, is_live, &Tried::default(), draw).unwrap()
+        };
+        let mut counts = BTreeMap::new();
+        for n in 0..5000 {
+            let first = of(n, &|_| true);
+            let c0 = matches!(&first, Choice::Cluster(name) if name.as_str() == "c0");
+            let then = of(n, &|name| name.as_str() != "c0");
+            assert_eq!(first == then, !c0, "only those of the cluster that is gone are moved");
+            *counts.entry(format!("{first:?}")).or_insert(0_u32) += 1;
+        }
+        let counts: Vec<_> = counts.into_values().collect();
+        assert!(
+            [3000, 1000, 1000].iter().zip(&counts).all(|(expected, count)| count.abs_diff(*expected) < 150),
+            "{counts:?}"
+        );
     }
 }

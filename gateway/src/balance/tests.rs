@@ -22,7 +22,7 @@ fn health(balancer: &Balancer, now: Instant, port: u16) -> HealthStatus {
 fn the_loaded_one_of_two_is_left_alone() {
     let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
     for random in randoms().take(100) {
-        let _ = balancer.pick(now, random, &none()).unwrap();
+        let _ = balancer.pick(now, Draw::Random(random), &none()).unwrap();
     }
     let in_flight: Vec<_> = balancer.snapshot(now).iter().map(|status| status.in_flight).collect();
     assert_eq!(in_flight, [50, 50]);
@@ -33,13 +33,65 @@ fn a_slow_endpoint_gets_fewer_streams() {
     let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
     let mut counts = [0; 2];
     for random in randoms().take(1000) {
-        let pick = balancer.pick(now, random, &none()).unwrap();
+        let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         let slow = pick.address.port() == 2;
         counts[usize::from(slow)] += 1;
         balancer.connected(&pick, Duration::from_millis(if slow { 200 } else { 1 }), now);
         balancer.released(pick);
     }
     assert!(counts[0] > 900 && counts[1] > 0, "{counts:?}");
+}
+
+#[test]
+fn a_client_stays_with_its_endpoint_as_long_as_that_is_healthy() {
+    let mut now = Instant::now();
+    let all: Vec<u16> = (1..=5).collect();
+    let mut balancer = Balancer::new(&endpoints(all.clone()));
+    let own = |n: u8| Draw::For(Client::at([10, 0, 0, n].into()));
+    let port = |balancer: &mut Balancer, now, n| {
+        let pick = balancer.pick(now, own(n), &none()).unwrap();
+        let port = pick.address.port();
+        balancer.released(pick);
+        port
+    };
+    let first: Vec<_> = (0..50).map(|n| port(&mut balancer, now, n)).collect();
+    assert!(all.iter().all(|port| first.contains(port)), "they are spread: {first:?}");
+    // Load does not matter, nor does the order of the list.
+    let _loaded: Vec<_> = (0..100).map(|_| balancer.pick(now, own(0), &none()).unwrap()).collect();
+    balancer.update(&endpoints(all.iter().rev().copied()));
+    assert_eq!((0..50).map(|n| port(&mut balancer, now, n)).collect::<Vec<_>>(), first);
+
+    // One fails: its clients go elsewhere, and nobody else.
+    let gone = first[0];
+    for _ in 0..FAILURES {
+        let pick = balancer.pick(now, own(0), &none()).unwrap();
+        assert_eq!(pick.address.port(), gone);
+        balancer.failed(pick, now);
+    }
+    for n in 0..50 {
+        let (was, is) = (first[usize::from(n)], port(&mut balancer, now, n));
+        assert_eq!(was == is, was != gone, "client {n}: {was}, now {is}");
+    }
+    // Once it works again, they are back.
+    now += Duration::from_mins(5);
+    let probe = balancer.pick(now, own(0), &none()).unwrap();
+    assert_eq!(probe.address.port(), gone);
+    balancer.connected(&probe, Duration::from_millis(1), now);
+    balancer.released(probe);
+    assert_eq!((0..50).map(|n| port(&mut balancer, now, n)).collect::<Vec<_>>(), first);
+}
+
+#[test]
+fn a_clients_stream_tries_others_once_its_own_endpoint_was_tried() {
+    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3])));
+    let (own, mut tried, mut ports) = (Draw::For(Client::at([10, 0, 0, 9].into())), none(), vec![]);
+    while let Some(pick) = balancer.pick(now, own, &tried) {
+        tried.insert(&pick);
+        ports.push(pick.address.port());
+        balancer.failed(pick, now);
+    }
+    ports.sort_unstable();
+    assert_eq!(ports, [1, 2, 3]);
 }
 
 #[test]
@@ -50,7 +102,7 @@ fn a_dead_endpoint_costs_three_attempts_then_one_for_each_probe() {
     for (i, random) in (0_u64..12_000).zip(randoms()) {
         let now = start + Duration::from_millis(10 * i);
         let mut tried = none();
-        while let Some(pick) = balancer.pick(now, random, &tried) {
+        while let Some(pick) = balancer.pick(now, Draw::Random(random), &tried) {
             tried.insert(&pick);
             if pick.address.port() == 2 {
                 failures += 1;
@@ -71,7 +123,7 @@ fn a_retry_takes_another_endpoint_and_ends() {
     let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints(1..=10)));
     let mut tried = none();
     let mut ports = HashSet::new();
-    while let Some(pick) = balancer.pick(now, 99, &tried) {
+    while let Some(pick) = balancer.pick(now, Draw::Random(99), &tried) {
         tried.insert(&pick);
         assert!(ports.insert(pick.address.port()));
         balancer.failed(pick, now);
@@ -83,24 +135,24 @@ fn a_retry_takes_another_endpoint_and_ends() {
 fn while_all_are_failing_all_are_candidates() {
     let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3])));
     for random in randoms().take(200) {
-        let pick = balancer.pick(now, random, &none()).unwrap();
+        let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         balancer.failed(pick, now);
     }
     let mut met = HashSet::new();
     for random in randoms().take(200) {
-        let pick = balancer.pick(now, random, &none()).unwrap();
+        let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         met.insert(pick.address.port());
         balancer.released(pick);
     }
     assert_eq!(met.len(), 3);
     // One is back: the others are left out again, those that may be.
-    let pick = balancer.pick(now, 1, &none()).unwrap();
+    let pick = balancer.pick(now, Draw::Random(1), &none()).unwrap();
     let back = pick.address.port();
     balancer.connected(&pick, Duration::ZERO, now);
     balancer.released(pick);
     assert_eq!(health(&balancer, now, back), HealthStatus::Healthy);
     for random in randoms().take(200) {
-        let pick = balancer.pick(now, random, &none()).unwrap();
+        let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         let port = pick.address.port();
         assert!(port == back || health(&balancer, now, port) == HealthStatus::Failing);
         balancer.released(pick);
@@ -111,7 +163,7 @@ fn while_all_are_failing_all_are_candidates() {
 fn eject(balancer: &mut Balancer, now: Instant, dead: u16) {
     let mut randoms = randoms();
     while !matches!(health(balancer, now, dead), HealthStatus::Ejected(_)) {
-        let pick = balancer.pick(now, randoms.next().unwrap(), &none()).unwrap();
+        let pick = balancer.pick(now, Draw::Random(randoms.next().unwrap()), &none()).unwrap();
         if pick.address.port() == dead {
             balancer.failed(pick, now);
         } else {
@@ -125,12 +177,12 @@ fn eject(balancer: &mut Balancer, now: Instant, dead: u16) {
 fn a_retry_rather_takes_an_ejected_endpoint_than_none() {
     let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
     eject(&mut balancer, now, 1);
-    let pick = balancer.pick(now, 7, &none()).unwrap();
+    let pick = balancer.pick(now, Draw::Random(7), &none()).unwrap();
     assert_eq!(pick.address.port(), 2);
     let mut tried = none();
     tried.insert(&pick);
     balancer.failed(pick, now);
-    let pick = balancer.pick(now, 7, &tried).unwrap();
+    let pick = balancer.pick(now, Draw::Random(7), &tried).unwrap();
     assert_eq!(pick.address.port(), 1);
     balancer.released(pick);
 }
@@ -138,12 +190,12 @@ fn a_retry_rather_takes_an_ejected_endpoint_than_none() {
 #[test]
 fn an_idle_gateway_comes_back_to_an_endpoint_that_failed_once() {
     let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
-    let pick = balancer.pick(now, 1, &none()).unwrap();
+    let pick = balancer.pick(now, Draw::Random(1), &none()).unwrap();
     let failed = pick.address.port();
     balancer.failed(pick, now);
     let tried_again = |balancer: &mut Balancer, now: Instant| {
         randoms().take(100).any(|random| {
-            let pick = balancer.pick(now, random, &none()).unwrap();
+            let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
             let port = pick.address.port();
             balancer.released(pick);
             port == failed
@@ -156,7 +208,8 @@ fn an_idle_gateway_comes_back_to_an_endpoint_that_failed_once() {
 #[test]
 fn an_update_keeps_the_state_of_those_that_stay() {
     let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3])));
-    let mut picks: Vec<Pick> = randoms().take(30).map(|random| balancer.pick(now, random, &none()).unwrap()).collect();
+    let mut picks: Vec<Pick> =
+        randoms().take(30).map(|random| balancer.pick(now, Draw::Random(random), &none()).unwrap()).collect();
     balancer.update(&endpoints([4, 3, 1, 3]));
     assert_eq!(balancer.len(), 3);
     let in_flight: HashMap<u16, u32> =
@@ -174,10 +227,10 @@ fn an_update_keeps_the_state_of_those_that_stay() {
 fn streams_that_outlive_their_balancer_do_not_touch_the_next() {
     let (now, list) = (Instant::now(), endpoints([1]));
     let mut first = Balancer::new(&list);
-    let late = [(); 3].map(|()| first.pick(now, 1, &none()).unwrap());
+    let late = [(); 3].map(|()| first.pick(now, Draw::Random(1), &none()).unwrap());
     drop(first);
     let mut second = Balancer::new(&list);
-    let pick = second.pick(now, 1, &none()).unwrap();
+    let pick = second.pick(now, Draw::Random(1), &none()).unwrap();
     let before = second.snapshot(now);
     let [failed, released, connected] = late;
     second.connected(&connected, Duration::from_secs(9), now);
@@ -193,10 +246,10 @@ fn streams_that_outlive_their_balancer_do_not_touch_the_next() {
 #[test]
 fn streams_of_an_endpoint_that_left_do_not_touch_the_one_that_comes_at_its_address() {
     let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1])));
-    let late = [(); 2].map(|()| balancer.pick(now, 1, &none()).unwrap());
+    let late = [(); 2].map(|()| balancer.pick(now, Draw::Random(1), &none()).unwrap());
     balancer.update(&endpoints([2]));
     balancer.update(&endpoints([1]));
-    let pick = balancer.pick(now, 1, &none()).unwrap();
+    let pick = balancer.pick(now, Draw::Random(1), &none()).unwrap();
     let before = balancer.snapshot(now);
     let [failed, released] = late;
     balancer.failed(failed, now);
@@ -244,7 +297,7 @@ proptest! {
         for step in steps {
             let mut updated = false;
             match step {
-                Step::Pick(random) => match balancer.pick(now, random, &none()) {
+                Step::Pick(random) => match balancer.pick(now, Draw::Random(random), &none()) {
                     Some(pick) => picks.push(pick),
                     None => prop_assert!(balancer.is_empty()),
                 },

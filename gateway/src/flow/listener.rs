@@ -21,6 +21,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::task::AbortHandle;
@@ -197,7 +198,7 @@ impl Shared {
         clusters.into_iter().any(|cluster| core.common.board.has(there, cluster))
     }
 
-    fn begin(&self, core: &Rc<Core>, key: Key, flow: Rc<Flow>, import: Import) {
+    fn begin(&self, core: &Rc<Core>, key: Key, flow: Rc<Flow>, import: Arc<Import>) {
         let mut client = ClientEnd { flow, listener: self.socket.clone(), address: key.client, to: key.to };
         let core_ = core.clone();
         core.streams.spawn_local(async move {

@@ -5,7 +5,14 @@ use super::{
     copy::{self, Delivery, End, endpoint::EndpointEnd},
     idle::Idle,
 };
-use crate::{balance::Tried, core::Core, meter::StreamMeter, metrics::reasons::Dropped, tunnel::Refusal, upstream};
+use crate::{
+    balance::{Tried, client::Client},
+    core::Core,
+    meter::StreamMeter,
+    metrics::reasons::Dropped,
+    tunnel::Refusal,
+    upstream,
+};
 use bytes::Bytes;
 use isthmus_control_api::ServicePort;
 use std::{
@@ -28,13 +35,13 @@ pub(super) enum Unreached {
     Ended(Ended),
 }
 
-/// Finds an endpoint of `service` that takes what `client` says, and gives it that.
+/// Finds an endpoint of `service` that takes what `client` says, and gives it that: its `own` one first, if it is to stay with one.
 ///
 /// # Errors
 /// See [`Unreached`].
 pub(super) async fn reach<C: End>(
     core: &Rc<Core>,
-    service: &ServicePort,
+    (service, own): (&ServicePort, Option<Client>),
     client: &mut C,
     idle: &mut Idle,
     meter: &mut StreamMeter<'_>,
@@ -42,7 +49,7 @@ pub(super) async fn reach<C: End>(
     let (mut tried, mut last) = (Tried::default(), None);
     let mut asking = Asking { core, client, idle, meter, said: Said::default() };
     loop {
-        let connected = match upstream::connect_flow(core, service, asking.meter, &mut tried, last.take()) {
+        let connected = match upstream::connect_flow(core, service, own, asking.meter, &mut tried, last.take()) {
             Ok(connected) => connected,
             Err(refusal) => return Err(Unreached::Refused(refusal, asking.said.kept)),
         };

@@ -186,6 +186,9 @@ define! {
             to.whole(["ok".into()], s.metrics.reloads_ok.get());
             to.whole(["failed".into()], s.metrics.reloads_failed.get());
         };
+    Gauge "isthmus_exports_untold" []
+        "Exported services that linked clusters are not told of, since there is no room for them: status names them."
+        => |s, to| to.whole([], s.metrics.exports_untold.get());
     Counter "isthmus_joins" ["result"]
         "Those who came with an invitation to join this cluster, by what became of them."
         => |s, to| for &result in JoinResult::ALL {

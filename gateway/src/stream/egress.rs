@@ -6,7 +6,10 @@ pub(crate) use self::open::{Accepted, doubted};
 use self::open::{Early, OpenFailed, Read, open, send_rest};
 use super::{copy, local};
 use crate::{
-    balance::locality::{self, Candidates, Choice},
+    balance::{
+        client,
+        locality::{self, Candidates, Choice},
+    },
     close::Closed,
     core::{Core, Mail},
     meter::StreamMeter,
@@ -20,6 +23,7 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     rc::Rc,
+    sync::Arc,
     task::Context,
     time::{Duration, Instant},
 };
@@ -71,7 +75,7 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: Gat
         let core = core_;
         let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
         let mut early = Early::default();
-        let request = request(&core, crate::reserved::Reserved::Exchange.service(), None);
+        let request = request(&core, crate::reserved::Reserved::Exchange.service(), None, false);
         let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
         let opened = match open(&core, &cluster, Some(gateway), &request, &read, &mut early).await {
             Ok(accepted) => {
@@ -155,7 +159,7 @@ async fn establish(
                 meter.connected();
                 return Ok((Upstream::Cluster(stream), early));
             }
-            Established::Local => match upstream::connect(core, &import.service, meter).await {
+            Established::Local => match upstream::connect(core, &import.service, asking.client(), meter).await {
                 Ok(endpoint) => {
                     meter.connected();
                     return Ok((Upstream::Local(endpoint), asking.early));
@@ -195,9 +199,9 @@ fn local_endpoints(core: &Core, service: &ServicePort) -> u32 {
     balancers.get(service).map_or(0, |balancer| u32::try_from(balancer.len()).unwrap_or(u32::MAX))
 }
 
-fn request(core: &Core, service: ServicePort, from: Option<SocketAddr>) -> OpenRequest {
+fn request(core: &Core, service: ServicePort, from: Option<SocketAddr>, sticky: bool) -> OpenRequest {
     let id = core.common.identity.current().id().clone();
-    OpenRequest { service, source: Source { id, address: from }, traceparent: None }
+    OpenRequest { service, source: Source { id, address: from }, sticky, traceparent: None }
 }
 
 /// Opens a client's stream, or a flow: one upstream after the other until one accepts. What the client sends meanwhile comes along.
@@ -237,7 +241,7 @@ impl<'a> Asking<'a> {
         read: Read<'a>,
         meter: &mut StreamMeter<'_>,
     ) -> Self {
-        let request = request(core, import.service.clone(), from);
+        let request = request(core, import.service.clone(), from, import.sticky);
         meter.request(&request);
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let (early, tried) = (Early::default(), locality::Tried::default());
@@ -284,10 +288,16 @@ impl<'a> Asking<'a> {
         Ok(())
     }
 
+    /// Who is to stay with its cluster and its endpoint.
+    pub(crate) fn client(&self) -> Option<client::Client> {
+        super::client(&self.request)
+    }
+
     fn next(&mut self) -> Next {
         // The table may have changed since the client came: what is ready now counts.
         let table = self.core.table.borrow();
-        let is_same = |import: &&Import| import.service == self.import.service && import.weights == self.import.weights;
+        let is_same =
+            |import: &&Arc<Import>| import.service == self.import.service && import.weights == self.import.weights;
         let clusters = table.imports.values().find(is_same);
         let candidates = Candidates {
             affinity: self.import.affinity,
@@ -296,7 +306,7 @@ impl<'a> Asking<'a> {
             weights: self.import.weights.as_ref(),
         };
         let is_live = |name: &ClusterName| self.core.peers.is_live(name);
-        let Some(choice) = locality::choose(&candidates, is_live, &self.tried, self.core.random()) else {
+        let Some(choice) = locality::choose(&candidates, is_live, &self.tried, self.core.draw(self.client())) else {
             return Next::Nowhere;
         };
         self.tried.insert(&choice);

@@ -2,6 +2,7 @@
 
 use super::copy;
 use crate::{
+    balance::client::Client,
     core::Core,
     flow,
     meter::StreamMeter,
@@ -142,10 +143,15 @@ async fn connect(
     meter: &mut StreamMeter<'_>,
 ) -> Result<upstream::Connected, Refusal> {
     meter.request(&request);
-    let connected = upstream::connect(core, &request.service, meter).await;
+    let connected = upstream::connect(core, &request.service, client(&request), meter).await;
     connected.inspect_err(|refusal| {
         tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
     })
+}
+
+/// Who is to stay with its endpoint.
+pub(crate) fn client(request: &OpenRequest) -> Option<Client> {
+    request.source.address.filter(|_| request.sticky).map(|address| Client::at(address.ip()))
 }
 
 async fn serve_exchange(core: Rc<Core>, peer: Rc<PeerIdentity>, mut stream: Box<dyn TunnelStream>) {

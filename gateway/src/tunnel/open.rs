@@ -20,6 +20,8 @@ struct Open {
     /// In place of `port`, so that a gateway that knows no UDP refuses the stream.
     #[prost(uint32, tag = "6")]
     udp_port: u32,
+    #[prost(bool, tag = "7")]
+    sticky: bool,
 }
 
 /// A request that cannot be read: it is refused, the tunnel goes on.
@@ -41,6 +43,7 @@ pub fn encode(request: &OpenRequest) -> Vec<u8> {
         source_id: request.source.id.as_str().into(),
         source_address: request.source.address.map(|address| address.to_string()),
         traceparent: request.traceparent.clone(),
+        sticky: request.sticky,
     };
     open.encode_to_vec()
 }
@@ -68,6 +71,7 @@ pub fn decode(payload: &[u8]) -> Result<OpenRequest, BadOpen> {
             id: open.source_id.parse().map_err(|e| bad(&e))?,
             address: open.source_address.map(|address| address.parse()).transpose().map_err(|e| bad(&e))?,
         },
+        sticky: open.sticky,
         traceparent: open.traceparent.filter(|text| text.len() <= 128),
     })
 }
@@ -115,6 +119,7 @@ mod tests {
                 id: "spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap(),
                 address: Some("10.0.0.9:4711".parse().unwrap()),
             },
+            sticky: true,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         };
         assert_eq!(decode(&encode(&request)), Ok(request.clone()));
@@ -127,10 +132,21 @@ mod tests {
     fn a_gateway_that_knows_no_udp_sees_no_port() {
         let service = ServicePort { service: "shop/dns".parse().unwrap(), port: 53, protocol: Protocol::Udp };
         let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), address: None };
-        let bytes = encode(&OpenRequest { service, source, traceparent: None });
+        let bytes = encode(&OpenRequest { service, source, sticky: false, traceparent: None });
         assert_eq!(Open::decode(&*bytes).unwrap().port, 0);
         let both = Open { port: 53, ..Open::decode(&*bytes).unwrap() };
         assert!(decode(&both.encode_to_vec()).is_err());
+    }
+
+    /// What older gateways send, and what they make of ours.
+    #[test]
+    fn a_gateway_that_knows_no_affinity_is_asked_for_none() {
+        let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
+        let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), address: None };
+        let request = OpenRequest { service, source, sticky: false, traceparent: None };
+        let (without, with) = (encode(&request), encode(&OpenRequest { sticky: true, ..request.clone() }));
+        assert_eq!(decode(&without), Ok(request));
+        assert!(with.starts_with(&without) && with[without.len()..] == [7 << 3, 1], "one field more");
     }
 
     proptest! {

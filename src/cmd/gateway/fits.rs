@@ -41,9 +41,12 @@ mod tests {
         let text = "clusterset: demo\ncluster: west\nidentity: id\ntunnel: {listen: \"192.0.2.1:15008\"}\n";
         let fits = check(&Config::parse(text, Path::new("west.yaml")).unwrap());
         let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
-        let import = Import { service, affinity: Affinity::None, clusters: Default::default(), weights: None };
-        let at =
-            |listen: &str| Table { imports: [(listen.parse().unwrap(), import.clone())].into(), ..Table::default() };
+        let import =
+            Import { service, affinity: Affinity::None, clusters: Default::default(), weights: None, sticky: false };
+        let at = |listen: &str| Table {
+            imports: [(listen.parse().unwrap(), import.clone().into())].into(),
+            ..Table::default()
+        };
         for good in ["127.0.0.1:18080", "127.0.0.1:15008", "127.0.0.1:15020/udp", "192.0.2.2:15008"] {
             assert_eq!(fits(&at(good)), Ok(()), "{good}");
         }

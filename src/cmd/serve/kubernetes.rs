@@ -36,6 +36,8 @@ use tokio::{
 const LOOK: Duration = Duration::from_secs(2);
 /// Terms of leaders begin here: beyond those of a control that is alone, which are times, so that a gateway follows from one to the other.
 const LEADERS: u64 = 1 << 48;
+/// And end here: a gateway that says it has a table of a later one is not believed.
+const LAST: u64 = LEADERS << 1;
 
 /// Where what is known of the links goes.
 pub(in crate::cmd) type Reports = watch::Sender<Arc<LinkReports>>;
@@ -92,16 +94,19 @@ pub(super) async fn registry(
     Ok((KubeRegistry::new(client, options, file, reports, zone), to))
 }
 
-/// The terms in which this replica leads, each until it ends: gateways are not to stay with a leader that cannot write any more.
+/// The terms in which this replica leads, each until it ends: gateways are not to stay with a leader that cannot write any more. Who
+/// leads says the Lease; that its terms count, `needed` sees to: gateways can have tables of terms that no Lease tells of any more.
 pub(super) fn terms(
     tasks: &mut JoinSet<()>,
     mut leadership: watch::Receiver<Leadership>,
+    mut needed: watch::Receiver<u64>,
 ) -> watch::Receiver<Option<u64>> {
     let (to, terms) = watch::channel(None);
     tasks.spawn(async move {
         loop {
             let term = leadership.borrow_and_update().term.filter(|term| Instant::now() < term.until);
-            let number = term.map(|term| LEADERS + u64::from(term.epoch.unsigned_abs()));
+            let needs = *needed.borrow_and_update();
+            let number = term.map(|term| number(term.epoch, needs));
             to.send_if_modified(|known| std::mem::replace(known, number) != number);
             let over = async {
                 match term {
@@ -111,6 +116,7 @@ pub(super) fn terms(
             };
             tokio::select! {
                 () = over => {}
+                Ok(()) = needed.changed() => {}
                 changed = leadership.changed() => if changed.is_err() {
                     return;
                 }
@@ -118,6 +124,12 @@ pub(super) fn terms(
         }
     });
     terms
+}
+
+/// The term of an epoch of the Lease, where gateways need at least `needed`.
+fn number(epoch: i32, needed: u64) -> u64 {
+    let of_lease = LEADERS + u64::from(epoch.unsigned_abs());
+    if needed < LAST { of_lease.max(needed) } else { of_lease }
 }
 
 /// What the gateway in this process says.
@@ -219,5 +231,19 @@ fn report(
         synced: peer.is_some_and(|peer| is_synced(peer.received) && is_synced(peer.sent)),
         imported: peer.map_or(0, |peer| peer.imported),
         exported: peer.map_or(0, |peer| peer.exported),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_is_that_of_the_lease_or_what_gateways_need() {
+        assert_eq!(number(3, 0), LEADERS + 3);
+        assert_eq!(number(3, 1_800_000_000_000), LEADERS + 3, "from a control that was alone");
+        assert_eq!(number(1, LEADERS + 8), LEADERS + 8);
+        assert_eq!(number(9, LEADERS + 8), LEADERS + 9);
+        assert_eq!(number(3, u64::MAX), LEADERS + 3);
     }
 }

@@ -136,13 +136,14 @@ impl Reports {
     }
 }
 
-/// Follows control's reloads, and what its registry counts, into the counters, for ever.
-pub(in crate::cmd) async fn count_reloads(mut status: watch::Receiver<Arc<ControlStatus>>, metrics: Arc<Metrics>) {
+/// Follows control's status, and what its registry counts, into the metrics, for ever.
+pub(in crate::cmd) async fn count(mut status: watch::Receiver<Arc<ControlStatus>>, metrics: Arc<Metrics>) {
     let (mut ok, mut refused) = (0, 0);
     loop {
         let control = status.borrow_and_update().clone();
         metrics.reloads_ok.add(control.reloads.saturating_sub(ok));
         metrics.reloads_failed.add(control.refused_reloads.saturating_sub(refused));
+        metrics.exports_untold.set(control.untold.len() as u64);
         (ok, refused) = (control.reloads, control.refused_reloads);
         if let Some(counts) = control.registry_counts {
             let registry = &metrics.registry;

@@ -26,6 +26,8 @@ pub(in crate::cmd) struct Made {
     pub(in crate::cmd) handles: Handles,
     /// The term in which its tables count; `None`: another replica leads.
     pub(in crate::cmd) term: watch::Receiver<Option<u64>>,
+    /// Is to be told the term that gateways need, if they need more than that.
+    pub(in crate::cmd) needed: watch::Sender<u64>,
     /// Who is to be told how the links fare, if anybody is.
     pub(in crate::cmd) reports: Option<Reports>,
     /// Why clusters are not trusted whose links name a Secret.
@@ -41,16 +43,18 @@ pub(in crate::cmd) async fn control(process: &mut Process, id: GatewayId) -> Res
     let zone = names::serve(&config, &mut process.tasks, &process.stop)?;
     let made = |registry| Control::new(config.cluster.clone(), config.state.clone(), registry);
     let file = Box::new(FileRegistry::new(config.clone()));
+    let needed = watch::Sender::new(0);
     let Some(kubernetes) = &config.kubernetes else {
         let (control, handles) = made(file);
-        // Alone, it always leads: whoever looks is never told that this ends.
+        // Alone, it always leads: whoever looks is never told that this ends. It never takes a later term than that of its start: of
+        // two that both believe that they are alone, gateways follow one.
         let (leads, term) = watch::channel(Some(handles.term));
         process.tasks.spawn(async move { leads.closed().await });
         let untrusted = watch::channel(Arc::default()).1;
-        return Ok(Made { control, handles, term, reports: None, untrusted });
+        return Ok(Made { control, handles, term, needed, reports: None, untrusted });
     };
     let (registry, reports) = kubernetes::registry(&config, kubernetes, id, file, zone).await?;
-    let term = kubernetes::terms(&mut process.tasks, registry.leadership());
+    let term = kubernetes::terms(&mut process.tasks, registry.leadership(), needed.subscribe());
     let (control, handles) = made(Box::new(registry));
     let untrusted = match secrets::of(&config).await? {
         None => watch::channel(Arc::default()).1,
@@ -61,7 +65,7 @@ pub(in crate::cmd) async fn control(process: &mut Process, id: GatewayId) -> Res
             keeping.start(&mut process.tasks)
         }
     };
-    Ok(Made { control, handles, term, reports: Some(reports), untrusted })
+    Ok(Made { control, handles, term, needed, reports: Some(reports), untrusted })
 }
 
 impl Ruling {

@@ -2,6 +2,7 @@
 
 use super::{options::Options, papers::Papers, programs::program};
 use crate::{netns::Netns, process::Process};
+use rustix::process::Signal;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -50,6 +51,13 @@ impl ApiServer {
     /// SIGKILL: all its connections are reset, nobody is told.
     pub(super) fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// It stands still, or goes on.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
     }
 
     /// Where it listens in its namespace.

@@ -25,7 +25,9 @@ pub(super) fn status(
         return ServiceExportStatus { conditions: vec![valid, ready] };
     }
     let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    let failed = problems.iter().any(|problem| matches!(problem, Problem::NotOurs { kind: Kind::Import, .. }));
+    let failed = problems
+        .iter()
+        .any(|problem| matches!(problem, Problem::NotOurs { kind: Kind::Import, .. } | Problem::NoRoom { .. }));
     let reason = if failed { "Failed" } else { "Exported" };
     let conflicts = here.map(|here| here.merged.conflicts.as_slice()).unwrap_or_default();
     let conflict = match (here, make.known("Conflict")) {

@@ -117,6 +117,7 @@ impl<'a> Remote<'a> {
             service: ServicePort { service, port: port.number, protocol: port.protocol },
             affinity: Affinity::None,
             weights: Some(only(&cluster)),
+            sticky: false,
             member: Some(DesiredMember { cluster, service: here.name.clone(), key }),
         }
     }

@@ -109,6 +109,7 @@ fn one(plan: &mut ServicePlan, here: &Here<'_>, alias: &Alias<'_>, ports: &mut P
         service: ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol },
         affinity: Affinity::None,
         weights: weights.clone(),
+        sticky: clusters.iter().any(|of| here.constituents.get(*of).is_some_and(|of| of.affinity.is_some())),
         member: None,
     });
 }

@@ -103,6 +103,11 @@ pub enum Problem {
         /// The clusters' ids.
         clusters: Vec<String>,
     },
+    /// These linked clusters are told of so many services already that there is no room for this one.
+    NoRoom {
+        /// The clusters' ids.
+        clusters: Vec<String>,
+    },
     /// Something of the export is more than peers can be told; it was left out.
     Cut {
         /// What.
@@ -155,6 +160,9 @@ impl fmt::Display for Problem {
             }
             Self::NoNamespaceHere => f.write_str("this cluster has not its namespace"),
             Self::NoNamespaceThere { clusters } => write!(f, "its namespace is missing in {}", clusters.join(", ")),
+            Self::NoRoom { clusters } => {
+                write!(f, "there is no room for it in what {} can be told", clusters.join(", "))
+            }
             Self::Cut { what } => write!(f, "left out of what peers are told: {what}"),
             Self::Unheeded { what } => write!(f, "not heeded: {what}"),
             Self::NotOurs { kind, key } => write!(f, "{kind:?} {key} exists and is not ours"),

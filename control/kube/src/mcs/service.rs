@@ -41,7 +41,7 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
         plan.exports = own.table.clone();
         plan.summary = Some(own.summary.clone());
         plan.problems.extend(own.problems.iter().cloned());
-        plan.problems.extend(lacking(cx, key));
+        plan.problems.extend(lacking(cx, key).into_iter().chain(untold(cx, key)));
     }
     let (preference, problems) = preference(cx, key, export);
     let mut here = key.service().and_then(|name| here(cx, key, name, own, preference));
@@ -146,6 +146,7 @@ fn fill_virtual(plan: &mut ServicePlan, here: &Here<'_>, ports: &mut Ports) -> B
         service: ServicePort { service: here.name.clone(), port: port.number, protocol: port.protocol },
         affinity: here.preference.affinity,
         weights: here.preference.weights.clone(),
+        sticky: here.merged.from.affinity.is_some(),
         member: None,
     });
     given
@@ -230,6 +231,14 @@ pub(super) fn lacking(cx: &Context<'_>, key: &ObjectKey) -> Option<Problem> {
     let lacking = cx.peers.iter().filter(|(_, peer)| peer.exports.lacking.contains(&key.namespace));
     let clusters: Vec<_> = lacking.map(|(cluster, _)| cluster.to_string()).collect();
     (!clusters.is_empty()).then_some(Problem::NoNamespaceThere { clusters })
+}
+
+/// The clusters that cannot be told of a service that is exported here.
+fn untold(cx: &Context<'_>, key: &ObjectKey) -> Option<Problem> {
+    let name = key.service()?;
+    let untold = cx.peers.iter().filter(|(_, peer)| peer.untold.contains(&name));
+    let clusters: Vec<_> = untold.map(|(cluster, _)| cluster.to_string()).collect();
+    (!clusters.is_empty()).then_some(Problem::NoRoom { clusters })
 }
 
 /// Objects of ours that belong to the service and are not in its plan.

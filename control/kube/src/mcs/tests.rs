@@ -221,6 +221,23 @@ fn a_namespace_that_is_missing_is_said_on_either_side() {
 }
 
 #[test]
+fn an_export_that_peers_cannot_be_told_of_says_so() {
+    let mut west = west();
+    let api = || Arc::new([("shop/api".parse().unwrap())].into());
+    west.link("east", PeerView { untold: api(), ..view(&[]) });
+    west.link("north", view(&[]));
+    west.settle();
+    let status = west.service_plan("shop/api").export_status.clone().unwrap();
+    let ready = condition(&status.conditions, "Ready");
+    assert_eq!((&*ready.status, &*ready.reason), ("False", "Failed"));
+    assert_eq!(ready.message, "there is no room for it in what east can be told");
+    west.peer("east").untold = Arc::default();
+    west.settle();
+    let status = west.service_plan("shop/api").export_status.clone().unwrap();
+    assert_eq!(condition(&status.conditions, "Ready").status, "True");
+}
+
+#[test]
 fn what_is_not_ours_is_left_alone() {
     let mut west = west();
     let foreign = service(&format!("shop/{}", derived_name("shop/api")), &[("", 1, "TCP")]);

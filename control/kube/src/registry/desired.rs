@@ -21,9 +21,10 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired)
         let listen = Listen { address: SocketAddr::new(any, port), protocol: import.service.protocol };
         (listen, import.clone())
     });
+    let exports = plans().flat_map(|plan| &plan.exports);
     let services = plan.services.iter().filter_map(|(key, plan)| Some((key.service()?, plan.summary.clone()?)));
     Desired {
-        exports: plans().flat_map(|plan| plan.exports.clone()).collect(),
+        exports: exports.map(|(port, export)| (port.clone(), Arc::new(export.clone()))).collect(),
         services: Arc::new(services.collect()),
         namespaces: Some(Arc::new(namespaces(world))),
         imports: imports.chain(file.imports.clone()).collect(),
@@ -55,7 +56,7 @@ mod tests {
 
     fn plan(protocol: Protocol) -> Plan {
         let service = ServicePort { service: "shop/api".parse().unwrap(), port: 80, protocol };
-        let import = DesiredImport { service, affinity: Affinity::None, weights: None, member: None };
+        let import = DesiredImport { service, affinity: Affinity::None, weights: None, sticky: false, member: None };
         let of_service = ServicePlan {
             imports: [(20000, import)].into(),
             summary: Some(Arc::new(Summary::default())),

@@ -11,13 +11,17 @@ pub(crate) fn tables() -> impl Strategy<Value = Table> {
     };
     let weights = (0u32..3, counts(), any::<bool>());
     let weights = weights.prop_map(|(local, clusters, others)| Weights { local, clusters, others });
-    let import =
-        (0u8..6, 0u8..4, counts(), prop::option::of(weights)).prop_map(|(listen, service, clusters, weights)| {
-            (listen_at(listen), Import { service: service_of(service), affinity: Affinity::Local, clusters, weights })
-        });
+    let import = (0u8..6, 0u8..4, counts(), prop::option::of(weights), any::<bool>()).prop_map(
+        |(listen, service, clusters, weights, sticky)| {
+            (
+                listen_at(listen),
+                Arc::new(Import { service: service_of(service), affinity: Affinity::Local, clusters, weights, sticky }),
+            )
+        },
+    );
     let export = (0u8..6, prop::collection::vec(1u16..4, 0..3)).prop_map(|(service, ports)| {
         let endpoints = ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 1], port).into() }).collect();
-        (service_of(service), Export { port_name: Some("http".into()), endpoints })
+        (service_of(service), Arc::new(Export { port_name: Some("http".into()), endpoints }))
     });
     let link = (0u8..4, 0u16..3, 0u8..3).prop_map(|(cluster, port, namespaces)| {
         let endpoints = vec![format!("gw:{}", port + 1).parse().unwrap()];

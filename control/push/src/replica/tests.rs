@@ -1,6 +1,6 @@
 use super::*;
 use crate::{change::tests::tables, history::History};
-use isthmus_control_api::{Export, ServicePort};
+use isthmus_control_api::ServicePort;
 use proptest::prelude::*;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ fn take(replica: &mut Replica, parts: Vec<wire::Part>) -> Result<Option<Position
 }
 
 fn table(version: u64, services: &[&str]) -> Table {
-    let export = |name: &&str| (ServicePort::tcp(name.parse().unwrap(), 80), Export::default());
+    let export = |name: &&str| (ServicePort::tcp(name.parse().unwrap(), 80), Arc::default());
     Table { version, exports: services.iter().map(export).collect(), ..Table::default() }
 }
 

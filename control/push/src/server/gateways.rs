@@ -1,14 +1,18 @@
 //! Which gateways are attached, what they reach, and what waits for them.
 
+use super::{
+    status::{AwayStatus, GatewayStatus, ServerStatus},
+    words::{Heard, Words},
+};
 use crate::{
-    LinkReport, MAX_GATEWAYS, Meter, Position, Reached,
+    LinkReport, MAX_GATEWAYS, Meter, Position, Reached, Refused,
     feed::{Feed, Rejected},
+    transport::LastHeard,
 };
 use isthmus_control::LinkEvent;
 use isthmus_control_api::{ClusterName, GatewayId};
-use serde::Serialize;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,49 +22,14 @@ use std::{
 };
 use tokio::{
     net::UnixStream,
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
+    time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// Streams that a gateway was asked for and has not opened yet.
 const PENDING: usize = 64;
-
-/// How the gateways fare, for people.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServerStatus {
-    /// The term in which this control's tables count; `None`: another one leads.
-    pub term: Option<u64>,
-    /// The newest table.
-    pub table_version: u64,
-    /// Those that are attached, by their numbers.
-    pub gateways: Vec<GatewayStatus>,
-}
-
-/// How one gateway fares.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayStatus {
-    /// Which one: the number that it has drawn at its start.
-    pub gateway: String,
-    /// What it calls itself.
-    pub name: String,
-    /// Its version of isthmus.
-    pub version: String,
-    /// When it came, in milliseconds since 1970.
-    pub attached_ms: u64,
-    /// The table that it has taken last; `None`: none yet.
-    pub table_version: Option<u64>,
-    /// For how long it has not had the newest.
-    pub lag_ms: u64,
-    /// What it has refused, if it has not taken another table since.
-    pub rejected: Option<Rejected>,
-    /// Linked clusters, and how many of their gateways it reaches.
-    pub reached: BTreeMap<ClusterName, usize>,
-    /// How its links fare, in its own words.
-    pub links: Vec<LinkReport>,
-}
 
 /// What a gateway is asked to open.
 #[derive(Debug)]
@@ -74,10 +43,19 @@ type Opened = oneshot::Sender<io::Result<UnixStream>>;
 
 /// See the module.
 pub(super) struct Gateways {
-    attached: Mutex<BTreeMap<GatewayId, Attached>>,
+    all: Mutex<All>,
+    changed: Notify,
     pub(super) events: mpsc::Sender<LinkEvent>,
     meter: Arc<dyn Meter>,
     numbers: AtomicU64,
+}
+
+#[derive(Default)]
+struct All {
+    attached: BTreeMap<GatewayId, Attached>,
+    words: Words,
+    /// Who is to be told once all that was said counts.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// One that is attached.
@@ -87,7 +65,6 @@ struct Attached {
     name: String,
     version: String,
     since: SystemTime,
-    reached: Reached,
     links: Vec<LinkReport>,
     has: Option<Position>,
     behind: Option<Instant>,
@@ -105,6 +82,8 @@ pub(super) struct Newcomer {
     pub(super) name: String,
     pub(super) version: String,
     pub(super) asks: mpsc::Sender<Ask>,
+    /// When its connection brought something last.
+    pub(super) heard: LastHeard,
 }
 
 /// A gateway's place, which it leaves when this is dropped.
@@ -112,12 +91,13 @@ pub(super) struct Place<'a> {
     gateways: &'a Gateways,
     gateway: GatewayId,
     connection: u64,
+    heard: LastHeard,
     pub(super) replaced: CancellationToken,
 }
 
 impl Gateways {
     pub(super) fn new(events: mpsc::Sender<LinkEvent>, meter: Arc<dyn Meter>) -> Self {
-        Self { attached: Mutex::default(), events, meter, numbers: AtomicU64::new(1) }
+        Self { all: Mutex::default(), changed: Notify::new(), events, meter, numbers: AtomicU64::new(1) }
     }
 
     /// A number for a new connection.
@@ -131,10 +111,10 @@ impl Gateways {
     /// # Errors
     /// There are too many.
     pub(super) fn attach(&self, newcomer: Newcomer) -> Result<Place<'_>, Status> {
-        let Newcomer { gateway, connection, name, version, asks } = newcomer;
-        let mut attached = self.lock();
+        let Newcomer { gateway, connection, name, version, asks, heard } = newcomer;
+        let attached = &mut self.lock().attached;
         if attached.len() >= MAX_GATEWAYS && !attached.contains_key(&gateway) {
-            self.meter.refused();
+            self.meter.refused(Refused::Gateways);
             return Err(Status::resource_exhausted(format!("{MAX_GATEWAYS} gateways are attached already")));
         }
         let replaced = CancellationToken::new();
@@ -143,7 +123,6 @@ impl Gateways {
             name,
             version,
             since: SystemTime::now(),
-            reached: attached.get(&gateway).map(|old| old.reached.clone()).unwrap_or_default(),
             links: Vec::new(),
             has: None,
             behind: None,
@@ -156,18 +135,20 @@ impl Gateways {
             old.replaced.cancel();
         }
         self.meter.attached(attached.len());
-        Ok(Place { gateways: self, gateway, connection, replaced })
+        Ok(Place { gateways: self, gateway, connection, heard, replaced })
     }
 
     /// The gateway of a connection.
     pub(super) fn of(&self, connection: u64) -> Option<GatewayId> {
-        self.lock().iter().find(|(_, one)| one.connection == connection).map(|(gateway, _)| *gateway)
+        self.lock().attached.iter().find(|(_, one)| one.connection == connection).map(|(gateway, _)| *gateway)
     }
 
     /// Those that reach one of `cluster`'s gateways.
     pub(super) fn reaching(&self, cluster: &ClusterName, gateway: GatewayId) -> Vec<GatewayId> {
-        let reaches = |one: &Attached| one.reached.get(cluster).is_some_and(|reached| reached.contains(&gateway));
-        self.lock().iter().filter(|(_, one)| reaches(one)).map(|(gateway, _)| *gateway).collect()
+        let All { attached, words, .. } = &*self.lock();
+        let reached = |through| words.of(through).and_then(|reached| reached.get(cluster));
+        let reaches = |through: &GatewayId| reached(*through).is_some_and(|reached| reached.contains(&gateway));
+        attached.keys().copied().filter(reaches).collect()
     }
 
     /// Asks `through` for a stream to one of `cluster`'s gateways.
@@ -180,11 +161,11 @@ impl Gateways {
         cluster: &ClusterName,
         gateway: GatewayId,
     ) -> io::Result<oneshot::Receiver<io::Result<UnixStream>>> {
-        let mut attached = self.lock();
+        let attached = &mut self.lock().attached;
         let one = attached.get_mut(&through).ok_or(io::ErrorKind::NotConnected)?;
         one.pending.retain(|_, opened| !opened.is_closed());
         if one.pending.len() >= PENDING {
-            self.meter.refused();
+            self.meter.refused(Refused::Gateways);
             return Err(io::Error::new(
                 io::ErrorKind::WouldBlock,
                 "the gateway has not opened what it was asked for before",
@@ -199,13 +180,15 @@ impl Gateways {
 
     /// The answer to what a gateway was asked for. False: nobody waits for it.
     pub(super) fn answer(&self, connection: u64, id: u64, answer: io::Result<UnixStream>) -> bool {
-        let mut attached = self.lock();
+        let attached = &mut self.lock().attached;
         let one = attached.values_mut().find(|one| one.connection == connection);
         one.and_then(|one| one.pending.remove(&id)).is_some_and(|opened| opened.send(answer).is_ok())
     }
 
     pub(super) fn status(&self, newest: &Position, term: Option<u64>, now: Instant) -> ServerStatus {
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let count = |reached: &Reached| reached.iter().map(|(name, gateways)| (name.clone(), gateways.len())).collect();
+        let All { attached, words, .. } = &*self.lock();
         let one = |(gateway, one): (&GatewayId, &Attached)| GatewayStatus {
             gateway: gateway.to_string(),
             name: one.name.clone(),
@@ -214,24 +197,71 @@ impl Gateways {
             table_version: one.has.map(|has| has.version),
             lag_ms: one.behind.map_or(0, |since| millis(now.saturating_duration_since(since))),
             rejected: one.rejected.clone(),
-            reached: one.reached.iter().map(|(cluster, gateways)| (cluster.clone(), gateways.len())).collect(),
+            reached: words.of(*gateway).map(count).unwrap_or_default(),
             links: one.links.clone(),
         };
-        ServerStatus { term, table_version: newest.version, gateways: self.lock().iter().map(one).collect() }
+        let away = words.away().map(|(gateway, reached, until)| AwayStatus {
+            gateway: gateway.to_string(),
+            reached: count(reached),
+            counts_ms: millis(until.saturating_duration_since(now)),
+        });
+        ServerStatus {
+            term,
+            table_version: newest.version,
+            gateways: attached.iter().map(one).collect(),
+            away: away.collect(),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<GatewayId, Attached>> {
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells `told` once control has been told all that was said before.
+    pub(super) fn counts(&self, told: oneshot::Sender<()>) {
+        self.lock().waiting.push(told);
+        self.changed.notify_one();
+    }
+
+    /// Tells control what the gateways reach, for as long as it listens: in one place, so that nothing comes out of order.
+    pub(super) async fn tell(&self) {
+        loop {
+            let (news, waiting, next) = {
+                let All { words, waiting, .. } = &mut *self.lock();
+                words.forget(Instant::now());
+                (words.news(), std::mem::take(waiting), words.next())
+            };
+            let reached = news.into_iter().map(|Heard { through, cluster, gateways }| LinkEvent::Reached {
+                through,
+                cluster,
+                gateways,
+            });
+            for event in reached.chain(waiting.into_iter().map(LinkEvent::Counts)) {
+                if self.events.send(event).await.is_err() {
+                    return;
+                }
+            }
+            let due = async {
+                match next {
+                    Some(next) => sleep_until(next.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = due => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place<'_> {
-    /// What the gateway reaches now: control is told what differs.
-    pub(super) async fn reaches(&self, now: Reached) {
-        let Some(before) = self.change(|one| std::mem::replace(&mut one.reached, now.clone())) else { return };
-        for (cluster, gateways) in differing(&before, &now) {
-            // Control ends before its server.
-            let _ = self.gateways.events.send(LinkEvent::Reached { through: self.gateway, cluster, gateways }).await;
+    /// What the gateway reaches now.
+    pub(super) fn reaches(&self, now: Reached) {
+        let all = &mut *self.gateways.lock();
+        if self.is_held(&all.attached) {
+            all.words.say(self.gateway, now);
+            self.gateways.changed.notify_one();
         }
     }
 
@@ -249,42 +279,27 @@ impl Place<'_> {
         });
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Attached) -> T) -> Option<T> {
-        let mut attached = self.gateways.lock();
-        attached.get_mut(&self.gateway).filter(|one| one.connection == self.connection).map(change)
+    fn change(&self, change: impl FnOnce(&mut Attached)) {
+        let attached = &mut self.gateways.lock().attached;
+        if let Some(one) = attached.get_mut(&self.gateway).filter(|one| one.connection == self.connection) {
+            change(one);
+        }
     }
-}
 
-/// The clusters of which something else is reached than before, and what.
-fn differing(before: &Reached, now: &Reached) -> BTreeMap<ClusterName, BTreeSet<GatewayId>> {
-    let gone = before.keys().filter(|cluster| !now.contains_key(*cluster));
-    let gone = gone.map(|cluster| (cluster.clone(), BTreeSet::new()));
-    let come = now.iter().filter(|(cluster, gateways)| before.get(*cluster) != Some(*gateways));
-    gone.chain(come.map(|(cluster, gateways)| (cluster.clone(), gateways.clone()))).collect()
+    /// Whether it is not that of a later connection.
+    fn is_held(&self, attached: &BTreeMap<GatewayId, Attached>) -> bool {
+        attached.get(&self.gateway).is_some_and(|one| one.connection == self.connection)
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut attached = self.gateways.lock();
-        if attached.get(&self.gateway).is_some_and(|one| one.connection == self.connection) {
-            attached.remove(&self.gateway);
-            self.gateways.meter.attached(attached.len());
+        let all = &mut *self.gateways.lock();
+        if self.is_held(&all.attached) {
+            all.attached.remove(&self.gateway);
+            all.words.lost(self.gateway, self.heard.at());
+            self.gateways.changed.notify_one();
+            self.gateways.meter.attached(all.attached.len());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_differs_is_told() {
-        let of = |all: &[(&str, &[u64])]| -> Reached {
-            let ids = |ids: &[u64]| ids.iter().copied().map(GatewayId).collect();
-            all.iter().map(|(name, gateways)| (name.parse().unwrap(), ids(gateways))).collect()
-        };
-        let (before, now) = (of(&[("east", &[1, 2]), ("north", &[3])]), of(&[("east", &[1]), ("south", &[4])]));
-        assert_eq!(differing(&before, &now), of(&[("east", &[1]), ("north", &[]), ("south", &[4])]));
-        assert!(differing(&now, &now).is_empty());
     }
 }

@@ -10,11 +10,11 @@ use crate::{
     feed::{Answer, Feed, Sent},
     history::History,
     pipe,
-    transport::Tasks,
+    transport::{LastHeard, Tasks},
     wire,
 };
 use futures_util::Stream;
-use isthmus_control::{ControlStatus, LinkEvent};
+use isthmus_control::ControlStatus;
 use isthmus_control_api::GatewayId;
 use prost::Message as _;
 use std::{io, pin::Pin, sync::Arc, time::Instant};
@@ -41,6 +41,7 @@ const BEAT: Duration = Duration::from_secs(2);
 pub(super) struct Caller {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: u64,
+    pub(super) heard: LastHeard,
     pub(super) tasks: Tasks,
 }
 
@@ -91,9 +92,12 @@ async fn serve(
     let (asks_to, asks) = mpsc::channel(ASKS);
     let (name, version) = (one_line(&hello.name), one_line(&hello.version));
     info!(%gateway, name, version, "a gateway is attached");
-    let (connection, shared) = (caller.connection, &caller.shared);
-    let place = shared.gateways.attach(Newcomer { gateway, connection, name, version, asks: asks_to })?;
+    let (connection, shared, heard) = (caller.connection, &caller.shared, caller.heard.clone());
     let has = hello.has.as_ref().map(convert::read_at).transpose().map_err(|error| malformed(&error))?;
+    if let Some(has) = has {
+        shared.found(&has);
+    }
+    let place = shared.gateways.attach(Newcomer { gateway, connection, name, version, asks: asks_to, heard })?;
     let mut session = Session {
         shared,
         connection,
@@ -104,11 +108,8 @@ async fn serve(
         is_new: has.is_none(),
         may_send: false,
     };
-    place.reaches(convert::read_reached(hello.reached.unwrap_or_default()).map_err(|error| malformed(&error))?).await;
+    place.reaches(convert::read_reached(hello.reached.unwrap_or_default()).map_err(|error| malformed(&error))?);
     let ended = session.run(from_gateway, asks).await;
-    if !place.replaced.is_cancelled() {
-        place.reaches(crate::Reached::new()).await;
-    }
     match &ended {
         Ok(()) => info!(%gateway, "a gateway has left"),
         Err(status) => info!(%gateway, why = status.message(), "a gateway is gone"),
@@ -138,7 +139,7 @@ impl Session<'_> {
         let (mut status, mut term) = (self.shared.handles.status.clone(), self.shared.term.clone());
         let (told, mut counts) = oneshot::channel();
         // What it reaches has been told before: a table without that is none for it.
-        self.shared.gateways.events.send(LinkEvent::Counts(told)).await.map_err(ended)?;
+        self.shared.gateways.counts(told);
         let mut counted = false;
         let hold = tokio::time::Instant::now() + HOLD;
         let mut beat = interval(BEAT);
@@ -152,7 +153,7 @@ impl Session<'_> {
             self.feed().await?;
             tokio::select! {
                 message = from_gateway.message() => match message? {
-                    Some(message) => self.said(message).await?,
+                    Some(message) => self.said(message)?,
                     None => return Ok(()),
                 },
                 Some(ask) = asks.recv() => {
@@ -197,11 +198,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn said(&mut self, message: wire::FromGateway) -> Result<(), Status> {
+    fn said(&mut self, message: wire::FromGateway) -> Result<(), Status> {
         match message.said {
             Some(wire::Said::Answer(answer)) => return self.answered(&answer),
             Some(wire::Said::Reached(all)) => {
-                self.place.reaches(convert::read_reached(all).map_err(|error| malformed(&error))?).await;
+                self.place.reaches(convert::read_reached(all).map_err(|error| malformed(&error))?);
             }
             Some(wire::Said::Links(links)) => {
                 self.place.links(convert::read_links(links).map_err(|error| malformed(&error))?);

@@ -1,12 +1,12 @@
 //! A control and gateways in one process, over real sockets and TLS.
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
-#![allow(dead_code, reason = "an example uses more of the sides")]
 
+mod rate;
 mod sides;
 
 use isthmus_control::LinkEvent;
-use isthmus_control_api::{Export, GatewayId, ServicePort, Table};
+use isthmus_control_api::{GatewayId, ServicePort, Table};
 use isthmus_push::{Incoming, PushKind};
 use sides::{Ca, Control, Gateway};
 use std::{sync::Arc, time::Duration};
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 fn table(version: u64, services: &[&str]) -> Arc<Table> {
-    let export = |name: &&str| (ServicePort::tcp(name.parse().unwrap(), 80), Export::default());
+    let export = |name: &&str| (ServicePort::tcp(name.parse().unwrap(), 80), Arc::default());
     Arc::new(Table { version, exports: services.iter().map(export).collect(), ..Table::default() })
 }
 
@@ -168,11 +168,66 @@ async fn links_and_the_exchange_go_through_gateways() {
     stream.read_exact(&mut heard[..5]).await.unwrap();
     assert_eq!(&heard[..5], b"hello");
 
-    // It goes, and what it reached with it.
+    // It goes, and nothing can be opened through it any more.
     gateway.stop().await;
-    let LinkEvent::Reached { gateways, .. } = control.event().await else { panic!("not that") };
-    assert!(gateways.is_empty());
+    control.wait_status(|status| status.gateways.is_empty()).await;
     assert!(control.open("east", theirs).await.is_err());
+}
+
+/// What it reached is not taken for lost as long as it may come back; what it says then counts at once.
+#[tokio::test]
+async fn a_gateway_that_is_back_goes_on_with_what_it_reached() {
+    let ca = Ca::new("west.demo");
+    let mut control = Control::start(&ca, 1, table(1, &["shop/api"])).await;
+    let reaches = |clusters: &[&str]| -> isthmus_push::Reached {
+        clusters.iter().map(|cluster| (cluster.parse().unwrap(), [GatewayId(77)].into())).collect()
+    };
+    let gateway = Gateway::start(&ca, 1, &control, reaches(&["east", "north"]));
+    assert_eq!([control.reached().await, control.reached().await], [("east".into(), 1), ("north".into(), 1)]);
+    gateway.stop().await;
+    let status = control.wait_status(|status| status.gateways.is_empty()).await;
+    assert_eq!(status.away.iter().map(|away| away.reached.len()).collect::<Vec<_>>(), [2]);
+    let again = Gateway::start(&ca, 1, &control, reaches(&["east"]));
+    // Nothing was taken back meanwhile.
+    assert_eq!([control.reached().await, control.reached().await], [("east".into(), 1), ("north".into(), 0)]);
+    control.wait_status(|status| status.gateways.len() == 1 && status.away.is_empty()).await;
+    drop(again);
+}
+
+/// Whoever begins a handshake and does not go on with it has no more than its share: the gateway comes from another address.
+#[tokio::test]
+async fn slow_handshakes_keep_nobody_else_out() {
+    let ca = Ca::new("west.demo");
+    let control = Control::start(&ca, 1, table(1, &["shop/api"])).await;
+    let mut slow = Vec::new();
+    while control.refused().is_empty() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        slow.push(socket.connect(control.address()).await.unwrap());
+        assert!(slow.len() < 1000, "there is no bound");
+        tokio::task::yield_now().await;
+    }
+    let mut gateway = Gateway::start(&ca, 1, &control, Default::default());
+    gateway.wait(&control.newest()).await;
+    assert!(control.refused().iter().all(|what| *what == isthmus_push::Refused::Handshakes));
+}
+
+/// Gateways that have a later table than this control knows of: it is told which term it takes.
+#[tokio::test]
+async fn a_term_that_nobody_knows_any_more_is_found_with_the_gateways() {
+    let ca = Ca::new("west.demo");
+    let control = Control::start(&ca, 1, table(1, &["shop/api"])).await;
+    let mut gateway = Gateway::start_with(&ca, 1, &control, (table(5, &["shop/api", "shop/db"]), 7));
+    let mut needed = control.needed();
+    needed.wait_for(|needed| *needed == 8).await.unwrap();
+    assert_eq!(gateway.table().exports.len(), 2);
+    control.lead(Some(8));
+    gateway.wait(&control.newest()).await;
+    // One that has what was made here needs nothing.
+    gateway.stop().await;
+    let mut gateway = Gateway::start_with(&ca, 1, &control, (control.newest(), 8));
+    gateway.wait_status(|status| status.attached).await;
+    assert_eq!(*needed.borrow_and_update(), 8);
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use isthmus_control::{
 };
 use isthmus_control_api::{GatewayId, Table};
 use isthmus_push::{
-    Attachment, Client, ClientConfig, Incoming, Meter, PushKind, Reached, Server, ServerConfig, ServerStatus, Tunnels,
+    Attachment, Client, ClientConfig, Incoming, Meter, PushKind, Reached, Refused, Server, ServerConfig, ServerStatus,
+    Tunnels,
 };
 use std::{
     io,
@@ -56,6 +57,7 @@ struct Counts(Mutex<Counted>);
 struct Counted {
     pushed: Vec<(PushKind, usize)>,
     rejected: usize,
+    refused: Vec<Refused>,
     propagation: Vec<Duration>,
 }
 
@@ -74,7 +76,9 @@ impl Meter for Counts {
         self.0.lock().unwrap().propagation.push(took);
     }
 
-    fn refused(&self) {}
+    fn refused(&self, what: Refused) {
+        self.0.lock().unwrap().refused.push(what);
+    }
 }
 
 /// A control whose tables the test publishes.
@@ -86,6 +90,7 @@ pub(crate) struct Control {
     term: watch::Sender<Option<u64>>,
     events: Option<mpsc::Receiver<LinkEvent>>,
     peers: Arc<dyn Peers>,
+    needed: watch::Sender<u64>,
     counts: Arc<Counts>,
     ask: Box<dyn Fn() -> ServerStatus>,
     shutdown: CancellationToken,
@@ -104,15 +109,22 @@ impl Control {
         let (table, status, leads) =
             (watch::Sender::new(table), watch::Sender::new(Arc::new(loaded)), watch::Sender::new(Some(term)));
         let (_, peers) = watch::channel(Arc::default());
+        let needed = watch::Sender::new(0);
         let handles = Handles { table: table.subscribe(), status: status.subscribe(), peers, term };
-        let config =
-            ServerConfig { identity: identity.clone(), handles, term: leads.subscribe(), meter: counts.clone() };
+        let config = ServerConfig {
+            identity: identity.clone(),
+            handles,
+            term: leads.subscribe(),
+            needed: needed.clone(),
+            meter: counts.clone(),
+        };
         let (server, events) = Server::new(config).unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         let (peers, ask) = (server.peers(), Box::new(server.status()));
         let running = JoinSet::from_iter([server.run(listener, shutdown.clone())]);
         let (term, events) = (leads, Some(events));
-        Self { address, identity, table, status, term, events, peers, counts, ask, shutdown, running }.takes_events()
+        Self { address, identity, table, status, term, events, peers, needed, counts, ask, shutdown, running }
+            .takes_events()
     }
 
     /// As long as the test does not ask for them itself, somebody has to take them.
@@ -209,6 +221,23 @@ impl Control {
 
     pub(crate) async fn event(&mut self) -> LinkEvent {
         timeout(BOUND, self.events.as_mut().unwrap().recv()).await.unwrap().unwrap()
+    }
+
+    /// What control is told next of what is reached: the cluster, and how many of its gateways.
+    pub(crate) async fn reached(&mut self) -> (String, usize) {
+        loop {
+            if let LinkEvent::Reached { cluster, gateways, .. } = self.event().await {
+                return (cluster.to_string(), gateways.len());
+            }
+        }
+    }
+
+    pub(crate) fn needed(&self) -> watch::Receiver<u64> {
+        self.needed.subscribe()
+    }
+
+    pub(crate) fn refused(&self) -> Vec<Refused> {
+        self.counts.0.lock().unwrap().refused.clone()
     }
 
     pub(crate) async fn open(&self, cluster: &str, gateway: GatewayId) -> io::Result<UnixStream> {

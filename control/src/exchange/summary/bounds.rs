@@ -1,8 +1,12 @@
 //! ● How much can be said of a service, and of all of them. What a peer says beyond that is refused; what this side would say is left out.
 
-use super::{Member, PortSummary, Summaries, Summary};
+use super::{Member, PortSummary, Services, Summaries, Summary};
 use crate::{MAX_SERVICE_PORTS, exchange::MAX_FRAME};
-use std::{collections::BTreeMap, sync::Arc};
+use isthmus_control_api::ServiceName;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Ports of a service.
 pub const MAX_PORTS: usize = 256;
@@ -93,20 +97,27 @@ impl Summary {
 }
 
 impl Summaries {
-    /// Leaves out what is beyond the bounds of all together: the last services by name. Says how many.
-    pub fn fit(&mut self) -> usize {
+    /// Leaves out the services for which there is no room, each alone, and says which: those of `before` are kept first, then the first
+    /// by name. So whoever is told of once is told of for as long as it fits.
+    pub fn fit(&mut self, before: &Services) -> BTreeSet<ServiceName> {
         while self.lacking.len() > MAX_LACKING {
             self.lacking.pop_last();
         }
+        if self.fits() {
+            return BTreeSet::new();
+        }
         let mut room = (MAX_SERVICE_PORTS, MAX_WEIGHT.saturating_sub(self.weight_of_lacking()));
-        let last = self.services.iter().find(|(name, summary)| {
-            let left = (room.0.checked_sub(all_ports(summary)), room.1.checked_sub(weight(name.as_str(), summary)));
-            let (Some(ports), Some(weight)) = left else { return true };
-            room = (ports, weight);
-            false
-        });
-        let Some(last) = last.map(|(name, _)| name.clone()) else { return 0 };
-        self.services.split_off(&last).len()
+        let (known, new): (Vec<_>, Vec<_>) = self.services.iter().partition(|(name, _)| before.contains_key(*name));
+        let mut beyond = BTreeSet::new();
+        for (name, summary) in known.into_iter().chain(new) {
+            let ports = room.0.checked_sub(all_ports(summary));
+            match (ports, room.1.checked_sub(weight(name.as_str(), summary))) {
+                (Some(ports), Some(weight)) => room = (ports, weight),
+                _ => drop(beyond.insert(name.clone())),
+            }
+        }
+        self.services.retain(|name, _| !beyond.contains(name));
+        beyond
     }
 
     /// Whether nothing is beyond the bounds of all together.

@@ -149,7 +149,7 @@ fn endpoints_show_the_worst_that_a_core_thinks() {
         let endpoints = vec![EndpointReport { service: port(), status }];
         Some(CoreReport { endpoints, ..CoreReport::default() })
     };
-    let table = Arc::new(Table { exports: [(port(), export)].into(), ..Table::default() });
+    let table = Arc::new(Table { exports: [(port(), Arc::new(export))].into(), ..Table::default() });
     let extra = ExtraStatus { table, ..ExtraStatus::default() };
     let ejected = HealthStatus::Ejected(Duration::from_secs(1));
     let status = merge(&extra, &READY, &[known(ejected, 1, 9), known(HealthStatus::Healthy, 4, 2)]);
@@ -166,9 +166,10 @@ fn imports_say_where_they_lead_and_what_keeps_them() {
         affinity: Default::default(),
         clusters: [(east(), ready)].into(),
         weights: None,
+        sticky: false,
     };
     let status = |ready, error: Option<&str>| {
-        let table = Arc::new(Table { imports: [(listen, import(ready))].into(), ..Table::default() });
+        let table = Arc::new(Table { imports: [(listen, Arc::new(import(ready)))].into(), ..Table::default() });
         let extra = ExtraStatus { table, ..ExtraStatus::default() };
         let listeners = vec![ListenerReport { listen, error: error.map(str::to_owned) }];
         merge(&extra, &READY, &[Some(CoreReport { listeners, ..CoreReport::default() })]).services.remove(0)

@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, h
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// There if the client is to stay with an endpoint.
+const STICKY: HeaderName = HeaderName::from_static("isthmus-sticky");
 
 /// The `:authority` of a request, as `http` has it; to be kept for other streams to the same service.
 ///
@@ -27,6 +29,9 @@ pub fn encode(uri: Uri, request: &OpenRequest) -> Result<Request<()>, http::Erro
     headers.insert(BAGGAGE, HeaderValue::try_from(source::format_baggage(&request.source.id))?);
     if let Some(address) = request.source.address {
         headers.insert(FORWARDED, HeaderValue::try_from(source::format_forwarded(address))?);
+    }
+    if request.sticky {
+        headers.insert(STICKY, HeaderValue::from_static("true"));
     }
     if let Some(traceparent) = &request.traceparent {
         headers.insert(TRACEPARENT, HeaderValue::try_from(traceparent)?);
@@ -53,7 +58,7 @@ pub fn decode<B>(connect: &Request<B>, peer: &PeerIdentity) -> Result<OpenReques
     }
     let address = text(headers, &FORWARDED).and_then(source::parse_forwarded);
     let traceparent = text(headers, &TRACEPARENT).filter(|text| text.len() <= 128).map(str::to_owned);
-    Ok(OpenRequest { service, source: Source { id, address }, traceparent })
+    Ok(OpenRequest { service, source: Source { id, address }, sticky: headers.contains_key(STICKY), traceparent })
 }
 
 /// The answer that accepts.
@@ -99,6 +104,7 @@ mod tests {
                 id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(),
                 address: Some("[2001:db8::1]:4711".parse().unwrap()),
             },
+            sticky: true,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         }
     }

@@ -117,6 +117,7 @@ mod tests {
             let request = OpenRequest {
                 service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
                 source: Source { id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(), address: None },
+                sticky: false,
                 traceparent: None,
             };
             let bytes = [open(&request).unwrap(), behind.clone()].concat();

@@ -72,6 +72,7 @@ pub(in crate::mcs) fn fill(plan: &mut ServicePlan, cx: &Context<'_>, key: &Objec
             service: service_port(service.clone()),
             affinity: Affinity::None,
             weights: None,
+            sticky: false,
             member: None,
         });
     }

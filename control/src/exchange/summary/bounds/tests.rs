@@ -52,21 +52,56 @@ fn what_is_beyond_is_left_out_and_named() {
     }
 }
 
+fn all(services: impl IntoIterator<Item = (String, Summary)>) -> Summaries {
+    let services = services.into_iter().map(|(name, summary)| (name.parse().unwrap(), Arc::new(summary)));
+    Summaries { services: services.collect(), ..Summaries::default() }
+}
+
+fn so_many(count: usize, summary: &Summary) -> Summaries {
+    all((0..count).map(|n| (format!("shop/s{n:05}"), summary.clone())))
+}
+
+fn names(of: &BTreeSet<ServiceName>) -> Vec<&str> {
+    of.iter().map(ServiceName::name).collect()
+}
+
 #[test]
-fn the_last_services_by_name_are_left_out_of_too_many() {
-    let services = |count: usize, summary: &Summary| Summaries {
-        services: (0..count).map(|n| (format!("shop/s{n:05}").parse().unwrap(), Arc::new(summary.clone()))).collect(),
-        ..Summaries::default()
-    };
-    let mut many = services(MAX_SERVICE_PORTS + 3, &summary(80, 1));
+fn what_there_is_no_room_for_is_left_out_and_named() {
+    let none = Services::new();
+    let mut many = so_many(MAX_SERVICE_PORTS + 3, &summary(80, 1));
     assert!(!many.fits());
-    assert_eq!(many.fit(), 3);
+    assert_eq!(names(&many.fit(&none)), ["s10000", "s10001", "s10002"]);
     assert!(many.fits() && many.services.keys().next_back().unwrap().name() == "s09999");
 
     let mut heavy = summary(80, 1);
     heavy.annotations.insert("k".into(), "v".repeat(8000).into());
-    let mut many = services(1000, &heavy);
-    assert!(many.fit() > 0 && many.fits() && many.services.len() > 400, "{}", many.services.len());
+    let mut many = so_many(1000, &heavy);
+    assert!(!many.fit(&none).is_empty() && many.fits() && many.services.len() > 400, "{}", many.services.len());
+}
+
+#[test]
+fn one_that_does_not_fit_takes_no_other_with_it() {
+    let port = |number| (Port { number, protocol: Protocol::Tcp }, PortSummary::default());
+    let wide = Summary { ports: (1..=256).map(port).collect(), ..Summary::default() };
+    // Room for all but a few ports is taken before the wide one's turn.
+    let small = so_many(MAX_SERVICE_PORTS - 10, &summary(80, 1)).services.into_iter();
+    let mut services = Summaries { services: small.collect(), ..Summaries::default() };
+    services.services.extend(all([("shop/t-wide".into(), wide), ("shop/u".into(), summary(80, 1))]).services);
+    assert_eq!(names(&services.fit(&Services::new())), ["t-wide"]);
+    assert!(services.fits());
+}
+
+#[test]
+fn those_that_were_told_before_stay() {
+    let told = so_many(MAX_SERVICE_PORTS, &summary(80, 1)).services;
+    let mut newest = Summaries { services: told.clone(), ..Summaries::default() };
+    newest.services.extend(all([("shop/a".into(), summary(80, 1))]).services);
+    assert_eq!(names(&newest.fit(&told)), ["a"], "though it is the first by name");
+    assert_eq!(newest.services, told);
+    // One goes: there is room.
+    newest.services.extend(all([("shop/a".into(), summary(80, 1))]).services);
+    newest.services.pop_last();
+    assert!(newest.fit(&told).is_empty());
 }
 
 proptest! {
@@ -75,5 +110,29 @@ proptest! {
         let weight = services.weight();
         let bytes = Message::Snapshot { version: u64::MAX, services }.encode().len();
         prop_assert!(bytes <= weight + 64, "{} bytes, weight {}", bytes, weight);
+    }
+
+    /// Whatever it was before: it fits, nothing is left out for which there is room, and the same again changes nothing.
+    #[test]
+    fn what_is_told_fits_and_stays(
+        ports in prop::collection::vec(1u16..=256, 0..80),
+        before in prop::collection::btree_set(0usize..80, 0..80),
+    ) {
+        let port = |number| (Port { number, protocol: Protocol::Tcp }, PortSummary::default());
+        let wide = |count: u16| Summary { ports: (1..=count).map(port).collect(), ..Summary::default() };
+        let whole = all(ports.iter().enumerate().map(|(n, &count)| (format!("shop/s{n:05}"), wide(count))));
+        let before: Services = before.iter().map(|n| (format!("shop/s{n:05}").parse().unwrap(), Arc::default())).collect();
+        let mut told = whole.clone();
+        let beyond = told.fit(&before);
+        prop_assert!(told.fits());
+        prop_assert_eq!(told.services.len() + beyond.len(), whole.services.len());
+        for name in &beyond {
+            let mut one_more = told.clone();
+            one_more.services.insert(name.clone(), whole.services[name].clone());
+            prop_assert!(!one_more.fits(), "{} fits", name);
+        }
+        let mut again = whole.clone();
+        prop_assert_eq!(again.fit(&told.services), beyond);
+        prop_assert_eq!(again, told);
     }
 }

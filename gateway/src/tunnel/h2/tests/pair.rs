@@ -83,6 +83,7 @@ pub(super) fn request() -> OpenRequest {
             id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(),
             address: Some("10.0.0.9:4711".parse().unwrap()),
         },
+        sticky: false,
         traceparent: None,
     }
 }

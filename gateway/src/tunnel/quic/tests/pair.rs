@@ -64,6 +64,7 @@ pub(super) fn request(cluster: &str) -> OpenRequest {
     OpenRequest {
         service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
         source: Source { id: format!("spiffe://{cluster}.demo/ns/shop/sa/web").parse().unwrap(), address: None },
+        sticky: false,
         traceparent: None,
     }
 }

@@ -1,17 +1,11 @@
 //! What a storm of changes costs: bytes, CPU of control's side and of a gateway's, and the time to get there.
 //!
-//! `cargo run --release -p isthmus-push --example rate -- 10000 100 10`: services, changes a second, seconds. Two gateways. What control needs to make a
-//! table, and a gateway to use it, is not in it.
+//! `RATE="10000 100 10" cargo test --release -p isthmus-push --test sessions rate -- --ignored --nocapture`: services, changes a second,
+//! seconds. Two gateways. What control needs to make a table, and a gateway to use it, is not in it.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement by hand")]
-#![allow(dead_code, reason = "the sessions' tests use more of the sides")]
-
-#[path = "../tests/sessions/sides.rs"]
-mod sides;
-
+use crate::sides::{Ca, Control, Gateway};
 use isthmus_control_api::{Endpoint, Export, ServicePort, Table};
 use isthmus_push::PushKind;
-use sides::{Ca, Control, Gateway};
 use std::{
     sync::Arc,
     thread,
@@ -20,8 +14,11 @@ use std::{
 use tokio::{runtime::Builder, sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-fn main() {
-    let args: Vec<u32> = std::env::args().skip(1).map(|arg| arg.parse().unwrap()).collect();
+#[test]
+#[ignore = "a measurement by hand"]
+fn rate() {
+    let text = std::env::var("RATE").unwrap_or_default();
+    let args: Vec<u32> = text.split_whitespace().map(|arg| arg.parse().unwrap()).collect();
     let [services, rate, seconds] = args[..].try_into().unwrap_or([10_000, 100, 10]);
     let ca: &'static Ca = Box::leak(Box::new(Ca::new("west.demo")));
     let (to_control, mut tables) = mpsc::channel(4);
@@ -108,9 +105,9 @@ fn service(n: u32) -> ServicePort {
     ServicePort::tcp(format!("namespace-{}/service-{n}", n % 100).parse().unwrap(), 80)
 }
 
-fn export(ip: u32) -> Export {
+fn export(ip: u32) -> Arc<Export> {
     let endpoints = (1..=10).map(|port| Endpoint { address: (ip.to_be_bytes(), 8000 + port).into() }).collect();
-    Export { port_name: Some("http".into()), endpoints }
+    Arc::new(Export { port_name: Some("http".into()), endpoints })
 }
 
 fn table(services: u32) -> Arc<Table> {
