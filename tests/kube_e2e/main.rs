@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
 mod bad_days;
+mod chart;
 mod clusters;
 mod data_path;
+mod install;
 mod links;
 mod mesh;
 mod names;

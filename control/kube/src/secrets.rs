@@ -190,6 +190,15 @@ impl Secrets {
         }
     }
 
+    /// The Secrets of invitations, by name.
+    ///
+    /// # Errors
+    /// The API server refuses, or cannot be reached.
+    pub async fn invitations(&self) -> Result<Vec<String>, kube::Error> {
+        let found = self.api().list_metadata(&ListParams::default().labels(INVITE)).await?;
+        Ok(found.iter().map(|secret| secret.name_any()).collect())
+    }
+
     /// How many Services there are that imports stand for.
     ///
     /// # Errors
