@@ -113,10 +113,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
         for object in &objects {
             progress.done(object, installer.apply(object).await?);
-            if object["metadata"]["name"] == "isthmus-ca" {
-                if let Some(data) = &authority {
-                    bring(&Secrets::new(client.clone(), &args.cluster.namespace), data).await?;
-                }
+            if object["metadata"]["name"] == "isthmus-ca"
+                && let Some(data) = &authority
+            {
+                bring(&Secrets::new(client.clone(), &args.cluster.namespace), data).await?;
             }
         }
         let waited = match args.wait {
