@@ -41,7 +41,7 @@ kubernetes() {
     grep -q ': test$' <<<"$tests" || return 0
     # A cluster takes some 600 MB, and most tests have two.
     local at_once=$(($(nproc) < 4 ? $(nproc) : 4))
-    tests/kube/build.sh control-plane coredns && end_to_end --test kube_e2e -- --test-threads "$at_once" "$@"
+    tests/kube/build.sh control-plane coredns helm && end_to_end --test kube_e2e -- --test-threads "$at_once" "$@"
 }
 
 main "$@"

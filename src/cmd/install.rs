@@ -4,7 +4,7 @@ mod manifests;
 mod progress;
 mod template;
 
-use super::{Failure, kubernetes::Cluster};
+use super::{Failure, kubernetes::Cluster, serve::secrets::within};
 use isthmus_certs::{Directory, TrustDomain};
 use isthmus_control_api::{ClusterName, ClustersetName};
 use isthmus_control_kube::{install::Installer, secrets::Secrets};
@@ -12,7 +12,7 @@ use progress::Progress;
 use serde_json::{Value, json};
 use std::{
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
@@ -76,6 +76,9 @@ Links end, and what was imported goes with them. Definitions of custom resources
 pub(crate) struct Uninstall {
     #[command(flatten)]
     cluster: Cluster,
+    /// The file with values for the chart that it was installed with
+    #[arg(long, value_name = "FILE")]
+    values: Option<PathBuf>,
     #[command(flatten)]
     output: crate::output::Output,
 }
@@ -110,10 +113,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
         for object in &objects {
             progress.done(object, installer.apply(object).await?);
-            if object["metadata"]["name"] == "isthmus-ca" {
-                if let Some(data) = &authority {
-                    bring(&Secrets::new(client.clone(), &args.cluster.namespace), data).await?;
-                }
+            if object["metadata"]["name"] == "isthmus-ca"
+                && let Some(data) = &authority
+            {
+                bring(&Secrets::new(client.clone(), &args.cluster.namespace), data).await?;
             }
         }
         let waited = match args.wait {
@@ -127,7 +130,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Takes everything out again.
 pub(crate) fn uninstall(args: &Uninstall) -> Result<(), Failure> {
-    let mut values = manifests::values(None).map_err(Failure::failed)?;
+    let mut values = load(args.values.as_deref())?;
     // What the names are does not hang on these.
     manifests::set(&mut values, "cluster", json!("any"));
     manifests::set(&mut values, "clusterset", json!("any"));
@@ -139,9 +142,13 @@ pub(crate) fn uninstall(args: &Uninstall) -> Result<(), Failure> {
         let secrets = Secrets::new(client.clone(), &args.cluster.namespace);
         let mut progress = Progress::new(args.output.format == crate::output::Format::Json);
         // While control runs: it withdraws what it has made for them.
-        for link in super::serve::secrets::within(secrets.links()).await.map_err(Failure::failed)? {
-            super::serve::secrets::within(secrets.unlink(&link)).await.map_err(Failure::failed)?;
+        for link in within(secrets.links()).await.map_err(Failure::failed)? {
+            within(secrets.unlink(&link)).await.map_err(Failure::failed)?;
             progress.say(&format!("ClusterLink {link}"), "deleted");
+        }
+        for name in within(secrets.invitations()).await.map_err(Failure::failed)? {
+            within(secrets.delete(&name)).await.map_err(Failure::failed)?;
+            progress.say(&format!("Secret {name}"), "deleted");
         }
         withdrawn(&secrets, &mut progress).await?;
         let installer = Installer::new(client, false);
@@ -160,7 +167,7 @@ const LOOK: Duration = Duration::from_millis(500);
 async fn withdrawn(secrets: &Secrets, progress: &mut Progress) -> Result<(), Failure> {
     let deadline = Instant::now() + WITHDRAWN;
     loop {
-        let left = super::serve::secrets::within(secrets.imports()).await.map_err(Failure::failed)?;
+        let left = within(secrets.imports()).await.map_err(Failure::failed)?;
         if left == 0 || Instant::now() > deadline {
             if left > 0 {
                 progress.say(&format!("{left} ServiceImports"), "left: no control withdraws them");
@@ -173,14 +180,7 @@ async fn withdrawn(secrets: &Secrets, progress: &mut Progress) -> Result<(), Fai
 
 impl Args {
     fn values(&self) -> Result<Value, Failure> {
-        let file = self.values.as_ref().map(|path| {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path).map_err(|e| Failure::failed(format!("{name}: {e}")))?;
-            Ok::<_, Failure>((name, text))
-        });
-        let file = file.transpose()?;
-        let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-        let mut values = manifests::values(file).map_err(Failure::failed)?;
+        let mut values = load(self.values.as_deref())?;
         manifests::set(&mut values, "cluster", json!(self.name.as_str()));
         manifests::set(&mut values, "clusterset", json!(self.clusterset.as_str()));
         if let Some(image) = &self.image {
@@ -211,13 +211,21 @@ impl Args {
     }
 }
 
+/// The chart's values, with those of the file at `path`.
+fn load(path: Option<&Path>) -> Result<Value, Failure> {
+    let Some(path) = path else { return manifests::values(None).map_err(Failure::failed) };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::failed(format!("{name}: {e}")))?;
+    manifests::values(Some((&name, &text))).map_err(Failure::failed)
+}
+
 /// Puts a CA into the Secret, if there is none; another one is not replaced.
 async fn bring(secrets: &Secrets, (certificates, key): &(String, String)) -> Result<(), Failure> {
     let data = [("ca.pem", certificates), ("ca.key", key)];
     let data: std::collections::BTreeMap<_, _> =
         data.iter().map(|(name, text)| ((*name).to_owned(), Some(text.as_bytes().to_vec()))).collect();
     let place = format!("the Secret isthmus-ca in {}", secrets.namespace());
-    let kept = super::serve::secrets::within(secrets.get("isthmus-ca")).await.map_err(Failure::failed)?;
+    let kept = within(secrets.get("isthmus-ca")).await.map_err(Failure::failed)?;
     let kept = kept.ok_or_else(|| Failure::failed(format!("{place} has gone")))?;
     if !kept.data.is_empty() {
         let is_same = kept.data.get("ca.pem").map(Vec::as_slice) == Some(certificates.as_bytes());
@@ -226,8 +234,7 @@ async fn bring(secrets: &Secrets, (certificates, key): &(String, String)) -> Res
         };
         return is_same.then_some(()).ok_or_else(other);
     }
-    let was_empty =
-        super::serve::secrets::within(secrets.set("isthmus-ca", &data, &kept)).await.map_err(Failure::failed)?;
+    let was_empty = within(secrets.set("isthmus-ca", &data, &kept)).await.map_err(Failure::failed)?;
     was_empty
         .then_some(())
         .ok_or_else(|| Failure::failed(format!("{place} was filled meanwhile: a control runs already")))

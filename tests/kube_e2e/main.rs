@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
 mod bad_days;
+mod chart;
 mod cluster_ip;
 mod clusters;
 mod compat;
 mod data_path;
+mod install;
 mod links;
 mod mcs_api;
 mod mesh;

@@ -16,6 +16,7 @@ pub mod conformance;
 mod controllers;
 mod core_dns;
 mod kubeconfig;
+mod kubelet;
 mod manifests;
 mod options;
 mod papers;
@@ -25,6 +26,7 @@ mod relay;
 
 pub use conditions::{object, watched};
 pub use core_dns::{Clusterset, CoreDns};
+pub use kubelet::Kubelet;
 pub use options::Options;
 pub use programs::program;
 pub use proxy::KubeProxy;

@@ -90,6 +90,7 @@ impl Pending {
 mod tests {
     use super::*;
     use isthmus_control_api::{Endpoint, Export};
+    use std::sync::Arc;
 
     #[test]
     fn a_change_counts_once_its_mark_shows() {
@@ -100,7 +101,7 @@ mod tests {
         let mut table = Table::default();
         pending.see(&table, start + Duration::from_millis(1));
         assert_eq!(pending.waiting(), 1);
-        table.exports.insert(service, Export { port_name: None, endpoints: vec![Endpoint { address }] });
+        table.exports.insert(service, Arc::new(Export { port_name: None, endpoints: vec![Endpoint { address }] }));
         pending.see(&table, start + Duration::from_millis(7));
         pending.see(&table, start + Duration::from_millis(9));
         assert_eq!(pending.take(), (vec![Duration::from_millis(7)], 0));

@@ -4,6 +4,7 @@ use super::{CA, CA_KEY, Directory, DirectoryError, SVID, SVID_KEY};
 use crate::{Identity, TrustAnchors, TrustDomain, pem, svid, svid::Svid, x509::BadCertificate, x509::Facts};
 use aws_lc_rs::digest;
 use isthmus_control_api::ClusterName;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use std::{
     fs,
     io::{self, Read},
@@ -53,6 +54,7 @@ impl Contents {
             bundles: Vec::new(),
             directories: [directory.path.clone(), directory.bundles.clone()]
                 .into_iter()
+                .filter(|path| !is_read_only(path))
                 .filter_map(|path| Some((path.clone(), fs::metadata(path).ok()?.mode())))
                 .collect(),
         })
@@ -108,6 +110,11 @@ impl Contents {
         let (svid, ca) = (self.svid.path.display(), ca.path.display());
         (!known).then(|| format!("{svid}: found an SVID issued by {:?}, expected one by {ca}", leaf.issuer))
     }
+}
+
+/// Whether nobody here can change what is in `path`, whatever its mode says: volumes of Secrets are mounted so.
+fn is_read_only(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// A complaint if `mode` has any of `bits`, by which every user of this machine can `verb` what is at `path`.

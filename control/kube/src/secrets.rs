@@ -13,7 +13,7 @@ use k8s_openapi::{
     api::core::v1::{Secret, Service},
 };
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
     runtime::{
         WatchStreamExt as _,
@@ -184,10 +184,19 @@ impl Secrets {
     pub async fn links(&self) -> Result<Vec<String>, kube::Error> {
         let links: Api<ClusterLink> = Api::all(self.client.clone());
         match links.list(&ListParams::default()).await {
-            Ok(found) => Ok(found.iter().map(|link| link.name_any()).collect()),
+            Ok(found) => Ok(found.iter().map(ResourceExt::name_any).collect()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The Secrets of invitations, by name.
+    ///
+    /// # Errors
+    /// The API server refuses, or cannot be reached.
+    pub async fn invitations(&self) -> Result<Vec<String>, kube::Error> {
+        let found = self.api().list_metadata(&ListParams::default().labels(INVITE)).await?;
+        Ok(found.iter().map(ResourceExt::name_any).collect())
     }
 
     /// How many Services there are that imports stand for.

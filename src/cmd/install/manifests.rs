@@ -206,4 +206,36 @@ mod tests {
             assert!(config.control.is_some());
         }
     }
+
+    /// Every right that roles and cluster roles of `text` give: where, what and what of it.
+    fn rights(text: &str) -> BTreeSet<[String; 5]> {
+        let mut rights = BTreeSet::new();
+        for object in objects([text]).unwrap() {
+            let list = |value: &Value| -> Vec<String> {
+                value.as_array().into_iter().flatten().map(|item| item.as_str().unwrap().to_owned()).collect()
+            };
+            for rule in object["rules"].as_array().into_iter().flatten() {
+                let names = list(&rule["resourceNames"]).join(" ");
+                for (group, resource) in list(&rule["apiGroups"]).iter().flat_map(|group| {
+                    list(&rule["resources"]).into_iter().map(move |resource| (group.clone(), resource))
+                }) {
+                    let kind = object["kind"].as_str().unwrap().to_owned();
+                    let right = |verb| [kind.clone(), group.clone(), resource.clone(), verb, names.clone()];
+                    rights.extend(list(&rule["verbs"]).into_iter().map(right));
+                }
+            }
+        }
+        rights
+    }
+
+    #[test]
+    fn one_process_may_do_the_same_but_for_secrets_and_links() {
+        let texts = rendered(&values(None).unwrap(), "isthmus-system").unwrap();
+        let (installed, alone) = (rights(&texts[0]), rights(include_str!("../../../deploy/rbac.yaml")));
+        let missing: Vec<_> = alone.difference(&installed).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        let more = installed.difference(&alone).filter(|[_, _, resource, ..]| resource != "secrets");
+        let more: Vec<_> = more.map(|right| right[2..4].join(" ")).collect();
+        assert_eq!(more, ["clusterlinks create", "clusterlinks patch"]);
+    }
 }

@@ -34,10 +34,10 @@ impl Context<'_> {
     pub(super) fn render(&self, template: &str) -> Result<String, BadTemplate> {
         let pieces = pieces(template)?;
         let (mut out, mut rest) = (String::new(), pieces.as_slice());
-        while let Some(end) = self.block(&mut rest, None, Some(&mut out))? {
-            return Err(bad(end, "no end without if or range"));
+        match self.block(&mut rest, None, Some(&mut out))? {
+            Some(end) => Err(bad(end, "no end without if or range")),
+            None => Ok(out),
         }
-        Ok(out)
     }
 
     /// Renders up to the `end` or `else` of the block that it is in, which it returns. Without `out` it only skips.
@@ -51,7 +51,9 @@ impl Context<'_> {
             *rest = after;
             let (action, line) = match *piece {
                 Piece::Text(text) => {
-                    out.as_mut().map(|out| out.push_str(text));
+                    if let Some(out) = out.as_mut() {
+                        out.push_str(text);
+                    }
                     continue;
                 }
                 Piece::Action(action, line) => (action, line),

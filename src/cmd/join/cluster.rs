@@ -105,7 +105,7 @@ impl fmt::Display for Report {
             Change::New => {}
             Change::Renewed => writeln!(f, "  {peer} was trusted before, with the same CA: trust stays as it was")?,
             Change::Replaced => {
-                writeln!(f, "  {peer} was trusted before, with another CA: this one has taken its place")?
+                writeln!(f, "  {peer} was trusted before, with another CA: this one has taken its place")?;
             }
         }
         writeln!(f, "{}", if self.up { "The link is up." } else { "The link is not up yet." })

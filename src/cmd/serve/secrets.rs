@@ -141,10 +141,9 @@ impl Keeping {
                     Trust::Broken(why) | Trust::Missing(why) => Some((cluster.clone(), why.clone())),
                 });
                 untrusted.send_replace(Arc::new(wrong.collect()));
-                if self.term.borrow_and_update().is_some() {
-                    if let Err(error) = self.write(&view, &trust).await {
-                        tracing::warn!(%error, "the Secrets are not as they should be; trying again");
-                    }
+                let leads = self.term.borrow_and_update().is_some();
+                if leads && let Err(error) = self.write(&view, &trust).await {
+                    tracing::warn!(%error, "the Secrets are not as they should be; trying again");
                 }
             }
             tokio::select! {

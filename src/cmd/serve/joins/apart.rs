@@ -34,7 +34,7 @@ pub(in crate::cmd) async fn bring(joining: mpsc::Receiver<IncomingJoin>, to: Pee
             match timeout(CONVERSATION, carry(join, &to)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%from, %to, %error, "a cluster that wants to join was not brought to control")
+                    tracing::warn!(%from, %to, %error, "a cluster that wants to join was not brought to control");
                 }
                 Err(_) => tracing::debug!(%from, "a cluster that wants to join took too long"),
             }

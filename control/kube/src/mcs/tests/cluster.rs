@@ -315,5 +315,11 @@ pub(crate) fn listen(name: &str) -> isthmus_control::registry::DesiredImport {
         port: 80,
         protocol: isthmus_control_api::Protocol::Tcp,
     };
-    isthmus_control::registry::DesiredImport { service, affinity: Default::default(), weights: None, member: None }
+    isthmus_control::registry::DesiredImport {
+        service,
+        affinity: Default::default(),
+        weights: None,
+        sticky: false,
+        member: None,
+    }
 }
