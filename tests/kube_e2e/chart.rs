@@ -33,7 +33,8 @@ const OTHER: &str = "listenAddress: \"[::]\"\ngateway:\n  replicas: 3\n  drainSe
     service: {type: NodePort, nodePort: 30008, udp: false, annotations: {example.com/a: \"b\"}}\n  nodeSelector: {edge: \"yes\"}\n  \
     tolerations: [{key: edge, operator: Exists}]\ndns: {enabled: true, clusterIP: 10.96.0.53}\n\
     rbac: {namespaces: [shop, web], invitations: false}\nnetworkPolicy: {metricsFrom: [{matchLabels: {name: monitoring}}]}\n\
-    image: {repository: \"mirror:5000/isthmus\", tag: v1, pullSecrets: [{name: pull}]}\n";
+    image: {repository: \"mirror:5000/isthmus\", tag: v1, pullSecrets: [{name: pull}]}\n\
+    compat: [istio, cilium]\nexternalDns: {enabled: true}\n";
 
 /// Values that leave out what can be left out.
 const LESS: &str = "dns: {enabled: false}\nnetworkPolicy: {enabled: false}\npodDisruptionBudget: {enabled: false}\n";

@@ -121,7 +121,11 @@ impl Imported {
                 // The last thing that is written.
                 let has_slices =
                     import.status.iter().any(|status| status.endpoint_slice_objects.as_deref() == Some("Present"));
-                if found.clone().eq(sources) && !import.spec.ips.is_empty() && has_slices {
+                // The status is of the object as it is.
+                let conditions = import.status.iter().flat_map(|status| &status.conditions);
+                let is_of_it = conditions.clone().count() > 0
+                    && conditions.clone().all(|condition| condition.observed_generation == import.metadata.generation);
+                if found.clone().eq(sources) && !import.spec.ips.is_empty() && has_slices && is_of_it {
                     Ok(import.clone())
                 } else {
                     Err(format!("{import:?}"))

@@ -47,7 +47,7 @@ pub struct Election {
     seen: Option<Seen>,
     /// The lease as we stored it last, and when that was sent.
     held: Option<(Lease, Instant)>,
-    /// The highest epoch that is known of.
+    /// The highest epoch seen.
     epoch: i32,
 }
 
@@ -92,12 +92,6 @@ impl Election {
     /// How long things last.
     pub fn times(&self) -> Times {
         self.times
-    }
-
-    /// A term of that epoch has been seen by those who obey whoever leads: ours are later. Where the one that is held is earlier, its next
-    /// renewal begins a later one.
-    pub fn fence(&mut self, epoch: i32) {
-        self.epoch = self.epoch.max(epoch);
     }
 
     /// The renewal of what is held, without looking first.
@@ -165,9 +159,6 @@ impl Election {
         let spec = lease.spec.get_or_insert_default();
         spec.renew_time = Some(MicroTime(stamp));
         spec.lease_duration_seconds = Some(self.seconds());
-        if spec.lease_transitions.unwrap_or(0) < self.epoch {
-            spec.lease_transitions = Some(self.epoch.saturating_add(1));
-        }
         Turn::Replace(Box::new(lease))
     }
 

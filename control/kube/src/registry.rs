@@ -63,7 +63,6 @@ pub struct KubeRegistry {
     reports: cell::Receiver<Arc<LinkReports>>,
     outputs: Outputs,
     leads: cell::Sender<Leadership>,
-    fences: cell::Sender<i32>,
 }
 
 impl KubeRegistry {
@@ -83,7 +82,6 @@ impl KubeRegistry {
             file,
             reports,
             leads: cell::Sender::default(),
-            fences: cell::Sender::default(),
             outputs: Outputs { desired: cell::Sender::default(), status: cell::Sender::new(Arc::new(status)), zone },
         }
     }
@@ -93,14 +91,8 @@ impl KubeRegistry {
         self.leads.subscribe()
     }
 
-    /// Takes the latest term that gateways have seen: by a table, from whomever they had it. Terms of this replica are later from then on,
-    /// also where the Lease was lost and began anew.
-    pub fn fences(&self) -> cell::Sender<i32> {
-        self.fences.clone()
-    }
-
     async fn serve(self, peers: cell::Receiver<Arc<PeerViews>>, shutdown: CancellationToken) {
-        let Self { client, options, file, reports, outputs, leads, fences } = self;
+        let Self { client, options, file, reports, outputs, leads } = self;
         let leases = Api::namespaced(client.clone(), &options.scope.namespace);
         let election = Election::new(LEASE, &options.identity, options.times);
         let leadership = leads.subscribe();
@@ -111,8 +103,7 @@ impl KubeRegistry {
         let (file_desired, file_status) = (file.desired(), file.status());
         tasks.spawn(file.run(peers.clone(), shutdown.clone()));
         let mut electing = JoinSet::new();
-        let fences = fences.subscribe();
-        electing.spawn(lead::driver::run(leases, election, leads, fences, shutdown.clone(), idle.clone()));
+        electing.spawn(lead::driver::run(leases, election, leads, shutdown.clone(), idle.clone()));
         let inputs = engine::Inputs { news, peers, reports, leadership, file: file_desired, file_status };
         let index = Index::new(&options.scope.foreign);
         Engine::new(client, options.settings, index, inputs, outputs).run(shutdown).await;

@@ -207,6 +207,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn other_systems_and_external_dns_are_asked_for_together_with_their_rights() {
+        let own = "{cluster: west, clusterset: demo, compat: [linkerd, skupper], externalDns: {enabled: true}}";
+        let texts = rendered(&values(Some(("mine", own))).unwrap(), "mesh").unwrap();
+        let objects = objects(texts.iter().map(String::as_str)).unwrap();
+        let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        let text = map["data"]["control.yaml"].as_str().unwrap();
+        let config = isthmus_control::Config::parse(text, Path::new("control.yaml")).unwrap_or_else(|e| panic!("{e}"));
+        let kubernetes = config.kubernetes.unwrap();
+        assert_eq!(kubernetes.compat.len(), 2);
+        assert_eq!(kubernetes.external_dns.unwrap().service, "isthmus-gateway");
+        let plain = rights(&rendered(&values(None).unwrap(), "mesh").unwrap()[0]);
+        let more: BTreeSet<_> = rights(&texts[0]).difference(&plain).cloned().collect();
+        assert_eq!(more, rights(include_str!("../../../deploy/rbac-compat.yaml")));
+    }
+
     /// Every right that roles and cluster roles of `text` give: where, what and what of it.
     fn rights(text: &str) -> BTreeSet<[String; 5]> {
         let mut rights = BTreeSet::new();

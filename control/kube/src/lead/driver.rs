@@ -25,17 +25,15 @@ pub struct Leadership {
     pub error: Option<String>,
 }
 
-/// Takes part until `shutdown`; `fences` are the latest terms that have been seen, which see [`Election::fence`]. Then waits until `idle`, by when nothing writes any more, and gives back what it holds.
+/// Takes part until `shutdown`. Then waits until `idle`, by when nothing writes any more, and gives back what it holds.
 pub async fn run(
     api: Api<Lease>,
     mut election: Election,
     to: watch::Sender<Leadership>,
-    mut fences: watch::Receiver<i32>,
     shutdown: CancellationToken,
     idle: CancellationToken,
 ) {
     while !shutdown.is_cancelled() {
-        election.fence(*fences.borrow_and_update());
         let looked = tokio::select! {
             () = shutdown.cancelled() => break,
             looked = look(&api, &mut election) => looked,
@@ -45,7 +43,6 @@ pub async fn run(
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
-            Ok(()) = fences.changed() => {}
         }
     }
     idle.cancelled().await;

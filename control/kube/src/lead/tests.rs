@@ -116,35 +116,6 @@ fn a_lease_that_somebody_removed_goes_on_from_the_epochs_that_are_known() {
     assert_eq!(b.term().unwrap().epoch, 3);
 }
 
-#[test]
-fn a_term_is_later_than_all_that_gateways_have_seen() {
-    let (start, mut server) = (Instant::now(), Server::default());
-    let (mut a, mut b) = (replica("a"), replica("b"));
-    look(&mut a, &mut server, start, stamp(0));
-    // Its own term is seen, too.
-    a.fence(1);
-    assert!(look(&mut a, &mut server, start + secs(1), stamp(1)));
-    assert_eq!(a.term().unwrap().epoch, 1);
-    // The Lease was lost when nobody ran, and gateways know of more terms than it does.
-    a.fence(7);
-    assert_eq!(a.term().unwrap().epoch, 1, "until it is stored");
-    let stored = server.write(a.renewal(stamp(2)).unwrap()).unwrap();
-    a.stored(stored, start + secs(2));
-    assert_eq!(a.term(), Some(Term { epoch: 8, until: start + secs(12) }));
-    assert!(look(&mut a, &mut server, start + secs(3), stamp(3)));
-    assert_eq!(a.term().unwrap().epoch, 8, "once");
-    // One that takes it, and one that makes it.
-    look(&mut b, &mut server, start + secs(4), stamp(4));
-    b.fence(20);
-    assert!(look(&mut b, &mut server, start + secs(19), stamp(19)));
-    assert_eq!(b.term().unwrap().epoch, 21);
-    server.lease = None;
-    let mut c = replica("c");
-    c.fence(30);
-    assert!(look(&mut c, &mut server, start + secs(20), stamp(20)));
-    assert_eq!(c.term().unwrap().epoch, 31);
-}
-
 /// What may happen to one of three replicas.
 #[derive(Debug, Clone)]
 struct Move {
