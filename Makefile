@@ -49,10 +49,17 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: bench
-bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes; ARGS=wan, ARGS=loopback)
+bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes; ARGS=wan, ARGS=loopback, ARGS=control)
+ifneq ($(filter control,$(ARGS)),)
+	@scripts/setup.sh test
+	@tests/kube/build.sh control-plane
+	cargo build --release --locked --package isthmus --package isthmus-benches-control
+	@$(sudo) $(target)/release/isthmus-benches-control $(ARGS)
+else
 	@scripts/setup.sh bench
 	cargo build --release --locked --package isthmus --package isthmus-benches
 	@$(if $(filter --quick loopback,$(ARGS)),$(if $(filter wan,$(ARGS)),$(sudo)),$(sudo)) $(target)/release/isthmus-benches $(ARGS)
+endif
 
 .PHONY: conformance
 conformance: ## The MCS API's conformance suite (MCS_API=checkout of kubernetes-sigs/mcs-api, ARGS=report.md)
