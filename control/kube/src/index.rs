@@ -266,8 +266,10 @@ impl Index {
                 }
                 match changed {
                     Changed::Nothing => plan_if(was_complete != listing.is_complete()),
-                    // What is written of them is looked at with all else.
-                    Changed::Object(_) | Changed::All => Effect::All,
+                    // These are written, by the name of their service.
+                    Changed::Object(key) if kind == ForeignKind::DnsEndpoint => Effect::Service(key),
+                    Changed::Object(_) => Effect::Plan,
+                    Changed::All => Effect::All,
                 }
             }
             Change::Absent(kind) => {

@@ -50,6 +50,7 @@ pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
 pub use preference::{AFFINITY, WEIGHTS};
 pub use quota::Quota;
 pub use records::{HOSTNAME, TTL};
+pub(crate) use skupper::is_of_connector;
 pub use world::{GatewayPod, PublicAddresses, Settings, World};
 
 use crate::compat::ForeignKind;
@@ -86,8 +87,13 @@ pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, before: Befor
     Plan { services }
 }
 
+/// Whether a Service's endpoints matter to its own service only: Skupper's Connectors take those of any.
+pub fn is_planned_alone(settings: &Settings) -> bool {
+    !settings.compat.contains(&System::Skupper)
+}
+
 /// What is to be for one service, of whose own endpoints nothing but those has changed since it was planned: the same as in the plan of
-/// all. `None`: it touches others, so all are to be planned.
+/// all. `None`: it touches others, so all are to be planned. Where services [are planned alone](is_planned_alone).
 pub fn plan_one(
     world: &World,
     peers: &PeerViews,
@@ -96,10 +102,6 @@ pub fn plan_one(
     key: &ObjectKey,
     now: &Time,
 ) -> Option<ServicePlan> {
-    if settings.compat.contains(&System::Skupper) {
-        // Connectors take endpoints of any Service.
-        return None;
-    }
     let mut ports = Ports::of(before, settings.ports.clone(), settings.quota);
     let facts = Facts { asked: asked::one(world, settings, key), ..Facts::read(world, settings) };
     let plan = service::plan(&facts.context(world, peers, settings, now), key, &mut ports);

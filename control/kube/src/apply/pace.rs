@@ -94,7 +94,13 @@ impl Pace {
         let differing: BTreeSet<_> = differing.collect();
         of_group.tried.retain(|target, tried| match tried.state {
             State::Flying => true,
-            _ if differing.contains(target) => true,
+            _ if differing.contains(target) => {
+                if matches!(tried.state, State::Right(_)) {
+                    // It was right, and somebody has changed it: it waits for its turn again.
+                    tried.state = State::Waiting(None);
+                }
+                true
+            }
             State::Right(since) => now < since + FORGET,
             State::Waiting(_) => {
                 tried.state = State::Right(now);

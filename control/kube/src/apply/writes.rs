@@ -181,7 +181,8 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
         writes.extend(status(Kind::Export, wanted, export));
     }
     for wanted in &plan.services {
-        writes.extend(object(Kind::Service, wanted, world.services.get(&ObjectKey::of(wanted))));
+        let known = world.services.get(&ObjectKey::of(wanted));
+        writes.extend(object_if(Kind::Service, wanted, known, |known| is_ours(known) || mcs::is_of_connector(world, known)));
     }
     for wanted in &plan.slices {
         writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted))));
@@ -202,11 +203,19 @@ pub fn object<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>) -> Option<Wr
 where
     K: Resource + Serialize,
 {
+    object_if(kind, wanted, observed, is_ours)
+}
+
+/// The same, where `is_ours` says what may be written.
+fn object_if<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>, is_ours: impl Fn(&K) -> bool) -> Option<Write>
+where
+    K: Resource + Serialize,
+{
     let mut body = body(kind, serde_json::to_value(wanted).ok()?);
     let target = Target { kind, key: ObjectKey::of(wanted), part: Part::Object };
     let Some(observed) = observed else { return Some(Write { target, action: Action::Create(body) }) };
     // What is going is made again once it has gone.
-    if !is_ours(&**observed) || observed.meta().deletion_timestamp.is_some() {
+    if !is_ours(observed) || observed.meta().deletion_timestamp.is_some() {
         return None;
     }
     let mut found = serde_json::to_value(&**observed).ok()?;

@@ -121,8 +121,9 @@ fn named(here: &Here<'_>, clusters: &[&ClusterName], observed: Option<&Service>)
         .filter_map(|cluster| here.constituents.get_key_value(*cluster))
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
-    if let Some(merged) = merge(&heard) {
-        return merged.ports;
+    let mut named = merge(&heard).map(|merged| merged.ports).unwrap_or_default();
+    if heard.len() == clusters.len() {
+        return named;
     }
     let ports =
         observed.into_iter().flat_map(|service| service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()));
@@ -130,5 +131,8 @@ fn named(here: &Here<'_>, clusters: &[&ClusterName], observed: Option<&Service>)
     let port = |port: &k8s_openapi::api::core::v1::ServicePort| {
         Some((ports::number(port)?, MergedPort { name: text(&port.name), app_protocol: text(&port.app_protocol) }))
     };
-    ports.filter_map(port).collect()
+    for (port, of) in ports.filter_map(port) {
+        named.entry(port).or_insert(of);
+    }
+    named
 }

@@ -4,6 +4,7 @@
 mod connectors;
 mod listeners;
 
+pub(crate) use connectors::is_of_connector;
 pub(super) use connectors::plan;
 pub(super) use listeners::fill;
 

@@ -245,6 +245,8 @@ impl Engine {
         self.has_news = true;
         let began = Instant::now();
         if self.index.is_whole() {
+            // What peers have said meanwhile is taken with it, and touches all.
+            self.is_all |= self.inputs.peers.has_changed().unwrap_or_default();
             if self.is_all {
                 self.plan_links();
             }
@@ -275,6 +277,9 @@ impl Engine {
     /// Plans those alone of which nothing but endpoints has changed. Whether that is enough; if not, nothing has changed.
     fn plan_touched(&mut self, views: &PeerViews) -> bool {
         let Self { plan, index, settings, touched: Some(touched), .. } = self else { return false };
+        if !mcs::is_planned_alone(settings) {
+            return false;
+        }
         let (time, mut planned) = (now(), Vec::new());
         for key in touched.iter() {
             // What is neither exported nor imported has no plan.

@@ -97,8 +97,9 @@ impl Summary {
 }
 
 impl Summaries {
-    /// Leaves out the services for which there is no room, each alone, and says which: those of `before` are kept first, then the first
-    /// by name. So whoever is told of once is told of for as long as it fits.
+    /// Leaves out the services for which there is no room, each alone, and says which: first are kept those of `before` that have not grown,
+    /// then the others of these, then the oldest exports. So whoever is told of stays, as long as it does not grow itself, and no other takes
+    /// its room by growing.
     pub fn fit(&mut self, before: &Services) -> BTreeSet<ServiceName> {
         while self.lacking.len() > MAX_LACKING {
             self.lacking.pop_last();
@@ -107,9 +108,19 @@ impl Summaries {
             return BTreeSet::new();
         }
         let mut room = (MAX_SERVICE_PORTS, MAX_WEIGHT.saturating_sub(self.weight_of_lacking()));
-        let (known, new): (Vec<_>, Vec<_>) = self.services.iter().partition(|(name, _)| before.contains_key(*name));
+        let turn = |(name, summary): &(&ServiceName, &Arc<Summary>)| {
+            let size = |of: &Summary| (all_ports(of), weight(name.as_str(), of));
+            let turn = match before.get(*name).map(|told| (size(told), size(summary))) {
+                Some((told, now)) if now.0 <= told.0 && now.1 <= told.1 => 0,
+                Some(_) => 1,
+                None => 2,
+            };
+            (turn, summary.since, (*name).clone())
+        };
+        let mut in_turn: Vec<_> = self.services.iter().collect();
+        in_turn.sort_by_cached_key(turn);
         let mut beyond = BTreeSet::new();
-        for (name, summary) in known.into_iter().chain(new) {
+        for (name, summary) in in_turn {
             let ports = room.0.checked_sub(all_ports(summary));
             match (ports, room.1.checked_sub(weight(name.as_str(), summary))) {
                 (Some(ports), Some(weight)) => room = (ports, weight),

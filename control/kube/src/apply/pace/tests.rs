@@ -109,3 +109,18 @@ fn a_group_that_is_looked_at_anyway_is_not_due() {
     pace.keep(&group(), [].into_iter(), start + ECHO + FORGET);
     assert_eq!((pace.due(&BTreeSet::new()), pace.groups.len(), pace.due.len()), (None, 0, 0), "all is forgotten");
 }
+
+/// Else it would be mended minutes late, or be looked at without end.
+#[test]
+fn what_was_right_and_is_changed_again_is_due_when_it_may_be_written() {
+    let (mut pace, start) = (Pace::default(), Instant::now());
+    let write = write(1);
+    pace.begun(&group(), &write, start);
+    pace.ended(&group(), &write.target, Ok(()), start);
+    pace.keep(&group(), [].into_iter(), start);
+    pace.keep(&group(), std::iter::once(&write.target), start + SECOND);
+    assert!(!pace.may(&group(), &write, start + SECOND));
+    let due = pace.due(&BTreeSet::new()).unwrap();
+    assert_eq!(due, start + ECHO);
+    assert!(pace.may(&group(), &write, due));
+}

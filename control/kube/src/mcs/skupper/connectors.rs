@@ -146,6 +146,16 @@ fn is_of_another_host(address: IpAddr) -> bool {
     !(is_near || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
+/// Whether a Service is the one by which a Connector's pods are found: it has no label of ours.
+pub(crate) fn is_of_connector(world: &World, service: &Service) -> bool {
+    let namespace = service.namespace().unwrap_or_default();
+    service.annotations().get(CONNECTOR).is_some_and(|name| {
+        let connector = world.foreign_object(ForeignKind::Connector, &ObjectKey::new(&namespace, name));
+        let uid = connector.and_then(|connector| connector.metadata.uid.as_ref());
+        uid.is_some() && service.owner_references().iter().any(|owner| Some(&owner.uid) == uid)
+    })
+}
+
 /// The Service by which Kubernetes finds a Connector's pods. It has no label of ours: its slices would have it, too.
 fn pods(key: &ObjectKey, object: &DynamicObject, connector: &Connector, labels: &BTreeMap<String, String>) -> Service {
     let annotations = [(CONNECTOR.to_owned(), object.name_any()), (EXPORT.to_owned(), "false".to_owned())];

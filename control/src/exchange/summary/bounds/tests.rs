@@ -82,7 +82,8 @@ fn what_there_is_no_room_for_is_left_out_and_named() {
 #[test]
 fn one_that_does_not_fit_takes_no_other_with_it() {
     let port = |number| (Port { number, protocol: Protocol::Tcp }, PortSummary::default());
-    let wide = Summary { ports: (1..=256).map(port).collect(), ..Summary::default() };
+    // The youngest of them.
+    let wide = Summary { since: u64::MAX, ports: (1..=256).map(port).collect(), ..Summary::default() };
     // Room for all but a few ports is taken before the wide one's turn.
     let small = so_many(MAX_SERVICE_PORTS - 10, &summary(80, 1)).services.into_iter();
     let mut services = Summaries { services: small.collect(), ..Summaries::default() };
@@ -102,6 +103,16 @@ fn those_that_were_told_before_stay() {
     newest.services.extend(all([("shop/a".into(), summary(80, 1))]).services);
     newest.services.pop_last();
     assert!(newest.fit(&told).is_empty());
+}
+
+#[test]
+fn one_that_grows_takes_no_room_of_others_that_were_told_before() {
+    let told = so_many(MAX_SERVICE_PORTS, &summary(80, 1)).services;
+    let mut newest = Summaries { services: told.clone(), ..Summaries::default() };
+    let port = |number| (Port { number, protocol: Protocol::Tcp }, PortSummary::default());
+    let wide = Summary { ports: (1..=256).map(port).collect(), ..Summary::default() };
+    newest.services.extend(all([("shop/s00000".into(), wide)]).services);
+    assert_eq!(names(&newest.fit(&told)), ["s00000"]);
 }
 
 proptest! {
