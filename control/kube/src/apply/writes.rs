@@ -182,7 +182,9 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
     }
     for wanted in &plan.services {
         let known = world.services.get(&ObjectKey::of(wanted));
-        writes.extend(object_if(Kind::Service, wanted, known, |known| is_ours(known) || mcs::is_of_connector(world, known)));
+        writes.extend(object_if(Kind::Service, wanted, known, |known| {
+            is_ours(known) || mcs::is_of_connector(world, known)
+        }));
     }
     for wanted in &plan.slices {
         writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted))));

@@ -126,7 +126,7 @@ fn a_kind_of_another_system_is_waited_for_unless_it_is_not_there() {
     assert_eq!(index.take(Change::Absent(kind)), Effect::None);
     assert!(!index.is_absent(Watched::Foreign(kind)));
     assert_eq!(index.world().foreign(kind).count(), 1);
-    assert_eq!(index.take(Change::Foreign(kind, Event::Delete(connector()))), Effect::All);
+    assert_eq!(index.take(Change::Foreign(kind, Event::Delete(connector()))), Effect::Plan);
     assert_eq!(index.world().foreign(kind).count(), 0);
 }
 

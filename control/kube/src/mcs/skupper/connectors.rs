@@ -7,7 +7,7 @@ use crate::{
         skupper::{Connector, Target},
     },
     mcs::{
-        Kind, ObjectKey, ServicePlan, Unwanted,
+        Kind, ObjectKey, ServicePlan, Unwanted, World,
         asked::unheeded,
         endpoints::{self, Ready},
         here::Context,
