@@ -1,9 +1,9 @@
 //! Manifests that users of other systems have, as they are.
 
 use crate::mesh::{API, EXPORT, Imported, Mesh, api, wait_echo, wait_export};
-use ::kube::{Api, ResourceExt as _, api::DynamicObject, runtime::watcher::Config};
+use ::kube::{Api, api::DynamicObject, runtime::watcher::Config};
 use isthmus_control_kube::{
-    api::mcs::{SERVICE_NAME, SOURCE_CLUSTER, ServiceImport},
+    api::mcs::{SOURCE_CLUSTER, ServiceImport},
     compat::ForeignKind,
 };
 use isthmus_tests::{
