@@ -91,7 +91,8 @@ pub(crate) fn write(points: &[Point], args: &Args) -> io::Result<Vec<PathBuf>> {
     let kernel = command("uname", &["-sr"]);
     let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let today = time::OffsetDateTime::now_utc().date();
-    let command = "make bench ARGS=\"control --write benches\"";
+    let said: Vec<_> = std::env::args().skip(1).collect();
+    let command = format!("make bench ARGS=\"{}\"", said.join(" "));
     let heading = format!(
         "# Results: control\n\nWritten by `{command}`; do not edit. {today}, commit {commit}{dirty}, {cpus} CPUs, {kernel}.\n\n\
          From an object's change to the tables of gateways, as clusters grow. Targets: p99 of 50 ms here, and of 250 ms over the link's round trip in east.\n\n\
