@@ -9,7 +9,6 @@ pub use link::Linked;
 use crate::{
     api::link::{ClusterLink, ClusterLinkSpec, SecretRef},
     error,
-    mcs::marks,
 };
 use futures_util::StreamExt as _;
 use k8s_openapi::{
@@ -166,16 +165,6 @@ impl Secrets {
     pub async fn invitations(&self) -> Result<Vec<String>, kube::Error> {
         let found = self.api().list_metadata(&ListParams::default().labels(INVITE)).await?;
         Ok(found.iter().map(ResourceExt::name_any).collect())
-    }
-
-    /// How many Services there are that imports stand for.
-    ///
-    /// # Errors
-    /// The API server refuses, or cannot be reached.
-    pub async fn imports(&self) -> Result<usize, kube::Error> {
-        let services: Api<Service> = Api::all(self.client.clone());
-        let params = ListParams::default().labels(&format!("{}={}", marks::MANAGED_BY, marks::MANAGER));
-        Ok(services.list_metadata(&params).await?.items.len())
     }
 
     /// Where the Service of our gateways is reached from outside: host and port, of its load balancer.
