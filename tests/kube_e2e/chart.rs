@@ -236,6 +236,8 @@ fn helm_installs_upgrades_and_takes_out_again() {
     assert_eq!(kept["ca.pem"].0, b"x", "an upgrade leaves what control has written");
     helm(&["uninstall", "isthmus", "--wait", "--timeout", "5m"]);
     nothing_left(&cluster);
+    let kept = cluster.block_on(secrets.get("isthmus-ca")).unwrap().data.unwrap();
+    assert_eq!(kept["ca.pem"].0, b"x", "the CA stays");
 }
 
 /// Nothing of ours is there any more, but for definitions, the namespace and the CA.
