@@ -3,11 +3,17 @@
 mod manifests;
 mod progress;
 mod template;
+mod uninstall;
+
+pub(crate) use uninstall::{Uninstall, uninstall};
 
 use super::{Failure, kubernetes::Cluster, serve::secrets::within};
 use isthmus_certs::{Directory, TrustDomain};
 use isthmus_control_api::{ClusterName, ClustersetName};
-use isthmus_control_kube::{install::Installer, secrets::Secrets};
+use isthmus_control_kube::{
+    install::{Done, Installer},
+    secrets::Secrets,
+};
 use progress::Progress;
 use serde_json::{Value, json};
 use std::{
@@ -21,8 +27,8 @@ use tokio::time::sleep;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It renders the Helm chart of deploy/chart, which is part of this program, with the chart's values. What is there already is changed to what \
-it should be; a newer definition of a custom resource stays. The cluster's CA is made by its control, in the Secret isthmus-ca, unless \
---identity brings one.
+it should be, and what an earlier installation has applied, and this one would not, is deleted; a newer definition of a custom resource \
+stays. The cluster's CA is made by its control, in the Secret isthmus-ca, unless --identity brings one.
 
 Exit codes:
   0  everything is installed
@@ -69,20 +75,6 @@ enum Form {
     Yaml,
 }
 
-/// Arguments of `isthmus uninstall`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Links end, and what was imported goes with them. Definitions of custom resources stay, and with them the users' ServiceExports.")]
-pub(crate) struct Uninstall {
-    #[command(flatten)]
-    cluster: Cluster,
-    /// The file with values for the chart that it was installed with
-    #[arg(long, value_name = "FILE")]
-    values: Option<PathBuf>,
-    #[command(flatten)]
-    output: crate::output::Output,
-}
-
 /// Prints or applies.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let values = args.values()?;
@@ -101,15 +93,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Ok(std::io::stdout().write_all(format!("{text}\n").as_bytes())?);
     }
     let authority = args.authority()?;
-    let rest = [namespace.as_str()].into_iter().chain(rendered.iter().map(String::as_str));
     let definitions = manifests::objects(manifests::crds()).map_err(Failure::failed)?;
-    let objects = manifests::objects(rest).map_err(Failure::failed)?;
+    let home = manifests::objects([namespace.as_str()]).map_err(Failure::failed)?;
+    let objects = manifests::objects(rendered.iter().map(String::as_str)).map_err(Failure::failed)?;
+    let known = manifests::known(&args.cluster.namespace).map_err(Failure::failed)?;
     super::linking::runtime()?.block_on(async {
         let client = args.cluster.client().await?;
         let installer = Installer::new(client.clone(), args.force_conflicts);
         let mut progress = Progress::new(args.output == Form::Json);
+        installer.find(&args.cluster.namespace).await?;
         for definition in &definitions {
             progress.done(definition, installer.define(definition).await?);
+        }
+        for object in &home {
+            // What pods somebody else's namespace takes is not ours to say.
+            let is_foreign = installer.is_foreign(&args.cluster.namespace).await?;
+            progress.done(object, if is_foreign { Done::Kept } else { installer.apply(object).await? });
         }
         for object in &objects {
             progress.done(object, installer.apply(object).await?);
@@ -118,6 +117,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             {
                 bring(&Secrets::new(client.clone(), &args.cluster.namespace), data).await?;
             }
+        }
+        for object in installer.prune(&args.cluster.namespace, &known, &objects).await? {
+            progress.done(&object, Done::Deleted);
         }
         let waited = match args.wait {
             Some(seconds) => wait(&installer, &args.cluster.namespace, seconds, &mut progress).await?,
@@ -128,55 +130,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// Takes everything out again.
-pub(crate) fn uninstall(args: &Uninstall) -> Result<(), Failure> {
-    let mut values = load(args.values.as_deref())?;
-    // What the names are does not hang on these.
-    manifests::set(&mut values, "cluster", json!("any"));
-    manifests::set(&mut values, "clusterset", json!("any"));
-    let rendered = manifests::rendered(&values, &args.cluster.namespace).map_err(Failure::failed)?;
-    let mut objects = manifests::objects(rendered.iter().map(String::as_str)).map_err(Failure::failed)?;
-    objects.reverse();
-    super::linking::runtime()?.block_on(async {
-        let client = args.cluster.client().await?;
-        let secrets = Secrets::new(client.clone(), &args.cluster.namespace);
-        let mut progress = Progress::new(args.output.format == crate::output::Format::Json);
-        // While control runs: it withdraws what it has made for them.
-        for link in within(secrets.links()).await.map_err(Failure::failed)? {
-            within(secrets.unlink(&link)).await.map_err(Failure::failed)?;
-            progress.say(&format!("ClusterLink {link}"), "deleted");
-        }
-        for name in within(secrets.invitations()).await.map_err(Failure::failed)? {
-            within(secrets.delete(&name)).await.map_err(Failure::failed)?;
-            progress.say(&format!("Secret {name}"), "deleted");
-        }
-        withdrawn(&secrets, &mut progress).await?;
-        let installer = Installer::new(client, false);
-        for object in &objects {
-            progress.done(object, installer.delete(object).await?);
-        }
-        progress.print()
-    })
-}
-
-/// For control to withdraw imports.
-const WITHDRAWN: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
-
-async fn withdrawn(secrets: &Secrets, progress: &mut Progress) -> Result<(), Failure> {
-    let deadline = Instant::now() + WITHDRAWN;
-    loop {
-        let left = within(secrets.imports()).await.map_err(Failure::failed)?;
-        if left == 0 || Instant::now() > deadline {
-            if left > 0 {
-                progress.say(&format!("{left} ServiceImports"), "left: no control withdraws them");
-            }
-            return Ok(());
-        }
-        sleep(LOOK).await;
-    }
-}
 
 impl Args {
     fn values(&self) -> Result<Value, Failure> {

@@ -13,7 +13,7 @@ use crate::output::{Format, Output};
 use endpoints::Tested;
 use isthmus_certs::{Fingerprint, TrustDomain, introduce};
 use isthmus_control_api::{ClusterName, PeerAddress};
-use isthmus_control_kube::secrets::{Data, INVITE, INVITE_KEY, invitation};
+use isthmus_control_kube::secrets::{Data, INVITE_KEY, invitation};
 use isthmus_link::{Invite, InviteId, Invites, Token, invites::LIFETIME};
 use serde::Serialize;
 use std::{fmt::Write as _, time::SystemTime};
@@ -135,6 +135,13 @@ async fn report(args: &Args, here: &Here) -> Result<Report, Failure> {
 
 /// The same for a cluster of Kubernetes: the invitation is a Secret, which its control takes up.
 async fn report_of_cluster(args: &Args, opened: &Opened) -> Result<Report, Failure> {
+    if within(opened.secrets.takes_invited()).await.map_err(Failure::failed)? == Some(false) {
+        return Err(Failure::failed(format!(
+            "the ConfigMap isthmus in {}: found no control.joins, expected one: control takes nobody who was invited \
+             (rbac.invitations: false): link by `isthmus link generate`",
+            opened.secrets.namespace()
+        )));
+    }
     let (store, domain) = (opened.identity()?, opened.domain());
     let ca = Fingerprint::of(opened.authority.certificate());
     let wanted = if args.endpoints.is_empty() { opened.endpoints().await? } else { args.endpoints.clone() };
@@ -148,9 +155,12 @@ async fn report_of_cluster(args: &Args, opened: &Opened) -> Result<Report, Failu
     let tested = endpoints::test(&store, domain, ca, &wanted).await;
     let invite = Invite::generate(SystemTime::now(), args.replace.clone())?;
     let data = Data::from([(INVITE_KEY.to_owned(), invite.to_json().into_bytes())]);
-    let label = [(INVITE.to_owned(), String::new())].into();
-    let made = within(opened.secrets.put(&invitation(&invite.id.to_string()), data, label)).await;
-    made.map_err(|why| Failure::failed(format!("the invitation cannot be kept: {why}")))?;
+    let made = within(opened.secrets.invite(&invite.id.to_string(), data)).await;
+    match made {
+        Ok(true) => {}
+        Ok(false) => return Err(Failure::failed("the invitation cannot be kept: its Secret exists: try again")),
+        Err(why) => return Err(Failure::failed(format!("the invitation cannot be kept: {why}"))),
+    }
     Ok(Report::new(invite, domain, ca, wanted, tested))
 }
 

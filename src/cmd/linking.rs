@@ -1,5 +1,9 @@
 //! What `invite`, `join`, `unlink` and the running gateway have in common: this cluster's files, and what linking does to them.
 
+mod by_secrets;
+
+pub(super) use by_secrets::decide_by;
+
 use super::Failure;
 use isthmus_certs::{Directory, Fingerprint, Identity, IdentityStore, Role, TrustAnchors, TrustDomain};
 use isthmus_control::{Config, LinkFiles, MOST_LINKS};
@@ -40,6 +44,13 @@ impl Here {
             return Err(Failure::failed(format!(
                 "{path}: control: found control and gateway apart, expected `isthmus run`: only that takes those who are \
                  invited. Link by hand: docs/identity.md"
+            )));
+        }
+        if let Some(secret) = config.kubernetes.as_ref().and_then(|kubernetes| kubernetes.ca_secret.as_ref()) {
+            let path = config.path.display();
+            return Err(Failure::failed(format!(
+                "{path}: registry.kubernetes.caSecret: found {secret:?}, expected none for a command with --config: links and trust \
+                 are in the cluster's objects then, and files would be undone: name the cluster with --kubeconfig or --context"
             )));
         }
         check_owner(&config.identity)?;

@@ -4,6 +4,7 @@ use ::kube::{
     Api, ResourceExt as _,
     api::{ListParams, PostParams},
 };
+use isthmus_control_kube::api::mcs::ServiceImport;
 use isthmus_tests::{
     KubeCluster,
     identity::{isthmus, text},
@@ -159,8 +160,38 @@ fn the_command_installs_and_takes_out_again() {
     let refused = run(&isthmus(), &[&bring[..], &at].concat(), cluster.dir());
     let err = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && err.contains("found another CA"), "{err}");
+    // With other values, what they leave out goes; what somebody else has made stays.
+    cluster.make_namespace("shop");
+    let own = json!({"metadata": {"name": "own", "labels": {"app.kubernetes.io/name": "isthmus"}}});
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client().clone(), SYSTEM);
+    cluster.block_on(maps.create(&PostParams::default(), &serde_json::from_value(own).unwrap())).unwrap();
+    let values = cluster.dir().join("values.yaml");
+    std::fs::write(&values, format!("{LESS}rbac: {{namespaces: [shop]}}\n")).unwrap();
+    let less = ["install", "--cluster", "west", "--clusterset", "demo", "--values", text(&values), "--output", "json"];
+    let less: Value = serde_json::from_str(&said(&isthmus(), &[&less[..], &at].concat(), cluster.dir())).unwrap();
+    for gone in ["ClusterRoleBinding isthmus-imports", "Service isthmus-dns", "NetworkPolicy isthmus-control"] {
+        assert_eq!(word(&less, gone), "deleted");
+    }
+    let bindings: Api<ClusterRoleBinding> = Api::all(cluster.client().clone());
+    assert!(cluster.block_on(bindings.get_opt("isthmus-imports")).unwrap().is_none());
+    cluster.block_on(maps.delete("own", &Default::default())).unwrap();
+    // Another namespace is refused, and left as it is.
+    for command in [&["install", "--cluster", "west", "--clusterset", "demo"][..], &["uninstall"]] {
+        let refused = run(&isthmus(), &[command, &at, &["--namespace", "shop"]].concat(), cluster.dir());
+        let err = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && err.contains("found isthmus in isthmus-system"), "{err}");
+    }
+    // An import, as control makes it of an export of this cluster's own: nobody else deletes it.
+    cluster.apply(
+        "{apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport, metadata: {name: api, namespace: shop, \
+         labels: {app.kubernetes.io/managed-by: isthmus}}, spec: {type: ClusterSetIP, ports: [{port: 80}]}}",
+    );
     said(&isthmus(), &[&["uninstall"][..], &at].concat(), cluster.dir());
     nothing_left(&cluster);
+    let imports: Api<ServiceImport> = Api::namespaced(cluster.client().clone(), "shop");
+    assert!(cluster.block_on(imports.get_opt("api")).unwrap().is_none());
+    let kept = cluster.block_on(secrets.get("isthmus-ca")).unwrap().data.unwrap();
+    assert_eq!(kept["ca.pem"].0, b"x", "the CA stays");
 }
 
 /// The namespace takes no pod that is not restricted.
@@ -205,16 +236,19 @@ fn helm_installs_upgrades_and_takes_out_again() {
     assert_eq!(kept["ca.pem"].0, b"x", "an upgrade leaves what control has written");
     helm(&["uninstall", "isthmus", "--wait", "--timeout", "5m"]);
     nothing_left(&cluster);
+    let kept = cluster.block_on(secrets.get("isthmus-ca")).unwrap().data.unwrap();
+    assert_eq!(kept["ca.pem"].0, b"x", "the CA stays");
 }
 
-/// Nothing of ours is there any more, but for definitions and the namespace.
+/// Nothing of ours is there any more, but for definitions, the namespace and the CA.
 fn nothing_left(cluster: &KubeCluster) {
     let ours = ListParams::default().labels("app.kubernetes.io/name=isthmus");
     macro_rules! none {
         ($($kind:ident),*) => {$(
             let api: Api<$kind> = Api::all(cluster.client().clone());
             let found = cluster.block_on(api.list(&ours)).unwrap();
-            let names: Vec<_> = found.iter().map(|object| object.name_any()).collect();
+            let names = found.iter().map(|object| object.name_any()).filter(|name| name != "isthmus-ca");
+            let names: Vec<_> = names.collect();
             assert!(names.is_empty(), "{}: {names:?}", stringify!($kind));
         )*};
     }

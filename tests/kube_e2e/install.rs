@@ -198,4 +198,10 @@ fn manifests_that_were_generated_link_and_what_is_wrong_with_a_secret_shows() {
     west.delete(secret);
     wait_link(&west, "east", ("Established", "False"), "");
     wait_link(&west, "east", ("TrustValid", "False"), "found no Secret");
+    // It is no new link for that: whoever comes by the name of the other cluster has to be let in.
+    let invited = operate(&topology, &east, &["invite", "--endpoint", &address], "");
+    assert_eq!(invited.code, Some(0), "{invited:?}");
+    let joined = operate(&topology, &west, &["join", "-"], invited.out.trim());
+    assert!(joined.code == Some(1) && joined.err.contains("east may be trusted already"), "{joined:?}");
+    assert!(west.block_on(secrets(&west).get_opt("isthmus-link-east")).unwrap().is_none());
 }

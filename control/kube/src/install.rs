@@ -1,5 +1,6 @@
 //! Putting objects of any kind into a cluster, and taking them out again: what `isthmus install` does.
 
+mod leftover;
 mod revision;
 
 use crate::error;
@@ -9,7 +10,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PropagationPolicy},
-    core::GroupVersionKind,
+    core::{ApiResource, GroupVersionKind},
     discovery::{self, Scope},
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
@@ -146,14 +147,25 @@ impl Installer {
     }
 
     async fn api(&self, object: &DynamicObject) -> Result<Api<DynamicObject>, String> {
-        let types = object.types.as_ref().ok_or("found no apiVersion and kind, expected both")?;
-        let kind = GroupVersionKind::try_from(types).map_err(|error| error.to_string())?;
-        let (resource, capabilities) = within(discovery::pinned_kind(&self.client, &kind)).await?;
-        Ok(match (capabilities.scope, object.namespace()) {
+        let (resource, scope) = self.kind(object).await?;
+        Ok(match (scope, object.namespace()) {
             (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
             (Scope::Namespaced, None) => Api::default_namespaced_with(self.client.clone(), &resource),
             (Scope::Cluster, _) => Api::all_with(self.client.clone(), &resource),
         })
+    }
+
+    /// All objects of the kind that `object` is of.
+    async fn everywhere(&self, object: &DynamicObject) -> Result<Api<DynamicObject>, String> {
+        let (resource, _) = self.kind(object).await?;
+        Ok(Api::all_with(self.client.clone(), &resource))
+    }
+
+    async fn kind(&self, object: &DynamicObject) -> Result<(ApiResource, Scope), String> {
+        let types = object.types.as_ref().ok_or("found no apiVersion and kind, expected both")?;
+        let kind = GroupVersionKind::try_from(types).map_err(|error| error.to_string())?;
+        let (resource, capabilities) = within(discovery::pinned_kind(&self.client, &kind)).await?;
+        Ok((resource, capabilities.scope))
     }
 }
 

@@ -2,10 +2,13 @@
 //!
 //! What is in them is not looked at here. A write names the version of what it replaces: of two writers, one is told to look again.
 
+mod link;
+
+pub use link::Linked;
+
 use crate::{
     api::link::{ClusterLink, ClusterLinkSpec, SecretRef},
     error,
-    mcs::marks,
 };
 use futures_util::StreamExt as _;
 use k8s_openapi::{
@@ -14,7 +17,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions},
     runtime::{
         WatchStreamExt as _,
         reflector::{self, Store},
@@ -111,21 +114,6 @@ impl Secrets {
         unless_changed(done.map(drop))
     }
 
-    /// Makes a Secret, or replaces what one of that name holds.
-    ///
-    /// # Errors
-    /// The API server refuses, or cannot be reached.
-    pub async fn put(&self, name: &str, data: Data, labels: BTreeMap<String, String>) -> Result<(), kube::Error> {
-        let secret = secret(&self.namespace, name, data, labels);
-        match self.api().create(&PostParams::default(), &secret).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let patch = json!({"metadata": {"labels": secret.metadata.labels}, "data": secret.data});
-                self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
-            }
-            done => done.map(drop),
-        }
-    }
-
     /// Deletes a Secret if it still is what `before` was: exactly one of all that try does.
     ///
     /// # Errors
@@ -143,26 +131,6 @@ impl Secrets {
     /// The API server refuses, or cannot be reached.
     pub async fn delete(&self, name: &str) -> Result<bool, kube::Error> {
         unless_changed(self.api().delete(name, &DeleteParams::default()).await.map(drop))
-    }
-
-    /// Links with `cluster`, trusting it by the CA certificates `ca`: the Secret first, as a link without trust is dialled in vain. A link
-    /// that is there keeps what is not said here; without endpoints those stay, too.
-    ///
-    /// # Errors
-    /// The API server refuses, or cannot be reached.
-    pub async fn link(&self, cluster: &str, endpoints: &[String], ca: String) -> Result<(), kube::Error> {
-        let (secret, link) = linked(&self.namespace, cluster, endpoints, ca);
-        let (name, data) = (secret.name_any(), secret.data.unwrap_or_default());
-        let data = data.into_iter().map(|(key, value)| (key, value.0)).collect();
-        self.put(&name, data, BTreeMap::new()).await?;
-        let links: Api<ClusterLink> = Api::all(self.client.clone());
-        match links.create(&PostParams::default(), &link).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let patch = json!({"spec": link.spec});
-                links.patch(cluster, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
-            }
-            done => done.map(drop),
-        }
     }
 
     /// Ends the link with `cluster`, and the trust in it, if [`Self::link`] made that. Whether link and Secret were there.
@@ -197,16 +165,6 @@ impl Secrets {
     pub async fn invitations(&self) -> Result<Vec<String>, kube::Error> {
         let found = self.api().list_metadata(&ListParams::default().labels(INVITE)).await?;
         Ok(found.iter().map(ResourceExt::name_any).collect())
-    }
-
-    /// How many Services there are that imports stand for.
-    ///
-    /// # Errors
-    /// The API server refuses, or cannot be reached.
-    pub async fn imports(&self) -> Result<usize, kube::Error> {
-        let services: Api<Service> = Api::all(self.client.clone());
-        let params = ListParams::default().labels(&format!("{}={}", marks::MANAGED_BY, marks::MANAGER));
-        Ok(services.list_metadata(&params).await?.items.len())
     }
 
     /// Where the Service of our gateways is reached from outside: host and port, of its load balancer.

@@ -112,6 +112,14 @@ pub(super) fn rendered(values: &Value, namespace: &str) -> Result<Vec<String>, S
     TEMPLATES.iter().map(render).collect()
 }
 
+/// Objects of every kind that may be installed in `namespace`: those without any values.
+///
+/// # Errors
+/// A template is wrong.
+pub(super) fn known(namespace: &str) -> Result<Vec<Value>, String> {
+    objects(rendered(&values(None)?, namespace)?.iter().map(String::as_str))
+}
+
 /// The objects of texts of YAML, in order.
 ///
 /// # Errors
@@ -174,6 +182,10 @@ mod tests {
             ]
         );
         assert_eq!(less.iter().filter(|kind| *kind == "RoleBinding isthmus-imports").count(), 2);
+        // What is taken out again when values change is found by its kind.
+        let kind = |name: &String| name.split(' ').next().unwrap().to_owned();
+        let known: BTreeSet<_> = all.iter().map(kind).collect();
+        assert!(less.iter().all(|name| known.contains(&kind(name))), "{less:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::cmd::{
 };
 use isthmus_certs::{Fingerprint, TrustAnchors};
 use isthmus_control_api::ClusterName;
-use isthmus_control_kube::secrets::{CA, Secrets, credentials};
+use isthmus_control_kube::secrets::Secrets;
 use isthmus_link::{Me, Token};
 use serde::Serialize;
 use std::{
@@ -49,17 +49,21 @@ async fn report(args: &Args, token: &Token) -> Result<Report, Failure> {
     let opened = args.cluster.open().await?;
     check(token, opened.domain(), &opened.bundle)?;
     let peer = token.inviter.cluster.clone();
-    let known = known(&opened.secrets, token).await?;
+    let seen = within(opened.secrets.linked(peer.as_str())).await.map_err(Failure::failed)?;
     let me = Me { identity: opened.identity()?, bundle: opened.bundle.clone(), endpoints: args.endpoints.clone() };
     // It has proven to be of the CA that the token names.
     let proven = |known: &TrustAnchors| known.certificates().any(|ca| Fingerprint::of(ca) == token.ca);
-    let plan = |offered: &TrustAnchors| linking::decide(known.clone(), offered, args.replace, proven);
+    let plan = |offered: &TrustAnchors| linking::decide_by(&seen, offered, args.replace, proven);
     let offered = isthmus_link::join(token, &me, |bundle| plan(bundle).map(drop)).await;
     let offered = offered.map_err(|error| explain(&error, token, SystemTime::now()))?;
     let Plan { change, bundle } = plan(&offered.bundle).map_err(|why| Failure::failed(why).with(HALF))?;
     let endpoints: Vec<_> = token.endpoints.iter().map(ToString::to_string).collect();
-    let written = within(opened.secrets.link(peer.as_str(), &endpoints, bundle.to_pem())).await;
-    written.map_err(|why| Failure::failed(why).with(HALF))?;
+    let ca = (change != Change::Renewed).then(|| bundle.to_pem());
+    match within(opened.secrets.link(peer.as_str(), &endpoints, ca, &seen)).await {
+        Ok(true) => {}
+        Ok(false) => return Err(Failure::failed(format!("somebody else links with {peer} just now")).with(HALF)),
+        Err(why) => return Err(Failure::failed(why).with(HALF)),
+    }
     let state = wait(&opened.secrets, &peer).await;
     Ok(Report {
         cluster: opened.domain().cluster.clone(),
@@ -71,13 +75,6 @@ async fn report(args: &Args, token: &Token) -> Result<Report, Failure> {
         up: state.is_ok(),
         message: state.err().unwrap_or_default(),
     })
-}
-
-/// What the inviter is trusted by already, if it was linked by invitation before.
-async fn known(secrets: &Secrets, token: &Token) -> Result<Option<TrustAnchors>, Failure> {
-    let kept = within(secrets.get(&credentials(token.inviter.cluster.as_str()))).await.map_err(Failure::failed)?;
-    let text = kept.and_then(|kept| kept.data.get(CA).cloned());
-    Ok(text.and_then(|text| TrustAnchors::from_pem(token.inviter.clone(), &text).ok()))
 }
 
 async fn wait(secrets: &Secrets, peer: &ClusterName) -> Result<(), String> {

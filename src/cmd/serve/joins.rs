@@ -45,6 +45,16 @@ const SWEEP: Duration = Duration::from_mins(1);
 
 /// Serves them until `joining` ends.
 pub(in crate::cmd) async fn serve(joining: mpsc::Receiver<IncomingJoin>, host: Arc<Inviting>, metrics: Arc<Metrics>) {
+    serve_by(joining, |join| Some(source(join.from)), host, metrics).await;
+}
+
+/// The same where it is `source` that says who is one and the same.
+async fn serve_by(
+    joining: mpsc::Receiver<IncomingJoin>,
+    source: impl Fn(&IncomingJoin) -> Option<IpAddr>,
+    host: Arc<Inviting>,
+    metrics: Arc<Metrics>,
+) {
     let sweeping = async {
         let mut sweep = interval(SWEEP);
         loop {
@@ -55,13 +65,14 @@ pub(in crate::cmd) async fn serve(joining: mpsc::Receiver<IncomingJoin>, host: A
     let each = |join: IncomingJoin, proven| one(join, host.clone(), metrics.clone(), proven);
     tokio::select! {
         () = sweeping => {}
-        () = bounded(joining, |join| Some(source(join.from)), &metrics, each) => {}
+        () = bounded(joining, AT_ONCE, source, &metrics, each) => {}
     }
 }
 
-/// Has `each` done for those that come, within the bounds. The second argument is to be set once somebody has proven that he was invited.
+/// Has `each` done for those that come, for `most` at once and within the other bounds. The second argument is to be set once somebody has proven that he was invited.
 async fn bounded<F>(
     mut joining: mpsc::Receiver<IncomingJoin>,
+    most: usize,
     source: impl Fn(&IncomingJoin) -> Option<IpAddr>,
     metrics: &Metrics,
     each: impl Fn(IncomingJoin, Arc<AtomicBool>) -> F,
@@ -77,13 +88,15 @@ async fn bounded<F>(
         };
         let Some(join) = join else { return };
         let source = source(&join);
-        if !pace.take(Instant::now()) || !make_room(&mut slots, source, metrics) {
+        if !pace.take(Instant::now()) || !make_room(&mut slots, most, source, metrics) {
             metrics.control().refused(Bound::Joins);
             tracing::debug!(from = %join.from, "too many try to join");
             continue;
         }
         let proven = Arc::new(AtomicBool::new(false));
-        let task = running.spawn(each(join, proven.clone()));
+        // Before it is spawned, so that it can be said of one from the start.
+        let task = each(join, proven.clone());
+        let task = running.spawn(task);
         slots.push(Slot { source, proven, task });
     }
 }
@@ -98,10 +111,10 @@ struct Slot {
 }
 
 /// Ends the conversation that one more from `source` takes the place of, if it has to. Whether there is a place.
-fn make_room(slots: &mut Vec<Slot>, source: Option<IpAddr>, metrics: &Metrics) -> bool {
+fn make_room(slots: &mut Vec<Slot>, most: usize, source: Option<IpAddr>, metrics: &Metrics) -> bool {
     slots.retain(|slot| !slot.task.is_finished());
     let taken: Vec<_> = slots.iter().map(|slot| (slot.source, slot.proven.load(Ordering::Relaxed))).collect();
-    match place(&taken, source) {
+    match place(&taken, most, source) {
         Place::Free => true,
         Place::Of(at) => {
             slots.remove(at).task.abort();
@@ -120,13 +133,13 @@ enum Place {
     None,
 }
 
-/// ● The place for one more from `source`. `taken`, from the oldest on, has the sources of those under way, and who of them has proven that
+/// ● The place for one more from `source`, of `most`. `taken`, from the oldest on, has the sources of those under way, and who of them has proven that
 /// he was invited: those stay. Of the others a source has one at most, and the oldest goes when there are too many.
-fn place(taken: &[(Option<IpAddr>, bool)], source: Option<IpAddr>) -> Place {
+fn place(taken: &[(Option<IpAddr>, bool)], most: usize, source: Option<IpAddr>) -> Place {
     let same = taken.iter().position(|&(other, proven)| !proven && source.is_some() && other == source);
     match same {
         Some(at) => Place::Of(at),
-        None if taken.len() < AT_ONCE => Place::Free,
+        None if taken.len() < most => Place::Free,
         None => taken.iter().position(|&(_, proven)| !proven).map_or(Place::None, Place::Of),
     }
 }
@@ -212,13 +225,20 @@ mod tests {
     #[test]
     fn who_proves_nothing_holds_one_place_and_not_for_long() {
         let ip = |last: u8| Some(IpAddr::from([192, 0, 2, last]));
-        assert_eq!(place(&[], ip(1)), Place::Free);
-        assert_eq!(place(&[(ip(2), false), (ip(1), false)], ip(1)), Place::Of(1), "one of each source");
-        assert_eq!(place(&[(ip(1), true)], ip(1)), Place::Free, "who was invited stays");
+        assert_eq!(place(&[], AT_ONCE, ip(1)), Place::Free);
+        assert_eq!(place(&[(ip(2), false), (ip(1), false)], AT_ONCE, ip(1)), Place::Of(1), "one of each source");
+        assert_eq!(place(&[(ip(1), true)], AT_ONCE, ip(1)), Place::Free, "who was invited stays");
         let full = [(ip(1), true), (ip(2), false), (ip(3), false), (ip(4), true)];
-        assert_eq!(place(&full, ip(5)), Place::Of(1), "the oldest that has proven nothing goes");
-        assert_eq!(place(&full.map(|(ip, _)| (ip, true)), ip(5)), Place::None);
-        assert_eq!(place(&[(None, false)], None), Place::Free, "who cannot be told apart is not taken for one");
+        assert_eq!(place(&full, AT_ONCE, ip(5)), Place::Of(1), "the oldest that has proven nothing goes");
+        assert_eq!(place(&full.map(|(ip, _)| (ip, true)), AT_ONCE, ip(5)), Place::None);
+        assert_eq!(
+            place(&[(None, false)], AT_ONCE, None),
+            Place::Free,
+            "who cannot be told apart is not taken for one"
+        );
+        // As at control, which sees its gateways' addresses only, and at gateways, who do not know who has proven what.
+        assert_eq!(place(&[(None, true), (None, false)], AT_ONCE, None), Place::Free);
+        assert_eq!(place(&[(ip(1), true)], AT_ONCE, ip(1)), Place::Free);
         let of = |text: &str| source(text.parse().unwrap());
         assert_eq!(of("[2001:db8::1]:1"), of("[2001:db8::2:3]:4"));
         assert_ne!(of("[2001:db8::1]:1"), of("[2001:db8:0:1::1]:1"));

@@ -7,7 +7,7 @@ use super::{
     secrets::{self, Keeping, Untrusted},
 };
 use crate::cmd::Failure;
-use isthmus_control::{Control, FileRegistry, Handles, LinkEvent, Peers};
+use isthmus_control::{Control, ControlAt, FileRegistry, Handles, LinkEvent, Peers};
 use isthmus_control_api::GatewayId;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -61,7 +61,9 @@ pub(in crate::cmd) async fn control(process: &mut Process, id: GatewayId) -> Res
         Some((secrets, _)) => {
             let identity = process.identity.current();
             let directory = super::directory(&config, identity.role());
-            let keeping = Keeping { secrets, directory, domain: identity.domain().clone(), term: term.clone() };
+            let takes_invited = !matches!(config.control, Some(ControlAt::Listen { joins: None, .. }));
+            let (domain, term) = (identity.domain().clone(), term.clone());
+            let keeping = Keeping { secrets, directory, domain, term, takes_invited };
             keeping.start(&mut process.tasks)
         }
     };

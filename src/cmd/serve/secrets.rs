@@ -98,6 +98,9 @@ async fn own(secrets: &Secrets, name: &str, domain: &TrustDomain) -> Result<(Aut
     if let Some(own) = plan::own(&kept.data, domain).map_err(|why| Unready::Wrong(format!("{place}: {why}")))? {
         return Ok(own);
     }
+    let trusts = within(secrets.get(TRUST)).await.map_err(Unready::Later)?.is_some_and(|kept| !kept.data.is_empty());
+    let links = within(secrets.links()).await.map_err(Unready::Later)?;
+    plan::may_create(trusts, &links).map_err(|why| Unready::Wrong(format!("{place}: {why}")))?;
     let made = Authority::create(domain.clone(), SystemTime::now()).map_err(|e| Unready::Wrong(e.to_string()))?;
     // Of several replicas one is first: the others, and this one, take what it has made.
     if within(secrets.set(name, &plan::authority(&made), &kept)).await.map_err(Unready::Later)? {
@@ -113,6 +116,8 @@ pub(super) struct Keeping {
     pub(super) domain: TrustDomain,
     /// The term in which this replica leads: only then it writes.
     pub(super) term: watch::Receiver<Option<u64>>,
+    /// Whether those who were invited are taken: only then it may delete what is left of invitations.
+    pub(super) takes_invited: bool,
 }
 
 impl Keeping {
@@ -133,7 +138,7 @@ impl Keeping {
             let known = view.borrow_and_update().clone();
             if let Some(view) = known {
                 let trust = plan::trust(&view, &self.domain);
-                if let Err(error) = self.take(&view, &trust) {
+                for error in self.take(&view, &trust) {
                     tracing::error!(error = error.message(), "what the Secrets say is not taken up");
                 }
                 let wrong = trust.iter().filter_map(|(cluster, trust)| match trust {
@@ -142,8 +147,10 @@ impl Keeping {
                 });
                 untrusted.send_replace(Arc::new(wrong.collect()));
                 let leads = self.term.borrow_and_update().is_some();
-                if leads && let Err(error) = self.write(&view, &trust).await {
-                    tracing::warn!(%error, "the Secrets are not as they should be; trying again");
+                if leads {
+                    for error in self.write(&view, &trust).await {
+                        tracing::warn!(%error, "the Secrets are not as they should be; trying again");
+                    }
                 }
             }
             tokio::select! {
@@ -155,39 +162,56 @@ impl Keeping {
         }
     }
 
-    /// Makes the identity directory what the Secrets say.
-    fn take(&self, view: &View, trust: &BTreeMap<ClusterName, Trust>) -> Result<(), Failure> {
+    /// Makes the identity directory what the Secrets say. Each by itself: what fails is told, and does not stop the rest.
+    fn take(&self, view: &View, trust: &BTreeMap<ClusterName, Trust>) -> Vec<Failure> {
+        let mut failed = Vec::new();
+        let bundled = self.directory.bundled().map_err(|error| failed.push(error.into())).unwrap_or_default();
+        for cluster in bundled {
+            if !matches!(trust.get(&cluster), None | Some(Trust::Missing(_))) {
+                continue;
+            }
+            match self.directory.distrust(&cluster) {
+                Ok(_) => tracing::info!(%cluster, "not trusted any more: its link, or that one's Secret, has gone"),
+                Err(error) => failed.push(error.into()),
+            }
+        }
         for (cluster, trust) in trust {
             let Trust::By(anchors) = trust else { continue };
             // One that cannot be read is replaced, too.
-            if !matches!(self.directory.bundle(&self.domain.sibling(cluster)), Ok(Some(known)) if known == *anchors) {
-                self.directory.write_bundle(anchors)?;
-                tracing::info!(%cluster, "trusted by what its link's Secret says");
+            if matches!(self.directory.bundle(&self.domain.sibling(cluster)), Ok(Some(known)) if known == *anchors) {
+                continue;
             }
-        }
-        for cluster in self.directory.bundled()? {
-            if matches!(trust.get(&cluster), None | Some(Trust::Missing(_))) {
-                self.directory.distrust(&cluster)?;
-                tracing::info!(%cluster, "not trusted any more: its link, or that one's Secret, has gone");
+            match self.directory.write_bundle(anchors) {
+                Ok(_) => tracing::info!(%cluster, "trusted by what its link's Secret says"),
+                Err(error) => failed.push(error.into()),
             }
         }
         let now = SystemTime::now();
-        Ok(Invites::of(self.directory.path()).mirror(&plan::invites(view, now).0, now)?)
+        let mirrored = Invites::of(self.directory.path()).mirror(&plan::invites(view, now).0, now);
+        failed.extend(mirrored.err().map(Failure::from));
+        failed
     }
 
-    /// Makes the Secrets what they should be.
-    async fn write(&self, view: &View, trust: &BTreeMap<ClusterName, Trust>) -> Result<(), String> {
+    /// Makes the Secrets what they should be: each by itself, and first what gateways cannot be without.
+    async fn write(&self, view: &View, trust: &BTreeMap<ClusterName, Trust>) -> Vec<String> {
         let now = SystemTime::now();
-        self.set(view, TRUST, plan::trust_changes(view, trust)).await?;
+        let renewed = self.renew(view, now).await;
+        let trusted = self.set(view, TRUST, plan::trust_changes(view, trust)).await;
+        let swept = if self.takes_invited { self.sweep(view, now).await } else { Ok(()) };
+        [renewed, trusted, swept].into_iter().filter_map(Result::err).collect()
+    }
+
+    async fn renew(&self, view: &View, now: SystemTime) -> Result<(), String> {
         let own = || -> Result<_, DirectoryError> {
             Ok((self.directory.authority()?, self.directory.own_bundle(&self.domain)?))
         };
         let (authority, bundle) = own().map_err(|error| error.to_string())?;
-        if let Some(authority) = authority.filter(|_| !plan::serves(view, &bundle, now)) {
-            let svid =
-                authority.issue(&self.domain.gateway(), SVID_LIFETIME, now).map_err(|error| error.to_string())?;
-            self.set(view, GATEWAY, plan::gateway(&svid, &bundle)).await?;
-        }
+        let Some(authority) = authority.filter(|_| !plan::serves(view, &bundle, now)) else { return Ok(()) };
+        let svid = authority.issue(&self.domain.gateway(), SVID_LIFETIME, now).map_err(|error| error.to_string())?;
+        self.set(view, GATEWAY, plan::gateway(&svid, &bundle)).await
+    }
+
+    async fn sweep(&self, view: &View, now: SystemTime) -> Result<(), String> {
         for name in plan::invites(view, now).1 {
             within(self.secrets.take(&name, &view.secrets[&name])).await?;
         }

@@ -1,13 +1,21 @@
 //! Where gateways have no rights, and control is another process: the gateway carries the connection there as it is. Its TLS ends at
 //! control, which has the CA and the invitations.
 
-use super::{Inviting, bounded, serve, source};
+use super::{Inviting, bounded, serve_by, source};
 use crate::cmd::{Failure, serve::secrets};
 use isthmus_certs::{Directory, Role};
 use isthmus_control::Config;
 use isthmus_control_api::{PeerAddress, Table};
 use isthmus_gateway::{IncomingJoin, metrics::Metrics};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     io::{AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream, lookup_host},
@@ -18,6 +26,8 @@ use tokio::{
 
 /// Connections whose conversation waits to begin.
 const WAITING: usize = 16;
+/// Conversations that a gateway brings to control at once: more than control has, which knows best whose to end.
+const BROUGHT: usize = 16;
 /// For control to take a connection, at each of its addresses.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Addresses that its name may have.
@@ -25,9 +35,11 @@ const ADDRESSES: usize = 16;
 /// For a conversation: more than its own limits are together.
 const CONVERSATION: Duration = Duration::from_secs(40);
 
-/// Brings those who come to a gateway to its control, until `joining` ends.
+/// Brings those who come to a gateway to its control, until `joining` ends. A gateway does not see who of them has proven that he was
+/// invited, and ends none for another: beyond [`BROUGHT`] the new one is refused.
 pub(in crate::cmd) async fn bring(joining: mpsc::Receiver<IncomingJoin>, to: PeerAddress, metrics: Arc<Metrics>) {
-    let each = |join: IncomingJoin, _| {
+    let each = |join: IncomingJoin, stays: Arc<AtomicBool>| {
+        stays.store(true, Ordering::Relaxed);
         let to = to.clone();
         async move {
             let from = join.from;
@@ -40,7 +52,7 @@ pub(in crate::cmd) async fn bring(joining: mpsc::Receiver<IncomingJoin>, to: Pee
             }
         }
     };
-    bounded(joining, |join| Some(source(join.from)), &metrics, each).await;
+    bounded(joining, BROUGHT, |join| Some(source(join.from)), &metrics, each).await;
 }
 
 async fn carry(join: IncomingJoin, to: &PeerAddress) -> io::Result<()> {
@@ -84,7 +96,8 @@ pub(in crate::cmd) async fn at_control(
     let host = Inviting::by_secrets(directory, None, table, secrets);
     Ok(async move {
         let (to, joining) = mpsc::channel(WAITING);
-        let mut serving = JoinSet::from_iter([serve(joining, Arc::new(host), metrics)]);
+        // All come from gateways: by their addresses nobody can be told apart.
+        let mut serving = JoinSet::from_iter([serve_by(joining, |_| None, Arc::new(host), metrics)]);
         let room = Arc::new(Semaphore::new(WAITING));
         loop {
             let accepted = tokio::select! {

@@ -115,16 +115,23 @@ impl Inviting {
     }
 
     /// Links and trusts.
-    async fn write(&self, grant: &Grant, bundle: &TrustAnchors) -> Result<(), Refused> {
-        let cluster = &bundle.domain().cluster;
+    async fn write(&self, grant: &Grant) -> Result<Plan, Refused> {
+        let cluster = &grant.bundle.domain().cluster;
+        let conflict = |why: String| Refused::new(Refusal::Conflict, format_args!("on that side, {why}"));
         let failed = |error: &str| {
             tracing::error!(%cluster, error, "the link cannot be made");
             Refused::new(Refusal::Failed, "the inviter cannot write its half of the link: its log says why")
         };
+        let plan = self.plan(grant)?;
         let Some(secrets) = &self.secrets else {
-            let written = linking::link(&self.directory, bundle, &grant.endpoints);
-            return written.map_err(|failure| failed(failure.message()));
+            let written = linking::link(&self.directory, &plan.bundle, &grant.endpoints);
+            return written.map(|()| plan).map_err(|failure| failed(failure.message()));
         };
+        // What is in the directory may be older than the Secrets, and other replicas take such clusters, too: what counts is what the API
+        // server has, and nothing is written if that is another by then.
+        let seen = secrets::within(secrets.linked(cluster.as_str())).await.map_err(|e| failed(&e))?;
+        let proven = |known: &TrustAnchors| grant.proves(known);
+        let plan = linking::decide_by(&seen, &grant.bundle, grant.replace, proven).map_err(conflict)?;
         let name = invitation(&grant.invite.to_string());
         let used = || Refused::new(Refusal::Used, "the invitation was used before: each links once");
         // Of all replicas one takes it: it is used up for all of them.
@@ -133,7 +140,12 @@ impl Inviting {
             return Err(used());
         }
         let endpoints: Vec<_> = grant.endpoints.iter().map(ToString::to_string).collect();
-        secrets::within(secrets.link(cluster.as_str(), &endpoints, bundle.to_pem())).await.map_err(|e| failed(&e))
+        let ca = (plan.change != Change::Renewed).then(|| plan.bundle.to_pem());
+        match secrets::within(secrets.link(cluster.as_str(), &endpoints, ca, &seen)).await {
+            Ok(true) => Ok(plan),
+            Ok(false) => Err(conflict(format!("somebody else links with {cluster} just now"))),
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     /// Waits until the gateway knows the link and trusts the cluster, so that its first dial succeeds.
@@ -180,14 +192,13 @@ impl Host for Receiving {
 
     async fn grant(&self, grant: &Grant) -> Result<(), Refused> {
         // Once more: somebody else may have been linked by that name since. From here to the end of the writing nobody is let in between.
-        let Plan { change, bundle } = self.at.plan(grant)?;
+        let Plan { change, bundle } = self.at.write(grant).await?;
         let cluster = &bundle.domain().cluster;
         match change {
             Change::New => {}
             Change::Renewed => tracing::info!(%cluster, "was linked before, with the same CA"),
             Change::Replaced => tracing::warn!(%cluster, "comes with another CA than before, as the invitation allows"),
         }
-        self.at.write(grant, &bundle).await?;
         self.at.taken_up(&bundle).await;
         Ok(())
     }

@@ -111,6 +111,22 @@ pub(super) fn own(data: &Data, domain: &TrustDomain) -> Result<Option<(Authority
     Ok(Some((authority, bundle)))
 }
 
+/// Whether a CA may be made where there is none: not for a cluster that others are linked with, who trust the one that it had.
+///
+/// # Errors
+/// What there is that another CA would break, and what to do.
+pub(super) fn may_create(trusts: bool, links: &[String]) -> Result<(), String> {
+    let found = match links {
+        [] if !trusts => return Ok(()),
+        [] => format!("bundles of linked clusters in the Secret {TRUST}"),
+        links => format!("ClusterLinks ({})", links.join(", ")),
+    };
+    Err(format!(
+        "found no CA, and {found}, expected the CA that those trust: put it back (`isthmus install --identity DIR`, or the Secret from a \
+         backup); or, to have a new one made, end all links first (`isthmus unlink`, on both sides), and empty {TRUST}"
+    ))
+}
+
 /// The invitations that are kept, and the Secrets of those that nobody needs any more.
 pub(super) fn invites(view: &View, now: SystemTime) -> (Vec<Invite>, Vec<String>) {
     let (mut all, mut over) = (Vec::new(), Vec::new());

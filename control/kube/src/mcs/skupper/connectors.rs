@@ -111,11 +111,16 @@ fn connect(
     Ok(())
 }
 
-/// A host that is an address, or a Service beside the Connector: who may write Connectors in a namespace exports no other's.
+/// A host that is an address of no other namespace, or a Service beside the Connector: who may write Connectors in a namespace exports no other's.
 fn to_host(cx: &Context<'_>, serves: &mut Serves, from: &str, host: &str, port: u16) -> Result<(), String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         if !is_of_another_host(address) {
             return Err(format!("spec.host: found {host:?}, expected an address that others can reach"));
+        }
+        if let Some(other) = who_has(cx, address.to_canonical()).find(|namespace| namespace != from) {
+            return Err(format!(
+                "spec.host: found {host:?}, an address in {other}, expected one that no other namespace has"
+            ));
         }
         serves.endpoints.insert(SocketAddr::new(address, port));
         return Ok(());
@@ -134,6 +139,28 @@ fn to_host(cx: &Context<'_>, serves: &mut Serves, from: &str, host: &str, port: 
         }
     }
     Ok(())
+}
+
+/// The namespaces whose Services or endpoints have an address, ready or not.
+fn who_has(cx: &Context<'_>, address: IpAddr) -> impl Iterator<Item = String> {
+    let is = move |text: &str| text.parse::<IpAddr>().is_ok_and(|found| found.to_canonical() == address);
+    let services = cx.world.services.iter().filter(move |(_, service)| addresses(service).any(is));
+    let slices = cx.world.slices.iter().filter(move |(_, slice)| {
+        slice.endpoints.iter().flatten().any(|endpoint| endpoint.addresses.iter().any(|text| is(text)))
+    });
+    services.map(|(key, _)| key.namespace.to_string()).chain(slices.map(|(key, _)| key.namespace.to_string()))
+}
+
+/// Where a Service can be reached.
+fn addresses(service: &Service) -> impl Iterator<Item = &str> {
+    let spec = service.spec.iter();
+    let balancer = service.status.iter().flat_map(|status| &status.load_balancer).flat_map(|at| &at.ingress).flatten();
+    spec.flat_map(|spec| {
+        let lists = [&spec.cluster_ips, &spec.external_ips];
+        spec.cluster_ip.iter().chain(lists.into_iter().flatten().flatten())
+    })
+    .map(String::as_str)
+    .chain(balancer.filter_map(|at| at.ip.as_deref()))
 }
 
 /// Whether an address is not one of the gateway's own host or of what clouds have beside it: it is the gateway that dials.

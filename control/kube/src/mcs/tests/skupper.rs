@@ -103,12 +103,16 @@ fn a_connector_can_name_an_address_or_a_service() {
     }
     east.settle();
     for (n, host) in
-        ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "fe80::1", "0.0.0.0", "api.ops"].iter().enumerate()
+        ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "fe80::1", "0.0.0.0", "api.ops", "10.2.0.9", "10.96.0.9"]
+            .iter()
+            .enumerate()
     {
         let spec = json!({"routingKey": "never", "host": host, "port": 80});
         put(&mut east, ForeignKind::Connector, &format!("shop/never-{n}"), spec);
     }
-    let other = service("ops/api", &[("http", 80, "TCP")]);
+    // Nor what another namespace has, by its address.
+    let mut other = service("ops/api", &[("http", 80, "TCP")]);
+    other.spec.as_mut().unwrap().cluster_ip = Some("10.96.0.9".into());
     east.world.slices.insert(Arc::new(slice(&other, &[("10.2.0.9", "")])));
     east.world.services.insert(Arc::new(other));
     east.settle();
@@ -116,7 +120,7 @@ fn a_connector_can_name_an_address_or_a_service() {
     assert_eq!(exports.values().next().unwrap().endpoints.len(), 2);
     let never = format!("{NAMESPACE}/never");
     assert!(east.service_plan(&never).exports.values().all(|export| export.endpoints.is_empty()));
-    assert_eq!(said(&east, &never).len(), 6);
+    assert_eq!(said(&east, &never).len(), 8);
     let problems = said(&east, &backend());
     assert!(problems[0].contains("Connector shop/c: spec.host: found \"db.example.com\""), "{problems:?}");
 }

@@ -117,3 +117,11 @@ fn invitations_are_told_by_their_label_and_forgotten_a_day_after_their_end() {
     let (found, over) = invites(&all, now + Duration::from_hours(25));
     assert_eq!((found, over), (vec![], vec![name.clone()]));
 }
+
+#[test]
+fn no_new_ca_is_made_for_a_cluster_that_others_trust_by_the_old_one() {
+    assert_eq!(may_create(false, &[]), Ok(()));
+    let refused = may_create(false, &["east".into(), "north".into()]).unwrap_err();
+    assert!(refused.starts_with("found no CA, and ClusterLinks (east, north), expected the CA "), "{refused}");
+    assert!(may_create(true, &[]).unwrap_err().contains("in the Secret isthmus-trust"));
+}
