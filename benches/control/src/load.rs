@@ -67,7 +67,8 @@ pub(crate) fn local(world: &World, rate: u32, seconds: u32) -> Found {
     let watched = Arc::new(Pending::default());
     let watch = crate::observer::watch_slices(world.west.client().clone(), watched.clone());
     let rate_done = world.west.block_on(async {
-        let watch = tokio::spawn(watch);
+        let mut watching = JoinSet::new();
+        watching.spawn(watch);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let done = drive(world, rate, seconds, |turn| {
             let mark = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +83,7 @@ pub(crate) fn local(world: &World, rate: u32, seconds: u32) -> Found {
         });
         let done = done.await;
         settle(&world.here.pending).await;
-        watch.abort();
+        watching.shutdown().await;
         done
     });
     Found { table: Took::of(world.here.pending.take()), watch: Took::of(watched.take()), rate: rate_done }

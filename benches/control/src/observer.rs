@@ -44,7 +44,7 @@ impl Observer {
         let (give, got) = sync_channel(1);
         let run = {
             let (pending, over, identity) = (pending.clone(), over.clone(), identity.to_owned());
-            move || observe(&identity, address, &pending, over, |table| drop(give.send(table)))
+            move || observe(&identity, address, &pending, &over, |table| drop(give.send(table)))
         };
         // A thread is in the namespace of the one that starts it.
         let thread = netns.run(move || thread::spawn(run));
@@ -71,7 +71,7 @@ fn observe(
     identity: &Path,
     address: SocketAddr,
     pending: &Pending,
-    over: CancellationToken,
+    over: &CancellationToken,
     ready: impl FnOnce(watch::Receiver<Arc<Table>>),
 ) {
     let identity = Directory::new(identity).load_own().unwrap_or_else(|e| panic!("{e}"));
