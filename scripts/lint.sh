@@ -50,7 +50,7 @@ hygiene() {
 
 # refuse WHAT PATTERN: prints the lines of $files that match, and succeeds if there are any.
 refuse() {
-    if grep -nIE -- "$2" "${files[@]}" /dev/null; then
+    if grep -nIE -d skip -- "$2" "${files[@]}" /dev/null; then
         echo "hygiene: found $1" >&2
         return 0
     fi

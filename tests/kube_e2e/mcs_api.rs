@@ -1,5 +1,6 @@
 //! What the Multi-Cluster Services API requires of objects (KEP-1645), asked as its users ask: in v1alpha1 as well, in a namespace for
 //! each requirement, with a Service that two address families, two ports and an affinity make it hard to get right.
+#![allow(clippy::needless_pass_by_value, reason = "values are written where they are used")]
 
 use crate::mesh::Mesh;
 use isthmus_tests::{Gateway, KubeCluster, Topology, eventually};
