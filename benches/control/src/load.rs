@@ -70,7 +70,7 @@ pub(crate) fn local(world: &World, rate: u32, seconds: u32) -> Found {
         let mut watching = JoinSet::new();
         watching.spawn(watch);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let done = drive(world, rate, seconds, |turn| {
+        let done = drive(rate, seconds, |turn| {
             let mark = NEXT.fetch_add(1, Ordering::Relaxed);
             let number = turn % world.services();
             let address = objects::address(mark);
@@ -93,7 +93,7 @@ pub(crate) fn local(world: &World, rate: u32, seconds: u32) -> Found {
 pub(crate) fn remote(world: &World, rate: u32, seconds: u32) -> Took {
     let services = world.services().min(world::IMPORTED);
     world.west.block_on(async {
-        drive(world, rate, seconds, |turn| {
+        drive(rate, seconds, |turn| {
             let mark = NEXT.fetch_add(1, Ordering::Relaxed);
             let (number, ready) = (turn % services, turn / services % 2 == 1);
             let shows = Mark::Reaches(Listen::tcp(world::import_address(number)), "west", ready);
@@ -116,7 +116,7 @@ pub(crate) fn remote(world: &World, rate: u32, seconds: u32) -> Took {
 }
 
 /// Makes `rate` changes a second for `seconds`; the rate that was reached.
-async fn drive<F>(_world: &World, rate: u32, seconds: u32, mut change: impl FnMut(usize) -> F) -> f64
+async fn drive<F>(rate: u32, seconds: u32, mut change: impl FnMut(usize) -> F) -> f64
 where
     F: Future<Output = Result<(), kube::Error>> + Send + 'static,
 {
