@@ -92,8 +92,8 @@ pub fn is_planned_alone(settings: &Settings) -> bool {
     !settings.compat.contains(&System::Skupper)
 }
 
-/// What is to be for one service, of whose own endpoints nothing but those has changed since it was planned: the same as in the plan of
-/// all. `None`: it touches others, so all are to be planned. Where services [are planned alone](is_planned_alone).
+/// What is to be for one service of which nothing but its endpoints in this cluster has changed since it was planned: the same as in the
+/// plan of all. `None`: it touches others, so all are to be planned. Only where services [can be planned alone](is_planned_alone).
 pub fn plan_one(
     world: &World,
     peers: &PeerViews,
