@@ -10,6 +10,7 @@ mod fields;
 pub mod links;
 mod node;
 mod parse;
+mod policy;
 pub mod schema;
 mod values;
 

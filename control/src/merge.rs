@@ -15,8 +15,8 @@ use std::{collections::BTreeMap, sync::Arc};
 pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Table> {
     let imports = desired.imports.iter().map(|(listen, import)| {
         let clusters = ready(import, peers);
-        let DesiredImport { service, affinity, weights, sticky, .. } = import.clone();
-        let import = Arc::new(Import { service, affinity, clusters, weights, sticky });
+        let DesiredImport { service, affinity, weights, sticky, policy, member: _ } = import.clone();
+        let import = Arc::new(Import { service, affinity, clusters, weights, sticky, policy });
         (*listen, shared(previous.imports.get(listen), &import))
     });
     let exports = desired.exports.iter();
@@ -88,6 +88,7 @@ mod tests {
             affinity: Affinity::Local,
             weights: None,
             sticky: false,
+            policy: Default::default(),
             member: None,
         };
         Desired {
@@ -182,6 +183,7 @@ mod tests {
             affinity: Affinity::None,
             weights: None,
             sticky: false,
+            policy: Default::default(),
             member: Some(DesiredMember { cluster: "east".parse().unwrap(), service: db.clone(), key: key.into() }),
         };
         let mut desired = desired();

@@ -6,7 +6,8 @@ pub use file::FileRegistry;
 
 use crate::{exchange::Services, peers::PeerViews};
 use isthmus_control_api::{
-    Affinity, ClusterName, Export, Import, Link, Listen, Namespaces, Relaying, ServiceName, ServicePort, Table, Weights,
+    Affinity, ClusterName, Export, Import, Link, Listen, Namespaces, Relaying, ServiceName, ServicePolicy, ServicePort,
+    Table, Weights,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,8 +40,8 @@ impl Desired {
     /// What `table` was made from, as far as a table says.
     pub(crate) fn restored(table: &Table) -> Self {
         let imports = table.imports.iter().map(|(&listen, import)| {
-            let Import { service, affinity, weights, sticky, .. } = (**import).clone();
-            (listen, DesiredImport { service, affinity, weights, sticky, member: None })
+            let Import { service, affinity, weights, sticky, policy, clusters: _ } = (**import).clone();
+            (listen, DesiredImport { service, affinity, weights, sticky, policy, member: None })
         });
         let links = table.links.iter();
         Self {
@@ -77,6 +78,8 @@ pub struct DesiredImport {
     pub weights: Option<Weights>,
     /// Whether a client stays with its cluster and its endpoint.
     pub sticky: bool,
+    /// How its streams are served at the client's side.
+    pub policy: Arc<ServicePolicy>,
     /// The one endpoint that it is, of a peer's headless service; `None`: all that are ready for the service port.
     pub member: Option<DesiredMember>,
 }

@@ -1,6 +1,9 @@
 //! The endpoint table: everything that a gateway needs to know to serve, as one immutable value.
 
-use crate::names::{ClusterName, Listen, ServicePort};
+use crate::{
+    names::{ClusterName, Listen, ServicePort},
+    policy::{ServicePolicy, is_default},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,6 +46,9 @@ pub struct Import {
     /// Whether a client stays with its cluster and its endpoint, as long as these serve.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sticky: bool,
+    /// How its streams are served at the client's side.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub policy: Arc<ServicePolicy>,
 }
 
 /// Shares of an import's streams. Only what is ready has its share: the others have it between them then.
@@ -76,6 +82,9 @@ pub struct Export {
     pub port_name: Option<String>,
     /// Its ready endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// How its streams are served at the endpoints' side.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub policy: Arc<ServicePolicy>,
 }
 
 /// One address that can serve a service.

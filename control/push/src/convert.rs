@@ -5,7 +5,7 @@
 use crate::{Digest, Position, Reached, change::Change, history::Update, wire};
 use isthmus_control_api::{
     Affinity, ClusterName, Endpoint, Export, GatewayId, Import, InvalidName, Link, Listen, Namespaces, Protocol,
-    Relaying, ServicePort, TransportChoice, Weights,
+    Relaying, ServicePolicy, ServicePort, TransportChoice, Weights,
 };
 use prost::Message as _;
 use std::{
@@ -86,21 +86,29 @@ pub(crate) fn at(position: &Position) -> wire::At {
 }
 
 pub(crate) fn import(listen: Listen, import: Option<&Arc<Import>>) -> wire::Import {
-    let value = |Import { service, affinity, clusters, weights: shares, sticky }: &Import| wire::ImportValue {
-        service: Some(service_port(service)),
-        affinity: match affinity {
-            Affinity::Local => wire::Affinity::Local,
-            Affinity::Remote => wire::Affinity::Remote,
-            Affinity::None => wire::Affinity::None,
-        } as i32,
-        clusters: clusters
-            .iter()
-            .map(|(cluster, &ready)| wire::ClusterReady { cluster: cluster.to_string(), ready })
-            .collect(),
-        weights: shares.as_ref().map(weights),
-        sticky: *sticky,
-    };
+    let value =
+        |Import { service, affinity, clusters, weights: shares, sticky, policy: rules }: &Import| wire::ImportValue {
+            service: Some(service_port(service)),
+            affinity: match affinity {
+                Affinity::Local => wire::Affinity::Local,
+                Affinity::Remote => wire::Affinity::Remote,
+                Affinity::None => wire::Affinity::None,
+            } as i32,
+            clusters: clusters
+                .iter()
+                .map(|(cluster, &ready)| wire::ClusterReady { cluster: cluster.to_string(), ready })
+                .collect(),
+            weights: shares.as_ref().map(weights),
+            sticky: *sticky,
+            policy: policy(rules),
+        };
     wire::Import { listen: listen.to_string(), value: import.map(|import| value(import)) }
+}
+
+/// As JSON, which has one form only: keys are there in their order, those with defaults as well.
+fn policy(policy: &ServicePolicy) -> String {
+    // A structure of plain values cannot fail to be written.
+    if *policy == ServicePolicy::default() { String::new() } else { serde_json::to_string(policy).unwrap_or_default() }
 }
 
 fn weights(Weights { local, clusters, others }: &Weights) -> wire::Weights {
@@ -116,9 +124,10 @@ pub(crate) fn export(service: &ServicePort, export: Option<&Arc<Export>>) -> wir
         },
         port: address.port().into(),
     };
-    let value = |Export { port_name, endpoints }: &Export| wire::ExportValue {
+    let value = |Export { port_name, endpoints, policy: rules }: &Export| wire::ExportValue {
         port_name: port_name.clone().unwrap_or_default(),
         endpoints: endpoints.iter().map(endpoint).collect(),
+        policy: policy(rules),
     };
     wire::Export { service: Some(service_port(service)), value: export.map(|export| value(export)) }
 }
@@ -241,9 +250,17 @@ fn read_import(import: wire::Import) -> Result<(Listen, Option<Arc<Import>>), Ma
             clusters: clusters.collect::<Result<_, Malformed>>()?,
             weights: value.weights.map(read_weights).transpose()?,
             sticky: value.sticky,
+            policy: read_policy(&value.policy)?,
         }))
     };
     Ok((import.listen.parse()?, import.value.map(value).transpose()?))
+}
+
+fn read_policy(text: &str) -> Result<Arc<ServicePolicy>, Malformed> {
+    if text.is_empty() {
+        return Ok(Arc::default());
+    }
+    serde_json::from_str(text).map_err(|_| Malformed::Field("a policy that this version does not know"))
 }
 
 fn read_weights(wire::Weights { local, clusters, others }: wire::Weights) -> Result<Weights, Malformed> {
@@ -255,7 +272,7 @@ fn read_export(export: wire::Export) -> Result<(ServicePort, Option<Arc<Export>>
     let value = |value: wire::ExportValue| {
         let port_name = Some(value.port_name).filter(|name| !name.is_empty());
         let endpoints = value.endpoints.iter().map(read_endpoint).collect::<Result<_, _>>()?;
-        Ok::<_, Malformed>(Arc::new(Export { port_name, endpoints }))
+        Ok::<_, Malformed>(Arc::new(Export { port_name, endpoints, policy: read_policy(&value.policy)? }))
     };
     Ok((read_service_port(export.service)?, export.value.map(value).transpose()?))
 }

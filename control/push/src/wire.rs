@@ -194,6 +194,8 @@ pub(crate) struct ImportValue {
     pub(crate) weights: Option<Weights>,
     #[prost(bool, tag = "5")]
     pub(crate) sticky: bool,
+    #[prost(string, tag = "6")]
+    pub(crate) policy: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -246,6 +248,8 @@ pub(crate) struct ExportValue {
     pub(crate) port_name: String,
     #[prost(message, repeated, tag = "2")]
     pub(crate) endpoints: Vec<Endpoint>,
+    #[prost(string, tag = "3")]
+    pub(crate) policy: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -111,9 +111,16 @@ fn api() -> ServicePort {
 /// Links to all others, the import of shop/api, and its export with so many endpoints.
 fn desired(links: &[&str], endpoints: u16) -> Desired {
     let endpoint = |port| Endpoint { address: ([10, 0, 0, 2], port).into() };
-    let export = Export { port_name: None, endpoints: (1..=endpoints).map(endpoint).collect() };
+    let export = Export { endpoints: (1..=endpoints).map(endpoint).collect(), ..Export::default() };
     let services = Services::from([(api().service, Arc::new(summary(80, endpoints.into())))]);
-    let import = DesiredImport { service: api(), affinity: Affinity::None, weights: None, sticky: false, member: None };
+    let import = DesiredImport {
+        service: api(),
+        affinity: Affinity::None,
+        weights: None,
+        sticky: false,
+        policy: Default::default(),
+        member: None,
+    };
     Desired {
         exports: if endpoints == 0 { BTreeMap::new() } else { [(api(), Arc::new(export))].into() },
         services: if endpoints == 0 { Arc::default() } else { Arc::new(services) },

@@ -5,6 +5,7 @@ use super::{
     compat::KNOWN,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
+    policy,
     schema::{HOST, NAME},
     values::{self, EndpointText},
 };
@@ -254,6 +255,7 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
         let service = fields.value("service", values::service);
         let ports = ports(&fields);
         let endpoints = endpoints(&fields, &ports);
+        let policy = policy::read(&fields);
         let Some(service) = service else { continue };
         if let Some(first) = once.seen_before(service.clone(), fields.at_of("service")) {
             fields.conflict("service", again(&service, first), "one entry a service");
@@ -261,7 +263,7 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
         for port in ports {
             let endpoints = endpoints.iter().map(|endpoint| port.endpoint(*endpoint)).collect();
             let key = ServicePort { service: service.clone(), port: port.port, protocol: port.protocol };
-            exports.insert(key, Export { port_name: port.name, endpoints });
+            exports.insert(key, Export { port_name: port.name, endpoints, policy: policy.clone() });
         }
     }
     if exports.len() > MAX_SERVICE_PORTS {
@@ -346,6 +348,7 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
         let protocol = fields.value("protocol", values::protocol);
         let affinity = fields.value("affinity", values::affinity);
         let sticky = fields.value("sessionAffinity", values::session_affinity);
+        let policy = policy::read(&fields);
         let address = fields.value("listen", values::listen);
         let listen = address.zip(protocol).map(|(address, protocol)| Listen { address, protocol });
         if let Some(listen) = listen {
@@ -355,7 +358,7 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
             (service, port, listen, affinity, sticky)
         {
             let service = ServicePort { service, port, protocol: listen.protocol };
-            imports.insert(listen, DesiredImport { service, affinity, weights: None, sticky, member: None });
+            imports.insert(listen, DesiredImport { service, affinity, weights: None, sticky, policy, member: None });
         }
     }
     imports

@@ -451,6 +451,13 @@ pub const KEYS: &[Key] = &[
         "[\"10.0.0.2:8080\"]",
         "Who serves it. `ip:port` if the service has one port; a bare `ip` takes each port's `targetPort`.",
     ),
+    key(
+        ("exports[]", "policy"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{balance: leastRequest}",
+        "How its streams are served at the endpoints.",
+    ),
     key(("exports[].ports[]", "name"), NAME, Rule("no name"), "http", "The port's name, unique within the service."),
     key(
         ("exports[].ports[]", "port"),
@@ -496,6 +503,20 @@ pub const KEYS: &[Key] = &[
         Text("none"),
         "clientIP",
         "`clientIP`: the streams of one client, by its address, go to the same cluster and the same endpoint, as long as these serve. `none`: each where it is best.",
+    ),
+    key(
+        ("imports[]", "policy"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{balance: leastRequest}",
+        "How its streams are served at the client's side.",
+    ),
+    key(
+        ("policy", "balance"),
+        "leastRequest",
+        Text("leastRequest"),
+        "leastRequest",
+        "Which endpoint takes the next stream. `leastRequest`: of two at random, the one that is less loaded.",
     ),
 ];
 

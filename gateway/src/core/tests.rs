@@ -205,7 +205,14 @@ pub(crate) fn linked() -> Table {
 /// The same, and the service imported; `clusters`: who has it.
 pub(crate) fn importing(clusters: &[&str]) -> Table {
     let clusters = clusters.iter().map(|cluster| (cluster.parse().unwrap(), 1)).collect();
-    let import = Import { service: service(), affinity: Default::default(), clusters, weights: None, sticky: false };
+    let import = Import {
+        service: service(),
+        affinity: Default::default(),
+        clusters,
+        weights: None,
+        sticky: false,
+        policy: Default::default(),
+    };
     let import = Arc::new(import);
     Table { imports: [(LISTEN.parse().unwrap(), import)].into(), ..linked() }
 }
@@ -213,7 +220,7 @@ pub(crate) fn importing(clusters: &[&str]) -> Table {
 /// A table that has, besides what `table` has, the service here.
 pub(crate) fn exporting(table: Table, endpoints: &[SocketAddr]) -> Table {
     let endpoints = endpoints.iter().map(|&address| Endpoint { address }).collect();
-    Table { exports: [(service(), Arc::new(Export { port_name: None, endpoints }))].into(), ..table }
+    Table { exports: [(service(), Arc::new(Export { endpoints, ..Export::default() }))].into(), ..table }
 }
 
 /// A local connection of the gateway's, and its far end.

@@ -41,8 +41,14 @@ mod tests {
         let text = "clusterset: demo\ncluster: west\nidentity: id\ntunnel: {listen: \"192.0.2.1:15008\"}\n";
         let fits = check(&Config::parse(text, Path::new("west.yaml")).unwrap());
         let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
-        let import =
-            Import { service, affinity: Affinity::None, clusters: Default::default(), weights: None, sticky: false };
+        let import = Import {
+            service,
+            affinity: Affinity::None,
+            clusters: Default::default(),
+            weights: None,
+            sticky: false,
+            policy: Default::default(),
+        };
         let at = |listen: &str| Table {
             imports: [(listen.parse().unwrap(), import.clone().into())].into(),
             ..Table::default()

@@ -143,7 +143,11 @@ fn table(name: &ServiceName, summary: &Summary, ready: &BTreeMap<IpAddr, Ready<'
         let address =
             |ready: &Ready<'_>| Some(SocketAddr::new(ready.address, ready.port(port.name.as_deref(), key.protocol)?));
         let key = |service| ServicePort { service, port: key.number, protocol: key.protocol };
-        let empty = || Export { port_name: port.name.as_deref().map(str::to_owned), endpoints: Vec::new() };
+        let empty = || Export {
+            port_name: port.name.as_deref().map(str::to_owned),
+            endpoints: Vec::new(),
+            ..Export::default()
+        };
         let mut add = |service, address| table.entry(key(service)).or_insert_with(empty).endpoints.extend(address);
         add(name.clone(), None);
         for ready in ready.values() {

@@ -118,6 +118,7 @@ impl<'a> Remote<'a> {
             affinity: Affinity::None,
             weights: Some(only(&cluster)),
             sticky: false,
+            policy: Default::default(),
             member: Some(DesiredMember { cluster, service: here.name.clone(), key }),
         }
     }

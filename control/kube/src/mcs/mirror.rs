@@ -110,6 +110,7 @@ fn one(plan: &mut ServicePlan, here: &Here<'_>, alias: &Alias<'_>, ports: &mut P
         affinity: Affinity::None,
         weights: weights.clone(),
         sticky: clusters.iter().any(|of| here.constituents.get(*of).is_some_and(|of| of.affinity.is_some())),
+        policy: Default::default(),
         member: None,
     });
 }

@@ -147,6 +147,7 @@ fn fill_virtual(plan: &mut ServicePlan, here: &Here<'_>, ports: &mut Ports) -> B
         affinity: here.preference.affinity,
         weights: here.preference.weights.clone(),
         sticky: here.merged.from.affinity.is_some(),
+        policy: Default::default(),
         member: None,
     });
     given

@@ -56,7 +56,14 @@ mod tests {
 
     fn plan(protocol: Protocol) -> Plan {
         let service = ServicePort { service: "shop/api".parse().unwrap(), port: 80, protocol };
-        let import = DesiredImport { service, affinity: Affinity::None, weights: None, sticky: false, member: None };
+        let import = DesiredImport {
+            service,
+            affinity: Affinity::None,
+            weights: None,
+            sticky: false,
+            policy: Default::default(),
+            member: None,
+        };
         let of_service = ServicePlan {
             imports: [(20000, import)].into(),
             summary: Some(Arc::new(Summary::default())),
@@ -82,7 +89,14 @@ mod tests {
     fn the_file_says_where_else_gateways_listen() {
         let listen = Listen::tcp("127.0.0.1:5432".parse().unwrap());
         let service = ServicePort { service: "shop/db".parse().unwrap(), port: 5432, protocol: Protocol::Tcp };
-        let import = DesiredImport { service, affinity: Affinity::Local, weights: None, sticky: false, member: None };
+        let import = DesiredImport {
+            service,
+            affinity: Affinity::Local,
+            weights: None,
+            sticky: false,
+            policy: Default::default(),
+            member: None,
+        };
         let file = Desired { imports: [(listen, import.clone())].into(), ..Desired::default() };
         let all = desired(&plan(Protocol::Tcp), &world("10.0.0.1"), &Links::new(), &file).imports;
         assert_eq!((all.len(), &all[&listen]), (2, &import));

@@ -15,13 +15,23 @@ pub(crate) fn tables() -> impl Strategy<Value = Table> {
         |(listen, service, clusters, weights, sticky)| {
             (
                 listen_at(listen),
-                Arc::new(Import { service: service_of(service), affinity: Affinity::Local, clusters, weights, sticky }),
+                Arc::new(Import {
+                    service: service_of(service),
+                    affinity: Affinity::Local,
+                    clusters,
+                    weights,
+                    sticky,
+                    policy: Default::default(),
+                }),
             )
         },
     );
     let export = (0u8..6, prop::collection::vec(1u16..4, 0..3)).prop_map(|(service, ports)| {
         let endpoints = ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 1], port).into() }).collect();
-        (service_of(service), Arc::new(Export { port_name: Some("http".into()), endpoints }))
+        (
+            service_of(service),
+            Arc::new(Export { port_name: Some("http".into()), endpoints, policy: Default::default() }),
+        )
     });
     let link = (0u8..4, 0u16..3, 0u8..3).prop_map(|(cluster, port, namespaces)| {
         let endpoints = vec![format!("gw:{}", port + 1).parse().unwrap()];

@@ -34,7 +34,10 @@ proptest! {
 fn a_large_table_goes_in_parts() {
     let export = |n: u32| {
         let endpoints = (1..=20).map(|port| Endpoint { address: ([10, 0, 0, 1], port).into() }).collect();
-        (ServicePort::tcp(format!("shop/s{n}").parse().unwrap(), 80), Arc::new(Export { port_name: None, endpoints }))
+        (
+            ServicePort::tcp(format!("shop/s{n}").parse().unwrap(), 80),
+            Arc::new(Export { endpoints, ..Export::default() }),
+        )
     };
     let table = Table { exports: (0..10_000).map(export).collect(), ..Table::default() };
     let parts = sent(&History::new(Arc::new(table.clone()), 1).update(None));

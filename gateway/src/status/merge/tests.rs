@@ -167,6 +167,7 @@ fn imports_say_where_they_lead_and_what_keeps_them() {
         clusters: [(east(), ready)].into(),
         weights: None,
         sticky: false,
+        policy: Default::default(),
     };
     let status = |ready, error: Option<&str>| {
         let table = Arc::new(Table { imports: [(listen, Arc::new(import(ready)))].into(), ..Table::default() });

@@ -53,7 +53,7 @@ pub(in crate::mcs) fn plan(cx: &Context<'_>, key: &ObjectKey) -> ServicePlan {
     };
     summary.fit();
     let endpoints = serving.endpoints.into_iter().map(|address| Endpoint { address }).collect();
-    plan.exports.insert(service_port(name), Export { port_name: None, endpoints });
+    plan.exports.insert(service_port(name), Export { endpoints, ..Export::default() });
     plan.summary = Some(Arc::new(summary));
     plan.problems.extend(lacking(cx, key));
     plan

@@ -73,6 +73,7 @@ pub(in crate::mcs) fn fill(plan: &mut ServicePlan, cx: &Context<'_>, key: &Objec
             affinity: Affinity::None,
             weights: None,
             sticky: false,
+            policy: Default::default(),
             member: None,
         });
     }

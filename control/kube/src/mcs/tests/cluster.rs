@@ -320,6 +320,7 @@ pub(crate) fn listen(name: &str) -> isthmus_control::registry::DesiredImport {
         affinity: Default::default(),
         weights: None,
         sticky: false,
+        policy: Default::default(),
         member: None,
     }
 }
