@@ -31,13 +31,14 @@ pub(super) struct Breaking<'a> {
 }
 
 impl Breaking<'_> {
-    /// Kills the second endpoint, and starts it again, while requests are sent.
+    /// Kills the endpoint that has answered the most, and starts it again, while requests are sent.
     pub(super) async fn kill_endpoint(&mut self, seconds: u64) -> Result<Outcome, Error> {
         let (tell, third) = (self.tell, Duration::from_secs(seconds) / 3);
-        let (victim, name) = (&self.running.endpoints[1], &self.running.names[1]);
         let prober = self.load()?;
         let work = async {
             sleep(third).await;
+            let busiest = prober.busiest();
+            let (victim, name) = (&self.running.endpoints[busiest], &self.running.names[busiest]);
             let from = Instant::now();
             victim.kill(self.crew).await?;
             let broken = Span { from, to: Instant::now() };

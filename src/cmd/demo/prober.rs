@@ -33,13 +33,22 @@ pub(super) const KEPT_RATE: u32 = 25;
 /// More than can be under way at once; when it is reached after all, the next request waits.
 const UNDER_WAY: usize = 512;
 
+/// What has been answered so far.
+#[derive(Debug, Default)]
+struct Successes {
+    /// When the last answer came.
+    last: Option<Instant>,
+    /// How many have come from each endpoint.
+    by_endpoint: Vec<u64>,
+}
+
 /// A running prober; dropping it ends it at once.
 #[derive(Debug)]
 pub(super) struct Prober {
     begun: Instant,
     enough: CancellationToken,
     abandon: CancellationToken,
-    successes: watch::Receiver<Option<Instant>>,
+    successes: watch::Receiver<Successes>,
     thread: Option<JoinHandle<io::Result<Vec<Sample>>>>,
 }
 
@@ -52,7 +61,8 @@ impl Prober {
         timeout: Duration,
     ) -> io::Result<Self> {
         let (enough, abandon) = (CancellationToken::new(), CancellationToken::new());
-        let (success, successes) = watch::channel(None);
+        let by_endpoint = vec![0; endpoints.len()];
+        let (success, successes) = watch::channel(Successes { last: None, by_endpoint });
         let target = Target { address, endpoints: Arc::from(endpoints), timeout };
         let sending = Sending { target, enough: enough.clone(), success };
         let abandoned = abandon.clone();
@@ -68,11 +78,18 @@ impl Prober {
         self.begun
     }
 
+    /// Which endpoint has answered the most.
+    pub(super) fn busiest(&self) -> usize {
+        let successes = self.successes.borrow();
+        let counts = successes.by_endpoint.iter().enumerate();
+        counts.max_by_key(|(_, count)| **count).map_or(0, |(endpoint, _)| endpoint)
+    }
+
     /// Waits for an answer that comes after `moment`, and returns when it came; nothing within `limit` is `None`.
     pub(super) async fn success_after(&self, moment: Instant, limit: Duration) -> Option<Instant> {
         let mut successes = self.successes.clone();
-        let answered = successes.wait_for(|success| success.is_some_and(|success| success > moment));
-        timeout(limit, answered).await.ok()?.ok().and_then(|success| *success)
+        let answered = successes.wait_for(|successes| successes.last.is_some_and(|last| last > moment));
+        timeout(limit, answered).await.ok()?.ok().and_then(|successes| successes.last)
     }
 
     /// Sends no more, waits for what is under way, and returns everything.
@@ -100,7 +117,7 @@ impl Drop for Prober {
 struct Sending {
     target: Target,
     enough: CancellationToken,
-    success: watch::Sender<Option<Instant>>,
+    success: watch::Sender<Successes>,
 }
 
 impl Sending {
@@ -153,8 +170,13 @@ impl Sending {
     }
 
     fn tell(&self, sample: Sample) -> Sample {
-        if sample.outcome.is_ok() {
-            self.success.send_replace(Some(sample.ended));
+        if let Ok(endpoint) = sample.outcome {
+            self.success.send_modify(|successes| {
+                successes.last = Some(sample.ended);
+                if let Some(count) = successes.by_endpoint.get_mut(endpoint) {
+                    *count += 1;
+                }
+            });
         }
         sample
     }
@@ -179,15 +201,20 @@ mod tests {
         let prober =
             Prober::start(&Place::here(), listener.local_addr().unwrap(), &["a".into(), "b".into()], TIMEOUT).unwrap();
         let server = std::thread::spawn(move || {
-            for body in ["b 1", "nobody", "a 2"] {
+            for body in ["b 1", "nobody", "a 2", "b 3"] {
                 let (mut stream, _) = listener.accept().unwrap();
                 let _ = stream.read(&mut [0; 512]).unwrap();
                 write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
             }
         });
         server.join().unwrap();
+        let all = |successes: &Successes| successes.by_endpoint == [1, 2];
+        block_on(async {
+            timeout(TIMEOUT, prober.successes.clone().wait_for(all)).await.unwrap().unwrap();
+        });
+        assert_eq!(prober.busiest(), 1);
         let samples = block_on(prober.finish()).unwrap();
         let count = |outcome| samples.iter().filter(|sample| sample.outcome == outcome).count();
-        assert_eq!([count(Ok(0)), count(Ok(1)), count(Err(Fault::Wrong))], [1, 1, 1]);
+        assert_eq!([count(Ok(0)), count(Ok(1)), count(Err(Fault::Wrong))], [1, 2, 1]);
     }
 }
