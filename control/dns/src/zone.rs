@@ -98,6 +98,22 @@ impl Zone {
         Self { services: Some(services), namespaces, ..self.clone() }
     }
 
+    /// With one service changed, or gone. It has to be known what there is.
+    #[must_use]
+    pub fn with_one(&self, name: ServiceName, service: Option<Service>) -> Self {
+        let mut services = self.services.as_deref().cloned().unwrap_or_default();
+        match service {
+            Some(service) => drop(services.insert(name, service)),
+            None => drop(services.remove(&name)),
+        }
+        self.with(Arc::new(services))
+    }
+
+    /// What it has of a service.
+    pub fn service(&self, name: &ServiceName) -> Option<&Service> {
+        self.services.as_ref()?.get(name)
+    }
+
     /// Whether it has exactly these services.
     pub fn has(&self, services: &BTreeMap<ServiceName, Service>) -> bool {
         self.services.as_deref() == Some(services)

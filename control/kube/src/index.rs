@@ -91,6 +91,8 @@ pub enum Effect {
     None,
     /// Nothing but the endpoints of a Service of this cluster has changed.
     Endpoints(ObjectKey),
+    /// Nothing but what we write of one service ourselves has changed: EndpointSlices, statuses.
+    Derived(ObjectKey),
     /// An object of one service has changed.
     Service(ObjectKey),
     /// Something else that plans are made from has.
@@ -283,25 +285,28 @@ impl Index {
 /// Takes an event of a kind whose objects belong to services.
 fn grouped<K: Grouped>(listing: &mut Listing<K>, event: Event<K>, objects: &mut Objects<K>) -> Effect {
     let before = match &event {
-        Event::Apply(object) | Event::Delete(object) => {
-            objects.get(&ObjectKey::of(object)).map(|known| service(&**known))
-        }
+        Event::Apply(object) | Event::Delete(object) => objects.get(&ObjectKey::of(object)).cloned(),
         _ => None,
     };
     match listing.take(event, objects) {
         Changed::Nothing => Effect::None,
         Changed::All => Effect::All,
         Changed::Object(key) => {
-            let after = objects.get(&key).map(|object| service(&**object));
-            match (before, after) {
-                (Some(before), Some(after)) if before != after => Effect::All,
-                (before, after) => Effect::Service(after.or(before).unwrap_or(key)),
+            let after = objects.get(&key);
+            let [was, is] = [before.as_ref(), after].map(|object| object.map(|object| service(&**object)));
+            match (was, is) {
+                (Some(was), Some(is)) if was != is => Effect::All,
+                (was, is) => {
+                    let of = is.or(was).unwrap_or(key);
+                    let is_derived = before.zip(after).is_some_and(|(was, is)| K::differs_in_status_alone(&was, is));
+                    if is_derived { Effect::Derived(of) } else { Effect::Service(of) }
+                }
             }
         }
     }
 }
 
-/// The same of EndpointSlices: those that are not ours matter to their Service's export alone.
+/// The same of EndpointSlices, which matter to one service alone: to their Service's export, or to the one that we made them for.
 fn slices(
     listing: &mut Listing<EndpointSlice>,
     event: Event<EndpointSlice>,
@@ -312,7 +317,8 @@ fn slices(
         _ => true,
     };
     match grouped(listing, event, objects) {
-        Effect::Service(key) if !is_derived => Effect::Endpoints(key),
+        Effect::Service(key) if is_derived => Effect::Derived(key),
+        Effect::Service(key) => Effect::Endpoints(key),
         effect => effect,
     }
 }

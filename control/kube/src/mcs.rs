@@ -8,7 +8,7 @@
 //!
 //! Every cluster works the same merge out by itself, from the exports' times and the clusters' ids: there is no hub. A plan is made of
 //! one [`ServicePlan`] a service, which depends on nothing but that service's objects and the gateway ports given out so far; where only
-//! its own endpoints have changed, it is [planned alone](plan_one).
+//! its endpoints have changed, it is [planned alone](plan_one).
 //!
 //! The API server is the memory: a gateway port is what the derived Service's `targetPort` says, an address what it was given.
 
@@ -23,6 +23,7 @@ mod export;
 mod export_status;
 mod global;
 mod headless;
+mod heard;
 mod here;
 mod import;
 pub mod marks;
@@ -42,6 +43,7 @@ mod world;
 
 pub use claims::Before;
 pub use global::GLOBAL;
+pub use heard::heard;
 pub use isthmus_control::peers::{PeerView, PeerViews};
 pub use marks::{EXPORT, MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER, is_ours};
 pub use names::derived_name;
@@ -92,8 +94,8 @@ pub fn is_planned_alone(settings: &Settings) -> bool {
     !settings.compat.contains(&System::Skupper)
 }
 
-/// What is to be for one service of which nothing but its endpoints in this cluster has changed since it was planned: the same as in the
-/// plan of all. `None`: it touches others, so all are to be planned. Only where services [can be planned alone](is_planned_alone).
+/// What is to be for one service of which nothing but its endpoints, how many of a peer's are [ready](heard), or what we wrote of it has
+/// changed since it was planned: the same as in the plan of all. `None`: it touches others, so all are to be planned. Only where services [can be planned alone](is_planned_alone).
 pub fn plan_one(
     world: &World,
     peers: &PeerViews,

@@ -16,48 +16,44 @@ const SLICE_OF: &str = "kubernetes.io/service-name";
 /// Every import, with the addresses that clients of this cluster use for it: those of the import itself, or, of a headless one, those
 /// in the EndpointSlices of the Service that is derived from it. Those of the Services that stand for its endpoints lead to gateways.
 pub fn services(imports: &Objects<ServiceImport>, slices: &Objects<EndpointSlice>) -> BTreeMap<ServiceName, Service> {
-    let mut endpoints = endpoints(slices);
-    let service = |(key, import): (&ObjectKey, &std::sync::Arc<ServiceImport>)| {
-        let addresses = match import.spec.type_ {
-            ImportType::ClusterSetIP => {
-                Addresses::ClusterSetIp(import.spec.ips.iter().filter_map(|ip| ip.parse().ok()).collect())
-            }
-            ImportType::Headless => {
-                let derived = import.annotations().get(DERIVED_SERVICE);
-                let derived = derived.map(|name| ObjectKey::new(&key.namespace, name));
-                Addresses::Headless(derived.and_then(|derived| endpoints.remove(&derived)).unwrap_or_default())
-            }
-        };
-        let ports = import.spec.ports.iter().filter_map(port).collect();
-        Some((key.service()?, Service { ports, addresses }))
-    };
-    imports.iter().filter_map(service).collect()
+    imports.iter().filter_map(|(key, import)| Some((key.service()?, service(key, import, slices)))).collect()
 }
 
-/// The ready endpoints of each derived Service. One that is in slices of both families is one endpoint.
-fn endpoints(slices: &Objects<EndpointSlice>) -> BTreeMap<ObjectKey, Vec<Endpoint>> {
-    let mut all: BTreeMap<ObjectKey, BTreeMap<(String, String), Vec<IpAddr>>> = BTreeMap::new();
-    for (_, slice) in slices.iter() {
+/// The same of one import.
+pub fn service(key: &ObjectKey, import: &ServiceImport, slices: &Objects<EndpointSlice>) -> Service {
+    let addresses = match import.spec.type_ {
+        ImportType::ClusterSetIP => {
+            Addresses::ClusterSetIp(import.spec.ips.iter().filter_map(|ip| ip.parse().ok()).collect())
+        }
+        ImportType::Headless => {
+            let derived = import.annotations().get(DERIVED_SERVICE);
+            let derived = derived.map(|name| ObjectKey::new(&key.namespace, name));
+            Addresses::Headless(derived.map(|derived| endpoints(&derived, slices)).unwrap_or_default())
+        }
+    };
+    Service { ports: import.spec.ports.iter().filter_map(port).collect(), addresses }
+}
+
+/// The ready endpoints of a derived Service. One that is in slices of both families is one endpoint.
+fn endpoints(derived: &ObjectKey, slices: &Objects<EndpointSlice>) -> Vec<Endpoint> {
+    let mut all: BTreeMap<(String, String), Vec<IpAddr>> = BTreeMap::new();
+    for (_, slice) in slices.of_service(derived) {
         let label = |name| slice.labels().get(name);
-        let (Some(namespace), Some(derived), Some(cluster)) =
-            (slice.namespace(), label(SLICE_OF), label(SOURCE_CLUSTER))
-        else {
-            continue;
-        };
-        let of = all.entry(ObjectKey::new(&namespace, derived)).or_default();
+        let is_of = label(SLICE_OF).is_some_and(|name| **name == *derived.name);
+        let Some(cluster) = label(SOURCE_CLUSTER).filter(|_| is_of) else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
             let is_ready = endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false));
             let Some(first) = endpoint.addresses.first().filter(|_| is_ready) else { continue };
             // As Kubernetes' own DNS does it: one without a name is called by its address.
             let hostname = endpoint.hostname.clone().unwrap_or_else(|| first.replace(['.', ':'], "-"));
             let addresses = endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
-            of.entry((cluster.clone(), hostname)).or_default().extend(addresses);
+            all.entry((cluster.clone(), hostname)).or_default().extend(addresses);
         }
     }
     let endpoint = |((cluster, hostname), addresses): ((String, String), Vec<IpAddr>)| {
         Some(Endpoint { hostname, cluster: cluster.parse().ok()?, addresses })
     };
-    all.into_iter().map(|(key, of)| (key, of.into_iter().filter_map(endpoint).collect())).collect()
+    all.into_iter().filter_map(endpoint).collect()
 }
 
 /// A port, unless of a protocol that is not carried.

@@ -109,6 +109,15 @@ impl Summary {
         self.ports.values().map(|port| port.ready).max().unwrap_or_default()
     }
 
+    /// Whether it says the same but for how many endpoints are ready.
+    pub fn is_same_but_ready(&self, other: &Self) -> bool {
+        let bare = |of: &Self| {
+            let ports = of.ports.iter().map(|(port, of)| (*port, PortSummary { ready: 0, ..of.clone() }));
+            Self { ports: ports.collect(), zones: BTreeMap::new(), ..of.clone() }
+        };
+        bare(self) == bare(other)
+    }
+
     /// Whether one of its endpoints has that key.
     pub fn has_member(&self, key: &str) -> bool {
         self.members.iter().any(|member| &*member.key == key)

@@ -24,10 +24,25 @@ fn an_object_concerns_the_service_that_it_belongs_to() {
     assert_eq!(index.take(Change::Slices(Event::Apply(slice(1, own.clone())))), Effect::None);
     let derived = json!({"kubernetes.io/service-name": "derived-1", "multicluster.kubernetes.io/service-name": "db"});
     assert_eq!(index.take(Change::Slices(Event::Apply(slice(2, derived.clone())))), Effect::All, "it concerns both");
-    assert_eq!(index.take(Change::Slices(Event::Apply(slice(3, derived.clone())))), key("db"));
-    assert_eq!(index.take(Change::Slices(Event::Delete(slice(3, derived)))), key("db"));
+    let of_db = Effect::Derived(ObjectKey::new("shop", "db"));
+    assert_eq!(index.take(Change::Slices(Event::Apply(slice(3, derived.clone())))), of_db);
+    assert_eq!(index.take(Change::Slices(Event::Delete(slice(3, derived)))), of_db);
     let export = json!({"metadata": {"namespace": "shop", "name": "api", "resourceVersion": "1"}, "spec": {}});
     assert_eq!(index.take(Change::Exports(Event::Apply(object(export)))), key("api"));
+}
+
+#[test]
+fn a_status_is_no_news_to_other_services() {
+    let mut index = Index::default();
+    let import = |version: &str, affinity: &str, clusters: Value| {
+        let meta = json!({"namespace": "shop", "name": "api", "resourceVersion": version, "managedFields": [{"manager": version}]});
+        let spec = json!({"type": "ClusterSetIP", "ports": [], "sessionAffinity": affinity});
+        Change::Imports(Event::Apply(object(json!({"metadata": meta, "spec": spec, "status": {"clusters": clusters}}))))
+    };
+    let key = || ObjectKey::new("shop", "api");
+    assert_eq!(index.take(import("1", "None", json!([]))), Effect::Service(key()), "it is new");
+    assert_eq!(index.take(import("2", "None", json!([{"cluster": "east"}]))), Effect::Derived(key()));
+    assert_eq!(index.take(import("3", "ClientIP", json!([{"cluster": "east"}]))), Effect::Service(key()));
 }
 
 #[test]

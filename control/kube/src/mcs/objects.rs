@@ -2,7 +2,10 @@
 
 use crate::api::mcs::{SERVICE_NAME, ServiceExport, ServiceImport};
 use isthmus_control_api::ServiceName;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::{
+    api::{core::v1::Service, discovery::v1::EndpointSlice},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{Resource, ResourceExt as _};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,6 +67,11 @@ pub trait Grouped: Resource<DynamicType = ()> {
     fn origin(&self) -> Option<ObjectKey> {
         None
     }
+
+    /// Whether two states of an object differ in nothing but its status, and in what the API server notes of every change.
+    fn differs_in_status_alone(_: &Self, _: &Self) -> bool {
+        false
+    }
 }
 
 /// Those that are derived from a service of the clusterset.
@@ -88,12 +96,26 @@ impl Grouped for ServiceExport {
     fn group(&self) -> Option<ObjectKey> {
         None
     }
+
+    fn differs_in_status_alone(one: &Self, other: &Self) -> bool {
+        one.spec == other.spec && is_same_but_for_changes(&one.metadata, &other.metadata)
+    }
 }
 
 impl Grouped for ServiceImport {
     fn group(&self) -> Option<ObjectKey> {
         None
     }
+
+    fn differs_in_status_alone(one: &Self, other: &Self) -> bool {
+        one.spec == other.spec && is_same_but_for_changes(&one.metadata, &other.metadata)
+    }
+}
+
+/// Whether they are the same but for what every change of the object changes.
+fn is_same_but_for_changes(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    let lasting = |meta: &ObjectMeta| ObjectMeta { resource_version: None, managed_fields: None, ..meta.clone() };
+    lasting(one) == lasting(other)
 }
 
 fn by_label<K: Resource>(object: &K, label: &str) -> Option<ObjectKey> {

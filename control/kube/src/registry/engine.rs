@@ -73,6 +73,8 @@ pub(super) struct Engine {
     links: Links,
     wrong: Wrong,
     plan: Plan,
+    /// What peers had said when it was made.
+    views: PeerViews,
     /// What ClusterLinks are to say.
     link_statuses: BTreeMap<String, crate::api::link::ClusterLinkStatus>,
     /// What each peer said last, and since when.
@@ -107,6 +109,7 @@ impl Engine {
             links: Links::new(),
             wrong: Wrong::new(),
             plan: Plan::default(),
+            views: PeerViews::new(),
             link_statuses: BTreeMap::new(),
             heard: BTreeMap::new(),
             debounce: Debounce::default(),
@@ -135,7 +138,7 @@ impl Engine {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(news) = self.inputs.news.recv() => self.news(news),
-                Ok(()) = self.inputs.peers.changed() => self.touch(Effect::Plan),
+                Ok(()) = self.inputs.peers.changed() => self.debounce.changed(Instant::now()),
                 Ok(()) = self.inputs.file.changed() => self.touch(Effect::Plan),
                 Ok(()) = self.inputs.leadership.changed() => self.led().await,
                 Ok(()) = self.inputs.file_status.changed() => self.has_news = true,
@@ -200,6 +203,11 @@ impl Engine {
         match effect {
             Effect::None => return,
             Effect::Endpoints(key) => self.touch_service(key),
+            // Of what is not planned for it may be all that is left.
+            Effect::Derived(key) => {
+                self.is_all |= !self.plan.services.contains_key(&key);
+                self.touch_service(key);
+            }
             Effect::Service(key) => {
                 self.touch_service(key);
                 self.is_all = true;
@@ -245,15 +253,18 @@ impl Engine {
         self.has_news = true;
         let began = Instant::now();
         if self.index.is_whole() {
-            // What peers have said meanwhile is taken with it, and touches all.
-            self.is_all |= self.inputs.peers.has_changed().unwrap_or_default();
             if self.is_all {
                 self.plan_links();
             }
             let views = self.views();
+            match mcs::heard(&self.views, &views) {
+                Some(keys) => keys.into_iter().for_each(|key| self.touch_service(key)),
+                None => self.is_all = true,
+            }
             if self.is_all || !self.plan_touched(&views) {
                 self.plan_all(&views);
             }
+            self.views = views;
             self.publish();
         }
         let now = Instant::now();
@@ -274,7 +285,7 @@ impl Engine {
         self.name();
     }
 
-    /// Plans those alone of which nothing but endpoints has changed. Whether that is enough; if not, nothing has changed.
+    /// Plans those alone of which nothing but endpoints and what we wrote has changed. Whether that is enough; if not, nothing has changed.
     fn plan_touched(&mut self, views: &PeerViews) -> bool {
         let Self { plan, index, settings, touched: Some(touched), .. } = self else { return false };
         if !mcs::is_planned_alone(settings) {
@@ -289,11 +300,12 @@ impl Engine {
                 None => return false,
             }
         }
-        touched.clear();
+        let touched = std::mem::take(touched);
         for (key, after) in planned {
             self.applier.look(key.clone());
             plan.services.insert(key, after);
         }
+        self.name_anew(touched.iter());
         true
     }
 

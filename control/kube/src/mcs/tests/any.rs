@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::mcs::SOURCE_CLUSTER;
 use isthmus_control::exchange::summary::Member;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use proptest::{collection, prelude::*};
 use std::collections::BTreeMap;
 
@@ -166,6 +167,48 @@ proptest! {
             (import.spec.ports.clone(), import.spec.type_, clusters, conflict.reason, conflict.message)
         };
         prop_assert_eq!(seen(&west), seen(&east));
+    }
+
+    /// What peers say of how many endpoints are ready, and slices of ours that are gone or otherwise than we wrote them.
+    #[test]
+    fn services_that_are_heard_of_or_written_alone_are_as_in_the_plan_of_all(
+        steps in collection::vec(any_step(), 1..16),
+        ready in collection::vec(0..3u32, 12),
+        lost in 0..5usize,
+    ) {
+        let all = Cluster::new("west");
+        let mut west = Cluster::new("west");
+        west.settings.ports = 20000..=20060;
+        west.settings.mirrored.insert("c1".parse().unwrap());
+        for step in steps {
+            take(&mut west, &all, step);
+            west.settle();
+        }
+        let before = west.peers.clone();
+        let mut ready = ready.into_iter().cycle();
+        for view in west.peers.values_mut() {
+            for summary in Arc::make_mut(&mut view.exports).services.values_mut() {
+                let ports = Arc::make_mut(summary).ports.values_mut();
+                ports.for_each(|port| port.ready = ready.next().unwrap());
+            }
+        }
+        let mut touched = heard(&before, &west.peers).unwrap();
+        let ours: Vec<_> = west.world.slices.iter().filter(|(_, slice)| is_ours(&***slice)).map(|(key, _)| key.clone()).collect();
+        if let Some(slice) = ours.get(lost).and_then(|key| west.world.slices.remove(key)) {
+            touched.extend(slice.origin());
+        }
+        if let Some(slice) = ours.first().and_then(|key| west.world.slices.get(key).cloned()) {
+            touched.extend(slice.origin());
+            west.world.slices.insert(Arc::new(EndpointSlice { endpoints: None, ..(*slice).clone() }));
+        }
+        let whole = west.replan();
+        let mut alone = west.plan.clone();
+        for key in &touched {
+            let before = &west.plan.services[key];
+            let Some(one) = plan_one(&west.world, &west.peers, &west.settings, before, key, &time(west.seconds)) else { return Ok(()) };
+            alone.services.insert(key.clone(), one);
+        }
+        prop_assert_eq!(alone, whole);
     }
 
     /// Where it says anything at all.

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::{
-    mcs::World,
+    mcs::{ObjectKey, World},
     names,
     registry::{
         desired::desired,
@@ -45,6 +45,24 @@ impl Engine {
             }
             differs
         });
+    }
+
+    /// Tells them of what may have changed of these services.
+    pub(super) fn name_anew<'a>(&self, keys: impl Iterator<Item = &'a ObjectKey>) {
+        if self.outputs.zone.is_closed() {
+            return;
+        }
+        let World { imports, slices, .. } = self.index.world();
+        for (name, key) in keys.filter_map(|key| Some((key.service()?, key))) {
+            let service = imports.get(key).map(|import| names::service(key, import, slices));
+            self.outputs.zone.send_if_modified(|zone| {
+                let differs = zone.is_known() && zone.service(&name) != service.as_ref();
+                if differs {
+                    *zone = Arc::new(zone.with_one(name, service));
+                }
+                differs
+            });
+        }
     }
 
     pub(super) fn tell(&mut self) {
