@@ -2,6 +2,10 @@
 //!
 //! Structures of the table are taken apart without `..`: whoever adds a field there has to say here how it travels.
 
+mod access;
+
+pub(crate) use access::{policy, source};
+
 use crate::{Digest, Position, Reached, change::Change, history::Update, wire};
 use isthmus_control_api::{
     Affinity, ClusterName, Endpoint, Export, GatewayId, Import, InvalidName, Link, Listen, Namespaces, Protocol,
@@ -38,7 +42,7 @@ pub(crate) enum Malformed {
 
 /// The update as messages, each of bounded size: the last one says that it is.
 pub(crate) fn parts(update: &Update) -> Vec<wire::Part> {
-    let Change { imports, exports, links, relay } = &update.change;
+    let Change { imports, exports, links, relay, sources, policies } = &update.change;
     let mut parts = Parts { done: Vec::new(), part: wire::Part::default(), bytes: 0 };
     for (listen, value) in imports {
         let entry = import(*listen, value.as_ref());
@@ -51,6 +55,14 @@ pub(crate) fn parts(update: &Update) -> Vec<wire::Part> {
     for (cluster, value) in links {
         let entry = link(cluster, value.as_ref());
         parts.room(entry.encoded_len()).links.push(entry);
+    }
+    for (cidr, value) in sources {
+        let entry = source(*cidr, value.as_ref());
+        parts.room(entry.encoded_len()).sources.push(entry);
+    }
+    for (name, value) in policies {
+        let entry = policy(name, value.as_ref());
+        parts.room(entry.encoded_len()).policies.push(entry);
     }
     parts.part.relay = relay.as_ref().map(relaying);
     parts.part.last = true;
@@ -169,7 +181,7 @@ fn service_port(ServicePort { service, port, protocol }: &ServicePort) -> wire::
 
 /// What a part says: where it begins, where it leads, its entries.
 pub(crate) fn read_part(part: wire::Part) -> Result<(Option<Digest>, Position, Change), Malformed> {
-    let wire::Part { from, to, last: _, imports, exports, links, relay } = part;
+    let wire::Part { from, to, last: _, imports, exports, links, relay, sources, policies } = part;
     let from = match &*from {
         [] => None,
         from => Some(Digest::from_bytes(from).ok_or(Malformed::Field("a digest that is not 16 bytes"))?),
@@ -179,6 +191,8 @@ pub(crate) fn read_part(part: wire::Part) -> Result<(Option<Digest>, Position, C
         exports: read_all(exports, read_export)?,
         links: read_all(links, read_link)?,
         relay: relay.as_ref().map(read_relaying).transpose()?,
+        sources: read_all(sources, access::read_source)?,
+        policies: read_all(policies, access::read_policy)?,
     };
     Ok((from, read_at(&to.ok_or(Malformed::Field("a part without its position"))?)?, change))
 }
