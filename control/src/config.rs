@@ -4,6 +4,7 @@
 //! text ──node──▶ tree with places ──fields, by the schema──▶ Config, or everything that is wrong with it
 //! ```
 
+pub mod access;
 pub mod compat;
 mod error;
 mod fields;
@@ -20,7 +21,10 @@ pub use links::LinkFiles;
 
 use crate::registry::{DesiredImport, DesiredLink};
 use fields::{Fields, Problems};
-use isthmus_control_api::{ClusterName, ClustersetName, Export, Listen, PeerAddress, Relaying, ServicePort};
+use isthmus_control_api::{
+    AccessPolicy, Cidr, ClusterName, ClustersetName, Export, Listen, PeerAddress, PolicyName, Relaying, ServicePort,
+    Workload,
+};
 use node::{Node, SyntaxError};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +33,7 @@ use std::{
     num::NonZeroUsize,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -83,6 +88,10 @@ pub struct Config {
     pub exports: BTreeMap<ServicePort, Export>,
     /// What local clients can use, and where.
     pub imports: BTreeMap<Listen, DesiredImport>,
+    /// Whose the addresses of local clients are.
+    pub sources: BTreeMap<Cidr, Arc<Workload>>,
+    /// Who may use what this cluster serves.
+    pub policies: BTreeMap<PolicyName, Arc<AccessPolicy>>,
 }
 
 /// The `control` section: which of the two it is for.

@@ -19,16 +19,21 @@ pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Ta
         let import = Arc::new(Import { service, affinity, clusters, weights, sticky, policy });
         (*listen, shared(previous.imports.get(listen), &import))
     });
-    let exports = desired.exports.iter();
-    let exports = exports.map(|(key, export)| (key.clone(), shared(previous.exports.get(key), export)));
     let table = Table {
         version: previous.version,
         imports: imports.collect(),
-        exports: exports.collect(),
+        exports: kept(&previous.exports, &desired.exports),
         links: desired.links.iter().map(|(cluster, desired)| (cluster.clone(), desired.link.clone())).collect(),
         relay: desired.relay.clone(),
+        sources: kept(&previous.sources, &desired.sources),
+        policies: kept(&previous.policies, &desired.policies),
     };
     (table != *previous).then(|| Table { version: previous.version + 1, ..table })
+}
+
+/// The entries of now, those shared with before that say the same.
+fn kept<K: Ord + Clone, T: Eq>(before: &BTreeMap<K, Arc<T>>, now: &BTreeMap<K, Arc<T>>) -> BTreeMap<K, Arc<T>> {
+    now.iter().map(|(key, value)| (key.clone(), shared(before.get(key), value))).collect()
 }
 
 /// The value of before, if it says the same: whoever compares tables has to look at those only that are not one and the same.

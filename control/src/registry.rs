@@ -6,8 +6,8 @@ pub use file::FileRegistry;
 
 use crate::{exchange::Services, peers::PeerViews};
 use isthmus_control_api::{
-    Affinity, ClusterName, Export, Import, Link, Listen, Namespaces, Relaying, ServiceName, ServicePolicy, ServicePort,
-    Table, Weights,
+    AccessPolicy, Affinity, Cidr, ClusterName, Export, Import, Link, Listen, Namespaces, PolicyName, Relaying,
+    ServiceName, ServicePolicy, ServicePort, Table, Weights, Workload,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,6 +34,10 @@ pub struct Desired {
     pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What it carries for others.
     pub relay: Relaying,
+    /// Whose the addresses of its clients are.
+    pub sources: BTreeMap<Cidr, Arc<Workload>>,
+    /// Who may use what it serves.
+    pub policies: BTreeMap<PolicyName, Arc<AccessPolicy>>,
 }
 
 impl Desired {
@@ -51,6 +55,8 @@ impl Desired {
                 .map(|(cluster, link)| (cluster.clone(), DesiredLink { link: link.clone(), ..DesiredLink::default() }))
                 .collect(),
             relay: table.relay.clone(),
+            sources: table.sources.clone(),
+            policies: table.policies.clone(),
             ..Self::default()
         }
     }

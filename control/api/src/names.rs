@@ -261,18 +261,23 @@ impl fmt::Display for ServicePort {
     }
 }
 
-fn check(found: &str, fits: bool, expected: &'static str) -> Result<(), InvalidName> {
+pub(crate) fn check(found: &str, fits: bool, expected: &'static str) -> Result<(), InvalidName> {
     if fits { Ok(()) } else { Err(invalid(found, expected)) }
 }
 
-fn invalid(found: &str, expected: &'static str) -> InvalidName {
+pub(crate) fn invalid(found: &str, expected: &'static str) -> InvalidName {
     InvalidName { found: found.chars().take(80).collect(), expected }
 }
 
 /// A DNS label as RFC 1123 section 2.1 allows it, lower case only, as Kubernetes has it.
-fn is_label(s: &str) -> bool {
+pub(crate) fn is_label(s: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&s.len()) && s.bytes().all(inner) && !s.starts_with('-') && !s.ends_with('-')
+}
+
+/// A DNS subdomain as Kubernetes has it: labels joined by dots, at most 253 bytes.
+pub(crate) fn is_subdomain(s: &str) -> bool {
+    s.len() <= 253 && s.split('.').all(is_label)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The endpoint table: everything that a gateway needs to know to serve, as one immutable value.
 
 use crate::{
+    AccessPolicy, Cidr, PolicyName, Workload,
     names::{ClusterName, Listen, ServicePort},
     policy::{ServicePolicy, is_default},
 };
@@ -29,6 +30,12 @@ pub struct Table {
     /// What this cluster's gateways carry for others.
     #[serde(default)]
     pub relay: Relaying,
+    /// Whose the addresses of local clients are; the smallest network counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<Cidr, Arc<Workload>>,
+    /// Who may use what this cluster serves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<PolicyName, Arc<AccessPolicy>>,
 }
 
 /// A service that local clients use through a listener of the gateway.

@@ -1,6 +1,8 @@
 //! ● What differs between two tables.
 
-use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, Relaying, ServicePort, Table};
+use isthmus_control_api::{
+    AccessPolicy, Cidr, ClusterName, Export, Import, Link, Listen, PolicyName, Relaying, ServicePort, Table, Workload,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -13,6 +15,8 @@ pub(crate) struct Touched {
     exports: BTreeSet<ServicePort>,
     links: BTreeSet<ClusterName>,
     relay: bool,
+    sources: BTreeSet<Cidr>,
+    policies: BTreeSet<PolicyName>,
 }
 
 /// What these entries are in one of the two; `None`: not there.
@@ -22,6 +26,8 @@ pub(crate) struct Change {
     pub(crate) exports: BTreeMap<ServicePort, Option<Arc<Export>>>,
     pub(crate) links: BTreeMap<ClusterName, Option<Link>>,
     pub(crate) relay: Option<Relaying>,
+    pub(crate) sources: BTreeMap<Cidr, Option<Arc<Workload>>>,
+    pub(crate) policies: BTreeMap<PolicyName, Option<Arc<AccessPolicy>>>,
 }
 
 impl Touched {
@@ -32,6 +38,8 @@ impl Touched {
             exports: differing(&one.exports, &other.exports),
             links: differing(&one.links, &other.links),
             relay: one.relay != other.relay,
+            sources: differing(&one.sources, &other.sources),
+            policies: differing(&one.policies, &other.policies),
         }
     }
 
@@ -41,23 +49,28 @@ impl Touched {
         self.exports.extend(more.exports.iter().cloned());
         self.links.extend(more.links.iter().cloned());
         self.relay |= more.relay;
+        self.sources.extend(more.sources.iter().copied());
+        self.policies.extend(more.policies.iter().cloned());
     }
 
     /// How many entries.
     pub(crate) fn len(&self) -> usize {
-        self.imports.len() + self.exports.len() + self.links.len() + usize::from(self.relay)
+        let Self { imports, exports, links, relay, sources, policies } = self;
+        imports.len() + exports.len() + links.len() + usize::from(*relay) + sources.len() + policies.len()
     }
 }
 
 impl Change {
     /// What the entries that were touched are in `table`.
     pub(crate) fn to(table: &Table, touched: Touched) -> Self {
-        let Touched { imports, exports, links, relay } = touched;
+        let Touched { imports, exports, links, relay, sources, policies } = touched;
         Self {
             imports: imports.into_iter().map(|key| (key, table.imports.get(&key).cloned())).collect(),
             exports: taken(exports, &table.exports),
             links: taken(links, &table.links),
             relay: relay.then(|| table.relay.clone()),
+            sources: taken(sources, &table.sources),
+            policies: taken(policies, &table.policies),
         }
     }
 
@@ -68,6 +81,8 @@ impl Change {
             exports: table.exports.iter().map(|(key, export)| (key.clone(), Some(export.clone()))).collect(),
             links: table.links.iter().map(|(key, link)| (key.clone(), Some(link.clone()))).collect(),
             relay: Some(table.relay.clone()),
+            sources: table.sources.iter().map(|(key, workload)| (*key, Some(workload.clone()))).collect(),
+            policies: table.policies.iter().map(|(key, policy)| (key.clone(), Some(policy.clone()))).collect(),
         }
     }
 
@@ -80,6 +95,8 @@ impl Change {
         if let Some(relay) = self.relay {
             table.relay = relay;
         }
+        put(&mut table.sources, self.sources);
+        put(&mut table.policies, self.policies);
         table
     }
 
@@ -89,17 +106,20 @@ impl Change {
         self.exports.extend(more.exports);
         self.links.extend(more.links);
         self.relay = more.relay.or(self.relay.take());
+        self.sources.extend(more.sources);
+        self.policies.extend(more.policies);
     }
 
     /// How many entries.
     pub(crate) fn len(&self) -> usize {
-        self.imports.len() + self.exports.len() + self.links.len() + usize::from(self.relay.is_some())
+        let Self { imports, exports, links, relay, sources, policies } = self;
+        imports.len() + exports.len() + links.len() + usize::from(relay.is_some()) + sources.len() + policies.len()
     }
 }
 
 /// How many entries a table has: as many as [`Change::whole`] of it.
 pub(crate) fn entries(table: &Table) -> usize {
-    table.imports.len() + table.exports.len() + table.links.len() + 1
+    table.imports.len() + table.exports.len() + table.links.len() + table.sources.len() + table.policies.len() + 1
 }
 
 /// The keys at which they differ: both are walked through once, together.

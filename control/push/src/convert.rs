@@ -2,6 +2,10 @@
 //!
 //! Structures of the table are taken apart without `..`: whoever adds a field there has to say here how it travels.
 
+mod access;
+
+pub(crate) use access::{policy, source};
+
 use crate::{Digest, Position, Reached, change::Change, history::Update, wire};
 use isthmus_control_api::{
     Affinity, ClusterName, Endpoint, Export, GatewayId, Import, InvalidName, Link, Listen, Namespaces, Protocol,
@@ -38,7 +42,7 @@ pub(crate) enum Malformed {
 
 /// The update as messages, each of bounded size: the last one says that it is.
 pub(crate) fn parts(update: &Update) -> Vec<wire::Part> {
-    let Change { imports, exports, links, relay } = &update.change;
+    let Change { imports, exports, links, relay, sources, policies } = &update.change;
     let mut parts = Parts { done: Vec::new(), part: wire::Part::default(), bytes: 0 };
     for (listen, value) in imports {
         let entry = import(*listen, value.as_ref());
@@ -51,6 +55,14 @@ pub(crate) fn parts(update: &Update) -> Vec<wire::Part> {
     for (cluster, value) in links {
         let entry = link(cluster, value.as_ref());
         parts.room(entry.encoded_len()).links.push(entry);
+    }
+    for (cidr, value) in sources {
+        let entry = source(*cidr, value.as_ref());
+        parts.room(entry.encoded_len()).sources.push(entry);
+    }
+    for (name, value) in policies {
+        let entry = policy(name, value.as_ref());
+        parts.room(entry.encoded_len()).policies.push(entry);
     }
     parts.part.relay = relay.as_ref().map(relaying);
     parts.part.last = true;
@@ -100,13 +112,13 @@ pub(crate) fn import(listen: Listen, import: Option<&Arc<Import>>) -> wire::Impo
                 .collect(),
             weights: shares.as_ref().map(weights),
             sticky: *sticky,
-            policy: policy(rules),
+            policy: policy_text(rules),
         };
     wire::Import { listen: listen.to_string(), value: import.map(|import| value(import)) }
 }
 
 /// As JSON, which has one form only: keys are there in their order, those with defaults as well.
-fn policy(policy: &ServicePolicy) -> String {
+fn policy_text(policy: &ServicePolicy) -> String {
     // A structure of plain values cannot fail to be written.
     if *policy == ServicePolicy::default() { String::new() } else { serde_json::to_string(policy).unwrap_or_default() }
 }
@@ -127,7 +139,7 @@ pub(crate) fn export(service: &ServicePort, export: Option<&Arc<Export>>) -> wir
     let value = |Export { port_name, endpoints, policy: rules }: &Export| wire::ExportValue {
         port_name: port_name.clone().unwrap_or_default(),
         endpoints: endpoints.iter().map(endpoint).collect(),
-        policy: policy(rules),
+        policy: policy_text(rules),
     };
     wire::Export { service: Some(service_port(service)), value: export.map(|export| value(export)) }
 }
@@ -178,7 +190,7 @@ fn service_port(ServicePort { service, port, protocol }: &ServicePort) -> wire::
 
 /// What a part says: where it begins, where it leads, its entries.
 pub(crate) fn read_part(part: wire::Part) -> Result<(Option<Digest>, Position, Change), Malformed> {
-    let wire::Part { from, to, last: _, imports, exports, links, relay } = part;
+    let wire::Part { from, to, last: _, imports, exports, links, relay, sources, policies } = part;
     let from = match &*from {
         [] => None,
         from => Some(Digest::from_bytes(from).ok_or(Malformed::Field("a digest that is not 16 bytes"))?),
@@ -188,6 +200,8 @@ pub(crate) fn read_part(part: wire::Part) -> Result<(Option<Digest>, Position, C
         exports: read_all(exports, read_export)?,
         links: read_all(links, read_link)?,
         relay: relay.as_ref().map(read_relaying).transpose()?,
+        sources: read_all(sources, access::read_source)?,
+        policies: read_all(policies, access::read_policy)?,
     };
     Ok((from, read_at(&to.ok_or(Malformed::Field("a part without its position"))?)?, change))
 }
@@ -250,13 +264,13 @@ fn read_import(import: wire::Import) -> Result<(Listen, Option<Arc<Import>>), Ma
             clusters: clusters.collect::<Result<_, Malformed>>()?,
             weights: value.weights.map(read_weights).transpose()?,
             sticky: value.sticky,
-            policy: read_policy(&value.policy)?,
+            policy: read_policy_text(&value.policy)?,
         }))
     };
     Ok((import.listen.parse()?, import.value.map(value).transpose()?))
 }
 
-fn read_policy(text: &str) -> Result<Arc<ServicePolicy>, Malformed> {
+fn read_policy_text(text: &str) -> Result<Arc<ServicePolicy>, Malformed> {
     if text.is_empty() {
         return Ok(Arc::default());
     }
@@ -272,7 +286,7 @@ fn read_export(export: wire::Export) -> Result<(ServicePort, Option<Arc<Export>>
     let value = |value: wire::ExportValue| {
         let port_name = Some(value.port_name).filter(|name| !name.is_empty());
         let endpoints = value.endpoints.iter().map(read_endpoint).collect::<Result<_, _>>()?;
-        Ok::<_, Malformed>(Arc::new(Export { port_name, endpoints, policy: read_policy(&value.policy)? }))
+        Ok::<_, Malformed>(Arc::new(Export { port_name, endpoints, policy: read_policy_text(&value.policy)? }))
     };
     Ok((read_service_port(export.service)?, export.value.map(value).transpose()?))
 }

@@ -15,18 +15,21 @@ pub struct Digest(u128);
 impl Digest {
     /// That of a whole table.
     pub fn of(table: &Table) -> Self {
-        let Table { version: _, imports, exports, links, relay } = table;
+        let Table { version: _, imports, exports, links, relay, sources, policies } = table;
         let imports = imports.iter().map(|(listen, import)| hash(1, &convert::import(*listen, Some(import))));
         let exports = exports.iter().map(|(service, export)| hash(2, &convert::export(service, Some(export))));
         let links = links.iter().map(|(cluster, link)| hash(3, &convert::link(cluster, Some(link))));
         let relay = hash(4, &convert::relaying(relay));
-        Self(imports.chain(exports).chain(links).chain([relay]).fold(0, u128::wrapping_add))
+        let sources = sources.iter().map(|(cidr, workload)| hash(5, &convert::source(*cidr, Some(workload))));
+        let policies = policies.iter().map(|(name, policy)| hash(6, &convert::policy(name, Some(policy))));
+        let all = imports.chain(exports).chain(links).chain([relay]).chain(sources).chain(policies);
+        Self(all.fold(0, u128::wrapping_add))
     }
 
     /// That of the table that `change` makes of `before`, of which this is.
     #[must_use]
     pub(crate) fn after(self, before: &Table, change: &Change) -> Self {
-        let Change { imports, exports, links, relay } = change;
+        let Change { imports, exports, links, relay, sources, policies } = change;
         let mut sum = self.0;
         let mut step = |old: Option<u128>, new: Option<u128>| {
             sum = sum.wrapping_sub(old.unwrap_or(0)).wrapping_add(new.unwrap_or(0));
@@ -42,6 +45,14 @@ impl Digest {
         for (cluster, link) in links {
             let hash = |link| hash(3, &convert::link(cluster, Some(link)));
             step(before.links.get(cluster).map(hash), link.as_ref().map(hash));
+        }
+        for (cidr, workload) in sources {
+            let hash = |workload| hash(5, &convert::source(*cidr, Some(workload)));
+            step(before.sources.get(cidr).map(hash), workload.as_ref().map(hash));
+        }
+        for (name, policy) in policies {
+            let hash = |policy| hash(6, &convert::policy(name, Some(policy)));
+            step(before.policies.get(name).map(hash), policy.as_ref().map(hash));
         }
         if let Some(relay) = relay {
             step(Some(hash(4, &convert::relaying(&before.relay))), Some(hash(4, &convert::relaying(relay))));

@@ -11,7 +11,8 @@ use isthmus_control_api::Table;
 use prost::Message as _;
 use std::sync::Arc;
 
-/// Entries that one update may have; a table has at most 10,000 imports, 10,000 exports and 256 links.
+/// Entries that one update may have; a table has at most 10,000 imports, 10,000 exports, 256 links, 50,000 sources and 1,000
+/// policies.
 const ENTRIES: usize = 100_000;
 /// Endpoints that one update may have, all together.
 const ENDPOINTS: usize = 1_000_000;

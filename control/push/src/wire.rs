@@ -1,5 +1,9 @@
 //! The messages as they are on the wire: docs/push.proto in prost's attributes, so that building needs no protoc.
 
+mod access;
+
+pub(crate) use access::*;
+
 use serde::Serialize;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -152,6 +156,10 @@ pub(crate) struct Part {
     pub(crate) links: Vec<Link>,
     #[prost(message, optional, tag = "7")]
     pub(crate) relay: Option<Relaying>,
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) sources: Vec<Source>,
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) policies: Vec<Policy>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -154,6 +154,16 @@ impl<'a> Fields<'a> {
         self.problems.note(at, self.path_of(name), found, self.key(name).takes);
     }
 
+    /// What a key takes.
+    pub(super) fn takes(&self, name: &'static str) -> &'static str {
+        self.key(name).takes
+    }
+
+    /// Notes that the mapping as a whole is wrong.
+    pub(super) fn whole(&self, found: String, expected: &str) {
+        self.problems.note(self.at, self.path.clone(), found, expected);
+    }
+
     /// Notes that the value of `name` is wrong, for a reason beyond its own form.
     pub(super) fn conflict(&self, name: &str, found: String, expected: &str) {
         self.problems.note(self.at_of(name), self.path_of(name), found, expected);

@@ -1,7 +1,7 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, ControlAt, Dns, ExternalDns, Kubernetes, Limits, MOST_LINKS, System, Tunnel, Udp,
+    Config, ControlAt, Dns, ExternalDns, Kubernetes, Limits, MOST_LINKS, System, Tunnel, Udp, access,
     compat::KNOWN,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
@@ -40,6 +40,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let relay = relay(top);
     let exports = exports(top);
     let imports = imports(top, &mut listeners);
+    let (sources, policies) = (access::sources(top), access::policies(top));
     let kubernetes = kubernetes(top, directory, &listeners);
     if dns.is_some() && kubernetes.is_none() {
         top.conflict("dns", "dns without a registry of Kubernetes".into(), "registry: kubernetes beside it");
@@ -72,6 +73,8 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         relay: relay?,
         exports,
         imports,
+        sources,
+        policies,
         cluster,
     })
 }
@@ -186,7 +189,10 @@ fn control(top: &Fields<'_>, listeners: &mut Listeners) -> Option<ControlAt> {
     let joins = fields.value("joins", parsed::<PeerAddress>);
     // What a gateway is told by control it cannot have from its own file, too.
     if fields.has("address") {
-        for key in ["links", "relay", "registry", "dns", "exports", "imports"].into_iter().filter(|key| top.has(key)) {
+        for key in ["links", "relay", "registry", "dns", "exports", "imports", "sources", "accessPolicies"]
+            .into_iter()
+            .filter(|key| top.has(key))
+        {
             let found = format!("{key} of a gateway that has control.address");
             top.conflict(key, found, "them in the configuration of its control, which tells its gateways");
         }

@@ -51,6 +51,8 @@ pub(super) const NAMESPACE_NAME: &str = "the name of a Service: a DNS label";
 pub(super) const HOST: &str = "an IP address or a DNS name";
 pub(super) const SELECTOR: &str = "a label selector of at most 512 bytes";
 pub(super) const PORTS: &str = "first-last, ports from 1024 to 65535";
+pub(super) const CIDRS: &str = "a list of 1 to 1000 CIDRs, as 10.0.0.0/8, or IP addresses";
+pub(super) const SUBDOMAIN: &str = "a DNS subdomain";
 pub(super) const COUNT: &str = "a number from 1 to 10000000";
 
 /// All keys, in the order of the reference.
@@ -188,6 +190,20 @@ pub const KEYS: &[Key] = &[
         Rule("no imports"),
         "see above",
         "What local clients can use, and at which address.",
+    ),
+    key(
+        ("", "sources"),
+        "a list of at most 10000 mappings",
+        Rule("clients are known by their addresses only"),
+        "[{cidrs: [10.0.1.0/24], namespace: shop, serviceAccount: web}]",
+        "Whose the addresses of local clients are: what peers are told of them, and what access policies decide by. The smallest network counts.",
+    ),
+    key(
+        ("", "accessPolicies"),
+        "a list of at most 1000 mappings",
+        Rule("linked clusters may use all that is exported"),
+        "[{name: closed, services: [\"*\"]}]",
+        "Who may use what this cluster serves: docs/policy.md. At most 10000 rules of all of them together.",
     ),
     key(
         ("tunnel", "listen"),
@@ -517,6 +533,94 @@ pub const KEYS: &[Key] = &[
         Text("leastRequest"),
         "leastRequest",
         "Which endpoint takes the next stream. `leastRequest`: of two at random, the one that is less loaded.",
+    ),
+    key(("sources[]", "cidrs"), CIDRS, Required, "[10.0.1.0/24]", "The addresses. Each network once."),
+    key(("sources[]", "namespace"), NAMESPACE, Required, "shop", "The namespace of what has them."),
+    key(("sources[]", "serviceAccount"), SUBDOMAIN, Required, "web", "The service account that it acts as."),
+    key(("sources[]", "pod"), SUBDOMAIN, Rule("not told"), "web-0", "Which pod it is, for access records."),
+    key(
+        ("accessPolicies[]", "name"),
+        "a DNS subdomain, alone or behind a namespace and /",
+        Required,
+        "shop-callers",
+        "Its name, unique: access records and metrics have it.",
+    ),
+    key(
+        ("accessPolicies[]", "services"),
+        "a list of 1 to 1000 of *, namespace/* and namespace/name",
+        Required,
+        "[shop/api]",
+        "What it selects. Of what any policy selects, only what a rule allows may be used.",
+    ),
+    key(
+        ("accessPolicies[]", "ports"),
+        "a list of 1 to 1000 ports, each alone or with /tcp or /udp behind it",
+        Rule("all ports"),
+        "[80, 53/udp]",
+        "Which of these services' ports. A number alone is of both protocols.",
+    ),
+    key(
+        ("accessPolicies[]", "dryRun"),
+        "true or false",
+        Text("false"),
+        "true",
+        "Whether it only says, in access records and metrics, what it would do.",
+    ),
+    key(
+        ("accessPolicies[]", "rules"),
+        "a list of at most 10000 mappings",
+        Rule("none: nobody may use what it selects"),
+        "[{name: web}]",
+        "Whom it allows and denies. What denies counts more than what allows, of all policies together.",
+    ),
+    key(
+        ("accessPolicies[].rules[]", "name"),
+        "a DNS label other than default",
+        Required,
+        "web",
+        "Its name, unique in the policy: access records and metrics have `shop-callers:web`.",
+    ),
+    key(
+        ("accessPolicies[].rules[]", "action"),
+        "allow or deny",
+        Text("allow"),
+        "deny",
+        "What becomes of streams that it is for.",
+    ),
+    key(
+        ("accessPolicies[].rules[]", "from"),
+        "a list of 1 to 100 mappings",
+        Rule("everybody"),
+        "[{clusters: [west]}]",
+        "Which sources it is for: those that any of these fits. What one of these states has to fit as a whole.",
+    ),
+    key(
+        ("accessPolicies[].rules[].from[]", "clusters"),
+        "a list of 1 to 1000 cluster ids",
+        Rule("any"),
+        "[west]",
+        "The clusters that they come from; this cluster's own id is for its own clients.",
+    ),
+    key(
+        ("accessPolicies[].rules[].from[]", "namespaces"),
+        "a list of 1 to 1000 namespaces",
+        Rule("any, or none known"),
+        "[shop]",
+        "Their namespaces.",
+    ),
+    key(
+        ("accessPolicies[].rules[].from[]", "serviceAccounts"),
+        "a list of 1 to 1000 namespace/name",
+        Rule("any, or none known"),
+        "[shop/web]",
+        "Their service accounts.",
+    ),
+    key(
+        ("accessPolicies[].rules[].from[]", "cidrs"),
+        CIDRS,
+        Rule("any, or none known"),
+        "[10.0.1.0/24]",
+        "Networks of their addresses, as their own gateway sees them. Clusters may have the same addresses: name them beside it.",
     ),
 ];
 

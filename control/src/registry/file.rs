@@ -211,6 +211,8 @@ fn desired(config: &Config, since: &BTreeMap<ServiceName, SystemTime>) -> Desire
         imports: config.imports.clone(),
         links: config.links.clone(),
         relay: config.relay.clone(),
+        sources: config.sources.clone(),
+        policies: config.policies.clone(),
     }
 }
 

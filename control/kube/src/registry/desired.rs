@@ -30,6 +30,8 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired)
         imports: imports.chain(file.imports.clone()).collect(),
         links: links.clone(),
         relay: file.relay.clone(),
+        sources: file.sources.clone(),
+        policies: file.policies.clone(),
     }
 }
 

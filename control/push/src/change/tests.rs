@@ -1,6 +1,9 @@
 use super::*;
 use crate::digest::Digest;
-use isthmus_control_api::{Affinity, Endpoint, Namespaces, Weights};
+use isthmus_control_api::{
+    Affinity, Endpoint, Namespaces, Weights,
+    access::{Action, Rule, SourceMatch},
+};
 use proptest::{collection::btree_map, prelude::*};
 
 /// Tables of few names, so that two of them have some in common.
@@ -43,12 +46,43 @@ pub(crate) fn tables() -> impl Strategy<Value = Table> {
         prop::option::of(1u64..3).prop_map(|bytes_per_second| Relaying { bytes_per_second, ..Relaying::default() });
     let many =
         (prop::collection::vec(import, 0..6), prop::collection::vec(export, 0..6), prop::collection::vec(link, 0..4));
-    (many, relay).prop_map(|((imports, exports, links), relay)| Table {
+    let access = (btree_map(0u8..4, (0u8..3, any::<bool>()), 0..4), btree_map(0u8..4, policies(), 0..3));
+    (many, relay, access).prop_map(|((imports, exports, links), relay, (sources, policies))| Table {
         version: 0,
         imports: imports.into_iter().collect(),
         exports: exports.into_iter().collect(),
         links: links.into_iter().collect(),
         relay,
+        sources: sources
+            .into_iter()
+            .map(|(n, (account, has_pod))| {
+                let pod = has_pod.then(|| format!("p{n}").parse().unwrap());
+                let workload = Workload { account: format!("shop/a{account}").parse().unwrap(), pod };
+                (Cidr::host([10, 0, 0, n].into()), Arc::new(workload))
+            })
+            .collect(),
+        policies: policies.into_iter().map(|(n, policy)| (format!("p{n}").parse().unwrap(), policy)).collect(),
+    })
+}
+
+fn policies() -> impl Strategy<Value = Arc<AccessPolicy>> {
+    let rule = (0u8..3, any::<bool>(), prop::option::of((0u8..3, 0u8..3))).prop_map(|(name, allows, from)| Rule {
+        name: format!("r{name}").parse().unwrap(),
+        action: if allows { Action::Allow } else { Action::Deny },
+        from: from
+            .map(|(cluster, account)| SourceMatch {
+                clusters: [format!("c{cluster}").parse().unwrap()].into(),
+                namespaces: ["shop".into()].into(),
+                service_accounts: [format!("shop/a{account}").parse().unwrap()].into(),
+                cidrs: [Cidr::around([10, 0, 0, 0].into(), 8 + cluster)].into(),
+            })
+            .into_iter()
+            .collect(),
+    });
+    (prop::option::of(1u16..3), any::<bool>(), prop::collection::vec(rule, 0..3)).prop_map(|(port, dry_run, rules)| {
+        let ports = port.map(|port| format!("{port}/udp").parse().unwrap()).into_iter().collect();
+        let services = ["*", "shop/*", "shop/s1"].map(|services| services.parse().unwrap()).into();
+        Arc::new(AccessPolicy { services, ports, dry_run, rules })
     })
 }
 
