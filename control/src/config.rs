@@ -6,12 +6,14 @@
 
 pub mod access;
 pub mod compat;
+#[cfg(test)]
+mod definition;
 mod error;
 mod fields;
 pub mod links;
 mod node;
 mod parse;
-mod policy;
+pub mod policy;
 pub mod schema;
 mod values;
 

@@ -4,7 +4,7 @@ use crate::mesh::{API, EXPORT, Imported, Mesh, api, wait_echo, wait_export};
 use ::kube::{Api, api::DynamicObject, runtime::watcher::Config};
 use isthmus_control_kube::{
     api::mcs::{SOURCE_CLUSTER, ServiceImport},
-    compat::ForeignKind,
+    optional::OptionalKind,
 };
 use isthmus_tests::{
     Endpoint, Gateway, KubeCluster, Topology, client,
@@ -158,7 +158,7 @@ fn gke_a_kind_that_comes_later_is_taken_when_it_is_there() {
     let mesh = Mesh::start(&topology);
     let (_west, east) =
         (gateway(&mesh, &topology, "west", "compat: [gke]"), gateway(&mesh, &topology, "east", "compat: [gke]"));
-    let kind = ForeignKind::GkeExport.name();
+    let kind = OptionalKind::GkeExport.name();
     eventually("everything else works without it", || {
         let registry = east.status()["control"]["registry"].clone();
         let absent = registry["watches"][kind]["absent"] == true;
@@ -236,7 +236,7 @@ fn wait_slice(cluster: &KubeCluster, service: &str, source: &str) {
 }
 
 /// The objects of a kind of another system in a namespace.
-fn foreign(cluster: &KubeCluster, kind: ForeignKind, namespace: &str) -> Api<DynamicObject> {
+fn foreign(cluster: &KubeCluster, kind: OptionalKind, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(cluster.client().clone(), namespace, &kind.resource())
 }
 
@@ -298,7 +298,7 @@ fn an_annotated_export_is_told_to_external_dns() {
     mesh.east.apply(API);
     let annotations = "annotations: {external-dns.alpha.kubernetes.io/hostname: api.example.com}";
     mesh.east.apply(&EXPORT.replace("namespace: shop", &format!("namespace: shop, {annotations}")));
-    let records = || foreign(&mesh.east, ForeignKind::DnsEndpoint, "shop");
+    let records = || foreign(&mesh.east, OptionalKind::DnsEndpoint, "shop");
     let expected = json!([{"dnsName": "api.example.com", "recordType": "A", "targets": ["203.0.113.7"]}]);
     eventually("there is a DNSEndpoint", || {
         let found = mesh.east.block_on(records().get("api")).map_err(|error| error.to_string())?;

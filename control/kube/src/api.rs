@@ -3,3 +3,4 @@
 pub mod about;
 pub mod link;
 pub mod mcs;
+pub mod policy;

@@ -4,19 +4,17 @@
 //! ```text
 //! labels and annotations of a Service and its Namespace ──▶ Asked     cilium, istio, linkerd
 //! annotations of a ServiceExport ─────────────────────────▶ notes     submariner
-//! objects of kinds of their own ──foreign──▶ Export, Rule, Listener, Connector     gke, istio, skupper
+//! objects of kinds of their own ──fields──▶ Export, Rule, Listener, Connector     gke, istio, skupper
 //! ```
 
 pub mod cilium;
-pub mod foreign;
+mod fields;
 pub mod gke;
 pub mod hosts;
 pub mod istio;
 pub mod linkerd;
 pub mod skupper;
 pub mod submariner;
-
-pub use foreign::ForeignKind;
 
 use isthmus_control::System;
 use isthmus_control_api::Affinity;

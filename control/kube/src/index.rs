@@ -14,8 +14,8 @@ use crate::{
         link::ClusterLink,
         mcs::{ServiceExport, ServiceImport},
     },
-    compat::ForeignKind,
-    mcs::{Grouped, ObjectKey, Objects, World, is_ours},
+    mcs::{self, Grouped, ObjectKey, Objects, World, is_ours},
+    optional::OptionalKind,
 };
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, Service},
@@ -53,7 +53,7 @@ pub enum Watched {
     /// ClusterProperties.
     Properties,
     /// A kind of another system.
-    Foreign(ForeignKind),
+    Optional(OptionalKind),
 }
 
 /// An event of one of the watches.
@@ -79,9 +79,9 @@ pub enum Change {
     /// Of ClusterProperties.
     Properties(Event<ClusterProperty>),
     /// Of a kind of another system.
-    Foreign(ForeignKind, Event<DynamicObject>),
+    Optional(OptionalKind, Event<DynamicObject>),
     /// The API server does not have that kind.
-    Absent(ForeignKind),
+    Absent(OptionalKind),
 }
 
 /// What an event means for the plan.
@@ -115,9 +115,9 @@ pub struct Index {
     links: Known<ClusterLink>,
     properties: Known<ClusterProperty>,
     /// The kinds of other systems that are watched.
-    foreign: BTreeMap<ForeignKind, Listing<DynamicObject>>,
+    optional: BTreeMap<OptionalKind, Listing<DynamicObject>>,
     /// Those of them that the API server did not have when it was asked first: nothing is waited for.
-    absent: BTreeSet<ForeignKind>,
+    absent: BTreeSet<OptionalKind>,
 }
 
 /// The objects of a kind that the world has in another form, or not at all.
@@ -165,7 +165,7 @@ impl Watched {
             Self::Gateways => "pods",
             Self::Links => "clusterlinks",
             Self::Properties => "clusterproperties",
-            Self::Foreign(kind) => kind.name(),
+            Self::Optional(kind) => kind.name(),
         }
     }
 
@@ -188,19 +188,19 @@ impl Watched {
 
 impl Index {
     /// Without anything, where these kinds of other systems are watched.
-    pub fn new(foreign: &[ForeignKind]) -> Self {
-        let foreign = foreign.iter().map(|kind| (*kind, Listing::default())).collect();
-        Self { foreign, ..Self::default() }
+    pub fn new(optional: &[OptionalKind]) -> Self {
+        let optional = optional.iter().map(|kind| (*kind, Listing::default())).collect();
+        Self { optional, ..Self::default() }
     }
 
     /// All kinds that are watched.
     pub fn watched(&self) -> impl Iterator<Item = Watched> {
-        Watched::ALL.into_iter().chain(self.foreign.keys().copied().map(Watched::Foreign))
+        Watched::ALL.into_iter().chain(self.optional.keys().copied().map(Watched::Optional))
     }
 
     /// Whether the API server does not have the kind, so that it is gone without.
     pub fn is_absent(&self, watched: Watched) -> bool {
-        matches!(watched, Watched::Foreign(kind) if self.absent.contains(&kind))
+        matches!(watched, Watched::Optional(kind) if self.absent.contains(&kind))
     }
 
     /// What plans are made from.
@@ -230,7 +230,7 @@ impl Index {
             Watched::Gateways => self.gateways.listing.is_complete(),
             Watched::Links => self.links.listing.is_complete(),
             Watched::Properties => self.properties.listing.is_complete(),
-            Watched::Foreign(kind) => self.foreign.get(&kind).is_some_and(Listing::is_complete),
+            Watched::Optional(kind) => self.optional.get(&kind).is_some_and(Listing::is_complete),
         }
     }
 
@@ -259,23 +259,28 @@ impl Index {
             Change::Gateways(event) => derived(&mut self.gateways, event, &mut world.gateways, derived::gateways),
             Change::Links(event) => plan_if(self.links.take(event)),
             Change::Properties(event) => plan_if(self.properties.take(event)),
-            Change::Foreign(kind, event) => {
-                let listing = self.foreign.entry(kind).or_default();
+            Change::Optional(kind, event) => {
+                let listing = self.optional.entry(kind).or_default();
                 let was_complete = listing.is_complete();
-                let changed = listing.take(event, world.foreign.entry(kind).or_default());
+                let changed = listing.take(event, world.optional.entry(kind).or_default());
+                if let (OptionalKind::AccessPolicy, Changed::Object(_) | Changed::All) = (kind, &changed) {
+                    world.access = mcs::access(&world.optional[&kind], &world.access);
+                }
                 if listing.is_complete() && self.absent.remove(&kind) {
                     return Effect::All;
                 }
                 match changed {
                     Changed::Nothing => plan_if(was_complete != listing.is_complete()),
-                    // These are written, by the name of their service.
-                    Changed::Object(key) if kind == ForeignKind::DnsEndpoint => Effect::Service(key),
+                    // These belong to the service of their name.
+                    Changed::Object(key) if matches!(kind, OptionalKind::DnsEndpoint | OptionalKind::ServicePolicy) => {
+                        Effect::Service(key)
+                    }
                     Changed::Object(_) => Effect::Plan,
                     Changed::All => Effect::All,
                 }
             }
             Change::Absent(kind) => {
-                let is_known = self.foreign.get(&kind).is_some_and(Listing::is_complete);
+                let is_known = self.optional.get(&kind).is_some_and(Listing::is_complete);
                 plan_if(!is_known && self.absent.insert(kind))
             }
         }

@@ -21,6 +21,7 @@ pub mod install;
 pub mod lead;
 pub mod mcs;
 pub mod names;
+pub mod optional;
 pub mod registry;
 pub mod secrets;
 pub mod watch;

@@ -12,6 +12,7 @@
 //!
 //! The API server is the memory: a gateway port is what the derived Service's `targetPort` says, an address what it was given.
 
+mod access;
 mod asked;
 mod claims;
 mod conditions;
@@ -32,6 +33,7 @@ mod mirror;
 mod names;
 mod objects;
 mod planned;
+mod policy;
 mod ports;
 mod preference;
 mod quota;
@@ -41,6 +43,8 @@ mod skupper;
 mod slices;
 mod world;
 
+pub use access::Access;
+pub(crate) use access::access;
 pub use claims::Before;
 pub use global::GLOBAL;
 pub use heard::heard;
@@ -49,13 +53,15 @@ pub use marks::{EXPORT, MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER, is
 pub use names::derived_name;
 pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
+pub use policy::POLICY;
+pub(crate) use policy::status as policy_status;
 pub use preference::{AFFINITY, WEIGHTS};
 pub use quota::Quota;
 pub use records::{HOSTNAME, TTL};
 pub(crate) use skupper::is_of_connector;
 pub use world::{GatewayPod, PublicAddresses, Settings, World};
 
-use crate::compat::ForeignKind;
+use crate::optional::OptionalKind;
 use isthmus_control::{System, exchange::summary::Port};
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time};
 use ports::Ports;
@@ -152,10 +158,11 @@ fn services(cx: &here::Context<'_>) -> BTreeSet<ObjectKey> {
         let stated = peer.stated.iter().map(|port| &port.service);
         peer.exports.services.keys().chain(stated).map(ObjectKey::from)
     });
-    let gke = world.foreign(ForeignKind::GkeExport).map(|(key, _)| key.clone());
+    let gke = world.optional(OptionalKind::GkeExport).map(|(key, _)| key.clone());
     let records = records::known(world, cx.settings);
+    let policies = world.optional(OptionalKind::ServicePolicy).map(|(key, _)| key.clone());
     let asked = cx.asked.keys().chain(cx.skupper.services()).chain(records).cloned();
-    exports.chain(asked).chain(gke).chain(imports).chain(derived).chain(slices).chain(remote).collect()
+    exports.chain(asked).chain(gke).chain(policies).chain(imports).chain(derived).chain(slices).chain(remote).collect()
 }
 
 #[cfg(test)]

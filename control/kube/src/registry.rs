@@ -105,7 +105,7 @@ impl KubeRegistry {
         let mut electing = JoinSet::new();
         electing.spawn(lead::driver::run(leases, election, leads, shutdown.clone(), idle.clone()));
         let inputs = engine::Inputs { news, peers, reports, leadership, file: file_desired, file_status };
-        let index = Index::new(&options.scope.foreign);
+        let index = Index::new(&options.scope.optional);
         Engine::new(client, options.settings, index, inputs, outputs).run(shutdown).await;
         tasks.shutdown().await;
         idle.cancel();

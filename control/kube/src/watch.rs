@@ -4,9 +4,9 @@
 //! does not have the kind, or does not let us see it, says so with what mends it, and is tried again all the same.
 
 use crate::{
-    compat::ForeignKind,
     error,
     index::{Change, Watched},
+    optional::OptionalKind,
 };
 use futures_util::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
@@ -52,7 +52,7 @@ pub struct Scope {
     /// The label selector that picks them.
     pub gateways: String,
     /// The kinds of other systems.
-    pub foreign: Vec<ForeignKind>,
+    pub optional: Vec<OptionalKind>,
 }
 
 /// Watches everything, until the tasks end with their owner.
@@ -67,10 +67,10 @@ pub fn all(client: &Client, scope: &Scope, tasks: &mut JoinSet<()>) -> mpsc::Rec
     let pods = Api::namespaced(client.clone(), &scope.namespace);
     let config = Config::default().labels(&scope.gateways);
     tasks.spawn(follow(pods, config, Watched::Gateways, Change::Gateways, to.clone()));
-    for &kind in &scope.foreign {
+    for &kind in &scope.optional {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
-        let wrap = move |event| Change::Foreign(kind, event);
-        tasks.spawn(follow(api, Config::default(), Watched::Foreign(kind), wrap, to.clone()));
+        let wrap = move |event| Change::Optional(kind, event);
+        tasks.spawn(follow(api, Config::default(), Watched::Optional(kind), wrap, to.clone()));
     }
     news
 }
@@ -114,7 +114,7 @@ async fn follow<K>(
             Some(Err(error)) => {
                 let pause = failing.map_or(BACKOFF, |pause| (pause * 2).min(BACKOFF_MAX));
                 failing = Some(pause);
-                if let (Watched::Foreign(kind), true) = (watched, error::is_absent(&error)) {
+                if let (Watched::Optional(kind), true) = (watched, error::is_absent(&error)) {
                     let absent = News::Change(Box::new(Change::Absent(kind)));
                     if to.send(absent).await.is_err() {
                         return;

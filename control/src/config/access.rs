@@ -1,7 +1,7 @@
 //! Sources and access policies: from the file, and from whatever else has them as a tree of the same keys.
 
 use super::{
-    ConfigError, Position,
+    ConfigError,
     error::At,
     fields::{Fields, Once, Problems, Refused, again, parsed},
     node::{Node, Value},
@@ -125,27 +125,6 @@ fn source(fields: &Fields<'_>) -> SourceMatch {
 fn values<T: Ord>(fields: &Fields<'_>, name: &'static str, parse: impl Fn(&str) -> Result<T, Refused>) -> BTreeSet<T> {
     let takes = fields.takes(name);
     fields.scalars(name, VALUES, takes, parse).into_iter().map(|at| at.value).collect()
-}
-
-impl Node {
-    /// A tree of JSON as if somebody had written it. Nothing in it has a place.
-    fn from_json(value: &serde_json::Value) -> Self {
-        use serde_json::Value as Json;
-        let scalar = |text: String, plain| Value::Scalar { text, plain };
-        let at = Position { line: 1, column: 1 };
-        let value = match value {
-            Json::Null => scalar(String::new(), true),
-            Json::Bool(value) => scalar(value.to_string(), true),
-            Json::Number(value) => scalar(value.to_string(), true),
-            Json::String(value) => scalar(value.clone(), false),
-            Json::Array(items) => Value::List(items.iter().map(Self::from_json).collect()),
-            Json::Object(entries) => {
-                let entry = |(key, value): (&String, &Json)| (At { at, value: key.clone() }, Self::from_json(value));
-                Value::Map(entries.iter().map(entry).collect())
-            }
-        };
-        Self { at, value }
-    }
 }
 
 #[cfg(test)]

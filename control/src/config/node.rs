@@ -52,6 +52,25 @@ impl Node {
         Ok(tree.root)
     }
 
+    /// A tree of JSON as if somebody had written it. Nothing in it has a place.
+    pub(super) fn from_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let scalar = |text: String, plain| Value::Scalar { text, plain };
+        let at = Position { line: 1, column: 1 };
+        let value = match value {
+            Json::Null => scalar(String::new(), true),
+            Json::Bool(value) => scalar(value.to_string(), true),
+            Json::Number(value) => scalar(value.to_string(), true),
+            Json::String(value) => scalar(value.clone(), false),
+            Json::Array(items) => Value::List(items.iter().map(Self::from_json).collect()),
+            Json::Object(entries) => {
+                let entry = |(key, value): (&String, &Json)| (At { at, value: key.clone() }, Self::from_json(value));
+                Value::Map(entries.iter().map(entry).collect())
+            }
+        };
+        Self { at, value }
+    }
+
     /// Whether it is YAML's null: a key with nothing behind it, or one of null's names.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))

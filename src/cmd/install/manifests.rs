@@ -15,9 +15,11 @@ const TEMPLATES: [(&str, &str); 5] = [
 /// The values that count where none are named.
 const VALUES: &str = include_str!("../../../deploy/chart/values.yaml");
 
-const CRDS: [(&str, &str); 4] = [
+const CRDS: [(&str, &str); 6] = [
     ("about.k8s.io_clusterproperties.yaml", include_str!("../../../deploy/crds/about.k8s.io_clusterproperties.yaml")),
+    ("isthmus.io_accesspolicies.yaml", include_str!("../../../deploy/crds/isthmus.io_accesspolicies.yaml")),
     ("isthmus.io_clusterlinks.yaml", include_str!("../../../deploy/crds/isthmus.io_clusterlinks.yaml")),
+    ("isthmus.io_servicepolicies.yaml", include_str!("../../../deploy/crds/isthmus.io_servicepolicies.yaml")),
     (
         "multicluster.x-k8s.io_serviceexports.yaml",
         include_str!("../../../deploy/crds/multicluster.x-k8s.io_serviceexports.yaml"),

@@ -7,10 +7,10 @@ use isthmus_control::{Config, ControlStatus, Registry, app::SyncState, config::K
 use isthmus_control_api::{ClusterName, GatewayId};
 use isthmus_control_dns::Zone;
 use isthmus_control_kube::{
-    compat::ForeignKind,
     connect,
     lead::{Times, driver::Leadership},
     mcs::{ObjectKey, PublicAddresses, Quota, Settings},
+    optional::OptionalKind,
     registry::{KubeRegistry, LinkReport, LinkReports, Options},
     watch::Scope,
 };
@@ -85,7 +85,7 @@ pub(super) async fn registry(
         scope: Scope {
             namespace: kubernetes.namespace.clone(),
             gateways: kubernetes.gateway_selector.clone(),
-            foreign: ForeignKind::of(&kubernetes.compat, kubernetes.external_dns.is_some()),
+            optional: OptionalKind::of(&kubernetes.compat, kubernetes.external_dns.is_some()),
         },
         identity: format!("{host}_{id}"),
         times: Times::default(),

@@ -7,9 +7,9 @@ use crate::{
         link::ClusterLink,
         mcs::{ServiceExport, ServiceImport},
     },
-    compat::ForeignKind,
     index::Watched,
     mcs::{self, ObjectKey, ServicePlan, Unwanted, World, is_ours},
+    optional::OptionalKind,
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Resource, api::ApiResource};
@@ -45,6 +45,10 @@ pub enum Kind {
     Property,
     /// DNSEndpoint.
     Record,
+    /// ServicePolicy: its status only.
+    ServicePolicy,
+    /// AccessPolicy: its status only.
+    AccessPolicy,
 }
 
 /// The halves of an object.
@@ -92,7 +96,9 @@ impl Kind {
             Self::Export => ApiResource::erase::<ServiceExport>(&()),
             Self::Link => ApiResource::erase::<ClusterLink>(&()),
             Self::Property => ApiResource::erase::<ClusterProperty>(&()),
-            Self::Record => ForeignKind::DnsEndpoint.resource(),
+            Self::Record => OptionalKind::DnsEndpoint.resource(),
+            Self::ServicePolicy => OptionalKind::ServicePolicy.resource(),
+            Self::AccessPolicy => OptionalKind::AccessPolicy.resource(),
         }
     }
 
@@ -105,7 +111,9 @@ impl Kind {
             Self::Export => Watched::Exports,
             Self::Link => Watched::Links,
             Self::Property => Watched::Properties,
-            Self::Record => Watched::Foreign(ForeignKind::DnsEndpoint),
+            Self::Record => Watched::Optional(OptionalKind::DnsEndpoint),
+            Self::ServicePolicy => Watched::Optional(OptionalKind::ServicePolicy),
+            Self::AccessPolicy => Watched::Optional(OptionalKind::AccessPolicy),
         }
     }
 
@@ -119,6 +127,8 @@ impl Kind {
             Self::Link => "ClusterLink",
             Self::Property => "ClusterProperty",
             Self::Record => "DNSEndpoint",
+            Self::ServicePolicy => "ServicePolicy",
+            Self::AccessPolicy => "AccessPolicy",
         }
     }
 }
@@ -180,6 +190,10 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
     if let (Some(wanted), Some(export)) = (&plan.export_status, world.exports.get(key)) {
         writes.extend(status(Kind::Export, wanted, export));
     }
+    let policy = world.optional_object(OptionalKind::ServicePolicy, key);
+    if let (Some(wanted), Some(policy)) = (&plan.policy_status, policy) {
+        writes.extend(status(Kind::ServicePolicy, wanted, policy));
+    }
     for wanted in &plan.services {
         let known = world.services.get(&ObjectKey::of(wanted));
         writes.extend(object_if(Kind::Service, wanted, known, |known| {
@@ -190,7 +204,7 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
         writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted))));
     }
     if let Some(wanted) = &plan.record {
-        let known = world.foreign_object(ForeignKind::DnsEndpoint, key);
+        let known = world.optional_object(OptionalKind::DnsEndpoint, key);
         writes.extend(object(Kind::Record, wanted, known));
     }
     for Unwanted { kind, key, uid } in &plan.unwanted {

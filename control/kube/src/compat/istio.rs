@@ -1,6 +1,6 @@
 //! ● Istio: global services by a label, and what DestinationRules say of the choice between clusters.
 
-use super::{Asked, foreign::text, hosts, label, refused};
+use super::{Asked, fields::text, hosts, label, refused};
 use isthmus_control_api::{Affinity, ClusterName, Weights};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;

@@ -3,7 +3,7 @@
 //! A routing key is a service of the clusterset, in a namespace that is none of any cluster's: Connectors export it, Listeners lead to
 //! it. Links that are bound to namespaces carry routing keys only if they list that one.
 
-use super::foreign::{flag, port, text};
+use super::fields::{flag, port, text};
 use isthmus_control::exchange::summary::bounds::is_label;
 use kube::api::DynamicObject;
 use serde_json::Value;

@@ -3,6 +3,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "values are written where they are used")]
 
 use super::*;
+use crate::optional::OptionalKind;
 use kube::api::DynamicObject;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -222,12 +223,13 @@ fn a_listener_or_connector_that_is_wrong_says_field_found_and_expected() {
 
 #[test]
 fn every_kind_has_its_resource() {
-    for kind in ForeignKind::of(&System::ALL.into(), true) {
+    for kind in OptionalKind::of(&System::ALL.into(), true) {
         let resource = kind.resource();
         assert_eq!(kind.name(), format!("{}.{}", resource.plural, resource.group));
     }
-    assert_eq!(ForeignKind::of(&Systems::from([System::Cilium]), false), []);
-    assert_eq!(ForeignKind::of(&System::ALL.into(), true).len(), 5);
+    let ours = [OptionalKind::ServicePolicy, OptionalKind::AccessPolicy];
+    assert_eq!(OptionalKind::of(&Systems::from([System::Cilium]), false), ours);
+    assert_eq!(OptionalKind::of(&System::ALL.into(), true).len(), 7);
 }
 
 proptest! {

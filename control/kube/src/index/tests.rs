@@ -112,13 +112,13 @@ fn a_namespace_that_is_going_is_none() {
 
 #[test]
 fn a_kind_of_another_system_is_waited_for_unless_it_is_not_there() {
-    let kind = ForeignKind::Connector;
+    let kind = OptionalKind::Connector;
     let connector = || {
         let meta = json!({"namespace": "shop", "name": "b", "resourceVersion": "1"});
         object::<DynamicObject>(json!({"metadata": meta, "spec": {}}))
     };
     let mut index = Index::new(&[kind]);
-    assert!(index.watched().any(|watched| watched == Watched::Foreign(kind)));
+    assert!(index.watched().any(|watched| watched == Watched::Optional(kind)));
     macro_rules! list {
         ($($kind:ident),*) => {$(
             index.take(Change::$kind(Event::Init));
@@ -129,20 +129,20 @@ fn a_kind_of_another_system_is_waited_for_unless_it_is_not_there() {
     assert!(!index.is_whole(), "its objects may be there");
     assert_eq!(index.take(Change::Absent(kind)), Effect::Plan);
     assert_eq!(index.take(Change::Absent(kind)), Effect::None);
-    assert!(index.is_whole() && index.is_absent(Watched::Foreign(kind)));
+    assert!(index.is_whole() && index.is_absent(Watched::Optional(kind)));
     // It is defined, and listed.
     for event in [Event::Init, Event::InitApply(connector())] {
-        index.take(Change::Foreign(kind, event));
+        index.take(Change::Optional(kind, event));
     }
-    assert_eq!(index.take(Change::Foreign(kind, Event::InitDone)), Effect::All);
-    assert!(index.is_whole() && !index.is_absent(Watched::Foreign(kind)));
-    assert_eq!(index.world().foreign(kind).count(), 1);
+    assert_eq!(index.take(Change::Optional(kind, Event::InitDone)), Effect::All);
+    assert!(index.is_whole() && !index.is_absent(Watched::Optional(kind)));
+    assert_eq!(index.world().optional(kind).count(), 1);
     // What was known stays, whatever the API server says later.
     assert_eq!(index.take(Change::Absent(kind)), Effect::None);
-    assert!(!index.is_absent(Watched::Foreign(kind)));
-    assert_eq!(index.world().foreign(kind).count(), 1);
-    assert_eq!(index.take(Change::Foreign(kind, Event::Delete(connector()))), Effect::Plan);
-    assert_eq!(index.world().foreign(kind).count(), 0);
+    assert!(!index.is_absent(Watched::Optional(kind)));
+    assert_eq!(index.world().optional(kind).count(), 1);
+    assert_eq!(index.take(Change::Optional(kind, Event::Delete(connector()))), Effect::Plan);
+    assert_eq!(index.world().optional(kind).count(), 0);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! ● What users' objects ask for services, in our own words and in those of other systems. Our own count where both say something.
 
 use super::{GLOBAL, ObjectKey, Problem, Settings, World, marks};
-use crate::compat::{self, ForeignKind, Marks, istio};
+use crate::{
+    compat::{self, Marks, istio},
+    optional::OptionalKind,
+};
 use isthmus_control::System;
 use isthmus_control_api::Affinity;
 use k8s_openapi::api::core::v1::Service;
@@ -54,7 +57,7 @@ pub(super) fn rules(world: &World, settings: &Settings) -> BTreeMap<ObjectKey, i
     if !settings.compat.contains(&System::Istio) {
         return rules;
     }
-    let mut all: Vec<_> = world.foreign(ForeignKind::DestinationRule).collect();
+    let mut all: Vec<_> = world.optional(OptionalKind::DestinationRule).collect();
     all.sort_by_key(|(key, object)| (object.metadata.creation_timestamp.clone().map(|time| time.0), (*key).clone()));
     for (key, object) in all {
         let Some(((namespace, name), mut rule)) = istio::rule(object) else { continue };

@@ -6,10 +6,7 @@ use super::{
     marks::is_ours,
     names::derived_name,
 };
-use crate::{
-    api::mcs::SOURCE_CLUSTER,
-    compat::{ForeignKind, skupper},
-};
+use crate::{api::mcs::SOURCE_CLUSTER, compat::skupper, optional::OptionalKind};
 use k8s_openapi::api::core::v1::Service;
 use kube::{ResourceExt as _, api::DynamicObject};
 
@@ -23,10 +20,10 @@ pub(super) fn is_derived(world: &World, service: &Service) -> bool {
 fn is_listened_for(world: &World, service: &Service) -> bool {
     let ObjectKey { namespace, name } = ObjectKey::of(service);
     service.owner_references().iter().any(|owner| {
-        let listener = world.foreign_object(ForeignKind::Listener, &ObjectKey::new(&namespace, &owner.name));
+        let listener = world.optional_object(OptionalKind::Listener, &ObjectKey::new(&namespace, &owner.name));
         let is_owner = |object: &&DynamicObject| object.metadata.uid.as_ref() == Some(&owner.uid);
         let host = listener.map(|object| &**object).filter(is_owner).and_then(|object| skupper::listener(object).ok());
-        owner.kind == ForeignKind::Listener.resource().kind && host.is_some_and(|listener| *listener.host == *name)
+        owner.kind == OptionalKind::Listener.resource().kind && host.is_some_and(|listener| *listener.host == *name)
     })
 }
 

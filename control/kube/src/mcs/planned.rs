@@ -1,7 +1,10 @@
 //! ● What a plan says.
 
 use super::ObjectKey;
-use crate::api::mcs::{ServiceExportStatus, ServiceImport, ServiceImportStatus};
+use crate::api::{
+    mcs::{ServiceExportStatus, ServiceImport, ServiceImportStatus},
+    policy::PolicyStatus,
+};
 use isthmus_control::{exchange::summary::Summary, registry::DesiredImport};
 use isthmus_control_api::{Export, ServicePort};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -28,6 +31,8 @@ pub struct ServicePlan {
     pub import_status: Option<ServiceImportStatus>,
     /// The status of its export, if it has one here.
     pub export_status: Option<ServiceExportStatus>,
+    /// The status of its ServicePolicy, if it has one.
+    pub policy_status: Option<PolicyStatus>,
     /// The Services derived from it.
     pub services: Vec<Service>,
     /// Their EndpointSlices.

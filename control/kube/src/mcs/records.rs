@@ -6,10 +6,7 @@ use super::{
     here::Context,
     marks::{MANAGED_BY, MANAGER, is_ours},
 };
-use crate::{
-    api::mcs::ServiceExport,
-    compat::{self, ForeignKind},
-};
+use crate::{api::mcs::ServiceExport, compat, optional::OptionalKind};
 use k8s_openapi::{
     api::core::v1::Service,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -34,7 +31,7 @@ pub(super) fn record(
     key: &ObjectKey,
     export: Option<&ServiceExport>,
 ) -> (Option<DynamicObject>, Vec<Problem>) {
-    let (Some(public), Some(_)) = (&cx.settings.external_dns, cx.world.foreign.get(&ForeignKind::DnsEndpoint)) else {
+    let (Some(public), Some(_)) = (&cx.settings.external_dns, cx.world.optional.get(&OptionalKind::DnsEndpoint)) else {
         return (None, Vec::new());
     };
     let service = cx.world.services.get(key).map(|service| &**service);
@@ -55,7 +52,7 @@ pub(super) fn record(
     if endpoints.is_empty() {
         return (None, problems);
     }
-    let known = cx.world.foreign_object(ForeignKind::DnsEndpoint, key);
+    let known = cx.world.optional_object(OptionalKind::DnsEndpoint, key);
     if known.is_some_and(|other| !is_ours(&**other)) {
         problems.push(Problem::NotOurs { kind: Kind::Record, key: key.clone() });
         return (None, problems);
@@ -136,7 +133,7 @@ fn endpoints(name: &str, ttl: Option<u32>, addresses: &[String]) -> Vec<Value> {
 }
 
 fn object(key: &ObjectKey, owner: OwnerReference, endpoints: &[Value]) -> DynamicObject {
-    let resource = ForeignKind::DnsEndpoint.resource();
+    let resource = OptionalKind::DnsEndpoint.resource();
     DynamicObject {
         types: Some(TypeMeta { api_version: resource.api_version, kind: resource.kind }),
         metadata: ObjectMeta {
@@ -152,6 +149,6 @@ fn object(key: &ObjectKey, owner: OwnerReference, endpoints: &[Value]) -> Dynami
 
 /// The services that have a DNSEndpoint of ours.
 pub(super) fn known<'a>(world: &'a World, settings: &Settings) -> impl Iterator<Item = &'a ObjectKey> {
-    let ours = world.foreign(ForeignKind::DnsEndpoint).filter(|(_, object)| is_ours(*object));
+    let ours = world.optional(OptionalKind::DnsEndpoint).filter(|(_, object)| is_ours(*object));
     ours.map(|(key, _)| key).filter(move |_| settings.external_dns.is_some())
 }

@@ -9,7 +9,7 @@ use super::{
     here::{Context, Here, here},
     import,
     marks::{self, is_ours},
-    mirror,
+    mirror, policy,
     ports::{Ports, Refused},
     preference::{self, Preference},
     records, skupper,
@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     api::mcs::ServiceExport,
-    compat::{ForeignKind, gke, submariner},
+    compat::{gke, submariner},
+    optional::OptionalKind,
 };
 use isthmus_control::{System, exchange::summary::Port, registry::DesiredImport};
 use isthmus_control_api::{ClusterName, ServicePort};
@@ -33,7 +34,7 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
     plan.problems.extend(asked.into_iter().flat_map(|asked| asked.problems.iter().cloned()));
     let export = cx.world.exports.get(key).map(|export| &**export);
     let foreign = foreign_export(cx, key);
-    let by = asked.and_then(|asked| asked.export).or_else(|| foreign.as_ref().map(|_| ForeignKind::GkeExport.kind()));
+    let by = asked.and_then(|asked| asked.export).or_else(|| foreign.as_ref().map(|_| OptionalKind::GkeExport.kind()));
     let is_exported = export.is_some() || by.is_some();
     let exported = is_exported.then(|| export::exported(cx.world, key, export.or(foreign.as_ref()), asked));
     let own = exported.as_ref().and_then(|exported| exported.as_ref().ok());
@@ -43,6 +44,8 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
         plan.problems.extend(own.problems.iter().cloned());
         plan.problems.extend(lacking(cx, key).into_iter().chain(untold(cx, key)));
     }
+    let said = policy::said(cx, key, export);
+    plan.problems.extend(said.problems.iter().cloned());
     let (preference, problems) = preference(cx, key, export);
     let mut here = key.service().and_then(|name| here(cx, key, name, own, preference));
     if let Some(here) = &mut here {
@@ -60,6 +63,9 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
         plan.export_status = Some(export_status::status(cx, export, exported.as_ref(), here.as_ref(), &plan.problems));
     }
     skupper::fill(&mut plan, cx, key, ports);
+    plan.exports.values_mut().for_each(|export| export.policy = said.policy.clone());
+    plan.imports.values_mut().for_each(|import| import.policy = said.policy.clone());
+    plan.policy_status = said.status;
     if plan.summary.is_some() {
         let (record, problems) = records::record(cx, key, export);
         plan.record = record;
@@ -71,7 +77,7 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
 
 /// The ServiceExport of another system, if it is asked for.
 fn foreign_export(cx: &Context<'_>, key: &ObjectKey) -> Option<ServiceExport> {
-    cx.world.foreign_object(ForeignKind::GkeExport, key).map(|object| gke::export(object))
+    cx.world.optional_object(OptionalKind::GkeExport, key).map(|object| gke::export(object))
 }
 
 /// What another system's users say on a ServiceExport, and is not so.
@@ -257,7 +263,7 @@ fn unwanted(world: &World, key: &ObjectKey, plan: &ServicePlan) -> Vec<Unwanted>
     let imports = import.into_iter().map(|import| unwanted(Kind::Import, marks::identity(&**import)));
     let services = services.map(|(_, service)| unwanted(Kind::Service, marks::identity(&**service)));
     let slices = slices.map(|(_, slice)| unwanted(Kind::Slice, marks::identity(&**slice)));
-    let record = world.foreign_object(ForeignKind::DnsEndpoint, key);
+    let record = world.optional_object(OptionalKind::DnsEndpoint, key);
     let record = record.filter(|record| plan.record.is_none() && is_ours(&***record));
     let record = record.map(|record| unwanted(Kind::Record, marks::identity(&**record)));
     slices.chain(services).chain(imports).chain(record).collect()

@@ -9,9 +9,9 @@ pub(super) use connectors::plan;
 pub(super) use listeners::fill;
 
 use super::{ObjectKey, Problem, Settings, World, asked::unheeded, names::digest};
-use crate::compat::{
-    ForeignKind,
-    skupper::{self, Connector, Listener, NAMESPACE},
+use crate::{
+    compat::skupper::{self, Connector, Listener, NAMESPACE},
+    optional::OptionalKind,
 };
 use isthmus_control::{System, exchange::summary::Port};
 use isthmus_control_api::{Protocol, ServiceName, ServicePort};
@@ -37,31 +37,31 @@ impl<'a> Skupper<'a> {
         if !settings.compat.contains(&System::Skupper) {
             return all;
         }
-        for (key, object) in world.foreign(ForeignKind::Connector) {
+        for (key, object) in world.optional(OptionalKind::Connector) {
             match skupper::connector(object) {
                 Ok(connector) => {
                     let service = ObjectKey::new(NAMESPACE, &skupper::service_name(&connector.routing_key, digest));
-                    all.note(&service, ForeignKind::Connector, key, &connector.notes);
+                    all.note(&service, OptionalKind::Connector, key, &connector.notes);
                     all.connectors.entry(service).or_default().push((object, connector));
                 }
-                Err(why) => all.note(key, ForeignKind::Connector, key, &[why]),
+                Err(why) => all.note(key, OptionalKind::Connector, key, &[why]),
             }
         }
-        for (key, object) in world.foreign(ForeignKind::Listener) {
+        for (key, object) in world.optional(OptionalKind::Listener) {
             match skupper::listener(object) {
                 Ok(listener) => {
                     let service = ObjectKey::new(&key.namespace, &listener.host);
-                    all.note(&service, ForeignKind::Listener, key, &listener.notes);
+                    all.note(&service, OptionalKind::Listener, key, &listener.notes);
                     let port = Port { number: listener.port, protocol: Protocol::Tcp };
                     let ports = all.listeners.entry(service.clone()).or_default();
                     if let Entry::Vacant(place) = ports.entry(port) {
                         place.insert((object, listener));
                     } else {
                         let why = format!("spec.port: found {}, which another Listener of the host has", port.number);
-                        all.note(&service, ForeignKind::Listener, key, &[why]);
+                        all.note(&service, OptionalKind::Listener, key, &[why]);
                     }
                 }
-                Err(why) => all.note(key, ForeignKind::Listener, key, &[why]),
+                Err(why) => all.note(key, OptionalKind::Listener, key, &[why]),
             }
         }
         all
@@ -77,7 +77,7 @@ impl<'a> Skupper<'a> {
         self.problems.get(key).into_iter().flatten().cloned()
     }
 
-    fn note(&mut self, service: &ObjectKey, kind: ForeignKind, object: &ObjectKey, notes: &[String]) {
+    fn note(&mut self, service: &ObjectKey, kind: OptionalKind, object: &ObjectKey, notes: &[String]) {
         if !notes.is_empty() {
             let problems = notes.iter().map(|note| unheeded(format!("{kind} {object}: {note}")));
             self.problems.entry(service.clone()).or_default().extend(problems);
@@ -95,7 +95,7 @@ fn service_port(service: ServiceName) -> ServicePort {
 }
 
 /// The metadata of what goes with an object.
-fn owned(key: &ObjectKey, kind: ForeignKind, object: &DynamicObject) -> ObjectMeta {
+fn owned(key: &ObjectKey, kind: OptionalKind, object: &DynamicObject) -> ObjectMeta {
     ObjectMeta {
         namespace: Some((*key.namespace).to_owned()),
         name: Some((*key.name).to_owned()),
@@ -104,7 +104,7 @@ fn owned(key: &ObjectKey, kind: ForeignKind, object: &DynamicObject) -> ObjectMe
     }
 }
 
-fn owner(kind: ForeignKind, object: &DynamicObject) -> OwnerReference {
+fn owner(kind: OptionalKind, object: &DynamicObject) -> OwnerReference {
     let resource = kind.resource();
     OwnerReference {
         api_version: resource.api_version,

@@ -1,9 +1,10 @@
 //! ● What a plan is made from.
 
-use super::{ObjectKey, Objects, Quota};
+use super::{Access, ObjectKey, Objects, Quota};
 use crate::{
     api::mcs::{ServiceExport, ServiceImport},
-    compat::{ForeignKind, Marks, Systems},
+    compat::{Marks, Systems},
+    optional::OptionalKind,
 };
 use isthmus_control_api::{ClusterName, ClustersetName};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -34,19 +35,21 @@ pub struct World {
     pub zones: BTreeMap<Arc<str>, Arc<str>>,
     /// The ready pods of our gateway.
     pub gateways: Vec<GatewayPod>,
-    /// The objects of other systems that are asked for.
-    pub foreign: BTreeMap<ForeignKind, BTreeMap<ObjectKey, Arc<DynamicObject>>>,
+    /// What AccessPolicies say.
+    pub access: Access,
+    /// The objects of the kinds that need not be there.
+    pub optional: BTreeMap<OptionalKind, BTreeMap<ObjectKey, Arc<DynamicObject>>>,
 }
 
 impl World {
     /// The object of that name, of a kind of another system.
-    pub fn foreign_object(&self, kind: ForeignKind, key: &ObjectKey) -> Option<&Arc<DynamicObject>> {
-        self.foreign.get(&kind)?.get(key)
+    pub fn optional_object(&self, kind: OptionalKind, key: &ObjectKey) -> Option<&Arc<DynamicObject>> {
+        self.optional.get(&kind)?.get(key)
     }
 
     /// The objects of a kind of another system.
-    pub fn foreign(&self, kind: ForeignKind) -> impl Iterator<Item = (&ObjectKey, &DynamicObject)> {
-        self.foreign.get(&kind).into_iter().flatten().map(|(key, object)| (key, &**object))
+    pub fn optional(&self, kind: OptionalKind) -> impl Iterator<Item = (&ObjectKey, &DynamicObject)> {
+        self.optional.get(&kind).into_iter().flatten().map(|(key, object)| (key, &**object))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::links::Links;
 use crate::{
-    compat::{ForeignKind, skupper::NAMESPACE},
+    compat::skupper::NAMESPACE,
     mcs::{Plan, World},
+    optional::OptionalKind,
 };
 use isthmus_control::registry::Desired;
 use isthmus_control_api::Listen;
@@ -31,14 +32,14 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired)
         links: links.clone(),
         relay: file.relay.clone(),
         sources: file.sources.clone(),
-        policies: file.policies.clone(),
+        policies: file.policies.clone().into_iter().chain(world.access.policies.clone()).collect(),
     }
 }
 
 /// The namespaces that exports of peers can be used in: those of the cluster, and that of routing keys where these are.
 fn namespaces(world: &World) -> BTreeSet<Arc<str>> {
     let mut all = world.namespaces.clone();
-    if world.foreign.contains_key(&ForeignKind::Listener) {
+    if world.optional.contains_key(&OptionalKind::Listener) {
         all.insert(NAMESPACE.into());
     }
     all

@@ -3,7 +3,7 @@
 use super::{KEY_PORT, owned, service_port};
 use crate::{
     compat::{
-        ForeignKind, hosts,
+        hosts,
         skupper::{Connector, Target},
     },
     mcs::{
@@ -15,6 +15,7 @@ use crate::{
         ports::number,
         service::lacking,
     },
+    optional::OptionalKind,
 };
 use isthmus_control::exchange::summary::{Port, PortSummary, Summary, bounds::is_label};
 use isthmus_control_api::{Endpoint, Export, Protocol};
@@ -38,7 +39,7 @@ pub(in crate::mcs) fn plan(cx: &Context<'_>, key: &ObjectKey) -> ServicePlan {
     let mut serving = Serves::default();
     for (object, connector) in connectors {
         if let Err(why) = connect(cx, &mut plan, &mut serving, object, connector) {
-            let what = format!("{} {}: {why}", ForeignKind::Connector, ObjectKey::of(*object));
+            let what = format!("{} {}: {why}", OptionalKind::Connector, ObjectKey::of(*object));
             plan.problems.push(unheeded(what));
         }
     }
@@ -177,7 +178,7 @@ fn is_of_another_host(address: IpAddr) -> bool {
 pub(crate) fn is_of_connector(world: &World, service: &Service) -> bool {
     let namespace = service.namespace().unwrap_or_default();
     service.annotations().get(CONNECTOR).is_some_and(|name| {
-        let connector = world.foreign_object(ForeignKind::Connector, &ObjectKey::new(&namespace, name));
+        let connector = world.optional_object(OptionalKind::Connector, &ObjectKey::new(&namespace, name));
         let uid = connector.and_then(|connector| connector.metadata.uid.as_ref());
         uid.is_some() && service.owner_references().iter().any(|owner| Some(&owner.uid) == uid)
     })
@@ -193,7 +194,7 @@ fn pods(key: &ObjectKey, object: &DynamicObject, connector: &Connector, labels: 
         ..KubePort::default()
     };
     Service {
-        metadata: ObjectMeta { annotations: Some(annotations.into()), ..owned(key, ForeignKind::Connector, object) },
+        metadata: ObjectMeta { annotations: Some(annotations.into()), ..owned(key, OptionalKind::Connector, object) },
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".into()),
             cluster_ip: Some("None".into()),

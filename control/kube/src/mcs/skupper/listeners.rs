@@ -3,10 +3,7 @@
 use super::{KEY_PORT, owned, owner, plan, service_port};
 use crate::{
     api::mcs::{SERVICE_NAME, SOURCE_CLUSTER},
-    compat::{
-        ForeignKind,
-        skupper::{self, Listener, NAMESPACE},
-    },
+    compat::skupper::{self, Listener, NAMESPACE},
     mcs::{
         Kind, ObjectKey, Problem, ServicePlan, World, derived,
         here::{Context, is_unheard},
@@ -17,6 +14,7 @@ use crate::{
         service::listen,
         slices::{Place, Role, Serving},
     },
+    optional::OptionalKind,
 };
 use isthmus_control::{exchange::summary::Port, registry::DesiredImport};
 use isthmus_control_api::{Affinity, ClusterName, ServiceName};
@@ -61,7 +59,7 @@ pub(in crate::mcs) fn fill(plan: &mut ServicePlan, cx: &Context<'_>, key: &Objec
         };
         let served = given.iter().filter(|(port, _)| serving(port)).map(|(port, target)| (*port, *target)).collect();
         let serving = Serving { cluster, role: Role::Listener, service: key, observed, named: &named, ports: served };
-        let owner = owner(ForeignKind::Listener, object);
+        let owner = owner(OptionalKind::Listener, object);
         let place = Place { world: cx.world, origin: &key.name, owner, distribution: None };
         plan.slices.extend(place.gateways(&serving));
     }
@@ -104,7 +102,7 @@ fn service(
         ip_families: families,
         ..ServiceSpec::default()
     };
-    let metadata = ObjectMeta { labels: Some(labels.collect()), ..owned(key, ForeignKind::Listener, object) };
+    let metadata = ObjectMeta { labels: Some(labels.collect()), ..owned(key, OptionalKind::Listener, object) };
     Some(Service { metadata, spec: Some(spec), status: None })
 }
 

@@ -3,7 +3,10 @@
 #![allow(clippy::needless_pass_by_value, reason = "values are written where they are used")]
 
 use super::*;
-use crate::compat::{ForeignKind, Marks, Systems};
+use crate::{
+    compat::{Marks, Systems},
+    optional::OptionalKind,
+};
 use isthmus_control::System;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::DynamicObject;
@@ -56,12 +59,12 @@ fn said(west: &Cluster) -> Vec<String> {
     west.service_plan("shop/api").problems.iter().map(ToString::to_string).collect()
 }
 
-fn foreign(west: &mut Cluster, kind: ForeignKind, name: &str, spec: Value) {
+fn foreign(west: &mut Cluster, kind: OptionalKind, name: &str, spec: Value) {
     let (namespace, name) = name.split_once('/').unwrap();
     let object: DynamicObject =
         serde_json::from_value(json!({"metadata": {"namespace": namespace, "name": name, "uid": "u"}, "spec": spec}))
             .unwrap();
-    west.world.foreign.entry(kind).or_default().insert(ObjectKey::of(&object), Arc::new(object));
+    west.world.optional.entry(kind).or_default().insert(ObjectKey::of(&object), Arc::new(object));
     west.settle();
 }
 
@@ -204,9 +207,9 @@ fn submariners_annotation_is_in_the_exports_condition() {
 #[test]
 fn gkes_serviceexport_exports() {
     let mut west = west(&[System::Gke], &[], &[]);
-    foreign(&mut west, ForeignKind::GkeExport, "shop/api", Value::Null);
+    foreign(&mut west, OptionalKind::GkeExport, "shop/api", Value::Null);
     assert!(is_exported(&west, "shop/api"));
-    foreign(&mut west, ForeignKind::GkeExport, "shop/none", Value::Null);
+    foreign(&mut west, OptionalKind::GkeExport, "shop/none", Value::Null);
     let problems = &west.service_plan("shop/none").problems;
     assert_eq!(problems[0].to_string(), "not heeded: ServiceExport.net.gke.io: there is no Service shop/none");
 }
@@ -220,7 +223,7 @@ fn istios_rule_shifts_shares_and_says_what_is_left_out() {
         "loadBalancer": {"localityLbSetting": {"distribute": [{"from": "west", "to": {"west": 80, "east": 20}}]}},
     });
     let spec = json!({"host": "api", "trafficPolicy": policy});
-    foreign(&mut west, ForeignKind::DestinationRule, "shop/api-rule", spec);
+    foreign(&mut west, OptionalKind::DestinationRule, "shop/api-rule", spec);
     let weights = |west: &Cluster| west.service_plan("shop/api").imports.values().next().unwrap().weights.clone();
     let shares = weights(&west).unwrap();
     assert_eq!((shares.local, shares.clusters[&"east".parse().unwrap()]), (80 * 120, 20 * 120));

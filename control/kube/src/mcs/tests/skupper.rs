@@ -3,21 +3,18 @@
 #![allow(clippy::needless_pass_by_value, reason = "values are written where they are used")]
 
 use super::*;
-use crate::{
-    compat::{ForeignKind, skupper::NAMESPACE},
-    mcs::PublicAddresses,
-};
+use crate::{compat::skupper::NAMESPACE, mcs::PublicAddresses, optional::OptionalKind};
 use isthmus_control::System;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-fn put(cluster: &mut Cluster, kind: ForeignKind, name: &str, spec: Value) {
+fn put(cluster: &mut Cluster, kind: OptionalKind, name: &str, spec: Value) {
     let (namespace, name) = name.split_once('/').unwrap();
     let object =
         json!({"metadata": {"namespace": namespace, "name": name, "uid": format!("uid-of-{name}")}, "spec": spec});
     let object: DynamicObject = serde_json::from_value(object).unwrap();
-    cluster.world.foreign.entry(kind).or_default().insert(ObjectKey::of(&object), Arc::new(object));
+    cluster.world.optional.entry(kind).or_default().insert(ObjectKey::of(&object), Arc::new(object));
 }
 
 /// A cluster where Skupper's manifests are taken.
@@ -36,7 +33,7 @@ fn west() -> Cluster {
     let mut west = skupper("west");
     put(
         &mut west,
-        ForeignKind::Listener,
+        OptionalKind::Listener,
         "shop/l",
         json!({"routingKey": "backend", "host": "east-backend", "port": 8080}),
     );
@@ -65,7 +62,7 @@ fn a_connectors_pods_are_found_by_a_service_and_exported() {
     let mut east = skupper("east");
     put(
         &mut east,
-        ForeignKind::Connector,
+        OptionalKind::Connector,
         "shop/b",
         json!({"routingKey": "backend", "selector": "app=backend", "port": 8080}),
     );
@@ -96,7 +93,7 @@ fn a_connector_can_name_an_address_or_a_service() {
     {
         put(
             &mut east,
-            ForeignKind::Connector,
+            OptionalKind::Connector,
             &format!("shop/{name}"),
             json!({"routingKey": "backend", "host": host, "port": port}),
         );
@@ -108,7 +105,7 @@ fn a_connector_can_name_an_address_or_a_service() {
             .enumerate()
     {
         let spec = json!({"routingKey": "never", "host": host, "port": 80});
-        put(&mut east, ForeignKind::Connector, &format!("shop/never-{n}"), spec);
+        put(&mut east, OptionalKind::Connector, &format!("shop/never-{n}"), spec);
     }
     // Nor what another namespace has, by its address.
     let mut other = service("ops/api", &[("http", 80, "TCP")]);
@@ -146,7 +143,7 @@ fn a_listeners_service_leads_to_whoever_serves_its_key() {
     west.link("east", view(&[(&backend(), key_summary(0))]));
     west.settle();
     assert_eq!(slices(&west, "shop/east-backend"), 0);
-    west.world.foreign.get_mut(&ForeignKind::Listener).unwrap().clear();
+    west.world.optional.get_mut(&OptionalKind::Listener).unwrap().clear();
     west.settle();
     assert!(west.world.services.get(&key("shop/east-backend")).is_none());
 }
@@ -156,12 +153,12 @@ fn a_listener_takes_no_name_and_no_port_that_another_has() {
     let mut west = west();
     put(
         &mut west,
-        ForeignKind::Listener,
+        OptionalKind::Listener,
         "shop/m",
         json!({"routingKey": "other", "host": "east-backend", "port": 8080}),
     );
-    put(&mut west, ForeignKind::Listener, "shop/n", json!({"routingKey": "backend", "host": "taken", "port": 1}));
-    put(&mut west, ForeignKind::Listener, "shop/o", json!({"routingKey": "backend", "host": "a.b", "port": 1}));
+    put(&mut west, OptionalKind::Listener, "shop/n", json!({"routingKey": "backend", "host": "taken", "port": 1}));
+    put(&mut west, OptionalKind::Listener, "shop/o", json!({"routingKey": "backend", "host": "a.b", "port": 1}));
     let taken = service("shop/taken", &[("", 1, "TCP")]);
     west.world.services.insert(Arc::new(taken.clone()));
     west.settle();
@@ -189,7 +186,7 @@ fn named(annotations: &[(&str, &str)]) -> Cluster {
     west.world.exports.insert(Arc::new(export));
     let service = ObjectKey::new("isthmus-system", "isthmus-gateway");
     west.settings.external_dns = Some(PublicAddresses { service, fixed: Vec::new() });
-    west.world.foreign.insert(ForeignKind::DnsEndpoint, Default::default());
+    west.world.optional.insert(OptionalKind::DnsEndpoint, Default::default());
     let balancer: Service = serde_json::from_value(json!({
         "metadata": {"namespace": "isthmus-system", "name": "isthmus-gateway"},
         "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}, {"ip": "2001:db8::7"}]}},
@@ -215,7 +212,7 @@ fn an_annotated_export_has_a_dnsendpoint_with_the_gateways_addresses() {
     let record = west.service_plan("shop/api").record.clone().unwrap();
     assert_eq!(record.data["spec"]["endpoints"][0]["recordType"], "CNAME");
     // Without its kind, or without an export.
-    west.world.foreign.clear();
+    west.world.optional.clear();
     west.settle();
     assert!(west.service_plan("shop/api").record.is_none());
 }
@@ -235,13 +232,13 @@ fn names_that_are_none_and_missing_addresses_are_said() {
 #[test]
 fn a_dnsendpoint_of_somebody_else_stays_and_one_of_ours_goes_with_its_export() {
     let mut west = named(&[(HOSTNAME, "a.b")]);
-    put(&mut west, ForeignKind::DnsEndpoint, "shop/api", json!({"endpoints": []}));
+    put(&mut west, OptionalKind::DnsEndpoint, "shop/api", json!({"endpoints": []}));
     west.settle();
     assert!(said(&west, "shop/api")[0].contains("not ours"));
     let mut ours = named(&[(HOSTNAME, "a.b")]);
     let mut record = ours.service_plan("shop/api").record.clone().unwrap();
     record.metadata.uid = Some("u".into());
-    ours.world.foreign.get_mut(&ForeignKind::DnsEndpoint).unwrap().insert(key("shop/api"), Arc::new(record));
+    ours.world.optional.get_mut(&OptionalKind::DnsEndpoint).unwrap().insert(key("shop/api"), Arc::new(record));
     ours.world.exports = Objects::default();
     let plan = ours.replan();
     let unwanted = &plan.services[&key("shop/api")].unwanted;

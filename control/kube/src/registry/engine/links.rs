@@ -5,7 +5,8 @@ use crate::{
     api::link::ClusterLinkStatus,
     apply::{Kind, Write, writes},
     index::Index,
-    mcs::{ObjectKey, Settings},
+    mcs::{ObjectKey, Settings, policy_status},
+    optional::OptionalKind,
     registry::{link_status, links, properties},
 };
 use isthmus_control::peers::PeerViews;
@@ -64,6 +65,9 @@ impl Engine {
         for name in statuses.keys().map(String::as_str).chain(properties::NAMES) {
             self.applier.look(ObjectKey::new("", name));
         }
+        for (key, _) in self.index.world().optional(OptionalKind::AccessPolicy) {
+            self.applier.look(ObjectKey::new("", &key.to_string()));
+        }
         self.link_statuses = statuses;
     }
 }
@@ -78,5 +82,15 @@ pub(super) fn of_cluster(
     let link = index.links().find(|link| link.metadata.name.as_deref() == Some(&group.name));
     let status = link.zip(statuses.get(&*group.name));
     let status = status.and_then(|(link, status)| writes::status(Kind::Link, status, link));
-    status.into_iter().chain(properties::write(&group.name, settings, index)).collect()
+    let policy = access_policy(group, index);
+    status.into_iter().chain(policy).chain(properties::write(&group.name, settings, index)).collect()
+}
+
+/// The status of an AccessPolicy, which is a group of its own: `namespace/name` in no namespace.
+fn access_policy(group: &ObjectKey, index: &Index) -> Option<Write> {
+    let (namespace, name) = group.name.split_once('/')?;
+    let (world, key) = (index.world(), ObjectKey::new(namespace, name));
+    let object = world.optional_object(OptionalKind::AccessPolicy, &key)?;
+    let wrong = world.access.wrong.get(&key).map(String::as_str);
+    writes::status(Kind::AccessPolicy, &policy_status(object, &now(), wrong), object)
 }

@@ -1,17 +1,13 @@
-//! ● The kinds of other systems that are watched, each only if its system is asked for.
+//! ● Kinds that an API server need not have: those of other systems, watched only if their system is asked for, and our policies.
 
-use super::Systems;
+use crate::compat::Systems;
 use isthmus_control::System;
-use kube::{
-    api::{ApiResource, DynamicObject},
-    core::GroupVersionKind,
-};
-use serde_json::Value;
+use kube::{api::ApiResource, core::GroupVersionKind};
 use std::fmt;
 
-/// A kind that is none of Kubernetes', the MCS API's or ours.
+/// A kind without which everything works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ForeignKind {
+pub enum OptionalKind {
     /// GKE's ServiceExport.
     GkeExport,
     /// Istio's DestinationRule.
@@ -22,10 +18,14 @@ pub enum ForeignKind {
     Connector,
     /// ExternalDNS' DNSEndpoint, which is written.
     DnsEndpoint,
+    /// Our ServicePolicy.
+    ServicePolicy,
+    /// Our AccessPolicy.
+    AccessPolicy,
 }
 
-impl ForeignKind {
-    /// Those that are watched for `systems`, and for ExternalDNS.
+impl OptionalKind {
+    /// Those that are watched: ours, those for `systems`, and ExternalDNS' where it is used.
     pub fn of(systems: &Systems, external_dns: bool) -> Vec<Self> {
         let of = |system: &System| -> &'static [Self] {
             match system {
@@ -35,7 +35,8 @@ impl ForeignKind {
                 System::Cilium | System::Linkerd | System::Submariner => &[],
             }
         };
-        let mut kinds: Vec<_> = systems.iter().flat_map(of).copied().collect();
+        let mut kinds = vec![Self::ServicePolicy, Self::AccessPolicy];
+        kinds.extend(systems.iter().flat_map(of).copied());
         kinds.extend(external_dns.then_some(Self::DnsEndpoint));
         kinds
     }
@@ -48,6 +49,8 @@ impl ForeignKind {
             Self::Listener => ("skupper.io", "v2alpha1", "Listener"),
             Self::Connector => ("skupper.io", "v2alpha1", "Connector"),
             Self::DnsEndpoint => ("externaldns.k8s.io", "v1alpha1", "DNSEndpoint"),
+            Self::ServicePolicy => ("isthmus.io", "v1alpha1", "ServicePolicy"),
+            Self::AccessPolicy => ("isthmus.io", "v1alpha1", "AccessPolicy"),
         };
         let plural = self.name().split('.').next().unwrap_or_default();
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
@@ -61,6 +64,8 @@ impl ForeignKind {
             Self::Listener => "listeners.skupper.io",
             Self::Connector => "connectors.skupper.io",
             Self::DnsEndpoint => "dnsendpoints.externaldns.k8s.io",
+            Self::ServicePolicy => "servicepolicies.isthmus.io",
+            Self::AccessPolicy => "accesspolicies.isthmus.io",
         }
     }
 
@@ -72,36 +77,14 @@ impl ForeignKind {
             Self::Listener => "Listener",
             Self::Connector => "Connector",
             Self::DnsEndpoint => "DNSEndpoint",
+            Self::ServicePolicy => "ServicePolicy",
+            Self::AccessPolicy => "AccessPolicy",
         }
     }
 }
 
-impl fmt::Display for ForeignKind {
+impl fmt::Display for OptionalKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())
     }
-}
-
-/// The text at a JSON pointer of an object.
-pub(super) fn text<'a>(object: &'a DynamicObject, at: &str) -> Option<&'a str> {
-    object.data.pointer(at).and_then(Value::as_str)
-}
-
-/// Whether the field at a JSON pointer says yes.
-pub(super) fn flag(object: &DynamicObject, at: &str) -> bool {
-    object.data.pointer(at).and_then(Value::as_bool).unwrap_or_default()
-}
-
-/// The port number at a JSON pointer.
-///
-/// # Errors
-/// There is none.
-pub(super) fn port(object: &DynamicObject, at: &str) -> Result<u16, String> {
-    let found = object.data.pointer(at);
-    let port = found.and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-    let field = at.trim_start_matches('/').replace('/', ".");
-    port.ok_or_else(|| {
-        let found = found.map_or_else(|| "nothing".into(), Value::to_string);
-        format!("{field}: found {found}, expected a port number, 1 to 65535")
-    })
 }
