@@ -1,13 +1,14 @@
 //! ● Which endpoint serves a stream: power of two choices on load and connect time, among the healthy.
 //!
 //! A [`Balancer`] belongs to one core and one service port. Of two endpoints taken at random it chooses the one that costs
-//! less: streams in flight times what connecting takes ([`load`]); or a client stays with one ([`client`]). Endpoints that refuse connections are left out for a
+//! less: streams in flight times what connecting and answering take ([`load`], [`latency`]); or a client stays with one ([`client`]). Endpoints that refuse connections are left out for a
 //! while ([`health`]), but never too many at once ([`outlier`]). [`locality`] decides before, between clusters.
 //!
 //! Nothing here allocates on the way of a stream; only [`Balancer::update`] and [`Balancer::snapshot`] do.
 
 pub mod client;
 pub mod health;
+pub mod latency;
 pub mod load;
 pub mod locality;
 pub mod outlier;
@@ -16,7 +17,7 @@ mod sample;
 use client::{Client, Draw, Seat};
 use health::{Health, HealthStatus};
 use isthmus_control_api::Endpoint;
-use load::Load;
+use load::{Cost, Load};
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
@@ -44,11 +45,24 @@ pub struct Balancer {
 pub struct Pick {
     /// Where to connect.
     pub address: SocketAddr,
+    id: PickId,
+    /// The one stream that finds out whether an ejected endpoint is back.
+    probe: bool,
+}
+
+/// Which endpoint a [`Pick`] is of, for as long as its balancer has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PickId {
     key: u64,
     /// Where the node was when it was picked: still there unless an update came between.
     index: usize,
-    /// The one stream that finds out whether an ejected endpoint is back.
-    probe: bool,
+}
+
+impl Pick {
+    /// Which endpoint it is of.
+    pub fn id(&self) -> PickId {
+        self.id
+    }
 }
 
 /// The endpoints that one stream has tried already.
@@ -94,8 +108,8 @@ struct Tally {
 impl Tried {
     /// Notes that `pick` has been tried. Beyond [`MAX_TRIED`] it is not noted: [`Self::is_full`] tells when to give up.
     pub fn insert(&mut self, pick: &Pick) {
-        if !self.is_full() && !self.contains(pick.key) {
-            self.keys[self.len] = pick.key;
+        if !self.is_full() && !self.contains(pick.id.key) {
+            self.keys[self.len] = pick.id.key;
             self.len += 1;
         }
     }
@@ -161,15 +175,17 @@ impl Balancer {
                 let (one, other) = two(&healthy).or_else(|| two(&untried))?;
                 let cost = |index: usize| {
                     let node = &self.nodes[index];
-                    node.load.cost(now) * if all_failing { 1.0 } else { node.health.penalty(now) }
+                    let penalty = if all_failing { 1.0 } else { node.health.penalty(now) };
+                    let cost = node.load.cost(now);
+                    Cost { streams: cost.streams * penalty, ..cost }
                 };
-                if cost(other) < cost(one) { other } else { one }
+                if cost(other).is_less(cost(one)) { other } else { one }
             }
         };
         let node = &mut self.nodes[index];
         node.load.started();
         let probe = node.health.picked(now);
-        Some(Pick { address: node.address, key: node.key, index, probe })
+        Some(Pick { address: node.address, id: PickId { key: node.key, index }, probe })
     }
 
     /// A client's own one, of those that fit.
@@ -180,26 +196,31 @@ impl Balancer {
 
     /// The endpoint took the connection after `took`. The pick stays in flight until [`Self::released`].
     pub fn connected(&mut self, pick: &Pick, took: Duration, now: Instant) {
-        self.change(pick, |node, _| {
-            node.load.observe(took, now);
+        self.change(pick.id, |node, _| {
+            node.load.connected(took, now);
             node.health.succeeded(now);
         });
     }
 
+    /// The endpoint's first byte came so long after the client's last one before it. A server that speaks first answers nothing.
+    pub fn answered(&mut self, id: PickId, took: Duration, now: Instant) {
+        self.change(id, |node, _| node.load.answered(took, now));
+    }
+
     /// The endpoint has said something, whenever that was: a datagram of a flow says nothing of how long an answer takes.
     pub fn heard(&mut self, pick: &Pick, now: Instant) {
-        self.change(pick, |node, _| node.health.succeeded(now));
+        self.change(pick.id, |node, _| node.health.succeeded(now));
     }
 
     /// The endpoint of a flow has neither answered nor refused, so far.
     pub fn silent(&mut self, pick: &Pick, now: Instant) {
-        self.change(pick, |node, _| node.health.silent(now, pick.probe));
+        self.change(pick.id, |node, _| node.health.silent(now, pick.probe));
     }
 
     /// The endpoint refused the connection, or did not answer in time.
     #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
     pub fn failed(&mut self, pick: Pick, now: Instant) {
-        self.change(&pick, |node, may_eject| {
+        self.change(pick.id, |node, may_eject| {
             node.load.ended();
             node.health.failed(now, pick.probe, may_eject);
         });
@@ -208,7 +229,7 @@ impl Balancer {
     /// The stream is over, or was given up before its endpoint answered.
     #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
     pub fn released(&mut self, pick: Pick) {
-        self.change(&pick, |node, _| {
+        self.change(pick.id, |node, _| {
             node.load.ended();
             node.health.gave_up(pick.probe);
         });
@@ -226,10 +247,10 @@ impl Balancer {
         self.nodes.iter().map(status).collect()
     }
 
-    /// Changes the node of `pick`, if it is still there, and keeps the tally. `change` is told whether one more endpoint may be
+    /// Changes the node that was picked, if it is still there, and keeps the tally. `change` is told whether one more endpoint may be
     /// ejected.
-    fn change(&mut self, pick: &Pick, change: impl FnOnce(&mut Node, bool)) {
-        let Some(index) = self.index_of(pick) else { return };
+    fn change(&mut self, id: PickId, change: impl FnOnce(&mut Node, bool)) {
+        let Some(index) = self.index_of(id) else { return };
         let may_eject = self.tally.ejected < outlier::most_ejected(self.nodes.len());
         let node = &mut self.nodes[index];
         let others = self.tally.without(&node.health);
@@ -237,9 +258,9 @@ impl Balancer {
         self.tally = others.with(&node.health);
     }
 
-    fn index_of(&self, pick: &Pick) -> Option<usize> {
-        let there = self.nodes.get(pick.index).is_some_and(|node| node.key == pick.key);
-        if there { Some(pick.index) } else { self.nodes.iter().position(|node| node.key == pick.key) }
+    fn index_of(&self, id: PickId) -> Option<usize> {
+        let there = self.nodes.get(id.index).is_some_and(|node| node.key == id.key);
+        if there { Some(id.index) } else { self.nodes.iter().position(|node| node.key == id.key) }
     }
 }
 

@@ -1,6 +1,9 @@
 use super::{health::FAILURES, *};
 use proptest::prelude::*;
 
+#[path = "simulation.rs"]
+mod simulation;
+
 fn endpoints(ports: impl IntoIterator<Item = u16>) -> Vec<Endpoint> {
     ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 2], port).into() }).collect()
 }
@@ -30,13 +33,15 @@ fn the_loaded_one_of_two_is_left_alone() {
 
 #[test]
 fn a_slow_endpoint_gets_fewer_streams() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    let (mut now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
     let mut counts = [0; 2];
     for random in randoms().take(1000) {
         let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         let slow = pick.address.port() == 2;
         counts[usize::from(slow)] += 1;
-        balancer.connected(&pick, Duration::from_millis(if slow { 200 } else { 1 }), now);
+        let took = Duration::from_millis(if slow { 200 } else { 1 });
+        now += took;
+        balancer.connected(&pick, took, now);
         balancer.released(pick);
     }
     assert!(counts[0] > 900 && counts[1] > 0, "{counts:?}");
@@ -322,7 +327,7 @@ proptest! {
             prop_assert!(updated || tally.ejected <= bound);
             last_ejected = tally.ejected;
             for node in &balancer.nodes {
-                let open = picks.iter().filter(|pick| pick.key == node.key).count();
+                let open = picks.iter().filter(|pick| pick.id.key == node.key).count();
                 prop_assert_eq!(node.load.in_flight() as usize, open);
             }
         }
