@@ -219,6 +219,7 @@ impl Core {
 
     fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {
         let before = self.table.replace(table.clone());
+        let (here, now) = (&self.common.config.place, Instant::now());
         let mut balancers = self.balancers.borrow_mut();
         balancers.retain(|service, _| table.exports.contains_key(service));
         for (service, export) in &table.exports {
@@ -228,8 +229,8 @@ impl Core {
             }
             balancers
                 .entry(service.clone())
-                .and_modify(|balancer| balancer.update(&export.endpoints))
-                .or_insert_with(|| Balancer::new(&export.endpoints));
+                .and_modify(|balancer| balancer.update(&export.endpoints, &export.policy, here, now))
+                .or_insert_with(|| Balancer::new(&export.endpoints, &export.policy, here, now));
         }
         drop(balancers);
         links.reconcile(self, table);
@@ -255,6 +256,10 @@ impl Core {
         let now = Instant::now();
         self.counters.beat(now);
         self.peers.choose(now);
+        for balancer in self.balancers.borrow_mut().values_mut() {
+            balancer.beat(now);
+            self.counters.endpoint_ejections.add(balancer.take_ejections());
+        }
         if self.id == 0 {
             let granted = self.common.config.mux.budget.granted();
             self.counters.memory_granted.set(granted as u64);

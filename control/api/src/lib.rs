@@ -14,7 +14,10 @@ pub mod sources;
 pub mod table;
 
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
-pub use policy::{Algorithm, ServicePolicy};
+pub use policy::{
+    ServicePolicy,
+    balance::{Algorithm, Failover, Near, Outliers},
+};
 pub use table::{
     Affinity, Endpoint, Export, Import, Link, Namespaces, PeerAddress, Relaying, Table, TransportChoice, Weights, pairs,
 };

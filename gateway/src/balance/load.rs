@@ -68,6 +68,13 @@ impl Load {
         Cost { streams: f64::from(self.in_flight) + 1.0, seconds }
     }
 
+    /// What connecting and answering take together, in seconds, as of the last time; `None` before the first.
+    pub fn average(&self) -> Option<f64> {
+        let (connect, answer) = (self.connect.average(), self.answer.average());
+        let known = connect.is_some() || answer.is_some();
+        known.then(|| (connect.unwrap_or_default() + answer.unwrap_or_default()).as_secs_f64())
+    }
+
     /// Streams that started and have not ended.
     pub fn in_flight(&self) -> u32 {
         self.in_flight

@@ -1,6 +1,6 @@
 //! Endpoints as they are in practice, in time that the test makes: what share each gets.
 
-use super::{super::client::Draw, *};
+use super::*;
 use std::collections::BinaryHeap;
 
 /// What an endpoint does with a stream that begins at this millisecond: how long connecting and answering take, in milliseconds.
@@ -20,7 +20,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(endpoints_: u16, behaviour: Behaviour) -> Self {
-        let balancer = Balancer::new(&endpoints(1..=endpoints_));
+        let balancer = balancer(1..=endpoints_);
         let (randoms, events) = (Box::new(randoms()), BinaryHeap::new());
         Self { balancer, behaviour, start: Instant::now(), randoms, events, streams: vec![], micros: 0 }
     }
@@ -63,11 +63,11 @@ impl Simulation {
                 // From here on what begins is the answer: it is over at the same time.
                 self.streams[index] = Some((pick, at, 0));
             } else if over == 0 {
-                self.balancer.answered(pick.id(), took(begun), now);
-                self.balancer.released(pick);
+                self.balancer.answered(pick.id(), Some(took(begun)), now);
+                self.balancer.released(pick, now);
             } else {
                 self.balancer.connected(&pick, took(begun), now);
-                self.balancer.released(pick);
+                self.balancer.released(pick, now);
             }
         }
     }

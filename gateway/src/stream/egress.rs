@@ -16,9 +16,9 @@ use crate::{
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
     tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelHealth, TunnelStream},
-    upstream,
+    upstream::{self, Asker},
 };
-use isthmus_control_api::{ClusterName, GatewayId, Import, Listen, ServicePort};
+use isthmus_control_api::{Algorithm, ClusterName, GatewayId, Import, Listen, ServicePort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -159,7 +159,7 @@ async fn establish(
                 meter.connected();
                 return Ok((Upstream::Cluster(stream), early));
             }
-            Established::Local => match upstream::connect(core, &import.service, asking.client(), meter).await {
+            Established::Local => match upstream::connect(core, &import.service, asking.asker(), meter).await {
                 Ok(endpoint) => {
                     meter.connected();
                     return Ok((Upstream::Local(endpoint), asking.early));
@@ -241,7 +241,8 @@ impl<'a> Asking<'a> {
         read: Read<'a>,
         meter: &mut StreamMeter<'_>,
     ) -> Self {
-        let request = request(core, import.service.clone(), from, import.sticky);
+        let sticky = import.sticky || import.policy.balance == Algorithm::SourceAddress;
+        let request = request(core, import.service.clone(), from, sticky);
         meter.request(&request);
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let (early, tried) = (Early::default(), locality::Tried::default());
@@ -289,8 +290,13 @@ impl<'a> Asking<'a> {
     }
 
     /// Who is to stay with its cluster and its endpoint.
-    pub(crate) fn client(&self) -> Option<client::Client> {
-        super::client(&self.request)
+    fn client(&self) -> Option<client::Client> {
+        self.asker().client.filter(|_| self.request.sticky)
+    }
+
+    /// On whose behalf endpoints are chosen.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker::of(&self.request)
     }
 
     fn next(&mut self) -> Next {
