@@ -4,7 +4,7 @@
 //! less: streams in flight times what connecting and answering take ([`load`], [`latency`]); or as the export's policy has it
 //! ([`choose`]), or a client stays with one ([`client`]). Nearer ones are preferred where that is wanted ([`near`]). Endpoints that fail
 //! are left out for a while ([`health`]), but never too many at once ([`outlier`]); those that are new begin slowly ([`ramp`]).
-//! [`locality`] decides before, between clusters.
+//! [`locality`] and [`sides`] decide before, between clusters.
 //!
 //! Nothing here allocates on the way of a stream; only [`Balancer::update`], [`Balancer::beat`] and [`Balancer::snapshot`] do.
 
@@ -18,7 +18,10 @@ pub mod near;
 mod node;
 pub mod outlier;
 pub mod ramp;
+pub mod returning;
+pub mod rotation;
 mod sample;
+pub mod sides;
 
 pub use node::EndpointStatus;
 

@@ -11,6 +11,7 @@ use crate::{
     balance::{
         Balancer,
         client::{self, Draw},
+        sides::Sides,
     },
     board::Board,
     busy,
@@ -95,6 +96,8 @@ pub(crate) struct Core {
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
+    /// Who serves what is imported.
+    pub(crate) sides: RefCell<HashMap<ServicePort, Sides>>,
     /// This core's counters.
     pub(crate) counters: Arc<CoreMetrics>,
     /// Its handles on the counters of streams.
@@ -183,6 +186,7 @@ impl Core {
             peers: Peers::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
+            sides: RefCell::default(),
             clients: Cell::default(),
             streams: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -233,6 +237,10 @@ impl Core {
                 .or_insert_with(|| Balancer::new(&export.endpoints, &export.policy, here, now));
         }
         drop(balancers);
+        self.sides.borrow_mut().retain(|service, sides| {
+            sides.retain(|cluster| table.links.contains_key(cluster));
+            knows(table, service)
+        });
         links.reconcile(self, table);
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));
