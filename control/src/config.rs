@@ -72,6 +72,10 @@ pub struct Config {
     pub cores: Option<NonZeroUsize>,
     /// Whether cores ask for more for a moment after work, before they sleep; `None`: unless there is a CPU quota.
     pub busy_poll: Option<bool>,
+    /// The zone that this gateway runs in, where that is said.
+    pub zone: Option<Arc<str>>,
+    /// The node that it runs on, where that is said.
+    pub node: Option<Arc<str>>,
     /// Bounds on what the process takes.
     pub limits: Limits,
     /// How UDP flows are served.

@@ -8,6 +8,7 @@
 
 use crate::{
     admin::Readiness,
+    balance::near::Place,
     board::{Board, Tunnels},
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
@@ -55,6 +56,8 @@ pub struct Config {
     pub cores: usize,
     /// Whether cores ask for more for a moment after work, before they sleep.
     pub busy_poll: bool,
+    /// Where it runs: for policies that prefer near endpoints.
+    pub place: Place,
     /// The bounds.
     pub limits: Limits,
     /// How our own transport is run.

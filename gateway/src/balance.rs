@@ -1,31 +1,43 @@
-//! ● Which endpoint serves a stream: power of two choices on load and connect time, among the healthy.
+//! ● Which endpoint serves a stream: power of two choices on load and latency, among the healthy.
 //!
 //! A [`Balancer`] belongs to one core and one service port. Of two endpoints taken at random it chooses the one that costs
-//! less: streams in flight times what connecting takes ([`load`]); or a client stays with one ([`client`]). Endpoints that refuse connections are left out for a
-//! while ([`health`]), but never too many at once ([`outlier`]). [`locality`] decides before, between clusters.
+//! less: streams in flight times what connecting and answering take ([`load`], [`latency`]); or as the export's policy has it
+//! ([`choose`]), or a client stays with one ([`client`]). Nearer ones are preferred where that is wanted ([`near`]). Endpoints that fail
+//! are left out for a while ([`health`]), but never too many at once ([`outlier`]); those that are new begin slowly ([`ramp`]).
+//! [`locality`] and [`sides`] decide before, between clusters.
 //!
-//! Nothing here allocates on the way of a stream; only [`Balancer::update`] and [`Balancer::snapshot`] do.
+//! Nothing here allocates on the way of a stream; only [`Balancer::update`], [`Balancer::beat`] and [`Balancer::snapshot`] do.
 
+mod choose;
 pub mod client;
 pub mod health;
+pub mod latency;
 pub mod load;
 pub mod locality;
+pub mod near;
+mod node;
 pub mod outlier;
+pub mod ramp;
+pub mod returning;
+pub mod rotation;
 mod sample;
+pub mod sides;
 
-use client::{Client, Draw, Seat};
-use health::{Health, HealthStatus};
-use isthmus_control_api::Endpoint;
-use load::Load;
+pub use node::EndpointStatus;
+
+use client::Draw;
+use health::Health;
+use isthmus_control_api::{Algorithm, Endpoint, ServicePolicy};
+use near::{Distance, Place};
+use node::Node;
+use ramp::Ramp;
 use std::{
+    cell::Cell,
     collections::{HashMap, HashSet},
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
-
-/// Tells nodes apart, in all balancers of the process.
-static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 /// How many endpoints one stream may try: the first and three more.
 pub const MAX_TRIED: usize = 4;
@@ -33,8 +45,18 @@ pub const MAX_TRIED: usize = 4;
 /// The endpoints of one service port, as one core knows them.
 #[derive(Debug, Default)]
 pub struct Balancer {
+    /// In the order of their distance.
     nodes: Vec<Node>,
+    /// Where the nodes of each distance end.
+    ends: [usize; Distance::ALL.len()],
+    /// Where round robin goes on, at each distance.
+    turns: [usize; Distance::ALL.len()],
     tally: Tally,
+    policy: Arc<ServicePolicy>,
+    /// No endpoint that is unwell wants to be tried before.
+    due: Option<Instant>,
+    /// Endpoints left out since somebody asked.
+    ejections: u64,
 }
 
 /// An endpoint chosen for one stream, until that stream is over. It ends in exactly one of [`Balancer::failed`] and
@@ -44,11 +66,19 @@ pub struct Balancer {
 pub struct Pick {
     /// Where to connect.
     pub address: SocketAddr,
+    id: PickId,
+    /// The one stream that finds out whether an ejected endpoint is back.
+    probe: bool,
+    /// Whether it is known if the endpoint takes the stream.
+    settled: Cell<bool>,
+}
+
+/// Which endpoint a [`Pick`] is of, for as long as its balancer has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PickId {
     key: u64,
     /// Where the node was when it was picked: still there unless an update came between.
     index: usize,
-    /// The one stream that finds out whether an ejected endpoint is back.
-    probe: bool,
 }
 
 /// The endpoints that one stream has tried already.
@@ -58,29 +88,15 @@ pub struct Tried {
     len: usize,
 }
 
-/// What `/status` says of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointStatus {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Streams chosen for it and not over yet.
-    pub in_flight: u32,
-    /// The peak-sensitive average of what connecting took; `None` before the first.
-    pub connect_time: Option<Duration>,
-    /// Failures to connect in a row.
-    pub failures: u32,
-    /// Whether it is chosen.
-    pub health: HealthStatus,
-}
-
-#[derive(Debug)]
-struct Node {
-    address: SocketAddr,
-    seat: Seat,
-    /// Tells this node from one that had its address before, or its index.
-    key: u64,
-    load: Load,
-    health: Health,
+/// How the endpoints fare together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How many there are.
+    pub total: usize,
+    /// How many of them are well.
+    pub healthy: usize,
+    /// Whether one that is not wants a stream that finds out.
+    pub is_due: bool,
 }
 
 /// How many nodes are in a bad way.
@@ -91,11 +107,18 @@ struct Tally {
     ejected: usize,
 }
 
+impl Pick {
+    /// Which endpoint it is of.
+    pub fn id(&self) -> PickId {
+        self.id
+    }
+}
+
 impl Tried {
     /// Notes that `pick` has been tried. Beyond [`MAX_TRIED`] it is not noted: [`Self::is_full`] tells when to give up.
     pub fn insert(&mut self, pick: &Pick) {
-        if !self.is_full() && !self.contains(pick.key) {
-            self.keys[self.len] = pick.key;
+        if !self.is_full() && !self.contains(pick.id.key) {
+            self.keys[self.len] = pick.id.key;
             self.len += 1;
         }
     }
@@ -112,24 +135,32 @@ impl Tried {
 
 impl Balancer {
     /// All of `endpoints`, each without load and taken to be healthy.
-    pub fn new(endpoints: &[Endpoint]) -> Self {
+    pub fn new(endpoints: &[Endpoint], policy: &Arc<ServicePolicy>, here: &Place, now: Instant) -> Self {
         let mut balancer = Self::default();
-        balancer.update(endpoints);
+        balancer.update(endpoints, policy, here, now);
+        // What was there from the beginning is not new.
+        balancer.nodes.iter_mut().for_each(|node| node.ramp = Ramp::default());
         balancer
     }
 
     /// Takes a new list; an endpoint that stays keeps its state. An address that is there twice counts once.
-    pub fn update(&mut self, endpoints: &[Endpoint]) {
+    pub fn update(&mut self, endpoints: &[Endpoint], policy: &Arc<ServicePolicy>, here: &Place, now: Instant) {
         let mut known: HashMap<SocketAddr, Node> = self.nodes.drain(..).map(|node| (node.address, node)).collect();
         let mut seen = HashSet::with_capacity(endpoints.len());
         for endpoint in endpoints.iter().filter(|endpoint| seen.insert(endpoint.address)) {
-            let node = known.remove(&endpoint.address).unwrap_or_else(|| {
-                // Never used twice: a stream may outlive its balancer, and end when the service is back.
-                Node::new(endpoint.address, NEXT_KEY.fetch_add(1, Ordering::Relaxed))
-            });
-            self.nodes.push(node);
+            let node = known.remove(&endpoint.address).unwrap_or_else(|| Node::new(endpoint, Ramp::begin(now)));
+            self.nodes.push(Node { distance: Distance::of(endpoint, here, policy.near), ..node });
         }
+        self.nodes.sort_by_key(|node| node.distance);
+        self.ends = Distance::ALL.map(|distance| self.nodes.partition_point(|node| node.distance <= distance));
+        self.policy = policy.clone();
         self.tally = self.nodes.iter().fold(Tally::default(), |tally, node| tally.with(&node.health));
+        self.due = self.nodes.iter().filter_map(|node| node.health.due_at(now)).min();
+    }
+
+    /// Whether each client stays with its endpoint, whatever its streams ask for.
+    pub fn is_by_client(&self) -> bool {
+        self.policy.balance == Algorithm::SourceAddress
     }
 
     /// How many endpoints there are, healthy or not.
@@ -142,105 +173,162 @@ impl Balancer {
         self.nodes.is_empty()
     }
 
-    /// Chooses an endpoint that is not in `tried`; `None` if there is none, healthy or not. A client stays with its own one for as long
+    /// Chooses an endpoint that is not in `tried`; `None` if there is none to be had. A client stays with its own one for as long
     /// as that is healthy, whatever its load.
     ///
-    /// Ejected endpoints are candidates only while all are failing (it is then likelier that the fault is elsewhere), or once
-    /// every other one was tried: a stream rather tries a bad endpoint than fails.
+    /// Ejected endpoints are candidates only while hardly any is healthy (it is then likelier that the fault is elsewhere), or once
+    /// every other one was tried: a stream rather tries a bad endpoint than fails. But only one stream at a time tries an endpoint
+    /// that is failing: an endpoint that swallows connections is not to hold up every stream for as long as connecting may take.
     pub fn pick(&mut self, now: Instant, draw: Draw, tried: &Tried) -> Option<Pick> {
         if tried.is_full() {
             return None;
         }
-        let untried = |node: &Node| !tried.contains(node.key);
-        let all_failing = self.tally.failing == self.nodes.len();
-        let healthy = |node: &Node| untried(node) && (all_failing || node.health.admits(now));
-        let index = match draw {
-            Draw::For(client) => self.own(client, healthy).or_else(|| self.own(client, untried))?,
-            Draw::Random(random) => {
-                let two = |fits: &dyn Fn(&Node) -> bool| sample::two(&self.nodes, random, fits);
-                let (one, other) = two(&healthy).or_else(|| two(&untried))?;
-                let cost = |index: usize| {
-                    let node = &self.nodes[index];
-                    node.load.cost(now) * if all_failing { 1.0 } else { node.health.penalty(now) }
-                };
-                if cost(other) < cost(one) { other } else { one }
-            }
-        };
+        let index = self.choose(now, draw, tried)?;
         let node = &mut self.nodes[index];
         node.load.started();
-        let probe = node.health.picked(now);
-        Some(Pick { address: node.address, key: node.key, index, probe })
-    }
-
-    /// A client's own one, of those that fit.
-    fn own(&self, client: Client, fits: impl Fn(&Node) -> bool) -> Option<usize> {
-        let fitting = self.nodes.iter().enumerate().filter(|(_, node)| fits(node));
-        fitting.max_by_key(|(_, node)| client.score(node.seat)).map(|(index, _)| index)
+        node.trying = node.trying.saturating_add(1);
+        let probe = node.health.picked(now, &self.policy.outliers);
+        let id = PickId { key: node.key, index };
+        Some(Pick { address: node.address, id, probe, settled: Cell::new(false) })
     }
 
     /// The endpoint took the connection after `took`. The pick stays in flight until [`Self::released`].
     pub fn connected(&mut self, pick: &Pick, took: Duration, now: Instant) {
-        self.change(pick, |node, _| {
-            node.load.observe(took, now);
+        self.settle(pick);
+        self.change(pick.id, now, |node, _| {
+            node.load.connected(took, now);
+            node.measured = true;
             node.health.succeeded(now);
         });
     }
 
+    /// The endpoint's first byte came; `took`: so long after the client's last one before it, where there was one. A server that
+    /// speaks first answers nothing.
+    pub fn answered(&mut self, id: PickId, took: Option<Duration>, now: Instant) {
+        self.change(id, now, |node, _| {
+            if let Some(took) = took {
+                node.load.answered(took, now);
+                node.measured = true;
+            }
+            node.health.answered();
+        });
+    }
+
+    /// The endpoint has reset the stream before its first byte.
+    pub fn reset(&mut self, id: PickId, now: Instant) {
+        self.change(id, now, |node, rules| node.health.reset(now, &rules.outliers, rules.may_eject));
+    }
+
     /// The endpoint has said something, whenever that was: a datagram of a flow says nothing of how long an answer takes.
     pub fn heard(&mut self, pick: &Pick, now: Instant) {
-        self.change(pick, |node, _| node.health.succeeded(now));
+        self.settle(pick);
+        self.change(pick.id, now, |node, _| node.health.succeeded(now));
     }
 
     /// The endpoint of a flow has neither answered nor refused, so far.
     pub fn silent(&mut self, pick: &Pick, now: Instant) {
-        self.change(pick, |node, _| node.health.silent(now, pick.probe));
+        self.settle(pick);
+        self.change(pick.id, now, |node, rules| node.health.silent(now, pick.probe, &rules.outliers));
     }
 
     /// The endpoint refused the connection, or did not answer in time.
     #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
     pub fn failed(&mut self, pick: Pick, now: Instant) {
-        self.change(&pick, |node, may_eject| {
+        self.settle(&pick);
+        self.change(pick.id, now, |node, rules| {
             node.load.ended();
-            node.health.failed(now, pick.probe, may_eject);
+            node.health.failed(now, pick.probe, &rules.outliers, rules.may_eject);
         });
     }
 
     /// The stream is over, or was given up before its endpoint answered.
     #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
-    pub fn released(&mut self, pick: Pick) {
-        self.change(&pick, |node, _| {
+    pub fn released(&mut self, pick: Pick, now: Instant) {
+        self.settle(&pick);
+        self.change(pick.id, now, |node, _| {
             node.load.ended();
             node.health.gave_up(pick.probe);
         });
     }
 
-    /// Every endpoint's state at `now`, in the order of the last [`Self::update`].
+    /// How the endpoints fare together.
+    pub fn standing(&mut self, now: Instant) -> Standing {
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = self.nodes.iter().filter_map(|node| node.health.due_at(now)).min();
+        }
+        let total = self.nodes.len();
+        Standing { total, healthy: total - self.tally.failing, is_due: self.due.is_some_and(|due| due <= now) }
+    }
+
+    /// Leaves out what is much slower than the others, if that is wanted. Every second.
+    pub fn beat(&mut self, now: Instant) {
+        let Some(slower_than) = self.policy.outliers.slower_than else { return };
+        let seconds = |node: &Node| node.load.average();
+        let mut all: Vec<f64> =
+            self.nodes.iter().filter(|node| !node.health.is_failing()).filter_map(seconds).collect();
+        let bound = outlier::bound(&mut all, slower_than).unwrap_or(f64::INFINITY);
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            let measured = std::mem::take(&mut node.measured);
+            if let (true, Some(seconds)) = (measured, node.load.average())
+                && node.slowness.look(seconds, bound)
+            {
+                let id = PickId { key: node.key, index };
+                self.change(id, now, |node, rules| node.health.slow(now, &rules.outliers, rules.may_eject));
+            }
+        }
+    }
+
+    /// How many endpoints were left out since this was asked last.
+    pub fn take_ejections(&mut self) -> u64 {
+        std::mem::take(&mut self.ejections)
+    }
+
+    /// Every endpoint's state at `now`, the nearest first, and otherwise in the order of the last [`Self::update`].
     pub fn snapshot(&self, now: Instant) -> Vec<EndpointStatus> {
-        let status = |node: &Node| EndpointStatus {
-            address: node.address,
-            in_flight: node.load.in_flight(),
-            connect_time: node.load.connect_time(),
-            failures: node.health.failures(),
-            health: node.health.status(now),
-        };
-        self.nodes.iter().map(status).collect()
+        self.nodes.iter().map(|node| node.status(now, &self.policy)).collect()
     }
 
-    /// Changes the node of `pick`, if it is still there, and keeps the tally. `change` is told whether one more endpoint may be
-    /// ejected.
-    fn change(&mut self, pick: &Pick, change: impl FnOnce(&mut Node, bool)) {
-        let Some(index) = self.index_of(pick) else { return };
-        let may_eject = self.tally.ejected < outlier::most_ejected(self.nodes.len());
+    /// It is known whether the endpoint of `pick` takes connections.
+    fn settle(&mut self, pick: &Pick) {
+        if !pick.settled.replace(true)
+            && let Some(index) = self.index_of(pick.id)
+        {
+            let trying = &mut self.nodes[index].trying;
+            *trying = trying.saturating_sub(1);
+        }
+    }
+
+    /// Changes the node that was picked, if it is still there, and keeps the tally.
+    fn change(&mut self, id: PickId, now: Instant, change: impl FnOnce(&mut Node, &Rules)) {
+        let Some(index) = self.index_of(id) else { return };
+        let outliers = self.policy.outliers;
+        let may_eject = self.tally.ejected < outlier::most_ejected(self.nodes.len(), outliers.max_ejected);
         let node = &mut self.nodes[index];
-        let others = self.tally.without(&node.health);
-        change(node, may_eject);
+        let (others, was_ejected) = (self.tally.without(&node.health), node.health.is_ejected());
+        change(node, &Rules { outliers, may_eject });
         self.tally = others.with(&node.health);
+        match (was_ejected, node.health.is_ejected()) {
+            (false, true) => self.ejections += 1,
+            (true, false) => node.ramp = Ramp::begin(now),
+            _ => {}
+        }
+        if let Some(due) = node.health.due_at(now) {
+            self.due = Some(self.due.map_or(due, |known| known.min(due)));
+        }
     }
 
-    fn index_of(&self, pick: &Pick) -> Option<usize> {
-        let there = self.nodes.get(pick.index).is_some_and(|node| node.key == pick.key);
-        if there { Some(pick.index) } else { self.nodes.iter().position(|node| node.key == pick.key) }
+    fn index_of(&self, id: PickId) -> Option<usize> {
+        let there = self.nodes.get(id.index).is_some_and(|node| node.key == id.key);
+        if there { Some(id.index) } else { self.nodes.iter().position(|node| node.key == id.key) }
     }
+}
+
+/// By what a node is judged at a moment.
+struct Rules {
+    outliers: isthmus_control_api::Outliers,
+    /// Whether one more endpoint may be ejected.
+    may_eject: bool,
 }
 
 impl Tally {
@@ -253,12 +341,6 @@ impl Tally {
     fn without(self, health: &Health) -> Self {
         let (failing, ejected) = (usize::from(health.is_failing()), usize::from(health.is_ejected()));
         Self { failing: self.failing - failing, ejected: self.ejected - ejected }
-    }
-}
-
-impl Node {
-    fn new(address: SocketAddr, key: u64) -> Self {
-        Self { address, seat: Seat::of_endpoint(address), key, load: Load::default(), health: Health::default() }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     balance::{
         Balancer,
         client::{self, Draw},
+        sides::Sides,
     },
     board::Board,
     busy,
@@ -95,6 +96,8 @@ pub(crate) struct Core {
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
+    /// Who serves what is imported.
+    pub(crate) sides: RefCell<HashMap<ServicePort, Sides>>,
     /// This core's counters.
     pub(crate) counters: Arc<CoreMetrics>,
     /// Its handles on the counters of streams.
@@ -183,6 +186,7 @@ impl Core {
             peers: Peers::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
+            sides: RefCell::default(),
             clients: Cell::default(),
             streams: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -219,6 +223,7 @@ impl Core {
 
     fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {
         let before = self.table.replace(table.clone());
+        let (here, now) = (&self.common.config.place, Instant::now());
         let mut balancers = self.balancers.borrow_mut();
         balancers.retain(|service, _| table.exports.contains_key(service));
         for (service, export) in &table.exports {
@@ -228,10 +233,14 @@ impl Core {
             }
             balancers
                 .entry(service.clone())
-                .and_modify(|balancer| balancer.update(&export.endpoints))
-                .or_insert_with(|| Balancer::new(&export.endpoints));
+                .and_modify(|balancer| balancer.update(&export.endpoints, &export.policy, here, now))
+                .or_insert_with(|| Balancer::new(&export.endpoints, &export.policy, here, now));
         }
         drop(balancers);
+        self.sides.borrow_mut().retain(|service, sides| {
+            sides.retain(|cluster| table.links.contains_key(cluster));
+            knows(table, service)
+        });
         links.reconcile(self, table);
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));
@@ -255,6 +264,10 @@ impl Core {
         let now = Instant::now();
         self.counters.beat(now);
         self.peers.choose(now);
+        for balancer in self.balancers.borrow_mut().values_mut() {
+            balancer.beat(now);
+            self.counters.endpoint_ejections.add(balancer.take_ejections());
+        }
         if self.id == 0 {
             let granted = self.common.config.mux.budget.granted();
             self.counters.memory_granted.set(granted as u64);

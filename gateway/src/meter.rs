@@ -3,6 +3,7 @@
 //! A stream is counted once, at the upstream that it ends up with: when that takes it, or when it ends without.
 
 use crate::{
+    balance::{Balancer, PickId},
     close::Closed,
     core::Core,
     metrics::{
@@ -33,8 +34,17 @@ pub(crate) struct StreamMeter<'a> {
     retries: u32,
     /// Whether the first byte from the endpoint has been noted.
     first_byte: bool,
+    /// The endpoint here that has taken it, until its first byte.
+    watched: Option<Watched>,
     /// What only its access record wants; `None` where there are none.
     notes: Option<Box<Notes>>,
+}
+
+/// An endpoint whose first byte is waited for.
+struct Watched {
+    id: PickId,
+    /// When the client has last said something.
+    asked: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -82,7 +92,7 @@ impl<'a> StreamMeter<'a> {
     pub(crate) fn new(core: &'a Core, side: Side, service: ServicePort) -> Self {
         let key = StreamKey { service, peer: None, side };
         let notes = core.common.recorder.is_some().then(Box::default);
-        Self { core, key, begun: Instant::now(), counters: None, retries: 0, first_byte: false, notes }
+        Self { core, key, begun: Instant::now(), counters: None, retries: 0, first_byte: false, watched: None, notes }
     }
 
     /// What it is for.
@@ -111,6 +121,18 @@ impl<'a> StreamMeter<'a> {
         }
     }
 
+    /// An endpoint here has taken it: what its first byte says, or its reset before that, the balancer is told.
+    pub(crate) fn watch(&mut self, id: Option<PickId>) {
+        self.watched = id.map(|id| Watched { id, asked: None });
+    }
+
+    /// The endpoint has reset it. Before its first byte that says something of the endpoint.
+    pub(crate) fn endpoint_reset(&mut self) {
+        if let Some(watched) = self.watched.take() {
+            self.tell(|balancer| balancer.reset(watched.id, Instant::now()));
+        }
+    }
+
     /// Another upstream is tried.
     pub(crate) fn retry(&mut self) {
         self.retries = self.retries.saturating_add(1);
@@ -128,6 +150,9 @@ impl<'a> StreamMeter<'a> {
     /// Bytes went from the client towards the endpoint.
     pub(crate) fn up(&mut self, bytes: u64) {
         self.counters().moved_up(bytes);
+        if let (Some(watched), true) = (&mut self.watched, bytes > 0) {
+            watched.asked = Some(Instant::now());
+        }
         if let Some(notes) = &mut self.notes {
             notes.up += bytes;
         }
@@ -139,7 +164,13 @@ impl<'a> StreamMeter<'a> {
         // Through a tunnel, the tunnel knows better when it was there.
         let from_endpoint = self.key.side == Side::Ingress || self.key.peer.is_none();
         if bytes > 0 && from_endpoint && !self.first_byte {
-            self.first_byte(Some(Instant::now()));
+            let now = Instant::now();
+            self.first_byte(Some(now));
+            if let Some(Watched { id, asked }) = self.watched.take() {
+                // How long a server is silent that nobody has asked anything is its own affair.
+                let took = asked.map(|asked| now.saturating_duration_since(asked));
+                self.tell(|balancer| balancer.answered(id, took, now));
+            }
         }
         if let Some(notes) = &mut self.notes {
             notes.down += bytes;
@@ -205,6 +236,12 @@ impl<'a> StreamMeter<'a> {
         // One that found no upstream counts as well.
         self.counters();
         self.end(how);
+    }
+
+    fn tell(&self, tell: impl FnOnce(&mut Balancer)) {
+        if let Some(balancer) = self.core.balancers.borrow_mut().get_mut(&self.key.service) {
+            tell(balancer);
+        }
     }
 
     fn counters(&mut self) -> &StreamMetrics {

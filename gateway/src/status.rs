@@ -218,8 +218,17 @@ pub struct EndpointStatus {
     pub inflight: u32,
     /// The average time to connect, of the core where it is longest.
     pub ewma_ms: Option<f64>,
+    /// The average time to the first byte after the client's last one before it, of the core where it is longest.
+    #[serde(default)]
+    pub answer_ms: Option<f64>,
     /// Failures to connect in a row, of the core where they are most.
     pub failures: u32,
+    /// Streams in a row that it reset before its first byte, of the core where they are most.
+    #[serde(default)]
+    pub resets: u32,
+    /// Why it is not healthy, in words.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// This gateway's identity.

@@ -12,4 +12,4 @@ mod local;
 pub(crate) mod record;
 
 pub(crate) use egress::{Accepted, Asking, Client, Established, better_core, doubted, start, start_exchange};
-pub(crate) use ingress::{Incoming, Observed, client};
+pub(crate) use ingress::{Incoming, Observed};

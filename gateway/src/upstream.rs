@@ -5,7 +5,7 @@ use crate::{
     core::Core,
     meter::StreamMeter,
     socket::{self, Socket},
-    tunnel::{Refusal, RefusalReason},
+    tunnel::{OpenRequest, Refusal, RefusalReason},
 };
 use isthmus_control_api::{ClusterName, ServicePort};
 use std::{
@@ -48,6 +48,23 @@ impl Connected {
     }
 }
 
+/// On whose behalf an endpoint is chosen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asker {
+    /// The client, where it is known.
+    pub(crate) client: Option<Client>,
+    /// Whether it is to stay with its endpoint, whatever the endpoint's cluster says.
+    pub(crate) sticky: bool,
+}
+
+impl Asker {
+    /// Who has asked for a stream.
+    pub(crate) fn of(request: &OpenRequest) -> Self {
+        let client = request.source.address.map(|address| Client::at(address.ip()));
+        Self { client, sticky: request.sticky }
+    }
+}
+
 /// An endpoint that a stream has picked: in flight until this is dropped.
 struct Lease {
     core: Rc<Core>,
@@ -57,14 +74,12 @@ struct Lease {
 
 impl Lease {
     /// Picks an endpoint that is not in `tried`, and notes it there.
-    fn take(
-        core: &Rc<Core>,
-        service: &ServicePort,
-        client: Option<Client>,
-        tried: &mut Tried,
-    ) -> Option<(Self, SocketAddr)> {
-        let draw = core.draw(client);
-        let pick = core.balancers.borrow_mut().get_mut(service)?.pick(Instant::now(), draw, tried)?;
+    fn take(core: &Rc<Core>, service: &ServicePort, asker: Asker, tried: &mut Tried) -> Option<(Self, SocketAddr)> {
+        let mut balancers = core.balancers.borrow_mut();
+        let balancer = balancers.get_mut(service)?;
+        let stays = asker.sticky || balancer.is_by_client();
+        let draw = core.draw(asker.client.filter(|_| stays));
+        let pick = balancer.pick(Instant::now(), draw, tried)?;
         tried.insert(&pick);
         let address = pick.address;
         Some((Self { core: core.clone(), service: service.clone(), pick: Some(pick) }, address))
@@ -94,30 +109,31 @@ impl Drop for Lease {
         if let (Some(pick), Some(balancer)) =
             (self.pick.take(), self.core.balancers.borrow_mut().get_mut(&self.service))
         {
-            balancer.released(pick);
+            balancer.released(pick, Instant::now());
         }
     }
 }
 
-/// Connects to an endpoint of `service`, trying others where one fails: that of `client`, if it is to stay with one.
+/// Connects to an endpoint of `service`, trying others where one fails: the asker's own one first, if it is to stay with one.
 ///
 /// # Errors
 /// The service is not exported here, or none of the endpoints tried took the connection.
 pub(crate) async fn connect(
     core: &Rc<Core>,
     service: &ServicePort,
-    client: Option<Client>,
+    asker: Asker,
     meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
     check_export(core, service)?;
     let (mut tried, mut last) = (Tried::default(), None);
-    while let Some((lease, address)) = Lease::take(core, service, client, &mut tried) {
+    while let Some((lease, address)) = Lease::take(core, service, asker, &mut tried) {
         let start = Instant::now();
         meter.endpoint(Some(address));
         let connecting = tokio::time::timeout(core.common.config.connect_timeout, socket::connect(address));
         match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(socket) => {
                 lease.connected(start.elapsed());
+                meter.watch(lease.pick.as_ref().map(Pick::id));
                 return Ok(Connected { socket: Rc::new(socket), lease });
             }
             Err(error) => {
@@ -142,14 +158,14 @@ pub(crate) async fn connect(
 pub(crate) fn connect_flow(
     core: &Rc<Core>,
     service: &ServicePort,
-    client: Option<Client>,
+    asker: Asker,
     meter: &mut StreamMeter<'_>,
     tried: &mut Tried,
     mut last: Option<io::Error>,
 ) -> Result<Connected, Refusal> {
     check_export(core, service)?;
     while !tried.is_full()
-        && let Some((lease, address)) = Lease::take(core, service, client, tried)
+        && let Some((lease, address)) = Lease::take(core, service, asker, tried)
     {
         meter.endpoint(Some(address));
         match socket::datagram::connect(address) {

@@ -101,7 +101,7 @@ mod tests {
         let mut table = Table::default();
         pending.see(&table, start + Duration::from_millis(1));
         assert_eq!(pending.waiting(), 1);
-        table.exports.insert(service, Arc::new(Export { endpoints: vec![Endpoint { address }], ..Export::default() }));
+        table.exports.insert(service, Arc::new(Export { endpoints: vec![Endpoint::at(address)], ..Export::default() }));
         pending.see(&table, start + Duration::from_millis(7));
         pending.see(&table, start + Duration::from_millis(9));
         assert_eq!(pending.take(), (vec![Duration::from_millis(7)], 0));

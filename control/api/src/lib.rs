@@ -20,7 +20,10 @@ pub mod workload;
 pub use access::{AccessPolicy, PolicyName};
 pub use cidr::Cidr;
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
-pub use policy::{Algorithm, ServicePolicy};
+pub use policy::{
+    ServicePolicy,
+    balance::{Algorithm, Failover, Near, Outliers},
+};
 pub use prefixes::Prefixes;
 pub use table::{
     Affinity, Endpoint, Export, Import, Link, Namespaces, PeerAddress, Relaying, Table, TransportChoice, Weights, pairs,

@@ -95,10 +95,23 @@ pub struct Export {
 }
 
 /// One address that can serve a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The zone that it is in, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Arc<str>>,
+    /// The node that it is on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Arc<str>>,
+}
+
+impl Endpoint {
+    /// One of which no more is known than its address.
+    pub const fn at(address: SocketAddr) -> Self {
+        Self { address, zone: None, node: None }
+    }
 }
 
 /// The configured relation with another cluster.

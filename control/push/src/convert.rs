@@ -129,12 +129,14 @@ fn weights(Weights { local, clusters, others }: &Weights) -> wire::Weights {
 }
 
 pub(crate) fn export(service: &ServicePort, export: Option<&Arc<Export>>) -> wire::Export {
-    let endpoint = |Endpoint { address }: &Endpoint| wire::Endpoint {
+    let endpoint = |Endpoint { address, zone, node }: &Endpoint| wire::Endpoint {
         ip: match address.ip() {
             IpAddr::V4(ip) => ip.octets().into(),
             IpAddr::V6(ip) => ip.octets().into(),
         },
         port: address.port().into(),
+        zone: zone.as_deref().unwrap_or_default().into(),
+        node: node.as_deref().unwrap_or_default().into(),
     };
     let value = |Export { port_name, endpoints, policy: rules }: &Export| wire::ExportValue {
         port_name: port_name.clone().unwrap_or_default(),
@@ -295,7 +297,9 @@ fn read_endpoint(endpoint: &wire::Endpoint) -> Result<Endpoint, Malformed> {
     let v4 = <[u8; 4]>::try_from(&*endpoint.ip).map(IpAddr::from);
     let ip = v4.or_else(|_| <[u8; 16]>::try_from(&*endpoint.ip).map(IpAddr::from));
     let ip = ip.map_err(|_| Malformed::Field("an IP address that is not 4 or 16 bytes"))?;
-    Ok(Endpoint { address: SocketAddr::new(ip, read_port(endpoint.port)?) })
+    let place = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
+    let address = SocketAddr::new(ip, read_port(endpoint.port)?);
+    Ok(Endpoint { address, zone: place(&endpoint.zone), node: place(&endpoint.node) })
 }
 
 fn read_link(link: wire::Link) -> Result<(ClusterName, Option<Link>), Malformed> {

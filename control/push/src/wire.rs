@@ -266,6 +266,10 @@ pub(crate) struct Endpoint {
     pub(crate) ip: Vec<u8>,
     #[prost(uint32, tag = "2")]
     pub(crate) port: u32,
+    #[prost(string, tag = "3")]
+    pub(crate) zone: String,
+    #[prost(string, tag = "4")]
+    pub(crate) node: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -110,7 +110,7 @@ fn api() -> ServicePort {
 
 /// Links to all others, the import of shop/api, and its export with so many endpoints.
 fn desired(links: &[&str], endpoints: u16) -> Desired {
-    let endpoint = |port| Endpoint { address: ([10, 0, 0, 2], port).into() };
+    let endpoint = |port| Endpoint::at(([10, 0, 0, 2], port).into());
     let export = Export { endpoints: (1..=endpoints).map(endpoint).collect(), ..Export::default() };
     let services = Services::from([(api().service, Arc::new(summary(80, endpoints.into())))]);
     let import = DesiredImport {

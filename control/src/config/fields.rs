@@ -125,6 +125,27 @@ impl<'a> Fields<'a> {
         items.filter_map(move |(index, node)| Fields::open(node, section, format!("{path}[{index}]"), problems))
     }
 
+    /// An item of a list, which is a mapping whose keys are those of `section`.
+    pub(super) fn mapping_in(
+        &self,
+        name: &'static str,
+        (index, node): (usize, &'a Node),
+        section: &'static str,
+    ) -> Option<Fields<'a>> {
+        Fields::open(node, section, format!("{}[{index}]", self.path_of(name)), self.problems)
+    }
+
+    /// An item of a list, which is a scalar.
+    pub(super) fn scalar_in<T>(
+        &self,
+        name: &'static str,
+        (index, node): (usize, &'a Node),
+        takes: &str,
+        parse: impl Fn(&str) -> Result<T, Refused>,
+    ) -> Option<T> {
+        self.scalar(node, format!("{}[{index}]", self.path_of(name)), takes, parse)
+    }
+
     /// The mapping under a key; an empty one where the key is left out.
     pub(super) fn mapping_or_empty(&self, name: &'static str) -> Option<Fields<'a>> {
         self.mapping_of(name, name)

@@ -3,10 +3,11 @@
 use super::{
     Config, ControlAt, Dns, ExternalDns, Kubernetes, Limits, MOST_LINKS, System, Tunnel, Udp, access,
     compat::KNOWN,
-    error::{At, Position},
+    error::Position,
     fields::{Fields, Once, again, parsed},
+    node::{Node, Value},
     policy,
-    schema::{HOST, NAME},
+    schema::{ENDPOINT, HOST, NAME},
     values::{self, EndpointText},
 };
 use crate::{
@@ -50,6 +51,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let drain = top.value("drain", values::duration);
     let cores = top.value("cores", values::cores);
     let busy_poll = top.value("busyPoll", values::auto_switch);
+    let (zone, node) = (top.value("zone", values::place), top.value("node", values::place));
     let cluster = cluster?;
     let state = state.unwrap_or_else(|| format!("{cluster}-state"));
     Some(Config {
@@ -64,6 +66,8 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         drain: drain?,
         cores: cores?,
         busy_poll: busy_poll?,
+        zone,
+        node,
         limits: limits?,
         udp: udp?,
         kubernetes,
@@ -267,7 +271,7 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
             fields.conflict("service", again(&service, first), "one entry a service");
         }
         for port in ports {
-            let endpoints = endpoints.iter().map(|endpoint| port.endpoint(*endpoint)).collect();
+            let endpoints = endpoints.iter().map(|endpoint| port.endpoint(endpoint)).collect();
             let key = ServicePort { service: service.clone(), port: port.port, protocol: port.protocol };
             exports.insert(key, Export { port_name: port.name, endpoints, policy: policy.clone() });
         }
@@ -288,12 +292,35 @@ struct Port {
 }
 
 impl Port {
-    fn endpoint(&self, text: EndpointText) -> Endpoint {
-        let address = match text {
+    fn endpoint(&self, listed: &Listed) -> Endpoint {
+        let address = match listed.address {
             EndpointText::Whole(address) => address,
             EndpointText::Bare(ip) => SocketAddr::new(ip, self.target.unwrap_or(self.port)),
         };
-        Endpoint { address }
+        Endpoint { address, zone: listed.zone.clone(), node: listed.node.clone() }
+    }
+}
+
+/// One endpoint of an export.
+struct Listed {
+    at: Position,
+    address: EndpointText,
+    zone: Option<Arc<str>>,
+    node: Option<Arc<str>>,
+}
+
+impl Listed {
+    /// An address alone, or a mapping that says where it is as well.
+    fn read<'a>(export: &Fields<'a>, item: (usize, &'a Node)) -> Option<Self> {
+        const NAME: &str = "endpoints";
+        let at = item.1.at;
+        if !matches!(item.1.value, Value::Map(_)) {
+            let address = export.scalar_in(NAME, item, ENDPOINT, values::endpoint)?;
+            return Some(Self { at, address, zone: None, node: None });
+        }
+        let fields = export.mapping_in(NAME, item, "exports[].endpoints[]")?;
+        let (zone, node) = (fields.value("zone", values::place), fields.value("node", values::place));
+        Some(Self { at, address: fields.value("address", values::endpoint)?, zone, node })
     }
 }
 
@@ -318,17 +345,18 @@ fn ports(export: &Fields<'_>) -> Vec<Port> {
     ports
 }
 
-fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<EndpointText> {
+fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<Listed> {
     let mut once = Once::new();
-    let listed: Vec<At<EndpointText>> = export.scalars("endpoints", 1..=1000, "ip:port or ip", values::endpoint);
+    let items = export.items("endpoints", 1..=1000).iter().enumerate();
+    let listed: Vec<Listed> = items.filter_map(|item| Listed::read(export, item)).collect();
     for (index, endpoint) in listed.iter().enumerate() {
         let name = format!("endpoints[{index}]");
         let note = |found: String, expected: &str| export.note(endpoint.at, &name, found, expected);
-        let text = match endpoint.value {
+        let text = match endpoint.address {
             EndpointText::Whole(address) => address.to_string(),
             EndpointText::Bare(ip) => ip.to_string(),
         };
-        if let EndpointText::Whole(_) = endpoint.value {
+        if let EndpointText::Whole(_) = endpoint.address {
             match ports {
                 [Port { target: Some(_), .. }] => {
                     note(format!("{text:?}"), "ip alone, since the port has a targetPort");
@@ -339,11 +367,11 @@ fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<EndpointText> {
                 _ => {}
             }
         }
-        if let Some(first) = once.seen_before(endpoint.value, endpoint.at) {
+        if let Some(first) = once.seen_before(endpoint.address, endpoint.at) {
             note(again(text, first), "each endpoint once");
         }
     }
-    listed.into_iter().map(|endpoint| endpoint.value).collect()
+    listed
 }
 
 fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, DesiredImport> {

@@ -1,11 +1,13 @@
 //! A `policy` mapping, of an export or an import, as a [`ServicePolicy`].
 
+mod balance;
+
 use super::{
     ConfigError,
-    fields::{Fields, Problems, Refused},
+    fields::{Fields, Problems},
     node::{Node, SyntaxError},
 };
-use isthmus_control_api::{Algorithm, ServicePolicy};
+use isthmus_control_api::ServicePolicy;
 use std::sync::Arc;
 
 /// The policy of the export or import whose `fields` these are. What is wrong in it is noted, and as if it were left out.
@@ -52,12 +54,11 @@ fn whole(node: &Node) -> Result<ServicePolicy, Vec<ConfigError>> {
 }
 
 fn policy(fields: &Fields<'_>) -> ServicePolicy {
-    ServicePolicy { balance: fields.value("balance", algorithm).unwrap_or_default() }
-}
-
-fn algorithm(text: &str) -> Result<Algorithm, Refused> {
-    match text {
-        "leastRequest" => Ok(Algorithm::LeastRequest),
-        _ => Err(Refused(None)),
+    ServicePolicy {
+        balance: fields.value("balance", balance::algorithm).unwrap_or_default(),
+        near: fields.value("near", balance::near).unwrap_or_default(),
+        slow_start: fields.value("slowStart", balance::duration_or_off).flatten(),
+        outliers: balance::outliers(fields),
+        failover: balance::failover(fields),
     }
 }

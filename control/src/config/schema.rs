@@ -53,6 +53,9 @@ pub(super) const SELECTOR: &str = "a label selector of at most 512 bytes";
 pub(super) const PORTS: &str = "first-last, ports from 1024 to 65535";
 pub(super) const CIDRS: &str = "a list of 1 to 1000 CIDRs, as 10.0.0.0/8, or IP addresses";
 pub(super) const SUBDOMAIN: &str = "a DNS subdomain";
+pub(super) const PLACE: &str = "a name of at most 253 printable characters";
+pub(super) const ENDPOINT: &str = "ip:port or ip";
+pub(super) const TIMES: &str = "a number from 1 to 1000";
 pub(super) const COUNT: &str = "a number from 1 to 10000000";
 
 /// All keys, in the order of the reference.
@@ -127,6 +130,20 @@ pub const KEYS: &[Key] = &[
         Text("auto"),
         "off",
         "Whether a core goes on asking for work for 150 µs before it sleeps, while it serves one busy stream: docs/operations.md. `auto`: unless the process has a CPU quota.",
+    ),
+    key(
+        ("", "zone"),
+        PLACE,
+        Rule("the environment's ISTHMUS_ZONE, or not known"),
+        "eu-west-1a",
+        "The zone that this gateway runs in: for policies that prefer near endpoints.",
+    ),
+    key(
+        ("", "node"),
+        PLACE,
+        Rule("the environment's ISTHMUS_NODE, or not known"),
+        "node-7",
+        "The node that it runs on.",
     ),
     key(
         ("", "limits"),
@@ -462,7 +479,7 @@ pub const KEYS: &[Key] = &[
     key(("exports[]", "ports"), "a list of 1 to 64 mappings", Required, "[{port: 80}]", "The service's ports."),
     key(
         ("exports[]", "endpoints"),
-        "a list of 1 to 1000 of ip:port or ip",
+        "a list of 1 to 1000 of ip:port, ip, or mappings",
         Required,
         "[\"10.0.0.2:8080\"]",
         "Who serves it. `ip:port` if the service has one port; a bare `ip` takes each port's `targetPort`.",
@@ -474,6 +491,21 @@ pub const KEYS: &[Key] = &[
         "{balance: leastRequest}",
         "How its streams are served at the endpoints.",
     ),
+    key(
+        ("exports[].endpoints[]", "address"),
+        ENDPOINT,
+        Required,
+        "10.0.0.2:8080",
+        "Where it listens, as without a mapping.",
+    ),
+    key(
+        ("exports[].endpoints[]", "zone"),
+        PLACE,
+        Rule("not known"),
+        "eu-west-1a",
+        "The zone that it is in: see `near`.",
+    ),
+    key(("exports[].endpoints[]", "node"), PLACE, Rule("not known"), "node-7", "The node that it is on: see `near`."),
     key(("exports[].ports[]", "name"), NAME, Rule("no name"), "http", "The port's name, unique within the service."),
     key(
         ("exports[].ports[]", "port"),
@@ -529,10 +561,101 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         ("policy", "balance"),
-        "leastRequest",
+        "leastRequest, roundRobin, random or sourceAddress",
         Text("leastRequest"),
-        "leastRequest",
-        "Which endpoint takes the next stream. `leastRequest`: of two at random, the one that is less loaded.",
+        "roundRobin",
+        "Which endpoint takes the next stream. `leastRequest`: of two at random, the one that is less loaded. `roundRobin`: one after the other, on each core. `random`: any. `sourceAddress`: the client's own one, by its address; at an import that is `sessionAffinity: clientIP`.",
+    ),
+    key(
+        ("policy", "near"),
+        "off, zone or node",
+        Text("off"),
+        "zone",
+        "Of an export: which endpoints are preferred. `zone`: those in the gateway's `zone`. `node`: those on its `node`, then those in its zone. One that costs three times as much as a farther one gives way to it.",
+    ),
+    key(
+        ("policy", "slowStart"),
+        "off, or a duration from 100ms to 1h",
+        Text("off"),
+        "10s",
+        "Of an export: how long an endpoint that is new, or back, takes to get its whole share: it begins with a tenth of it. Not with `sourceAddress`.",
+    ),
+    key(
+        ("policy", "outliers"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{resets: 3}",
+        "Of an export: which endpoints are left out for what their streams show.",
+    ),
+    key(
+        ("policy", "failover"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{healthy: 70%}",
+        "When streams go to other clusters than the preferred one. `panic` of an export, the others of an import.",
+    ),
+    key(
+        ("policy.outliers", "failures"),
+        TIMES,
+        Text("3"),
+        "5",
+        "An endpoint is left out after so many failures to connect in a row.",
+    ),
+    key(
+        ("policy.outliers", "resets"),
+        TIMES,
+        Text("5"),
+        "3",
+        "The same after so many streams in a row that it reset before its first byte.",
+    ),
+    key(
+        ("policy.outliers", "slowerThan"),
+        "off, or a number from 2 to 1000",
+        Text("off"),
+        "10",
+        "The same when it takes so many times as long as the median endpoint, three seconds in a row. `leastRequest` hardly uses a slow endpoint anyway.",
+    ),
+    key(
+        ("policy.outliers", "ejection"),
+        DURATION,
+        Text("1s"),
+        "5s",
+        "For how long it is left out the first time. Each further time is twice as long. Then one stream tries it.",
+    ),
+    key(
+        ("policy.outliers", "longestEjection"),
+        DURATION,
+        Text("60s"),
+        "5m",
+        "For how long it is left out at most. One that was well for as long begins with `ejection` again.",
+    ),
+    key(
+        ("policy.outliers", "maxEjected"),
+        "a percentage from 0% to 100%",
+        Text("50%"),
+        "30%",
+        "How many of the endpoints may be left out at the same time, rounded up; never all of them.",
+    ),
+    key(
+        ("policy.failover", "healthy"),
+        "a percentage from 0% to 100%",
+        Text("50%"),
+        "70%",
+        "While fewer of this cluster's endpoints are healthy, its share of streams shrinks with them: the rest goes to the next cluster. 0%: it keeps all of them while one is healthy.",
+    ),
+    key(
+        ("policy.failover", "panic"),
+        "a percentage from 0% to 99%",
+        Text("0%"),
+        "20%",
+        "Of an export: while no more of its endpoints are healthy, health is not heeded, as the fault is probably elsewhere. 0%: only when none is.",
+    ),
+    key(
+        ("policy.failover", "recovery"),
+        DURATION,
+        Text("10s"),
+        "30s",
+        "How long a cluster that is well again takes to get its whole share back.",
     ),
     key(("sources[]", "cidrs"), CIDRS, Required, "[10.0.1.0/24]", "The addresses. Each network once."),
     key(("sources[]", "namespace"), NAMESPACE, Required, "shop", "The namespace of what has them."),

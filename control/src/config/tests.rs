@@ -1,5 +1,5 @@
 use super::*;
-use isthmus_control_api::Affinity;
+use isthmus_control_api::{Affinity, Algorithm, Failover, Near, Outliers, ServicePolicy};
 use proptest::prelude::*;
 
 const WEST: &str = r#"
@@ -48,6 +48,67 @@ fn a_whole_file_becomes_typed_values() {
     assert_eq!(export.endpoints[0].address, "10.0.0.2:8080".parse().unwrap());
     let (listen, import) = config.imports.first_key_value().unwrap();
     assert_eq!((listen.address.port(), import.affinity), (18080, Affinity::Local));
+}
+
+#[test]
+fn a_policy_is_read_and_has_the_defaults_that_the_reference_names() {
+    let with = |policy: &str| {
+        let text = WEST.replacen("    affinity: local", &format!("    affinity: local\n    policy: {policy}"), 1);
+        parse(&text).map(|config| config.imports.first_key_value().unwrap().1.policy.clone())
+    };
+    assert_eq!(*with("{}").unwrap(), Default::default());
+    assert_eq!(*with("{outliers: {}, failover: {}}").unwrap(), Default::default());
+    let policy = with(
+        "{balance: roundRobin, near: zone, slowStart: 10s, failover: {healthy: 70%, panic: 20%, recovery: 1m}, \
+         outliers: {failures: 1, resets: 2, slowerThan: 10, ejection: 2s, longestEjection: 4s, maxEjected: 30%}}",
+    );
+    let expected = ServicePolicy {
+        balance: Algorithm::RoundRobin,
+        near: Near::Zone,
+        slow_start: Some(Duration::from_secs(10)),
+        outliers: Outliers {
+            failures: 1,
+            resets: 2,
+            slower_than: Some(10),
+            ejection: Duration::from_secs(2),
+            longest_ejection: Duration::from_secs(4),
+            max_ejected: 30,
+        },
+        failover: Failover { healthy: 70, panic: 20, recovery: Duration::from_mins(1) },
+    };
+    assert_eq!(*policy.unwrap(), expected);
+    for (bad, said) in [
+        (
+            "{balance: maglev}",
+            "imports[0].policy.balance: found \"maglev\", expected leastRequest, roundRobin, random or",
+        ),
+        (
+            "{outliers: {maxEjected: 101%}}",
+            "imports[0].policy.outliers.maxEjected: found \"101%\", expected a percentage",
+        ),
+        (
+            "{outliers: {ejection: 5m}}",
+            "longestEjection: found 60s, shorter than ejection, 300s, expected a duration that",
+        ),
+        ("{failover: {healthy: 50}}", "found \"50\" (a percentage ends with %), expected a percentage from 0% to 100%"),
+        ("{outlier: {}}", "imports[0].policy.outlier: found an unknown key, expected \"outliers\""),
+    ] {
+        let errors = with(bad).expect_err(bad);
+        assert!(errors.contains(said), "{bad}: {errors}");
+    }
+}
+
+#[test]
+fn endpoints_may_say_where_they_are() {
+    let text =
+        WEST.replacen("[\"10.0.0.2:8080\"]", "[{address: \"10.0.0.2:8080\", zone: a, node: n1}, \"10.0.0.3:8080\"]", 1);
+    let config = parse(&format!("{text}zone: a\nnode: n1\n")).unwrap();
+    let endpoints = &config.exports.first_key_value().unwrap().1.endpoints;
+    assert_eq!((endpoints[0].zone.as_deref(), endpoints[0].node.as_deref()), (Some("a"), Some("n1")));
+    assert_eq!(endpoints[1], isthmus_control_api::Endpoint::at("10.0.0.3:8080".parse().unwrap()));
+    assert_eq!((config.zone.as_deref(), config.node.as_deref()), (Some("a"), Some("n1")));
+    let errors = refused("[\"10.0.0.2:8080\"]", "[{zone: a}]");
+    assert!(errors.contains("exports[0].endpoints[0].address: found nothing"), "{errors}");
 }
 
 #[test]
@@ -187,7 +248,7 @@ fn each_mistake_is_named_with_its_place() {
         (
             r#"["10.0.0.2:8080"]"#,
             "[]",
-            r#"12:16: exports[0].endpoints: found an empty list, expected a list of 1 to 1000 of ip:port or ip"#,
+            r#"12:16: exports[0].endpoints: found an empty list, expected a list of 1 to 1000 of ip:port, ip, or mappings"#,
         ),
         (
             "10.0.0.2:8080",

@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     ops::RangeInclusive,
+    sync::Arc,
     time::Duration,
 };
 
@@ -164,6 +165,12 @@ pub(super) fn host(text: &str) -> Result<String, Refused> {
 /// A text that is not empty, of at most 512 bytes.
 pub(super) fn short(text: &str) -> Result<String, Refused> {
     if (1..=512).contains(&text.len()) { Ok(text.into()) } else { Err(Refused(None)) }
+}
+
+/// A zone, or a node.
+pub(super) fn place(text: &str) -> Result<Arc<str>, Refused> {
+    let fits = (1..=253).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    if fits { Ok(text.into()) } else { Err(Refused(None)) }
 }
 
 /// `None`: it depends.

@@ -19,6 +19,16 @@ pub enum Draw {
     For(Client),
 }
 
+impl Draw {
+    /// Who draws.
+    pub fn client(self) -> Client {
+        match self {
+            Self::Random(random) => Client::any(random),
+            Self::For(client) => client,
+        }
+    }
+}
+
 /// What can be chosen, as far as it is told from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seat(u64);
@@ -29,9 +39,19 @@ impl Client {
         Self(hash(&octets(address)))
     }
 
+    /// Nobody: drawn at random.
+    pub fn any(random: u64) -> Self {
+        Self(random)
+    }
+
     /// How much it wants to go there: evenly distributed, and another number for each client and seat.
     pub fn score(self, seat: Seat) -> u64 {
         mix(self.0 ^ seat.0.rotate_left(32))
+    }
+
+    /// The same as a part of the whole, 0 to 1.
+    pub fn part(self, seat: Seat) -> f64 {
+        (self.score(seat) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// How far away it is from there, where the seat has this share of all clients; above 0. The nearest takes it: each its share.

@@ -1,26 +1,42 @@
-//! ● One endpoint's load: streams in flight, and what connecting takes (peak EWMA).
-//!
-//! The average follows a slower connection at once and a faster one slowly, and fades while nothing is measured, so that an
-//! endpoint that was slow once is tried again. Differences below [`FLOOR`] are the scheduler's noise and hardly count.
+//! ● One endpoint's load: streams in flight, and what connecting and answering take.
 
+use super::latency::{FLOOR, Latency};
 use std::time::{Duration, Instant};
 
-/// In this time a measurement fades to 1/e.
-pub const FADE: Duration = Duration::from_secs(10);
-/// Added to every average.
-pub const FLOOR: Duration = Duration::from_millis(1);
+/// Of two endpoints that differ by less than this factor nobody can say which one is quicker.
+const ALIKE: f64 = 2.0;
+/// An answer that takes longer says more of what was asked for than of who answers.
+pub const SLOWEST_ANSWER: Duration = Duration::from_secs(5);
 
 /// What an endpoint has to do.
 #[derive(Debug, Default)]
 pub struct Load {
     in_flight: u32,
-    measured: Option<Measured>,
+    connect: Latency,
+    answer: Latency,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Measured {
-    seconds: f64,
-    at: Instant,
+/// What one more stream would cost at an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Streams that there would be, more of them where it is to get less than its share.
+    pub streams: f64,
+    /// What a stream is expected to take, in seconds.
+    pub seconds: f64,
+}
+
+impl Cost {
+    /// As one number, for people and for what is to be compared with more than one other.
+    pub fn product(self) -> f64 {
+        self.streams * self.seconds
+    }
+
+    /// Whether it is cheaper. Where they take about as long, only streams count: otherwise the one that was quicker by a hair would
+    /// have all of them.
+    pub fn is_less(self, than: Self) -> bool {
+        let alike = self.seconds < ALIKE * than.seconds && than.seconds < ALIKE * self.seconds;
+        if alike { self.streams < than.streams } else { self.product() < than.product() }
+    }
 }
 
 impl Load {
@@ -35,22 +51,28 @@ impl Load {
     }
 
     /// Connecting took so long.
-    pub fn observe(&mut self, took: Duration, now: Instant) {
-        let took = took.as_secs_f64();
-        let seconds = match self.measured {
-            Some(old) if took < old.faded(now) => {
-                let weight = old.weight(now);
-                old.seconds * weight + took * (1.0 - weight)
-            }
-            _ => took,
-        };
-        self.measured = Some(Measured { seconds, at: now });
+    pub fn connected(&mut self, took: Duration, now: Instant) {
+        self.connect.observe(took, now);
     }
 
-    /// What one more stream would cost: expected connect time, times the streams there would be.
-    pub fn cost(&self, now: Instant) -> f64 {
-        let connect = self.measured.map_or(0.0, |measured| measured.faded(now));
-        (f64::from(self.in_flight) + 1.0) * (connect + FLOOR.as_secs_f64())
+    /// The first byte came so long after the client's last one before it.
+    pub fn answered(&mut self, took: Duration, now: Instant) {
+        if took <= SLOWEST_ANSWER {
+            self.answer.observe(took, now);
+        }
+    }
+
+    /// What one more stream would cost.
+    pub fn cost(&self, now: Instant) -> Cost {
+        let seconds = self.connect.expected(now) + self.answer.expected(now) + FLOOR.as_secs_f64();
+        Cost { streams: f64::from(self.in_flight) + 1.0, seconds }
+    }
+
+    /// What connecting and answering take together, in seconds, as of the last time; `None` before the first.
+    pub fn average(&self) -> Option<f64> {
+        let (connect, answer) = (self.connect.average(), self.answer.average());
+        let known = connect.is_some() || answer.is_some();
+        known.then(|| (connect.unwrap_or_default() + answer.unwrap_or_default()).as_secs_f64())
     }
 
     /// Streams that started and have not ended.
@@ -58,54 +80,36 @@ impl Load {
         self.in_flight
     }
 
-    /// The average as of the last measurement.
+    /// What connecting takes, as of the last time.
     pub fn connect_time(&self) -> Option<Duration> {
-        self.measured.map(|measured| Duration::from_secs_f64(measured.seconds))
-    }
-}
-
-impl Measured {
-    /// How much of it counts at `now`, 0 to 1.
-    fn weight(&self, now: Instant) -> f64 {
-        (-now.saturating_duration_since(self.at).as_secs_f64() / FADE.as_secs_f64()).exp()
+        self.connect.average()
     }
 
-    fn faded(&self, now: Instant) -> f64 {
-        self.seconds * self.weight(now)
+    /// What answering takes, as of the last time.
+    pub fn answer_time(&self) -> Option<Duration> {
+        self.answer.average()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
-    fn a_slow_connection_counts_at_once_and_fades() {
-        let start = Instant::now();
-        let mut load = Load::default();
-        load.observe(Duration::from_millis(1), start);
-        let before = load.cost(start);
-        load.observe(Duration::from_millis(100), start);
-        assert!(load.cost(start) > before * 40.0);
-        assert!(load.cost(start + 10 * FADE) < before);
+    fn of_endpoints_that_are_alike_the_one_with_fewer_streams_is_cheaper() {
+        let cost = |streams, millis: f64| Cost { streams, seconds: millis / 1e3 };
+        assert!(cost(1.0, 1.9).is_less(cost(2.0, 1.0)), "a hair's difference does not count");
+        assert!(!cost(1.0, 1.9).is_less(cost(1.0, 1.0)) && !cost(1.0, 1.0).is_less(cost(1.0, 1.9)));
+        assert!(cost(3.0, 1.0).is_less(cost(1.0, 20.0)), "but twenty times does");
+        assert!(cost(1.0, 20.0).is_less(cost(30.0, 1.0)));
     }
 
-    proptest! {
-        #[test]
-        fn the_average_stays_between_the_extremes(took in proptest::collection::vec((0_u64..5_000_000, 0_u64..20_000), 1..50)) {
-            let mut now = Instant::now();
-            let mut load = Load::default();
-            for &(micros, wait) in &took {
-                now += Duration::from_millis(wait);
-                load.observe(Duration::from_micros(micros), now);
-                let average = load.connect_time().unwrap();
-                let least = took.iter().map(|t| t.0).min().unwrap();
-                let most = took.iter().map(|t| t.0).max().unwrap();
-                prop_assert!(average + Duration::from_nanos(1) >= Duration::from_micros(least));
-                prop_assert!(average <= Duration::from_micros(most) + Duration::from_nanos(1));
-                prop_assert!(average + Duration::from_nanos(1) >= Duration::from_micros(micros), "never below the newest");
-            }
-        }
+    #[test]
+    fn an_answer_that_nobody_could_give_sooner_says_nothing() {
+        let (now, mut load) = (Instant::now(), Load::default());
+        let before = load.cost(now);
+        (0..9).for_each(|i| load.answered(Duration::from_secs(30), now + Duration::from_secs(40 * i)));
+        assert_eq!(load.cost(now), before);
+        assert_eq!(load.answer_time(), None);
     }
 }

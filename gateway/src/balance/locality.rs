@@ -1,17 +1,23 @@
 //! ● Which cluster serves an import's next stream: this one or a linked one.
 //!
-//! The preferred side takes all while it has a ready endpoint that was not tried; then the other. Among the rest the choice is
-//! in proportion to ready endpoints, so that every endpoint gets its share wherever it runs: at random, or the same for a client each
-//! time. An import can have shares of its own instead.
+//! The preferred side takes all while it has a ready endpoint that was not tried; then the other, the nearest clusters of it first.
+//! Without a preference the choice is in proportion to ready endpoints, so that every endpoint gets its share wherever it runs: in
+//! turn, or the same for a client each time. An import can have shares of its own instead. Who is well decides before all this:
+//! [`super::sides`].
 
-use super::client::{Draw, Seat};
+use super::{
+    client::{Draw, Seat},
+    rotation::Rotation,
+};
 use isthmus_control_api::{Affinity, ClusterName, Weights};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Stands for this cluster, where others have a name: no name that a cluster can have.
 const HERE: &str = "";
 /// How many clusters one stream may try.
 pub const MAX_TRIED: usize = 4;
+/// A cluster whose round trip is no more than twice the shortest one, and this, is as near.
+const AS_NEAR: Duration = Duration::from_millis(5);
 
 /// Where a stream goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,16 @@ pub struct Candidates<'a> {
     pub weights: Option<&'a Weights>,
 }
 
+impl Choice<'_> {
+    /// What it is told from others by.
+    pub fn seat(&self) -> Seat {
+        match self {
+            Self::Local => Seat::of_name(HERE),
+            Self::Cluster(name) => Seat::of_name(name.as_str()),
+        }
+    }
+}
+
 /// Where one stream has been tried already.
 #[derive(Debug, Clone, Default)]
 pub struct Tried {
@@ -55,6 +71,11 @@ impl Tried {
         }
     }
 
+    /// Whether nothing has been tried yet.
+    pub fn is_empty(&self) -> bool {
+        !self.local && self.clusters.iter().all(Option::is_none)
+    }
+
     /// Whether the stream has had all its attempts at other clusters.
     fn is_full(&self) -> bool {
         self.clusters.iter().all(Option::is_some)
@@ -65,66 +86,118 @@ impl Tried {
     }
 }
 
-/// Chooses among what is ready, reachable (`is_live` says which links are) and not in `tried`; `None` if nothing is left.
-pub fn choose<'a>(
-    candidates: &Candidates<'a>,
-    is_live: impl Fn(&ClusterName) -> bool,
-    tried: &Tried,
-    draw: Draw,
-) -> Option<Choice<'a>> {
-    let fits = |name: &ClusterName| !tried.is_full() && !tried.contains(name) && is_live(name);
-    let local = if tried.local { 0 } else { candidates.local };
-    let by_ready = |affinity| by_share(candidates.clusters, fits, local, |_, ready| ready, affinity, draw);
-    let Some(weights) = candidates.weights else { return by_ready(candidates.affinity) };
-    let weight = |name: &ClusterName, _| weights.clusters.get(name).copied().unwrap_or_default();
-    let own = if local > 0 { weights.local } else { 0 };
-    let weighed = by_share(candidates.clusters, fits, own, weight, Affinity::None, draw);
-    weighed.or_else(|| weights.others.then(|| by_ready(Affinity::None)).flatten())
+/// Who may be chosen, and how far away it is.
+pub trait Links {
+    /// The round trip to a linked cluster that may have the stream: zero where it was not measured, `None` where it may not.
+    fn reaches(&self, cluster: &ClusterName) -> Option<Duration>;
 }
 
-/// Chooses this cluster, whose share is `local`, or one of `clusters` that are ready and `fits`, each with a share of its own.
-fn by_share<'a>(
-    clusters: &'a BTreeMap<ClusterName, u32>,
-    fits: impl Fn(&ClusterName) -> bool,
-    local: u32,
-    share: impl Fn(&ClusterName, u32) -> u32,
-    affinity: Affinity,
+impl<F: Fn(&ClusterName) -> Option<Duration>> Links for F {
+    fn reaches(&self, cluster: &ClusterName) -> Option<Duration> {
+        self(cluster)
+    }
+}
+
+/// Chooses among what is ready, may have the stream, and is not in `tried`; `None` if nothing is left. `rotation` keeps first
+/// attempts to their shares; further ones are made at random.
+pub fn choose<'a>(
+    candidates: &Candidates<'a>,
+    links: &impl Links,
+    tried: &Tried,
     draw: Draw,
+    rotation: &mut Rotation,
 ) -> Option<Choice<'a>> {
-    let shares = || {
-        let ready = clusters.iter().filter(|&(name, &ready)| ready > 0 && fits(name));
-        ready.map(|(name, &ready)| (name, u64::from(share(name, ready)))).filter(|(_, share)| *share > 0)
+    let reaches = |name: &ClusterName| {
+        if tried.is_full() || tried.contains(name) { None } else { links.reaches(name) }
     };
-    // Each is asked once only: a link may come or go between two questions, a core's own view of it cannot.
-    let remote: u64 = shares().map(|(_, share)| share).sum();
-    let local = u64::from(local);
-    let local = match affinity {
-        Affinity::Local if local > 0 => return Some(Choice::Local),
-        Affinity::Remote if remote > 0 => 0,
-        Affinity::Local | Affinity::Remote | Affinity::None => local,
+    let local = if tried.local { 0 } else { candidates.local };
+    let mut chooser = Chooser { clusters: candidates.clusters, reaches, draw, is_first: tried.is_empty(), rotation };
+    let Some(weights) = candidates.weights else {
+        return chooser.by_share(local, |_, ready| ready, candidates.affinity);
     };
-    let total = local + remote;
-    if total == 0 {
-        return None;
+    let weight = |name: &ClusterName, _| weights.clusters.get(name).copied().unwrap_or_default();
+    let own = if local > 0 { weights.local } else { 0 };
+    let weighed = chooser.by_share(own, weight, Affinity::None);
+    weighed.or_else(|| weights.others.then(|| chooser.by_share(local, |_, ready| ready, Affinity::None)).flatten())
+}
+
+struct Chooser<'a, 'r, F> {
+    clusters: &'a BTreeMap<ClusterName, u32>,
+    reaches: F,
+    draw: Draw,
+    is_first: bool,
+    rotation: &'r mut Rotation,
+}
+
+impl<'a, F: Fn(&ClusterName) -> Option<Duration>> Chooser<'a, '_, F> {
+    /// Chooses this cluster, whose share is `local`, or one of those that are ready, each with a share of its own.
+    fn by_share(
+        &mut self,
+        local: u32,
+        share: impl Fn(&ClusterName, u32) -> u32,
+        affinity: Affinity,
+    ) -> Option<Choice<'a>> {
+        if affinity == Affinity::Local && local > 0 {
+            return Some(Choice::Local);
+        }
+        let near = if affinity == Affinity::None { None } else { self.nearest() };
+        let shares = || {
+            let ready = self.clusters.iter().filter(|&(_, &ready)| ready > 0);
+            let reached = ready.filter(|(name, _)| {
+                (self.reaches)(name).is_some_and(|trip| near.is_none_or(|near| trip <= near * 2 + AS_NEAR))
+            });
+            reached.map(|(name, &ready)| (Choice::Cluster(name), u64::from(share(name, ready)))).filter(|of| of.1 > 0)
+        };
+        let local = (local > 0).then(|| (Choice::Local, u64::from(local)));
+        // Who comes last is told apart from the others below, where one side is preferred.
+        if affinity == Affinity::Remote
+            && let Some(choice) = pick(shares, self.draw, self.is_first, self.rotation)
+        {
+            return Some(choice);
+        }
+        pick(|| shares().chain(local.clone()), self.draw, self.is_first, self.rotation)
     }
-    let random = match draw {
-        Draw::Random(random) => random,
+
+    /// The shortest round trip to a cluster that is ready, as far as any was measured. For a client that stays, distance does not
+    /// count: every gateway has to come to the same.
+    fn nearest(&self) -> Option<Duration> {
+        let Draw::Random(_) = self.draw else { return None };
+        let ready = self.clusters.iter().filter(|&(_, &ready)| ready > 0);
+        ready.filter_map(|(name, _)| (self.reaches)(name)).filter(|trip| !trip.is_zero()).min()
+    }
+}
+
+/// One of `shares`, in proportion to them.
+fn pick<'a, I: Iterator<Item = (Choice<'a>, u64)>>(
+    shares: impl Fn() -> I,
+    draw: Draw,
+    is_first: bool,
+    rotation: &mut Rotation,
+) -> Option<Choice<'a>> {
+    match draw {
         Draw::For(client) => {
-            let here = (local > 0).then(|| (Choice::Local, client.distance(Seat::of_name(HERE), local)));
-            let there = shares()
-                .map(|(name, share)| (Choice::Cluster(name), client.distance(Seat::of_name(name.as_str()), share)));
-            return here.into_iter().chain(there).min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(choice, _)| choice);
+            let distances = shares().map(|(choice, share)| (client.distance(choice.seat(), share), choice));
+            distances.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, choice)| choice)
         }
-    };
-    // The high half of the product: below `total`.
-    let mut at = ((u128::from(random) * u128::from(total)) >> 64) as u64;
-    for (name, share) in shares() {
-        match at.checked_sub(share) {
-            Some(rest) => at = rest,
-            None => return Some(Choice::Cluster(name)),
+        Draw::Random(random) if is_first => {
+            rotation.next(shares().map(|(choice, share)| (choice.clone(), choice.seat(), share)), random)
+        }
+        Draw::Random(random) => {
+            let total: u64 = shares().map(|(_, share)| share).sum();
+            // The high half of the product: below `total`.
+            let mut at = ((u128::from(random) * u128::from(total)) >> 64) as u64;
+            let mut last = None;
+            for (choice, share) in shares() {
+                match at.checked_sub(share) {
+                    Some(rest) => at = rest,
+                    None => return Some(choice),
+                }
+                last = Some(choice);
+            }
+            // A link that came between the two questions.
+            last
         }
     }
-    Some(Choice::Local)
 }
 
 #[cfg(test)]
@@ -134,6 +207,11 @@ mod tests {
 
     fn clusters(ready: &[u32]) -> BTreeMap<ClusterName, u32> {
         ready.iter().enumerate().map(|(i, &n)| (format!("c{i}").parse().unwrap(), n)).collect()
+    }
+
+    /// Links to those that are live, none of them measured.
+    fn up(is_live: impl Fn(&ClusterName) -> bool) -> impl Fn(&ClusterName) -> Option<Duration> {
+        move |name: &ClusterName| is_live(name).then_some(Duration::ZERO)
     }
 
     fn affinities() -> impl Strategy<Value = Affinity> {
@@ -156,7 +234,7 @@ mod tests {
             let mut tried = Tried::default();
             let mut order = vec![];
             for random in randoms {
-                let Some(choice) = choose(&candidates, |name| live[index(name)], &tried, Draw::Random(random)) else { break };
+                let Some(choice) = choose(&candidates, &up(|name| live[index(name)]), &tried, Draw::Random(random), &mut Rotation::default()) else { break };
                 tried.insert(&choice);
                 order.push(match choice { Choice::Local => None, Choice::Cluster(name) => Some(index(name)) });
             }
@@ -180,9 +258,9 @@ mod tests {
     /// How 600 streams are shared out: to each cluster, and to this one last.
     fn shares<const N: usize>(candidates: &Candidates<'_>) -> [i32; N] {
         let mut counts = [0; N];
+        let mut rotation = Rotation::default();
         for step in 0..600_u64 {
-            let random = step * (u64::MAX / 600);
-            match choose(candidates, |_| true, &Tried::default(), Draw::Random(random)) {
+            match choose(candidates, &up(|_| true), &Tried::default(), Draw::Random(step), &mut rotation) {
                 Some(Choice::Cluster(name)) => counts[name.as_str()[1..].parse::<usize>().unwrap()] += 1,
                 Some(Choice::Local) => counts[N - 1] += 1,
                 None => {}
@@ -192,7 +270,7 @@ mod tests {
     }
 
     fn assert_about<const N: usize>(counts: [i32; N], expected: [i32; N]) {
-        let about = |(count, expected): (i32, i32)| (count - expected).abs() <= 2;
+        let about = |(count, expected): (i32, i32)| (count - expected).abs() <= 3;
         assert!(counts.into_iter().zip(expected).all(about), "{counts:?}");
     }
 
@@ -223,11 +301,14 @@ mod tests {
         let candidates = Candidates { affinity: Affinity::Remote, local: 1, clusters: &clusters, weights: None };
         let mut tried = Tried::default();
         for _ in 0..MAX_TRIED {
-            let choice = choose(&candidates, |_| true, &tried, Draw::Random(7)).unwrap();
+            let choice = choose(&candidates, &up(|_| true), &tried, Draw::Random(7), &mut Rotation::default()).unwrap();
             assert!(matches!(choice, Choice::Cluster(_)));
             tried.insert(&choice);
         }
-        assert_eq!(choose(&candidates, |_| true, &tried, Draw::Random(7)), Some(Choice::Local));
+        assert_eq!(
+            choose(&candidates, &up(|_| true), &tried, Draw::Random(7), &mut Rotation::default()),
+            Some(Choice::Local)
+        );
     }
 
     /// A client has its cluster, in proportion as at random, and leaves it only when that is gone.
@@ -238,7 +319,7 @@ mod tests {
         let candidates = Candidates { affinity: Affinity::None, local: 1, clusters: &all, weights: None };
         let of = |n: u32, is_live: &dyn Fn(&ClusterName) -> bool| {
             let draw = Draw::For(Client::at(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into()));
-            choose(&candidates, is_live, &Tried::default(), draw).unwrap()
+            choose(&candidates, &up(is_live), &Tried::default(), draw, &mut Rotation::default()).unwrap()
         };
         let mut counts = BTreeMap::new();
         for n in 0..5000 {
@@ -253,5 +334,36 @@ mod tests {
             [3000, 1000, 1000].iter().zip(&counts).all(|(expected, count)| count.abs_diff(*expected) < 150),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn explicit_shares_are_kept_to_the_stream() {
+        let clusters = clusters(&[1, 50, 3]);
+        let shares = [("c0", 80), ("c1", 13)].map(|(name, share)| (name.parse().unwrap(), share));
+        let weights = Weights { local: 7, clusters: shares.into(), others: true };
+        let candidates =
+            Candidates { affinity: Affinity::Local, local: 9, clusters: &clusters, weights: Some(&weights) };
+        let (mut rotation, mut counts) = (Rotation::default(), BTreeMap::new());
+        for random in 0..10_000 {
+            let choice = choose(&candidates, &up(|_| true), &Tried::default(), Draw::Random(random), &mut rotation);
+            *counts.entry(format!("{:?}", choice.unwrap())).or_insert(0_u32) += 1;
+        }
+        let counts: Vec<_> = counts.into_values().collect();
+        assert!(counts.iter().zip([8000_u32, 1300, 700]).all(|(count, due)| count.abs_diff(due) <= 3), "{counts:?}");
+    }
+
+    #[test]
+    fn where_one_side_is_preferred_the_nearest_clusters_come_first() {
+        let clusters = clusters(&[1, 2, 9]);
+        let trips = |name: &ClusterName| Some(Duration::from_millis(if name.as_str() == "c2" { 80 } else { 9 }));
+        for (affinity, expected) in [(Affinity::Remote, 0), (Affinity::Local, 0), (Affinity::None, 450)] {
+            let candidates = Candidates { affinity, local: 0, clusters: &clusters, weights: None };
+            let (mut rotation, mut far) = (Rotation::default(), 0_u32);
+            for random in 0..600 {
+                let choice = choose(&candidates, &trips, &Tried::default(), Draw::Random(random), &mut rotation);
+                far += u32::from(matches!(choice, Some(Choice::Cluster(name)) if name.as_str() == "c2"));
+            }
+            assert!(far.abs_diff(expected) <= 3, "{affinity:?}: {far}");
+        }
     }
 }

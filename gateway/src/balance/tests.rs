@@ -1,8 +1,32 @@
-use super::{health::FAILURES, *};
+use super::{health::HealthStatus, *};
+use client::Client;
 use proptest::prelude::*;
 
+#[path = "algorithms.rs"]
+mod algorithms;
+#[path = "simulation.rs"]
+mod simulation;
+
 fn endpoints(ports: impl IntoIterator<Item = u16>) -> Vec<Endpoint> {
-    ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 2], port).into() }).collect()
+    ports.into_iter().map(|port| Endpoint::at(([10, 0, 0, 2], port).into())).collect()
+}
+
+const FAILURES: u32 = 3;
+const SHORTEST: Duration = Duration::from_secs(1);
+
+fn balancer(ports: impl IntoIterator<Item = u16>) -> Balancer {
+    with(ports, ServicePolicy::default())
+}
+
+fn with(ports: impl IntoIterator<Item = u16>, policy: ServicePolicy) -> Balancer {
+    Balancer::new(&endpoints(ports), &Arc::new(policy), &Place::default(), Instant::now())
+}
+
+impl Balancer {
+    fn set(&mut self, ports: impl IntoIterator<Item = u16>) {
+        let policy = self.policy.clone();
+        self.update(&endpoints(ports), &policy, &Place::default(), Instant::now());
+    }
 }
 
 /// Numbers that look random and are the same in every run.
@@ -20,7 +44,7 @@ fn health(balancer: &Balancer, now: Instant, port: u16) -> HealthStatus {
 
 #[test]
 fn the_loaded_one_of_two_is_left_alone() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    let (now, mut balancer) = (Instant::now(), balancer([1, 2]));
     for random in randoms().take(100) {
         let _ = balancer.pick(now, Draw::Random(random), &none()).unwrap();
     }
@@ -30,14 +54,16 @@ fn the_loaded_one_of_two_is_left_alone() {
 
 #[test]
 fn a_slow_endpoint_gets_fewer_streams() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    let (mut now, mut balancer) = (Instant::now(), balancer([1, 2]));
     let mut counts = [0; 2];
     for random in randoms().take(1000) {
         let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         let slow = pick.address.port() == 2;
         counts[usize::from(slow)] += 1;
-        balancer.connected(&pick, Duration::from_millis(if slow { 200 } else { 1 }), now);
-        balancer.released(pick);
+        let took = Duration::from_millis(if slow { 200 } else { 1 });
+        now += took;
+        balancer.connected(&pick, took, now);
+        balancer.released(pick, now);
     }
     assert!(counts[0] > 900 && counts[1] > 0, "{counts:?}");
 }
@@ -46,19 +72,19 @@ fn a_slow_endpoint_gets_fewer_streams() {
 fn a_client_stays_with_its_endpoint_as_long_as_that_is_healthy() {
     let mut now = Instant::now();
     let all: Vec<u16> = (1..=5).collect();
-    let mut balancer = Balancer::new(&endpoints(all.clone()));
+    let mut balancer = balancer(all.clone());
     let own = |n: u8| Draw::For(Client::at([10, 0, 0, n].into()));
     let port = |balancer: &mut Balancer, now, n| {
         let pick = balancer.pick(now, own(n), &none()).unwrap();
         let port = pick.address.port();
-        balancer.released(pick);
+        balancer.released(pick, now);
         port
     };
     let first: Vec<_> = (0..50).map(|n| port(&mut balancer, now, n)).collect();
     assert!(all.iter().all(|port| first.contains(port)), "they are spread: {first:?}");
     // Load does not matter, nor does the order of the list.
     let _loaded: Vec<_> = (0..100).map(|_| balancer.pick(now, own(0), &none()).unwrap()).collect();
-    balancer.update(&endpoints(all.iter().rev().copied()));
+    balancer.set(all.iter().rev().copied());
     assert_eq!((0..50).map(|n| port(&mut balancer, now, n)).collect::<Vec<_>>(), first);
 
     // One fails: its clients go elsewhere, and nobody else.
@@ -77,13 +103,13 @@ fn a_client_stays_with_its_endpoint_as_long_as_that_is_healthy() {
     let probe = balancer.pick(now, own(0), &none()).unwrap();
     assert_eq!(probe.address.port(), gone);
     balancer.connected(&probe, Duration::from_millis(1), now);
-    balancer.released(probe);
+    balancer.released(probe, now);
     assert_eq!((0..50).map(|n| port(&mut balancer, now, n)).collect::<Vec<_>>(), first);
 }
 
 #[test]
 fn a_clients_stream_tries_others_once_its_own_endpoint_was_tried() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3])));
+    let (now, mut balancer) = (Instant::now(), balancer([1, 2, 3]));
     let (own, mut tried, mut ports) = (Draw::For(Client::at([10, 0, 0, 9].into())), none(), vec![]);
     while let Some(pick) = balancer.pick(now, own, &tried) {
         tried.insert(&pick);
@@ -96,7 +122,7 @@ fn a_clients_stream_tries_others_once_its_own_endpoint_was_tried() {
 
 #[test]
 fn a_dead_endpoint_costs_three_attempts_then_one_for_each_probe() {
-    let (start, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3, 4])));
+    let (start, mut balancer) = (Instant::now(), balancer([1, 2, 3, 4]));
     let mut failures = 0;
     // Ten streams each millisecond for 120 seconds would be many; one each 10 ms tells the same.
     for (i, random) in (0_u64..12_000).zip(randoms()) {
@@ -109,7 +135,7 @@ fn a_dead_endpoint_costs_three_attempts_then_one_for_each_probe() {
                 balancer.failed(pick, now);
             } else {
                 balancer.connected(&pick, Duration::from_millis(1), now);
-                balancer.released(pick);
+                balancer.released(pick, now);
                 break;
             }
         }
@@ -120,7 +146,7 @@ fn a_dead_endpoint_costs_three_attempts_then_one_for_each_probe() {
 
 #[test]
 fn a_retry_takes_another_endpoint_and_ends() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints(1..=10)));
+    let (now, mut balancer) = (Instant::now(), balancer(1..=10));
     let mut tried = none();
     let mut ports = HashSet::new();
     while let Some(pick) = balancer.pick(now, Draw::Random(99), &tried) {
@@ -133,7 +159,7 @@ fn a_retry_takes_another_endpoint_and_ends() {
 
 #[test]
 fn while_all_are_failing_all_are_candidates() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3])));
+    let (now, mut balancer) = (Instant::now(), balancer([1, 2, 3]));
     for random in randoms().take(200) {
         let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         balancer.failed(pick, now);
@@ -142,20 +168,20 @@ fn while_all_are_failing_all_are_candidates() {
     for random in randoms().take(200) {
         let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         met.insert(pick.address.port());
-        balancer.released(pick);
+        balancer.released(pick, now);
     }
     assert_eq!(met.len(), 3);
     // One is back: the others are left out again, those that may be.
     let pick = balancer.pick(now, Draw::Random(1), &none()).unwrap();
     let back = pick.address.port();
     balancer.connected(&pick, Duration::ZERO, now);
-    balancer.released(pick);
+    balancer.released(pick, now);
     assert_eq!(health(&balancer, now, back), HealthStatus::Healthy);
     for random in randoms().take(200) {
         let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
         let port = pick.address.port();
         assert!(port == back || health(&balancer, now, port) == HealthStatus::Failing);
-        balancer.released(pick);
+        balancer.released(pick, now);
     }
 }
 
@@ -175,7 +201,7 @@ fn eject(balancer: &mut Balancer, now: Instant, dead: u16) {
 
 #[test]
 fn a_retry_rather_takes_an_ejected_endpoint_than_none() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    let (now, mut balancer) = (Instant::now(), balancer([1, 2]));
     eject(&mut balancer, now, 1);
     let pick = balancer.pick(now, Draw::Random(7), &none()).unwrap();
     assert_eq!(pick.address.port(), 2);
@@ -184,12 +210,12 @@ fn a_retry_rather_takes_an_ejected_endpoint_than_none() {
     balancer.failed(pick, now);
     let pick = balancer.pick(now, Draw::Random(7), &tried).unwrap();
     assert_eq!(pick.address.port(), 1);
-    balancer.released(pick);
+    balancer.released(pick, now);
 }
 
 #[test]
 fn an_idle_gateway_comes_back_to_an_endpoint_that_failed_once() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2])));
+    let (now, mut balancer) = (Instant::now(), balancer([1, 2]));
     let pick = balancer.pick(now, Draw::Random(1), &none()).unwrap();
     let failed = pick.address.port();
     balancer.failed(pick, now);
@@ -197,65 +223,65 @@ fn an_idle_gateway_comes_back_to_an_endpoint_that_failed_once() {
         randoms().take(100).any(|random| {
             let pick = balancer.pick(now, Draw::Random(random), &none()).unwrap();
             let port = pick.address.port();
-            balancer.released(pick);
+            balancer.released(pick, now);
             port == failed
         })
     };
     assert!(!tried_again(&mut balancer, now));
-    assert!(tried_again(&mut balancer, now + health::SHORTEST));
+    assert!(tried_again(&mut balancer, now + SHORTEST));
 }
 
 #[test]
 fn an_update_keeps_the_state_of_those_that_stay() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1, 2, 3])));
+    let (now, mut balancer) = (Instant::now(), balancer([1, 2, 3]));
     let mut picks: Vec<Pick> =
         randoms().take(30).map(|random| balancer.pick(now, Draw::Random(random), &none()).unwrap()).collect();
-    balancer.update(&endpoints([4, 3, 1, 3]));
+    balancer.set([4, 3, 1, 3]);
     assert_eq!(balancer.len(), 3);
     let in_flight: HashMap<u16, u32> =
         balancer.snapshot(now).iter().map(|status| (status.address.port(), status.in_flight)).collect();
     let of = |port| picks.iter().filter(|pick| pick.address.port() == port).count() as u32;
     assert_eq!(in_flight, HashMap::from([(4, 0), (3, of(3)), (1, of(1))]));
     // An endpoint that left and came back is a new one: what its old streams do is not its fault.
-    balancer.update(&endpoints([1, 2, 3]));
-    picks.drain(..).for_each(|pick| balancer.released(pick));
+    balancer.set([1, 2, 3]);
+    picks.drain(..).for_each(|pick| balancer.released(pick, now));
     assert!(balancer.snapshot(now).iter().all(|status| status.in_flight == 0));
 }
 
 /// A service that is gone and back has another balancer, in which the streams of the first one mean nothing.
 #[test]
 fn streams_that_outlive_their_balancer_do_not_touch_the_next() {
-    let (now, list) = (Instant::now(), endpoints([1]));
-    let mut first = Balancer::new(&list);
+    let now = Instant::now();
+    let mut first = balancer([1]);
     let late = [(); 3].map(|()| first.pick(now, Draw::Random(1), &none()).unwrap());
     drop(first);
-    let mut second = Balancer::new(&list);
+    let mut second = balancer([1]);
     let pick = second.pick(now, Draw::Random(1), &none()).unwrap();
     let before = second.snapshot(now);
     let [failed, released, connected] = late;
     second.connected(&connected, Duration::from_secs(9), now);
     second.failed(failed, now);
-    second.released(released);
-    second.released(connected);
+    second.released(released, now);
+    second.released(connected, now);
     assert_eq!(second.snapshot(now), before);
     assert_eq!(before[0].in_flight, 1);
-    second.released(pick);
+    second.released(pick, now);
 }
 
 /// The same for an address that leaves a list and comes back to it.
 #[test]
 fn streams_of_an_endpoint_that_left_do_not_touch_the_one_that_comes_at_its_address() {
-    let (now, mut balancer) = (Instant::now(), Balancer::new(&endpoints([1])));
+    let (now, mut balancer) = (Instant::now(), balancer([1]));
     let late = [(); 2].map(|()| balancer.pick(now, Draw::Random(1), &none()).unwrap());
-    balancer.update(&endpoints([2]));
-    balancer.update(&endpoints([1]));
+    balancer.set([2]);
+    balancer.set([1]);
     let pick = balancer.pick(now, Draw::Random(1), &none()).unwrap();
     let before = balancer.snapshot(now);
     let [failed, released] = late;
     balancer.failed(failed, now);
-    balancer.released(released);
+    balancer.released(released, now);
     assert_eq!(balancer.snapshot(now), before);
-    balancer.released(pick);
+    balancer.released(pick, now);
 }
 
 /// What a caller can do, as numbers that the test turns into calls.
@@ -291,7 +317,7 @@ proptest! {
     #[test]
     fn counts_and_bounds_hold_in_any_order(steps in steps()) {
         let mut now = Instant::now();
-        let mut balancer = Balancer::new(&endpoints([1, 2, 3]));
+        let mut balancer = balancer([1, 2, 3]);
         let mut picks: Vec<Pick> = vec![];
         let mut last_ejected = 0;
         for step in steps {
@@ -299,7 +325,7 @@ proptest! {
             match step {
                 Step::Pick(random) => match balancer.pick(now, Draw::Random(random), &none()) {
                     Some(pick) => picks.push(pick),
-                    None => prop_assert!(balancer.is_empty()),
+                    None => prop_assert!(balancer.nodes.iter().all(|node| node.health.is_failing() && node.trying > 0)),
                 },
                 Step::Connected(i, micros) if !picks.is_empty() => {
                     balancer.connected(&picks[i % picks.len()], Duration::from_micros(micros), now);
@@ -307,9 +333,9 @@ proptest! {
                 Step::Heard(i) if !picks.is_empty() => balancer.heard(&picks[i % picks.len()], now),
                 Step::Silent(i) if !picks.is_empty() => balancer.silent(&picks[i % picks.len()], now),
                 Step::Failed(i) if !picks.is_empty() => balancer.failed(picks.swap_remove(i % picks.len()), now),
-                Step::Released(i) if !picks.is_empty() => balancer.released(picks.swap_remove(i % picks.len())),
+                Step::Released(i) if !picks.is_empty() => balancer.released(picks.swap_remove(i % picks.len()), now),
                 Step::Update(ports) => {
-                    balancer.update(&endpoints(ports));
+                    balancer.set(ports);
                     updated = true;
                 }
                 Step::Wait(millis) => now += Duration::from_millis(millis),
@@ -318,12 +344,13 @@ proptest! {
             let tally = balancer.nodes.iter().fold(Tally::default(), |tally, node| tally.with(&node.health));
             prop_assert_eq!(balancer.tally, tally);
             // An update may take the healthy ones away; nothing else may leave too few.
-            let bound = outlier::most_ejected(balancer.len()).max(last_ejected);
+            let bound = outlier::most_ejected(balancer.len(), 50).max(last_ejected);
             prop_assert!(updated || tally.ejected <= bound);
             last_ejected = tally.ejected;
             for node in &balancer.nodes {
-                let open = picks.iter().filter(|pick| pick.key == node.key).count();
-                prop_assert_eq!(node.load.in_flight() as usize, open);
+                let open = || picks.iter().filter(|pick| pick.id.key == node.key);
+                prop_assert_eq!(node.load.in_flight() as usize, open().count());
+                prop_assert_eq!(node.trying as usize, open().filter(|pick| !pick.settled.get()).count());
             }
         }
     }

@@ -181,6 +181,7 @@ fn config() -> Config {
         clusterset: "demo".parse().unwrap(),
         tunnel_listen: None,
         busy_poll: true,
+        place: Default::default(),
         cores: 1,
         limits,
         mux: MuxConfig::new(&limits, 1, GatewayId(0xea57)),
@@ -219,7 +220,7 @@ pub(crate) fn importing(clusters: &[&str]) -> Table {
 
 /// A table that has, besides what `table` has, the service here.
 pub(crate) fn exporting(table: Table, endpoints: &[SocketAddr]) -> Table {
-    let endpoints = endpoints.iter().map(|&address| Endpoint { address }).collect();
+    let endpoints = endpoints.iter().map(|&address| Endpoint::at(address)).collect();
     Table { exports: [(service(), Arc::new(Export { endpoints, ..Export::default() }))].into(), ..table }
 }
 

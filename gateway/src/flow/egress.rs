@@ -113,7 +113,7 @@ async fn open(
             Established::Local => {
                 flow.put_back(datagrams(&std::mem::take(&mut asking.early.bytes)).into_iter());
                 let mut idle = Idle::new(core.common.config.udp_idle, Instant::now());
-                match reach(core, (&import.service, asking.client()), client, &mut idle, meter).await {
+                match reach(core, (&import.service, asking.asker()), client, &mut idle, meter).await {
                     Ok(endpoint) => {
                         meter.connected();
                         flow.opened();

@@ -12,6 +12,7 @@ use crate::{
     meter::StreamMeter,
     metrics::reasons::Dropped,
     tunnel::{OpenRequest, StreamError, TunnelStream},
+    upstream::Asker,
 };
 use isthmus_control_api::ServicePort;
 use std::{rc::Rc, time::Instant};
@@ -26,16 +27,15 @@ pub(crate) async fn serve(
     stream.take_datagrams();
     let mut client = StreamEnd::new(stream, Vec::new());
     let mut idle = Idle::at_endpoint(core.common.config.udp_idle, Instant::now());
-    let mut endpoint =
-        match reach(core, (&request.service, crate::stream::client(request)), &mut client, &mut idle, meter).await {
-            Ok(endpoint) => endpoint,
-            Err(Unreached::Refused(refusal, _)) => {
-                tracing::debug!(service = %request.service, %refusal, "refusing a flow");
-                client.stream.refuse(&refusal);
-                return Closed::Refused(refusal.reason);
-            }
-            Err(Unreached::Ended(ended)) => return close(core, ended, client, None).await,
-        };
+    let mut endpoint = match reach(core, (&request.service, Asker::of(request)), &mut client, &mut idle, meter).await {
+        Ok(endpoint) => endpoint,
+        Err(Unreached::Refused(refusal, _)) => {
+            tracing::debug!(service = %request.service, %refusal, "refusing a flow");
+            client.stream.refuse(&refusal);
+            return Closed::Refused(refusal.reason);
+        }
+        Err(Unreached::Ended(ended)) => return close(core, ended, client, None).await,
+    };
     meter.connected();
     client.stream.accept();
     let withdrawn = withdrawn(core, &request.service, &endpoint);

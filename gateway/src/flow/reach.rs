@@ -6,12 +6,12 @@ use super::{
     idle::Idle,
 };
 use crate::{
-    balance::{Tried, client::Client},
+    balance::Tried,
     core::Core,
     meter::StreamMeter,
     metrics::reasons::Dropped,
     tunnel::Refusal,
-    upstream,
+    upstream::{self, Asker},
 };
 use bytes::Bytes;
 use isthmus_control_api::ServicePort;
@@ -35,13 +35,13 @@ pub(super) enum Unreached {
     Ended(Ended),
 }
 
-/// Finds an endpoint of `service` that takes what `client` says, and gives it that: its `own` one first, if it is to stay with one.
+/// Finds an endpoint of `service` that takes what `client` says, and gives it that: the asker's own one first, if it is to stay with one.
 ///
 /// # Errors
 /// See [`Unreached`].
 pub(super) async fn reach<C: End>(
     core: &Rc<Core>,
-    (service, own): (&ServicePort, Option<Client>),
+    (service, asker): (&ServicePort, Asker),
     client: &mut C,
     idle: &mut Idle,
     meter: &mut StreamMeter<'_>,
@@ -49,7 +49,7 @@ pub(super) async fn reach<C: End>(
     let (mut tried, mut last) = (Tried::default(), None);
     let mut asking = Asking { core, client, idle, meter, said: Said::default() };
     loop {
-        let connected = match upstream::connect_flow(core, service, own, asking.meter, &mut tried, last.take()) {
+        let connected = match upstream::connect_flow(core, service, asker, asking.meter, &mut tried, last.take()) {
             Ok(connected) => connected,
             Err(refusal) => return Err(Unreached::Refused(refusal, asking.said.kept)),
         };

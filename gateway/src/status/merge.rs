@@ -200,7 +200,10 @@ fn endpoint_status<'r>(address: SocketAddr, known: impl Iterator<Item = &'r Endp
         health: "unused".to_owned(),
         inflight: 0,
         ewma_ms: None,
+        answer_ms: None,
         failures: 0,
+        resets: 0,
+        message: None,
     };
     let mut worst = None;
     let mut merged = known.fold(unused, |merged, EndpointReport { status, .. }| {
@@ -208,7 +211,10 @@ fn endpoint_status<'r>(address: SocketAddr, known: impl Iterator<Item = &'r Endp
         EndpointStatus {
             inflight: merged.inflight.saturating_add(status.in_flight),
             ewma_ms: merged.ewma_ms.into_iter().chain(status.connect_time.map(millis)).reduce(f64::max),
+            answer_ms: merged.answer_ms.into_iter().chain(status.answer_time.map(millis)).reduce(f64::max),
             failures: merged.failures.max(status.failures),
+            resets: merged.resets.max(status.resets),
+            message: merged.message.or_else(|| status.why.map(|why| why.as_str().to_owned())),
             ..merged
         }
     });

@@ -7,8 +7,9 @@ use self::open::{Early, OpenFailed, Read, open, send_rest};
 use super::{copy, local};
 use crate::{
     balance::{
-        client,
+        Standing, client,
         locality::{self, Candidates, Choice},
+        sides::Sides,
     },
     close::Closed,
     core::{Core, Mail},
@@ -16,9 +17,9 @@ use crate::{
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
     tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelHealth, TunnelStream},
-    upstream,
+    upstream::{self, Asker},
 };
-use isthmus_control_api::{ClusterName, GatewayId, Import, Listen, ServicePort};
+use isthmus_control_api::{Algorithm, ClusterName, GatewayId, Import, Listen, ServicePort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -159,7 +160,7 @@ async fn establish(
                 meter.connected();
                 return Ok((Upstream::Cluster(stream), early));
             }
-            Established::Local => match upstream::connect(core, &import.service, asking.client(), meter).await {
+            Established::Local => match upstream::connect(core, &import.service, asking.asker(), meter).await {
                 Ok(endpoint) => {
                     meter.connected();
                     return Ok((Upstream::Local(endpoint), asking.early));
@@ -185,8 +186,8 @@ fn stay_or_move(core: &Core, import: &Import, client: Client) -> Option<OwnedFd>
 
 /// A core that has a tunnel, where this one has none and only a tunnel will do.
 pub(crate) fn better_core(core: &Core, import: &Import) -> Option<usize> {
-    let here =
-        local_endpoints(core, &import.service) > 0 || import.clusters.keys().any(|name| core.peers.is_live(name));
+    let healthy = standing(core, &import.service, Instant::now()).healthy;
+    let here = healthy > 0 || import.clusters.keys().any(|name| core.peers.is_live(name));
     if here {
         return None;
     }
@@ -194,9 +195,23 @@ pub(crate) fn better_core(core: &Core, import: &Import) -> Option<usize> {
     there.filter(|&there| there != core.id)
 }
 
-fn local_endpoints(core: &Core, service: &ServicePort) -> u32 {
-    let balancers = core.balancers.borrow();
-    balancers.get(service).map_or(0, |balancer| u32::try_from(balancer.len()).unwrap_or(u32::MAX))
+/// How this cluster's own endpoints fare.
+fn standing(core: &Core, service: &ServicePort, now: Instant) -> Standing {
+    core.balancers.borrow_mut().get_mut(service).map_or_else(Standing::default, |balancer| balancer.standing(now))
+}
+
+/// Does something with what the core knows of those that serve `service`.
+fn with_sides<T>(core: &Core, service: &ServicePort, act: impl FnOnce(&mut Sides) -> T) -> T {
+    let mut all = core.sides.borrow_mut();
+    match all.get_mut(service) {
+        Some(sides) => act(sides),
+        None => act(all.entry(service.clone()).or_default()),
+    }
+}
+
+/// Whether a refusal says that the cluster's endpoints do not serve, and others' may.
+fn says_of_endpoints(refusal: &Refusal) -> bool {
+    refusal.retry && matches!(refusal.reason, RefusalReason::NoEndpoint | RefusalReason::Timeout)
 }
 
 fn request(core: &Core, service: ServicePort, from: Option<SocketAddr>, sticky: bool) -> OpenRequest {
@@ -241,7 +256,8 @@ impl<'a> Asking<'a> {
         read: Read<'a>,
         meter: &mut StreamMeter<'_>,
     ) -> Self {
-        let request = request(core, import.service.clone(), from, import.sticky);
+        let sticky = import.sticky || import.policy.balance == Algorithm::SourceAddress;
+        let request = request(core, import.service.clone(), from, sticky);
         meter.request(&request);
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let (early, tried) = (Early::default(), locality::Tried::default());
@@ -261,7 +277,9 @@ impl<'a> Asking<'a> {
                 }
                 Next::Cluster(cluster) => {
                     meter.peer(Some(&cluster));
-                    match open(self.core, &cluster, None, &self.request, self.read, &mut self.early).await {
+                    let opened = open(self.core, &cluster, None, &self.request, self.read, &mut self.early).await;
+                    self.learn(&cluster, opened.as_ref().map(drop));
+                    match opened {
                         Ok(accepted) => return Ok(Established::Cluster(cluster, accepted)),
                         Err(OpenFailed::Client) => return Err(Closed::ResetLocal),
                         Err(OpenFailed::Refused(refusal)) => refusal,
@@ -289,31 +307,51 @@ impl<'a> Asking<'a> {
     }
 
     /// Who is to stay with its cluster and its endpoint.
-    pub(crate) fn client(&self) -> Option<client::Client> {
-        super::client(&self.request)
+    fn client(&self) -> Option<client::Client> {
+        self.asker().client.filter(|_| self.request.sticky)
+    }
+
+    /// On whose behalf endpoints are chosen.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker::of(&self.request)
     }
 
     fn next(&mut self) -> Next {
+        let (core, service, now) = (self.core, &self.import.service, Instant::now());
         // The table may have changed since the client came: what is ready now counts.
-        let table = self.core.table.borrow();
+        let table = core.table.borrow();
         let is_same =
             |import: &&Arc<Import>| import.service == self.import.service && import.weights == self.import.weights;
         let clusters = table.imports.values().find(is_same);
+        let standing = standing(core, service, now);
         let candidates = Candidates {
             affinity: self.import.affinity,
-            local: local_endpoints(self.core, &self.import.service),
+            local: u32::try_from(standing.total).unwrap_or(u32::MAX),
             clusters: clusters.map_or(&self.import.clusters, |import| &import.clusters),
             weights: self.import.weights.as_ref(),
         };
-        let is_live = |name: &ClusterName| self.core.peers.is_live(name);
-        let Some(choice) = locality::choose(&candidates, is_live, &self.tried, self.core.draw(self.client())) else {
-            return Next::Nowhere;
-        };
+        let links = |name: &ClusterName| core.peers.is_live(name).then(|| core.peers.round_trip(name));
+        let how = (&self.tried, core.draw(self.client()));
+        let choice = with_sides(core, service, |sides| {
+            sides.choose(&candidates, standing, &links, how, &self.import.policy, now)
+        });
+        let Some(choice) = choice else { return Next::Nowhere };
         self.tried.insert(&choice);
         match choice {
             Choice::Local => Next::Local,
             Choice::Cluster(name) => Next::Cluster(name.clone()),
         }
+    }
+
+    /// A cluster has answered, or its tunnel has gone: what that says of the next stream's chances there.
+    fn learn(&self, cluster: &ClusterName, opened: Result<(), &OpenFailed>) {
+        with_sides(self.core, &self.import.service, |sides| match opened {
+            Ok(()) => sides.accepted(cluster, Instant::now()),
+            Err(OpenFailed::Refused(refusal)) if says_of_endpoints(refusal) => {
+                sides.refused(cluster, &self.import.policy, Instant::now());
+            }
+            Err(_) => sides.gave_up(cluster),
+        });
     }
 
     /// Waits for the table or a tunnel to change; false at the deadline.

@@ -2,7 +2,6 @@
 
 use super::copy;
 use crate::{
-    balance::client::Client,
     core::Core,
     flow,
     meter::StreamMeter,
@@ -12,7 +11,7 @@ use crate::{
     reserved::{self, Reserved},
     socket::Socket,
     tunnel::{Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, TunnelStream},
-    upstream,
+    upstream::{self, Asker},
 };
 use isthmus_control_api::ClusterName;
 use std::{
@@ -124,7 +123,11 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
         Ok(endpoint) => {
             meter.connected();
             stream.accept();
-            copy::copy(&mut *stream, &endpoint.socket, false, &mut meter).await
+            let closed = copy::copy(&mut *stream, &endpoint.socket, false, &mut meter).await;
+            if closed == crate::close::Closed::ResetLocal {
+                meter.endpoint_reset();
+            }
+            closed
         }
         Err(refusal) => {
             stream.refuse(&refusal);
@@ -143,15 +146,10 @@ async fn connect(
     meter: &mut StreamMeter<'_>,
 ) -> Result<upstream::Connected, Refusal> {
     meter.request(&request);
-    let connected = upstream::connect(core, &request.service, client(&request), meter).await;
+    let connected = upstream::connect(core, &request.service, Asker::of(&request), meter).await;
     connected.inspect_err(|refusal| {
         tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
     })
-}
-
-/// Who is to stay with its endpoint.
-pub(crate) fn client(request: &OpenRequest) -> Option<Client> {
-    request.source.address.filter(|_| request.sticky).map(|address| Client::at(address.ip()))
 }
 
 async fn serve_exchange(core: Rc<Core>, peer: Rc<PeerIdentity>, mut stream: Box<dyn TunnelStream>) {

@@ -12,6 +12,22 @@ use std::{
 /// Moves each way before the other way and the other tasks of the core have their turn.
 const ROUNDS: usize = 4;
 
+/// Which socket has failed, and how.
+struct Failed {
+    by_endpoint: bool,
+    error: io::Error,
+}
+
+impl Failed {
+    fn endpoint(error: io::Error) -> Self {
+        Self { by_endpoint: true, error }
+    }
+
+    fn client(error: io::Error) -> Self {
+        Self { by_endpoint: false, error }
+    }
+}
+
 /// One way of a local stream: bytes read that the other socket has not taken yet, and whether the reading side has ended.
 #[derive(Default)]
 struct Way {
@@ -36,8 +52,8 @@ pub(crate) async fn copy(
     meter.up(up.waiting.len() as u64);
     let (mut client_failed, mut endpoint_failed) = (pin!(client.failed()), pin!(endpoint.failed()));
     let result = poll_fn(|cx| {
-        let first = up.poll(cx, core, client, endpoint)?;
-        let second = down.poll(cx, core, endpoint, client)?;
+        let first = up.poll(cx, core, (client, Failed::client), (endpoint, Failed::endpoint))?;
+        let second = down.poll(cx, core, (endpoint, Failed::endpoint), (client, Failed::client))?;
         if up.moved + down.moved > 0 {
             busy::moved(std::ptr::from_ref(client).addr());
             busy::worked(Instant::now());
@@ -45,28 +61,35 @@ pub(crate) async fn copy(
         meter.up(std::mem::take(&mut up.moved));
         meter.down(std::mem::take(&mut down.moved));
         if first.is_ready() && second.is_ready() {
-            return Poll::Ready(Ok::<_, io::Error>(()));
+            return Poll::Ready(Ok::<_, Failed>(()));
         }
         // A socket that is read tells of its reset by itself; one that is not is asked.
         if !up.reads() && client_failed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(client.take_error()));
+            return Poll::Ready(Err(Failed::client(client.take_error())));
         }
         if !down.reads() && endpoint_failed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(endpoint.take_error()));
+            return Poll::Ready(Err(Failed::endpoint(endpoint.take_error())));
         }
         Poll::Pending
     })
     .await;
     match result {
         Ok(()) => Closed::Fin,
-        Err(error) => {
-            // Which of the two failed makes no difference: the other one must not see a clean end.
+        Err(Failed { by_endpoint, error }) => {
+            // Whichever failed: the other one must not see a clean end.
             client.reset_on_close();
             endpoint.reset_on_close();
-            Closed::from(&StreamError::Socket(error))
+            let closed = Closed::from(&StreamError::Socket(error));
+            if by_endpoint && closed == Closed::ResetLocal {
+                meter.endpoint_reset();
+            }
+            closed
         }
     }
 }
+
+/// A socket, and what its failure is.
+type Side<'a> = (&'a Socket, fn(io::Error) -> Failed);
 
 impl Way {
     /// Whether it waits for its reading side.
@@ -74,13 +97,19 @@ impl Way {
         !self.ended && self.at == self.waiting.len()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, core: &Core, from: &Socket, to: &Socket) -> Poll<io::Result<()>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        (from, from_failed): Side<'_>,
+        (to, to_failed): Side<'_>,
+    ) -> Poll<Result<(), Failed>> {
         for _ in 0..ROUNDS {
             if self.done {
                 return Poll::Ready(Ok(()));
             }
             while self.at < self.waiting.len() {
-                self.at += ready!(to.poll_send(cx, &self.waiting[self.at..]))?;
+                self.at += ready!(to.poll_send(cx, &self.waiting[self.at..])).map_err(to_failed)?;
             }
             (self.waiting, self.at) = (Vec::new(), 0);
             if self.ended {
@@ -89,7 +118,7 @@ impl Way {
                 continue;
             }
             let mut scratch = core.scratch.borrow_mut();
-            let n = ready!(from.poll_recv(cx, &mut scratch))?;
+            let n = ready!(from.poll_recv(cx, &mut scratch)).map_err(from_failed)?;
             self.ended = n == 0;
             self.moved += n as u64;
             let sent = if n > 0 { to.try_send(&scratch[..n]) } else { 0 };

@@ -7,6 +7,7 @@ use isthmus_control_api::{GatewayId, Table};
 use isthmus_gateway::{
     Gateway, Handle, Limits, MuxConfig,
     admin::{AdminSources, Readiness},
+    balance::near::Place,
     metrics::Metrics,
 };
 use std::{sync::Arc, time::Duration};
@@ -79,6 +80,11 @@ pub(in crate::cmd) fn gateway_id() -> GatewayId {
     GatewayId(random | 1)
 }
 
+/// Where this process runs, as whoever starts it has put it there.
+fn from_environment(name: &str) -> Option<Arc<str>> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Into::into)
+}
+
 fn gateway_config(config: &Config, id: GatewayId) -> isthmus_gateway::Config {
     let available = || std::thread::available_parallelism().map_or(1, Into::into);
     let cores = config.cores.map_or_else(available, Into::into);
@@ -95,6 +101,10 @@ fn gateway_config(config: &Config, id: GatewayId) -> isthmus_gateway::Config {
         tunnel_listen: Some(config.tunnel.listen),
         cores,
         busy_poll: config.busy_poll.unwrap_or_else(|| !quota::applies()),
+        place: Place {
+            zone: config.zone.clone().or_else(|| from_environment("ISTHMUS_ZONE")),
+            node: config.node.clone().or_else(|| from_environment("ISTHMUS_NODE")),
+        },
         limits,
         mux: MuxConfig::new(&limits, cores, id),
         handshake_timeout: config.limits.handshake_timeout,

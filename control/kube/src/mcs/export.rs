@@ -151,11 +151,13 @@ fn table(name: &ServiceName, summary: &Summary, ready: &BTreeMap<IpAddr, Ready<'
         let mut add = |service, address| table.entry(key(service)).or_insert_with(empty).endpoints.extend(address);
         add(name.clone(), None);
         for ready in ready.values() {
-            let Some(address) = address(ready).map(|address| Endpoint { address }) else { continue };
-            add(name.clone(), Some(address));
+            let Some(address) = address(ready) else { continue };
+            let zone = ready.zone.map(Arc::from);
+            let endpoint = Endpoint { address, zone, node: ready.endpoint.node_name.as_deref().map(Arc::from) };
+            add(name.clone(), Some(endpoint.clone()));
             let member = ready.member();
             if summary.members.contains(&member) {
-                add(member_service(name, &member.key), Some(address));
+                add(member_service(name, &member.key), Some(endpoint));
             }
         }
     }

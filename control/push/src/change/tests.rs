@@ -1,10 +1,11 @@
 use super::*;
 use crate::digest::Digest;
 use isthmus_control_api::{
-    Affinity, Endpoint, Namespaces, Weights,
+    Affinity, Algorithm, Endpoint, Namespaces, Outliers, ServicePolicy, Weights,
     access::{Action, Rule, SourceMatch},
 };
 use proptest::{collection::btree_map, prelude::*};
+use std::time::Duration;
 
 /// Tables of few names, so that two of them have some in common.
 pub(crate) fn tables() -> impl Strategy<Value = Table> {
@@ -14,8 +15,8 @@ pub(crate) fn tables() -> impl Strategy<Value = Table> {
     };
     let weights = (0u32..3, counts(), any::<bool>());
     let weights = weights.prop_map(|(local, clusters, others)| Weights { local, clusters, others });
-    let import = (0u8..6, 0u8..4, counts(), prop::option::of(weights), any::<bool>()).prop_map(
-        |(listen, service, clusters, weights, sticky)| {
+    let import = (0u8..6, 0u8..4, counts(), prop::option::of(weights), any::<bool>(), service_policies()).prop_map(
+        |(listen, service, clusters, weights, sticky, policy)| {
             (
                 listen_at(listen),
                 Arc::new(Import {
@@ -24,18 +25,22 @@ pub(crate) fn tables() -> impl Strategy<Value = Table> {
                     clusters,
                     weights,
                     sticky,
-                    policy: Default::default(),
+                    policy,
                 }),
             )
         },
     );
-    let export = (0u8..6, prop::collection::vec(1u16..4, 0..3)).prop_map(|(service, ports)| {
-        let endpoints = ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 1], port).into() }).collect();
-        (
-            service_of(service),
-            Arc::new(Export { port_name: Some("http".into()), endpoints, policy: Default::default() }),
-        )
-    });
+    let export =
+        (0u8..6, prop::collection::vec(1u16..4, 0..3), service_policies()).prop_map(|(service, ports, policy)| {
+            let endpoints = ports
+                .into_iter()
+                .map(|port| Endpoint {
+                    zone: (port == 2).then(|| "a".into()),
+                    ..Endpoint::at(([10, 0, 0, 1], port).into())
+                })
+                .collect();
+            (service_of(service), Arc::new(Export { port_name: Some("http".into()), endpoints, policy }))
+        });
     let link = (0u8..4, 0u16..3, 0u8..3).prop_map(|(cluster, port, namespaces)| {
         let endpoints = vec![format!("gw:{}", port + 1).parse().unwrap()];
         let only = (1..namespaces).map(|n| format!("n{n}").into()).collect();
@@ -83,6 +88,19 @@ fn policies() -> impl Strategy<Value = Arc<AccessPolicy>> {
         let ports = port.map(|port| format!("{port}/udp").parse().unwrap()).into_iter().collect();
         let services = ["*", "shop/*", "shop/s1"].map(|services| services.parse().unwrap()).into();
         Arc::new(AccessPolicy { services, ports, dry_run, rules })
+    })
+}
+
+fn service_policies() -> impl Strategy<Value = Arc<ServicePolicy>> {
+    let algorithm = (0..Algorithm::ALL.len()).prop_map(|index| Algorithm::ALL[index]);
+    (algorithm, 1u32..4, prop::option::of(1u64..3)).prop_map(|(balance, resets, seconds)| {
+        let outliers = Outliers { resets, ..Outliers::default() };
+        Arc::new(ServicePolicy {
+            balance,
+            outliers,
+            slow_start: seconds.map(Duration::from_secs),
+            ..Default::default()
+        })
     })
 }
 

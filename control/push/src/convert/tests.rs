@@ -33,7 +33,7 @@ proptest! {
 #[test]
 fn a_large_table_goes_in_parts() {
     let export = |n: u32| {
-        let endpoints = (1..=20).map(|port| Endpoint { address: ([10, 0, 0, 1], port).into() }).collect();
+        let endpoints = (1..=20).map(|port| Endpoint::at(([10, 0, 0, 1], port).into())).collect();
         (
             ServicePort::tcp(format!("shop/s{n}").parse().unwrap(), 80),
             Arc::new(Export { endpoints, ..Export::default() }),

@@ -106,7 +106,7 @@ fn service(n: u32) -> ServicePort {
 }
 
 fn export(ip: u32) -> Arc<Export> {
-    let endpoints = (1..=10).map(|port| Endpoint { address: (ip.to_be_bytes(), 8000 + port).into() }).collect();
+    let endpoints = (1..=10).map(|port| Endpoint::at((ip.to_be_bytes(), 8000 + port).into())).collect();
     Arc::new(Export { port_name: Some("http".into()), endpoints, ..Export::default() })
 }
 

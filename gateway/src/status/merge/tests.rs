@@ -139,13 +139,17 @@ fn control_adds_what_it_knows_of_a_link() {
 
 #[test]
 fn endpoints_show_the_worst_that_a_core_thinks() {
-    let [used, unused] =
-        ["10.0.0.2:8080", "10.0.0.3:8080"].map(|address| Endpoint { address: address.parse().unwrap() });
-    let export = Export { endpoints: vec![used, unused], ..Export::default() };
+    let [used, unused] = ["10.0.0.2:8080", "10.0.0.3:8080"].map(|address| Endpoint::at(address.parse().unwrap()));
+    let export = Export { endpoints: vec![used.clone(), unused], ..Export::default() };
     let known = |health, in_flight, millis| {
         let connect_time = Some(Duration::from_millis(millis));
-        let status =
-            balance::EndpointStatus { address: used.address, in_flight, connect_time, failures: in_flight, health };
+        let status = balance::EndpointStatus {
+            in_flight,
+            connect_time,
+            failures: in_flight,
+            health,
+            ..balance::EndpointStatus::unused(used.address)
+        };
         let endpoints = vec![EndpointReport { service: port(), status }];
         Some(CoreReport { endpoints, ..CoreReport::default() })
     };

@@ -53,7 +53,7 @@ pub(in crate::mcs) fn plan(cx: &Context<'_>, key: &ObjectKey) -> ServicePlan {
         ..Summary::default()
     };
     summary.fit();
-    let endpoints = serving.endpoints.into_iter().map(|address| Endpoint { address }).collect();
+    let endpoints = serving.endpoints.into_iter().map(Endpoint::at).collect();
     plan.exports.insert(service_port(name), Export { endpoints, ..Export::default() });
     plan.summary = Some(Arc::new(summary));
     plan.problems.extend(lacking(cx, key));

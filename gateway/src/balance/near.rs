@@ -1,0 +1,85 @@
+//! ● Where endpoints are, seen from this gateway: the nearer ones are preferred, as far as they can carry it.
+//!
+//! Endpoints lie in a list in the order of their distance. Each distance has its best one; a nearer one takes the stream unless it
+//! costs [`SPILL`] times as much as a farther one. So a near endpoint that is busy, slow or failing gives way by as much as it has to.
+
+use super::load::Cost;
+use isthmus_control_api::{Endpoint, Near};
+use std::sync::Arc;
+
+/// A nearer endpoint gives way to a farther one that costs so many times less.
+pub const SPILL: f64 = 3.0;
+
+/// Where this gateway runs, as far as it was told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its zone.
+    pub zone: Option<Arc<str>>,
+    /// Its node.
+    pub node: Option<Arc<str>>,
+}
+
+/// How far away an endpoint is, as far as that counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Distance {
+    /// On the same node.
+    Node,
+    /// In the same zone.
+    Zone,
+    /// Anywhere.
+    #[default]
+    Far,
+}
+
+impl Distance {
+    /// All of them, the nearest first.
+    pub const ALL: [Self; 3] = [Self::Node, Self::Zone, Self::Far];
+
+    /// Of an endpoint from `here`, where `near` says what counts. What is not known is far.
+    pub fn of(endpoint: &Endpoint, here: &Place, near: Near) -> Self {
+        let same = |one: &Option<Arc<str>>, other: &Option<Arc<str>>| one.is_some() && one == other;
+        let in_zone = if same(&endpoint.zone, &here.zone) { Self::Zone } else { Self::Far };
+        match near {
+            Near::Off => Self::Far,
+            Near::Zone => in_zone,
+            Near::Node if same(&endpoint.node, &here.node) => Self::Node,
+            Near::Node => in_zone,
+        }
+    }
+
+    /// A word for status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Zone => "zone",
+            Self::Far => "far",
+        }
+    }
+}
+
+/// Whether one that is nearer gives way.
+pub fn gives_way(nearer: Cost, farther: Cost) -> bool {
+    nearer.product() > SPILL * farther.product()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_is_what_was_asked_for() {
+        let here = Place { zone: Some("a".into()), node: Some("n1".into()) };
+        let at = |zone: Option<&str>, node: Option<&str>| {
+            let endpoint = Endpoint::at("10.0.0.2:80".parse().unwrap());
+            Endpoint { zone: zone.map(Into::into), node: node.map(Into::into), ..endpoint }
+        };
+        let all = [at(Some("a"), Some("n1")), at(Some("a"), Some("n2")), at(Some("b"), None), at(None, None)];
+        let of = |near| all.clone().map(|endpoint| Distance::of(&endpoint, &here, near));
+        use Distance::{Far, Node, Zone};
+        assert_eq!(of(Near::Off), [Far; 4]);
+        assert_eq!(of(Near::Zone), [Zone, Zone, Far, Far]);
+        assert_eq!(of(Near::Node), [Node, Zone, Far, Far]);
+        let nowhere = Place::default();
+        assert!(all.iter().all(|endpoint| Distance::of(endpoint, &nowhere, Near::Node) == Far));
+    }
+}
