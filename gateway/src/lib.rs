@@ -21,6 +21,7 @@ mod listener;
 mod meter;
 pub mod metrics;
 mod peer;
+pub mod proxy_protocol;
 mod ready;
 mod relay;
 mod reserved;

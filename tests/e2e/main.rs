@@ -16,6 +16,7 @@ mod linking;
 mod many_streams;
 mod names;
 mod peers;
+mod proxy_protocol;
 mod punch;
 mod quic;
 mod relay;

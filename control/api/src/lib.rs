@@ -8,13 +8,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cidr;
 pub mod names;
 pub mod policy;
 pub mod sources;
 pub mod table;
 
+pub use cidr::Cidr;
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
-pub use policy::{Algorithm, ServicePolicy};
+pub use policy::{Algorithm, ProxyProtocol, ServicePolicy};
 pub use table::{
     Affinity, Endpoint, Export, Import, Link, Namespaces, PeerAddress, Relaying, Table, TransportChoice, Weights, pairs,
 };

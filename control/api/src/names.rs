@@ -261,11 +261,11 @@ impl fmt::Display for ServicePort {
     }
 }
 
-fn check(found: &str, fits: bool, expected: &'static str) -> Result<(), InvalidName> {
+pub(crate) fn check(found: &str, fits: bool, expected: &'static str) -> Result<(), InvalidName> {
     if fits { Ok(()) } else { Err(invalid(found, expected)) }
 }
 
-fn invalid(found: &str, expected: &'static str) -> InvalidName {
+pub(crate) fn invalid(found: &str, expected: &'static str) -> InvalidName {
     InvalidName { found: found.chars().take(80).collect(), expected }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! An export's rules what gateways do at the endpoints, an import's what they do at the client's side.
 
+use crate::Cidr;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -11,6 +12,10 @@ use std::sync::Arc;
 pub struct ServicePolicy {
     /// How endpoints are chosen.
     pub balance: Algorithm,
+    /// Whether endpoints are told of the client, in front of its bytes. Streams of TCP only.
+    pub proxy_protocol: ProxyProtocol,
+    /// Proxies that tell of their client, in front of its bytes: who connects from one of these networks has to. At most 64.
+    pub accept_proxy_protocol: Vec<Cidr>,
 }
 
 /// Which endpoint takes the next stream.
@@ -20,6 +25,17 @@ pub enum Algorithm {
     /// Of two at random, the one that is less loaded.
     #[default]
     LeastRequest,
+}
+
+/// How endpoints are told of the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyProtocol {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By a header of version 2 of HAProxy's PROXY protocol.
+    V2,
 }
 
 /// Whether nothing is said: then it is left out where it is written.

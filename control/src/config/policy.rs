@@ -1,8 +1,10 @@
 //! A `policy` mapping, of an export or an import, as a [`ServicePolicy`].
 
-use super::fields::{Fields, Refused};
-use isthmus_control_api::{Algorithm, ServicePolicy};
+use super::fields::{Fields, Refused, parsed};
+use isthmus_control_api::{Algorithm, Cidr, ProxyProtocol, ServicePolicy};
 use std::sync::Arc;
+
+const NETWORK: &str = "a CIDR, as 10.0.0.0/8 or 2001:db8::/32, or an IP address";
 
 /// The policy of the export or import whose `fields` these are. What is wrong in it is noted, and as if it were left out.
 pub(super) fn read(fields: &Fields<'_>) -> Arc<ServicePolicy> {
@@ -13,7 +15,23 @@ pub(super) fn read(fields: &Fields<'_>) -> Arc<ServicePolicy> {
 }
 
 fn policy(fields: &Fields<'_>) -> ServicePolicy {
-    ServicePolicy { balance: fields.value("balance", algorithm).unwrap_or_default() }
+    ServicePolicy {
+        balance: fields.value("balance", algorithm).unwrap_or_default(),
+        proxy_protocol: fields.value("proxyProtocol", proxy_protocol).unwrap_or_default(),
+        accept_proxy_protocol: networks(fields, "acceptProxyProtocol"),
+    }
+}
+
+fn networks(fields: &Fields<'_>, name: &'static str) -> Vec<Cidr> {
+    fields.scalars(name, 1..=64, NETWORK, parsed).into_iter().map(|network| network.value).collect()
+}
+
+fn proxy_protocol(text: &str) -> Result<ProxyProtocol, Refused> {
+    match text {
+        "off" => Ok(ProxyProtocol::Off),
+        "v2" => Ok(ProxyProtocol::V2),
+        _ => Err(Refused(None)),
+    }
 }
 
 fn algorithm(text: &str) -> Result<Algorithm, Refused> {

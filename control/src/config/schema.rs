@@ -518,6 +518,20 @@ pub const KEYS: &[Key] = &[
         "leastRequest",
         "Which endpoint takes the next stream. `leastRequest`: of two at random, the one that is less loaded.",
     ),
+    key(
+        ("policy", "proxyProtocol"),
+        "off or v2",
+        Text("off"),
+        "v2",
+        "Of an export, TCP. `v2`: an endpoint is told of the client by a header of the PROXY protocol in front of its bytes: docs/proxy-protocol.md.",
+    ),
+    key(
+        ("policy", "acceptProxyProtocol"),
+        "a list of 1 to 64 CIDRs or IP addresses",
+        Rule("nobody's"),
+        "[10.0.7.0/24]",
+        "Of an import, TCP. Whose headers of the PROXY protocol are taken: who connects from there has to send one. Others' bytes are not looked at.",
+    ),
 ];
 
 /// The keys of one section.
