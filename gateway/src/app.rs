@@ -9,6 +9,7 @@
 use crate::{
     admin::Readiness,
     board::{Board, Tunnels},
+    checks::Findings,
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
     metrics::Metrics,
@@ -163,6 +164,7 @@ impl Gateway {
             mailboxes,
             exchanges: Exchanges(exchanges),
             joins: Joins(joins),
+            findings: Findings::default(),
             accepted: AcceptedTunnels::new(config.cores),
             recorder,
             ready: Ready::new(config.cores),

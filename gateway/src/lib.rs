@@ -13,6 +13,7 @@ mod app;
 pub mod balance;
 mod board;
 mod busy;
+pub mod checks;
 pub mod close;
 mod core;
 mod exchange;

@@ -6,6 +6,7 @@ mod affinity;
 mod apart;
 mod bad_days;
 mod bulk;
+mod checks;
 mod drain;
 mod endpoints;
 mod envoys;

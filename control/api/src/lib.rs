@@ -16,7 +16,10 @@ pub mod table;
 
 pub use cidr::Cidr;
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
-pub use policy::{Algorithm, ProxyProtocol, ServicePolicy};
+pub use policy::{
+    Algorithm, ProxyProtocol, ServicePolicy,
+    health::{HealthCheck, Probe},
+};
 pub use table::{
     Affinity, Endpoint, Export, Import, Link, Namespaces, PeerAddress, Relaying, Table, TransportChoice, Weights, pairs,
 };

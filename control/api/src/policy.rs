@@ -2,7 +2,10 @@
 //!
 //! An export's rules what gateways do at the endpoints, an import's what they do at the client's side.
 
+pub mod health;
+
 use crate::Cidr;
+use health::HealthCheck;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -16,6 +19,9 @@ pub struct ServicePolicy {
     pub proxy_protocol: ProxyProtocol,
     /// Proxies that tell of their client, in front of its bytes: who connects from one of these networks has to. At most 64.
     pub accept_proxy_protocol: Vec<Cidr>,
+    /// How endpoints are checked, if they are: ports of TCP only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
 }
 
 /// Which endpoint takes the next stream.

@@ -1,5 +1,7 @@
 //! A `policy` mapping, of an export or an import, as a [`ServicePolicy`].
 
+mod health;
+
 use super::fields::{Fields, Refused, parsed};
 use isthmus_control_api::{Algorithm, Cidr, ProxyProtocol, ServicePolicy};
 use std::sync::Arc;
@@ -19,7 +21,13 @@ fn policy(fields: &Fields<'_>) -> ServicePolicy {
         balance: fields.value("balance", algorithm).unwrap_or_default(),
         proxy_protocol: fields.value("proxyProtocol", proxy_protocol).unwrap_or_default(),
         accept_proxy_protocol: networks(fields, "acceptProxyProtocol"),
+        health: section(fields, "health", "policy.health").and_then(|fields| health::read(&fields)),
     }
+}
+
+/// The mapping under a key, if the key is there.
+fn section<'a>(fields: &Fields<'a>, name: &'static str, section: &'static str) -> Option<Fields<'a>> {
+    fields.has(name).then(|| fields.mapping_of(name, section)).flatten()
 }
 
 fn networks(fields: &Fields<'_>, name: &'static str) -> Vec<Cidr> {

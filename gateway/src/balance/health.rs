@@ -30,6 +30,19 @@ pub struct Health {
     avoided: Option<Instant>,
     /// When the last ejection was ended by a success.
     recovered: Option<Instant>,
+    checked: Checked,
+}
+
+/// What active checks say of it ([`crate::checks`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Checked {
+    /// Nothing against it.
+    #[default]
+    Well,
+    /// It is down, and too many others are out already.
+    Failing,
+    /// It is down, and left out.
+    Out,
 }
 
 /// What `/status` says of an endpoint's health.
@@ -43,6 +56,8 @@ pub enum HealthStatus {
     Ejected(Duration),
     /// One stream is finding out whether it is back.
     Probing,
+    /// It is left out: checks say that it is down.
+    Down,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -61,6 +76,7 @@ impl Health {
     /// Whether a stream may be sent there at `now`.
     pub fn admits(&self, now: Instant) -> bool {
         match self.state {
+            _ if self.checked == Checked::Out => false,
             State::In => true,
             State::Out { until } => until <= now,
             State::Probing { .. } => false,
@@ -74,17 +90,30 @@ impl Health {
 
     /// It has failed [`FAILURES`] times or more since it last took a connection.
     pub fn is_failing(&self) -> bool {
-        self.failures >= FAILURES
+        self.failures >= FAILURES || self.checked != Checked::Well
     }
 
     /// It is left out, or being probed.
     pub fn is_ejected(&self) -> bool {
-        !matches!(self.state, State::In)
+        !matches!(self.state, State::In) || self.checked == Checked::Out
+    }
+
+    /// What active checks say.
+    pub fn checked(&self) -> Checked {
+        self.checked
+    }
+
+    /// Active checks say this from now on.
+    pub fn set_checked(&mut self, checked: Checked) {
+        self.checked = checked;
     }
 
     /// What its load is multiplied with: an endpoint that fails fast has no load and would attract every stream. It ends after
     /// the time that an ejection would take, so that an idle gateway finds out that the endpoint is well.
     pub fn penalty(&self, now: Instant) -> f64 {
+        if self.checked != Checked::Well {
+            return f64::from(1_u32 << 16);
+        }
         let avoided = self.avoided.is_some_and(|until| now < until);
         if avoided { f64::from(1_u32 << self.failures.min(16)) } else { 1.0 }
     }
@@ -102,7 +131,7 @@ impl Health {
 
     /// It took a connection.
     pub fn succeeded(&mut self, now: Instant) {
-        if self.is_ejected() {
+        if !matches!(self.state, State::In) {
             self.recovered = Some(now);
         }
         self.failures = 0;
@@ -130,7 +159,7 @@ impl Health {
             State::In => {
                 self.avoided = Some(now + doubled(self.failures));
                 self.failures = self.failures.saturating_add(1);
-                if self.is_failing() && may_eject {
+                if self.failures >= FAILURES && may_eject {
                     self.eject(now);
                 }
             }
@@ -149,6 +178,7 @@ impl Health {
     /// Its state in words.
     pub fn status(&self, now: Instant) -> HealthStatus {
         match self.state {
+            _ if self.checked == Checked::Out => HealthStatus::Down,
             State::In if self.is_failing() => HealthStatus::Failing,
             State::In => HealthStatus::Healthy,
             State::Out { until } => HealthStatus::Ejected(until.saturating_duration_since(now)),

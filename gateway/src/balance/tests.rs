@@ -1,6 +1,8 @@
 use super::{health::FAILURES, *};
 use proptest::prelude::*;
 
+mod checked;
+
 fn endpoints(ports: impl IntoIterator<Item = u16>) -> Vec<Endpoint> {
     ports.into_iter().map(|port| Endpoint { address: ([10, 0, 0, 2], port).into() }).collect()
 }
