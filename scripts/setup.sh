@@ -26,7 +26,7 @@ packages_for() {
     case $1 in
     build) echo build-essential ca-certificates curl git pkg-config ;;
     demo) echo iproute2 nftables nginx-light procps wrk ;;
-    test) echo bind9-dnsutils dnsmasq-base faketime iperf3 iproute2 nftables nginx-light openssl procps python3 python3-venv wrk ;;
+    test) echo bind9-dnsutils dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light openssl procps python3 python3-venv wrk ;;
     lint) echo shellcheck ;;
     bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
     fuzz) ;;

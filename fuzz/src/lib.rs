@@ -19,6 +19,7 @@ pub mod flow;
 pub mod identity;
 pub mod link;
 pub mod mux;
+pub mod proxy;
 pub mod push;
 pub mod quic;
 pub mod text;
@@ -46,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mux_pair", run: mux::pair },
     Target { name: "names", run: text::names },
     Target { name: "open", run: mux::open },
+    Target { name: "proxy_header", run: proxy::header },
     Target { name: "push_updates", run: push::updates },
     Target { name: "quic_control", run: quic::control },
     Target { name: "quic_head", run: quic::head },

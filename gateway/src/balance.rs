@@ -26,7 +26,7 @@ pub mod sides;
 pub use node::EndpointStatus;
 
 use client::Draw;
-use health::Health;
+use health::{Checked, Health};
 use isthmus_control_api::{Algorithm, Endpoint, ServicePolicy};
 use near::{Distance, Place};
 use node::Node;
@@ -161,6 +161,31 @@ impl Balancer {
     /// Whether each client stays with its endpoint, whatever its streams ask for.
     pub fn is_by_client(&self) -> bool {
         self.policy.balance == Algorithm::SourceAddress
+    }
+
+    /// Leaves out the endpoints of `down`, which checks have found not to be well: those first that are out already, and never more than
+    /// may be. Those beyond are chosen where there is no better one.
+    pub fn leave_out(&mut self, down: Option<&HashSet<SocketAddr>>) {
+        if down.is_none() && self.nodes.iter().all(|node| node.health.checked() == Checked::Well) {
+            return;
+        }
+        let was_out: Vec<bool> = self.nodes.iter().map(|node| node.health.checked() == Checked::Out).collect();
+        for node in &mut self.nodes {
+            let is_down = down.is_some_and(|down| down.contains(&node.address));
+            node.health.set_checked(if is_down { Checked::Failing } else { Checked::Well });
+        }
+        let most = outlier::most_ejected(self.nodes.len(), self.policy.outliers.max_ejected);
+        let mut ejected = self.nodes.iter().filter(|node| node.health.is_ejected()).count();
+        for already in [true, false] {
+            for (node, _) in self.nodes.iter_mut().zip(&was_out).filter(|(_, was_out)| **was_out == already) {
+                let health = &mut node.health;
+                if health.checked() == Checked::Failing && (health.is_ejected() || ejected < most) {
+                    ejected += usize::from(!health.is_ejected());
+                    health.set_checked(Checked::Out);
+                }
+            }
+        }
+        self.tally = self.nodes.iter().fold(Tally::default(), |tally, node| tally.with(&node.health));
     }
 
     /// How many endpoints there are, healthy or not.

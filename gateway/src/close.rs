@@ -24,11 +24,13 @@ pub enum Closed {
     Idle,
     /// UDP: it gave way to a new flow, the table being full.
     Evicted,
+    /// The client's proxy did not send the header of the PROXY protocol that it has to.
+    BadProxyHeader,
 }
 
 impl Closed {
     /// Every way there is, in the order of [`Self::index`].
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Fin,
         Self::ResetLocal,
         Self::ResetPeer,
@@ -44,6 +46,7 @@ impl Closed {
         Self::Refused(RefusalReason::TunnelLost),
         Self::Idle,
         Self::Evicted,
+        Self::BadProxyHeader,
     ];
 
     /// Its place in [`Self::ALL`], for counters in an array.
@@ -64,6 +67,7 @@ impl Closed {
             Self::Refused(RefusalReason::TunnelLost) => 12,
             Self::Idle => 13,
             Self::Evicted => 14,
+            Self::BadProxyHeader => 15,
         }
     }
 
@@ -85,6 +89,7 @@ impl Closed {
             Self::Refused(RefusalReason::TunnelLost) => "refused_tunnel_lost",
             Self::Idle => "idle",
             Self::Evicted => "evicted",
+            Self::BadProxyHeader => "bad_proxy_header",
         }
     }
 
@@ -102,7 +107,8 @@ impl Closed {
             | Self::TunnelLost
             | Self::Drained
             | Self::Idle
-            | Self::Evicted => false,
+            | Self::Evicted
+            | Self::BadProxyHeader => false,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
         sides::Sides,
     },
     board::Board,
-    busy,
+    busy, checks,
     exchange::Exchanges,
     flow,
     listener::Listeners,
@@ -72,6 +72,8 @@ pub(crate) struct Common {
     pub(crate) board: Board,
     pub(crate) exchanges: Exchanges,
     pub(crate) joins: Joins,
+    /// The endpoints that checks have found to be down.
+    pub(crate) findings: checks::Findings,
     /// The tunnels that peers have dialled.
     pub(crate) accepted: Arc<crate::peer::bound::AcceptedTunnels>,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
@@ -98,6 +100,8 @@ pub(crate) struct Core {
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
     /// Who serves what is imported.
     pub(crate) sides: RefCell<HashMap<ServicePort, Sides>>,
+    /// How endpoints are checked: by core 0 for all.
+    pub(crate) checks: RefCell<checks::Plan>,
     /// This core's counters.
     pub(crate) counters: Arc<CoreMetrics>,
     /// Its handles on the counters of streams.
@@ -137,12 +141,16 @@ impl Core {
         mut table: watch::Receiver<Arc<Table>>,
     ) {
         let core = Rc::new(Self::new(id, common));
+        let mut findings = core.common.findings.subscribe();
         let (mut listeners, mut links) = (Listeners::default(), Links::default());
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let polls = core.common.config.busy_poll;
         let polling = polls.then(|| core.tasks.spawn_local(busy::run(core.counters.clone())));
         core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links);
         crate::peer::quic::serve(&core);
+        if id == 0 {
+            core.tasks.spawn_local(checks::run(core.clone()));
+        }
         let draining = core.common.draining.clone();
         let mut control_lives = true;
         loop {
@@ -155,6 +163,7 @@ impl Core {
                     // Control is gone: what it said last stays true.
                     Err(_) => control_lives = false,
                 },
+                Ok(()) = findings.changed() => core.take_findings(),
                 _ = tick.tick() => {
                     core.beat(&mut listeners);
                 }
@@ -187,6 +196,7 @@ impl Core {
             link_states: RefCell::default(),
             balancers: RefCell::default(),
             sides: RefCell::default(),
+            checks: RefCell::default(),
             clients: Cell::default(),
             streams: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -225,16 +235,18 @@ impl Core {
         let before = self.table.replace(table.clone());
         let (here, now) = (&self.common.config.place, Instant::now());
         let mut balancers = self.balancers.borrow_mut();
+        let down = self.common.findings.now();
         balancers.retain(|service, _| table.exports.contains_key(service));
         for (service, export) in &table.exports {
             // Most are what they were.
             if before.exports.get(service).is_some_and(|before| Arc::ptr_eq(before, export)) {
                 continue;
             }
-            balancers
+            let balancer = balancers
                 .entry(service.clone())
                 .and_modify(|balancer| balancer.update(&export.endpoints, &export.policy, here, now))
                 .or_insert_with(|| Balancer::new(&export.endpoints, &export.policy, here, now));
+            balancer.leave_out(down.get(service).map(|down| &**down));
         }
         drop(balancers);
         self.sides.borrow_mut().retain(|service, sides| {
@@ -246,6 +258,14 @@ impl Core {
         self.handles.borrow_mut().retain(|service| knows(table, service));
         self.say_ready(listeners);
         self.changed.notify_waiters();
+    }
+
+    /// Leaves out the endpoints that checks have found to be down, and no others.
+    fn take_findings(&self) {
+        let down = self.common.findings.now();
+        for (service, balancer) in self.balancers.borrow_mut().iter_mut() {
+            balancer.leave_out(down.get(service).map(|down| &**down));
+        }
     }
 
     fn receive(self: &Rc<Self>, mail: Mail, listeners: &Listeners) {
@@ -316,6 +336,7 @@ impl Core {
             breaks: self.peers.broken(now),
             listeners: listeners.report(),
             endpoints: endpoints.collect(),
+            checks: self.checks.borrow().report(now),
         };
         // Whoever asked may have given up.
         drop(query.0.send(report));

@@ -128,6 +128,8 @@ pub struct CoreMetrics {
     dial_failures: [Counter; DialFailure::ALL.len()],
     refusals: [Counter; Bound::ALL.len()],
     punches: [Counter; PunchResult::ALL.len()],
+    /// Checks of endpoints that failed, and those that did not.
+    checks: [Counter; 2],
     /// Endpoints left out after failures in a row.
     pub endpoint_ejections: Counter,
     /// Connections that accept(2) failed to hand over, for want of descriptors or memory.
@@ -150,6 +152,7 @@ impl CoreMetrics {
             dial_failures: Default::default(),
             refusals: Default::default(),
             punches: Default::default(),
+            checks: Default::default(),
             endpoint_ejections: Counter::default(),
             accept_errors: Counter::default(),
             busy_polls: Counter::default(),
@@ -176,6 +179,11 @@ impl CoreMetrics {
     /// A direct path was tried, beside a relayed one.
     pub fn punched(&self, result: PunchResult) {
         self.punches[result as usize].add(1);
+    }
+
+    /// An endpoint was checked.
+    pub fn checked(&self, well: bool) {
+        self.checks[usize::from(well)].add(1);
     }
 
     /// Something was refused because a bound was reached.

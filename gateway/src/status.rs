@@ -14,7 +14,7 @@ pub mod timestamp;
 
 pub use merge::merge;
 pub use report::{
-    BreakReport, ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra,
+    BreakReport, CheckReport, ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra,
     ListenerReport, LossReport, TunnelReport,
 };
 pub use timestamp::Timestamp;
@@ -212,7 +212,7 @@ pub enum ServiceKind {
 pub struct EndpointStatus {
     /// Where it listens.
     pub address: String,
-    /// The worst that a core thinks of it: `healthy`, `probing`, `failing`, `ejected`; `unused` before the first stream.
+    /// The worst that a core thinks of it: `healthy`, `probing`, `failing`, `ejected`, `down` by its checks; `unused` before the first stream.
     pub health: String,
     /// Streams that it has.
     pub inflight: u32,
@@ -229,6 +229,22 @@ pub struct EndpointStatus {
     /// Why it is not healthy, in words.
     #[serde(default)]
     pub message: Option<String>,
+    /// What its checks say, if it is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckStatus>,
+}
+
+/// What the checks of an endpoint say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// `unknown`, `up` or `down`.
+    pub state: String,
+    /// Seconds since the last answer came or was given up.
+    pub age_seconds: Option<f64>,
+    /// How long it took.
+    pub took_ms: Option<f64>,
+    /// What was wrong with it.
+    pub error: Option<String>,
 }
 
 /// This gateway's identity.

@@ -5,6 +5,7 @@
 //! ingress: open ─▶ which endpoint ─▶ connect ─▶ copy ─▶ close
 //! ```
 
+mod announced;
 pub(crate) mod copy;
 mod egress;
 mod ingress;

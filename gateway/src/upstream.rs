@@ -4,14 +4,16 @@ use crate::{
     balance::{Balancer, Pick, Tried, client::Client},
     core::Core,
     meter::StreamMeter,
+    proxy_protocol,
     socket::{self, Socket},
     tunnel::{OpenRequest, Refusal, RefusalReason},
 };
-use isthmus_control_api::{ClusterName, ServicePort};
+use isthmus_control_api::{ClusterName, Export, ProxyProtocol, ServicePort};
 use std::{
     io,
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -114,23 +116,31 @@ impl Drop for Lease {
     }
 }
 
-/// Connects to an endpoint of `service`, trying others where one fails: the asker's own one first, if it is to stay with one.
+/// A stream that an endpoint is to take.
+pub(crate) struct Opening<'a> {
+    pub(crate) request: &'a OpenRequest,
+    /// The cluster that it comes from, this one or a linked one: proven, not only said.
+    pub(crate) cluster: &'a ClusterName,
+}
+
+/// Connects to an endpoint of the service, trying others where one fails: the asker's own one first, if it is to stay with one.
 ///
 /// # Errors
 /// The service is not exported here, or none of the endpoints tried took the connection.
 pub(crate) async fn connect(
     core: &Rc<Core>,
-    service: &ServicePort,
-    asker: Asker,
+    opening: &Opening<'_>,
     meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
-    check_export(core, service)?;
+    let (service, asker) = (&opening.request.service, Asker::of(opening.request));
+    let export = exported(core, service)?;
     let (mut tried, mut last) = (Tried::default(), None);
     while let Some((lease, address)) = Lease::take(core, service, asker, &mut tried) {
         let start = Instant::now();
         meter.endpoint(Some(address));
-        let connecting = tokio::time::timeout(core.common.config.connect_timeout, socket::connect(address));
-        match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        let connecting = tokio::time::timeout(core.common.config.connect_timeout, socket::connect(address)).await;
+        let connected = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match connected.and_then(|socket| introduced(core, &export, opening, address, socket)) {
             Ok(socket) => {
                 lease.connected(start.elapsed());
                 meter.watch(lease.pick.as_ref().map(Pick::id));
@@ -163,7 +173,7 @@ pub(crate) fn connect_flow(
     tried: &mut Tried,
     mut last: Option<io::Error>,
 ) -> Result<Connected, Refusal> {
-    check_export(core, service)?;
+    exported(core, service)?;
     while !tried.is_full()
         && let Some((lease, address)) = Lease::take(core, service, asker, tried)
     {
@@ -194,8 +204,35 @@ pub(crate) fn check_peer(core: &Core, peer: &ClusterName, service: &ServicePort)
     Err(not_exported(core, service))
 }
 
-fn check_export(core: &Core, service: &ServicePort) -> Result<(), Refusal> {
-    if core.balancers.borrow().contains_key(service) { Ok(()) } else { Err(not_exported(core, service)) }
+fn exported(core: &Core, service: &ServicePort) -> Result<Arc<Export>, Refusal> {
+    core.table.borrow().exports.get(service).cloned().ok_or_else(|| not_exported(core, service))
+}
+
+/// Tells the endpoint who the client is, where the export says so. Nothing of the client's was sent yet.
+fn introduced(
+    core: &Core,
+    export: &Export,
+    &Opening { request, cluster }: &Opening<'_>,
+    endpoint: SocketAddr,
+    socket: Socket,
+) -> io::Result<Socket> {
+    if export.policy.proxy_protocol == ProxyProtocol::V2 {
+        let source = &request.source;
+        let id = Some(&source.id).filter(|id| is_of(id.trust_domain(), cluster.as_str(), core));
+        let (client, service) = (source.address, &request.service.service);
+        let header = proxy_protocol::encode(&proxy_protocol::About { client, endpoint, service, cluster, id });
+        // The buffer of a new connection takes far more.
+        if socket.try_send(&header) < header.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(socket)
+}
+
+/// Whether it is the trust domain of `cluster`. A cluster speaks for its own only.
+fn is_of(trust_domain: &str, cluster: &str, core: &Core) -> bool {
+    let clusterset = trust_domain.strip_prefix(cluster).and_then(|rest| rest.strip_prefix('.'));
+    clusterset == Some(core.common.config.clusterset.as_str())
 }
 
 fn not_exported(core: &Core, service: &ServicePort) -> Refusal {

@@ -81,6 +81,10 @@ pub struct Config {
     pub affinity: Option<&'static str>,
     /// Whether clients of its imports stay with their endpoints.
     pub sticky: bool,
+    /// The policy of all its exports, as a YAML flow mapping.
+    pub export_policy: Option<&'static str>,
+    /// The policy of all its imports, as a YAML flow mapping.
+    pub import_policy: Option<&'static str>,
     /// Further top-level lines, as they are.
     pub more: String,
 }
@@ -99,6 +103,8 @@ impl Config {
             imports: Vec::new(),
             affinity: None,
             sticky: false,
+            export_policy: None,
+            import_policy: None,
             more: String::new(),
         }
     }
@@ -196,6 +202,20 @@ impl Config {
         self
     }
 
+    /// Gives all exports this policy.
+    #[must_use]
+    pub fn with_export_policy(mut self, policy: &'static str) -> Self {
+        self.export_policy = Some(policy);
+        self
+    }
+
+    /// Gives all imports this policy.
+    #[must_use]
+    pub fn with_import_policy(mut self, policy: &'static str) -> Self {
+        self.import_policy = Some(policy);
+        self
+    }
+
     /// Adds top-level lines as they are.
     #[must_use]
     pub fn with(mut self, lines: &str) -> Self {
@@ -237,10 +257,12 @@ impl Config {
         for (service, port, endpoints) in &self.exports {
             writeln!(yaml, "  - service: {service}\n    ports: [{{name: http, port: {port}, protocol: TCP}}]")?;
             writeln!(yaml, "    endpoints: {}", list(endpoints))?;
+            policy(yaml, self.export_policy)?;
         }
         for (service, port, endpoints) in &self.exports_of_both {
             writeln!(yaml, "  - service: {service}\n    ports: [{{port: {port}}}, {{port: {port}, protocol: UDP}}]")?;
             writeln!(yaml, "    endpoints: {}", list(endpoints))?;
+            policy(yaml, self.export_policy)?;
         }
         writeln!(yaml, "imports:{}", if self.imports.is_empty() { " []" } else { "" })?;
         for Import { service, port, listen, protocol } in &self.imports {
@@ -254,9 +276,14 @@ impl Config {
             if self.sticky {
                 writeln!(yaml, "    sessionAffinity: clientIP")?;
             }
+            policy(yaml, self.import_policy)?;
         }
         yaml.write_str(more)
     }
+}
+
+fn policy(yaml: &mut String, policy: Option<&str>) -> fmt::Result {
+    policy.map_or(Ok(()), |policy| writeln!(yaml, "    policy: {policy}"))
 }
 
 fn list(addresses: &[impl fmt::Display]) -> String {

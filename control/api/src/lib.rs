@@ -21,8 +21,9 @@ pub use access::{AccessPolicy, PolicyName};
 pub use cidr::Cidr;
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
 pub use policy::{
-    ServicePolicy,
+    ProxyProtocol, ServicePolicy,
     balance::{Algorithm, Failover, Near, Outliers},
+    health::{HealthCheck, Probe},
 };
 pub use prefixes::Prefixes;
 pub use table::{

@@ -3,8 +3,11 @@
 //! An export's rules what gateways do at the endpoints, an import's what they do at the client's side.
 
 pub mod balance;
+pub mod health;
 
+use crate::Cidr;
 use balance::{Algorithm, Failover, Near, Outliers};
+use health::HealthCheck;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +25,24 @@ pub struct ServicePolicy {
     pub outliers: Outliers,
     /// When streams go to other clusters than the preferred one.
     pub failover: Failover,
+    /// Whether endpoints are told of the client, in front of its bytes. Streams of TCP only.
+    pub proxy_protocol: ProxyProtocol,
+    /// Proxies that tell of their client, in front of its bytes: who connects from one of these networks has to. At most 64.
+    pub accept_proxy_protocol: Vec<Cidr>,
+    /// How endpoints are checked, if they are: ports of TCP only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+}
+
+/// How endpoints are told of the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyProtocol {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By a header of version 2 of HAProxy's PROXY protocol.
+    V2,
 }
 
 /// Whether nothing is said: then it is left out where it is written.

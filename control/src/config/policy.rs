@@ -1,14 +1,17 @@
 //! A `policy` mapping, of an export or an import, as a [`ServicePolicy`].
 
 mod balance;
+mod health;
 
 use super::{
     ConfigError,
-    fields::{Fields, Problems},
+    fields::{Fields, Problems, Refused, parsed},
     node::{Node, SyntaxError},
 };
-use isthmus_control_api::ServicePolicy;
+use isthmus_control_api::{Cidr, ProxyProtocol, ServicePolicy};
 use std::sync::Arc;
+
+const NETWORK: &str = "a CIDR, as 10.0.0.0/8 or 2001:db8::/32, or an IP address";
 
 /// The policy of the export or import whose `fields` these are. What is wrong in it is noted, and as if it were left out.
 pub(super) fn read(fields: &Fields<'_>) -> Arc<ServicePolicy> {
@@ -60,5 +63,25 @@ fn policy(fields: &Fields<'_>) -> ServicePolicy {
         slow_start: fields.value("slowStart", balance::duration_or_off).flatten(),
         outliers: balance::outliers(fields),
         failover: balance::failover(fields),
+        proxy_protocol: fields.value("proxyProtocol", proxy_protocol).unwrap_or_default(),
+        accept_proxy_protocol: networks(fields, "acceptProxyProtocol"),
+        health: section(fields, "health", "policy.health").and_then(|fields| health::read(&fields)),
+    }
+}
+
+/// The mapping under a key, if the key is there.
+fn section<'a>(fields: &Fields<'a>, name: &'static str, section: &'static str) -> Option<Fields<'a>> {
+    fields.has(name).then(|| fields.mapping_of(name, section)).flatten()
+}
+
+fn networks(fields: &Fields<'_>, name: &'static str) -> Vec<Cidr> {
+    fields.scalars(name, 1..=64, NETWORK, parsed).into_iter().map(|network| network.value).collect()
+}
+
+fn proxy_protocol(text: &str) -> Result<ProxyProtocol, Refused> {
+    match text {
+        "off" => Ok(ProxyProtocol::Off),
+        "v2" => Ok(ProxyProtocol::V2),
+        _ => Err(Refused(None)),
     }
 }

@@ -75,6 +75,7 @@ fn a_policy_is_read_and_has_the_defaults_that_the_reference_names() {
             max_ejected: 30,
         },
         failover: Failover { healthy: 70, panic: 20, recovery: Duration::from_mins(1) },
+        ..ServicePolicy::default()
     };
     assert_eq!(*policy.unwrap(), expected);
     for (bad, said) in [

@@ -31,6 +31,19 @@ pub struct Health {
     avoided: Option<Instant>,
     /// When the last ejection was ended by a success.
     recovered: Option<Instant>,
+    checked: Checked,
+}
+
+/// What active checks say of it ([`crate::checks`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Checked {
+    /// Nothing against it.
+    #[default]
+    Well,
+    /// It is down, and too many others are out already.
+    Failing,
+    /// It is down, and left out.
+    Out,
 }
 
 /// What an endpoint is left out for.
@@ -55,6 +68,8 @@ pub enum HealthStatus {
     Ejected(Duration),
     /// One stream is finding out whether it is back.
     Probing,
+    /// It is left out: checks say that it is down.
+    Down,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -84,6 +99,7 @@ impl Health {
     /// Whether a stream may be sent there at `now`.
     pub fn admits(&self, now: Instant) -> bool {
         match self.state {
+            _ if self.checked == Checked::Out => false,
             State::In => true,
             State::Out { until } => until <= now,
             State::Probing { .. } => false,
@@ -107,19 +123,30 @@ impl Health {
 
     /// It is unwell, ejected or not.
     pub fn is_failing(&self) -> bool {
-        self.why.is_some()
+        self.why.is_some() || self.checked != Checked::Well
     }
 
     /// It is left out, or being probed.
     pub fn is_ejected(&self) -> bool {
-        !matches!(self.state, State::In)
+        !matches!(self.state, State::In) || self.checked == Checked::Out
+    }
+
+    /// What active checks say.
+    pub fn checked(&self) -> Checked {
+        self.checked
+    }
+
+    /// Active checks say this from now on.
+    pub fn set_checked(&mut self, checked: Checked) {
+        self.checked = checked;
     }
 
     /// From when on one stream may find out whether it is back; `None`: it is well, or one is finding out.
     pub fn due_at(&self, now: Instant) -> Option<Instant> {
         match self.state {
             State::Out { until } => Some(until),
-            State::In if self.is_failing() => Some(self.avoided.unwrap_or(now)),
+            // Of what only checks say, checks find out.
+            State::In if self.why.is_some() => Some(self.avoided.unwrap_or(now)),
             State::In | State::Probing { .. } => None,
         }
     }
@@ -127,6 +154,9 @@ impl Health {
     /// What its load is multiplied with: an endpoint that fails fast has no load and would attract every stream. It ends after
     /// the time that an ejection would take, so that an idle gateway finds out that the endpoint is well.
     pub fn penalty(&self, now: Instant) -> f64 {
+        if self.checked != Checked::Well {
+            return f64::from(1_u32 << 16);
+        }
         let avoided = self.avoided.is_some_and(|until| now < until);
         if avoided { f64::from(1_u32 << self.failures.max(self.resets).min(16)) } else { 1.0 }
     }
@@ -139,7 +169,7 @@ impl Health {
                 true
             }
             // One stream finds out here as well, and others wait for what it finds.
-            State::In if self.is_failing() && self.avoided.is_none_or(|until| until <= now) => {
+            State::In if self.why.is_some() && self.avoided.is_none_or(|until| until <= now) => {
                 self.avoided = Some(now + rules.ejection);
                 false
             }
@@ -149,7 +179,7 @@ impl Health {
 
     /// It took a connection.
     pub fn succeeded(&mut self, now: Instant) {
-        if self.is_ejected() {
+        if !matches!(self.state, State::In) {
             self.recovered = Some(now);
             self.why = None;
         }
@@ -230,6 +260,7 @@ impl Health {
     /// Its state in words.
     pub fn status(&self, now: Instant) -> HealthStatus {
         match self.state {
+            _ if self.checked == Checked::Out => HealthStatus::Down,
             State::In if self.is_failing() => HealthStatus::Failing,
             State::In => HealthStatus::Healthy,
             State::Out { until } => HealthStatus::Ejected(until.saturating_duration_since(now)),

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 #[path = "algorithms.rs"]
 mod algorithms;
+mod checked;
 #[path = "simulation.rs"]
 mod simulation;
 

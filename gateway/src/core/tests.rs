@@ -63,6 +63,7 @@ impl East {
             joins: Joins(mpsc::channel(1).0),
             accepted: AcceptedTunnels::new(config.cores),
             recorder: None,
+            findings: Default::default(),
             ready: Ready::new(config.cores),
             metrics: Metrics::new(config.cores),
             config,

@@ -170,6 +170,14 @@ define! {
     Counter "isthmus_endpoint_ejections" []
         "Endpoints left out for a while after failures in a row."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.endpoint_ejections.get()).sum());
+    Counter "isthmus_health_checks" ["result"]
+        "Checks of endpoints, by whether the answer was good."
+        => |s, to| for (i, result) in ["failed", "ok"].into_iter().enumerate() {
+            to.whole([result.into()], s.metrics.rows().map(|row| row.checks[i].get()).sum());
+        };
+    Gauge "isthmus_endpoints_checked" ["service", "state"]
+        "Endpoints of this cluster's exports that are checked, by what their checks say."
+        => checked_endpoints;
 
     Gauge "isthmus_ready" []
         "1 while /readyz says yes."
@@ -368,6 +376,18 @@ fn endpoints(scrape: &Scrape, to: &mut Samples) {
     }
     for ((service, health), count) in counts {
         to.whole([service.into(), health.into()], count);
+    }
+}
+
+fn checked_endpoints(scrape: &Scrape, to: &mut Samples) {
+    let mut counts = BTreeMap::new();
+    for service in &scrape.status.services {
+        for check in service.endpoints.iter().filter_map(|endpoint| endpoint.check.as_ref()) {
+            *counts.entry((service.name(), check.state.clone())).or_insert(0) += 1;
+        }
+    }
+    for ((service, state), count) in counts {
+        to.whole([service.into(), state.into()], count);
     }
 }
 

@@ -47,6 +47,8 @@ words! {
         RelayedTunnels = "relayed_tunnels",
         /// Gateways of one control, and what they are asked to open.
         Gateways = "gateways",
+        /// Checks of endpoints under way.
+        HealthChecks = "health_checks",
     }
 }
 

@@ -1,9 +1,9 @@
 //! ● From the cores' reports to one [`Status`].
 
 use super::{
-    BreakReport, ChoiceReport, CoreReport, DialReport, EndpointReport, EndpointStatus, ExtraStatus, LinkStatus,
-    LinkWord, LossReport, ServiceKind, ServiceStatus, Status, TableStatus, Timestamp, TunnelReport, gateways::gateways,
-    message, report::Broken,
+    BreakReport, CheckReport, CheckStatus, ChoiceReport, CoreReport, DialReport, EndpointReport, EndpointStatus,
+    ExtraStatus, LinkStatus, LinkWord, LossReport, ServiceKind, ServiceStatus, Status, TableStatus, Timestamp,
+    TunnelReport, gateways::gateways, message, report::Broken,
 };
 use crate::{
     admin::Readiness,
@@ -180,7 +180,10 @@ fn import_status(listen: Listen, import: &Import, extra: &ExtraStatus, reports: 
 fn export_status(port: &ServicePort, export: &Export, reports: &[&CoreReport]) -> ServiceStatus {
     let endpoints = export.endpoints.iter().map(|endpoint| {
         let of_service = reports.iter().flat_map(|report| &report.endpoints).filter(|known| known.service == *port);
-        endpoint_status(endpoint.address, of_service.filter(|known| known.status.address == endpoint.address))
+        let of_endpoint = of_service.filter(|known| known.status.address == endpoint.address);
+        let mut checks = reports.iter().flat_map(|report| &report.checks);
+        let check = checks.find(|check| check.service == *port && check.address == endpoint.address);
+        EndpointStatus { check: check.map(check_status), ..endpoint_status(endpoint.address, of_endpoint) }
     });
     ServiceStatus {
         service: port.service.to_string(),
@@ -204,6 +207,7 @@ fn endpoint_status<'r>(address: SocketAddr, known: impl Iterator<Item = &'r Endp
         failures: 0,
         resets: 0,
         message: None,
+        check: None,
     };
     let mut worst = None;
     let mut merged = known.fold(unused, |merged, EndpointReport { status, .. }| {
@@ -230,6 +234,16 @@ fn badness(health: HealthStatus) -> (u8, &'static str) {
         HealthStatus::Probing => (1, "probing"),
         HealthStatus::Failing => (2, "failing"),
         HealthStatus::Ejected(_) => (3, "ejected"),
+        HealthStatus::Down => (4, "down"),
+    }
+}
+
+fn check_status(check: &CheckReport) -> CheckStatus {
+    CheckStatus {
+        state: check.state.as_str().to_owned(),
+        age_seconds: check.age.map(|age| age.as_secs_f64()),
+        took_ms: check.took.map(millis),
+        error: check.error.clone(),
     }
 }
 

@@ -1,11 +1,11 @@
 //! What the parts of a gateway know, each on its own.
 
 use super::{IdentityReport, LinkWord};
-pub use crate::peer::breaks::Broken;
 use crate::{
     balance,
     tunnel::{Transport, TunnelStatus, link::LinkState},
 };
+pub use crate::{checks::CheckReport, peer::breaks::Broken};
 use isthmus_control_api::{ClusterName, GatewayId, Listen, ServicePort, Table};
 use std::{
     collections::BTreeMap,
@@ -38,6 +38,8 @@ pub struct CoreReport {
     pub listeners: Vec<ListenerReport>,
     /// The endpoints that it balances over.
     pub endpoints: Vec<EndpointReport>,
+    /// What it knows of endpoints by checks: core 0 for all.
+    pub checks: Vec<CheckReport>,
 }
 
 /// One tunnel.

@@ -4,7 +4,7 @@ mod open;
 
 pub(crate) use self::open::{Accepted, doubted};
 use self::open::{Early, OpenFailed, Read, open, send_rest};
-use super::{copy, local};
+use super::{announced, copy, local};
 use crate::{
     balance::{
         Standing, client,
@@ -17,7 +17,7 @@ use crate::{
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
     tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelHealth, TunnelStream},
-    upstream::{self, Asker},
+    upstream::{self, Asker, Opening},
 };
 use isthmus_control_api::{Algorithm, ClusterName, GatewayId, Import, Listen, ServicePort};
 use std::{
@@ -150,8 +150,10 @@ async fn establish(
     from: Option<SocketAddr>,
     meter: &mut StreamMeter<'_>,
 ) -> Result<(Upstream, Early), Closed> {
+    let who = announced::who(core, import, socket, from).await?;
     let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
-    let mut asking = Asking::new(core, import, from, &read, meter);
+    let mut asking = Asking::new(core, import, who.client, &read, meter);
+    asking.early.bytes = who.bytes;
     loop {
         match asking.establish(meter).await? {
             Established::Cluster(_, accepted) => {
@@ -160,7 +162,7 @@ async fn establish(
                 meter.connected();
                 return Ok((Upstream::Cluster(stream), early));
             }
-            Established::Local => match upstream::connect(core, &import.service, asking.asker(), meter).await {
+            Established::Local => match upstream::connect(core, &asking.here(), meter).await {
                 Ok(endpoint) => {
                     meter.connected();
                     return Ok((Upstream::Local(endpoint), asking.early));
@@ -314,6 +316,11 @@ impl<'a> Asking<'a> {
     /// On whose behalf endpoints are chosen.
     pub(crate) fn asker(&self) -> Asker {
         Asker::of(&self.request)
+    }
+
+    /// What an endpoint here is to take.
+    fn here(&self) -> Opening<'_> {
+        Opening { request: &self.request, cluster: &self.core.common.config.cluster }
     }
 
     fn next(&mut self) -> Next {

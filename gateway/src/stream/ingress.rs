@@ -11,7 +11,7 @@ use crate::{
     reserved::{self, Reserved},
     socket::Socket,
     tunnel::{Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, TunnelStream},
-    upstream::{self, Asker},
+    upstream::{self, Opening},
 };
 use isthmus_control_api::ClusterName;
 use std::{
@@ -146,7 +146,8 @@ async fn connect(
     meter: &mut StreamMeter<'_>,
 ) -> Result<upstream::Connected, Refusal> {
     meter.request(&request);
-    let connected = upstream::connect(core, &request.service, Asker::of(&request), meter).await;
+    let opening = Opening { request: &request, cluster: &peer.cluster };
+    let connected = upstream::connect(core, &opening, meter).await;
     connected.inspect_err(|refusal| {
         tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
     })

@@ -2,7 +2,7 @@
 
 use super::{push::Apart, registry};
 use crate::{cmd::Failure, output::Grid};
-use isthmus_gateway::status::{LinkStatus, ServiceKind, ServiceStatus, Status, Timestamp};
+use isthmus_gateway::status::{CheckStatus, LinkStatus, ServiceKind, ServiceStatus, Status, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
     fmt,
@@ -153,12 +153,14 @@ fn imports(services: &[&ServiceStatus]) -> Grid<4> {
     grid
 }
 
-fn exports(services: &[&ServiceStatus]) -> Grid<6> {
-    let mut grid = Grid::new(["EXPORT", "ENDPOINT", "HEALTH", "STREAMS", "CONNECT", "FAILURES"]);
+fn exports(services: &[&ServiceStatus]) -> Grid<7> {
+    let mut grid = Grid::new(["EXPORT", "ENDPOINT", "HEALTH", "STREAMS", "CONNECT", "FAILURES", "CHECK"]);
     for service in services {
         let name = service.name();
         if service.endpoints.is_empty() {
-            grid.row([name.clone(), or_dash(service.message.clone()), "-".into(), "-".into(), "-".into(), "-".into()]);
+            let mut row = std::array::from_fn(|_| "-".to_owned());
+            (row[0], row[1]) = (name.clone(), or_dash(service.message.clone()));
+            grid.row(row);
         }
         for endpoint in &service.endpoints {
             grid.row([
@@ -168,10 +170,17 @@ fn exports(services: &[&ServiceStatus]) -> Grid<6> {
                 endpoint.inflight.to_string(),
                 or_dash(endpoint.ewma_ms.map(millis)),
                 endpoint.failures.to_string(),
+                or_dash(endpoint.check.as_ref().map(check)),
             ]);
         }
     }
     grid
+}
+
+/// What checks say, and why where that is not `up`.
+fn check(check: &CheckStatus) -> String {
+    let why = check.error.as_ref().map(|error| format!(": {error}"));
+    format!("{}{}", check.state, why.unwrap_or_default())
 }
 
 /// What came from a gateway goes to a terminal: without control characters.
