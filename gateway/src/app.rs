@@ -7,6 +7,7 @@
 //! ```
 
 use crate::{
+    access::AccessStore,
     admin::Readiness,
     board::{Board, Tunnels},
     core::{Common, Core, Mail},
@@ -26,7 +27,7 @@ use crate::{
         mux::{Budget, Introduction, Settings},
     },
 };
-use isthmus_certs::IdentityStore;
+use isthmus_certs::{IdentityStore, TrustDomain};
 use isthmus_control_api::{ClusterName, ClustersetName, GatewayId, Table};
 use std::{
     io,
@@ -164,6 +165,7 @@ impl Gateway {
             exchanges: Exchanges(exchanges),
             joins: Joins(joins),
             accepted: AcceptedTunnels::new(config.cores),
+            access: AccessStore::new(TrustDomain::new(config.cluster.clone(), config.clusterset.clone())),
             recorder,
             ready: Ready::new(config.cores),
             config,

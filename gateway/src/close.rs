@@ -18,6 +18,8 @@ pub enum Closed {
     Refused(RefusalReason),
     /// Its tunnel ended first.
     TunnelLost,
+    /// It was open, and an access policy that changed denies it.
+    Denied,
     /// The deadline of this gateway's drain was reached.
     Drained,
     /// UDP: nothing has moved for a time, which is how a flow ends.
@@ -28,7 +30,7 @@ pub enum Closed {
 
 impl Closed {
     /// Every way there is, in the order of [`Self::index`].
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Fin,
         Self::ResetLocal,
         Self::ResetPeer,
@@ -44,6 +46,7 @@ impl Closed {
         Self::Refused(RefusalReason::TunnelLost),
         Self::Idle,
         Self::Evicted,
+        Self::Denied,
     ];
 
     /// Its place in [`Self::ALL`], for counters in an array.
@@ -64,6 +67,7 @@ impl Closed {
             Self::Refused(RefusalReason::TunnelLost) => 12,
             Self::Idle => 13,
             Self::Evicted => 14,
+            Self::Denied => 15,
         }
     }
 
@@ -85,6 +89,7 @@ impl Closed {
             Self::Refused(RefusalReason::TunnelLost) => "refused_tunnel_lost",
             Self::Idle => "idle",
             Self::Evicted => "evicted",
+            Self::Denied => "denied",
         }
     }
 
@@ -102,7 +107,8 @@ impl Closed {
             | Self::TunnelLost
             | Self::Drained
             | Self::Idle
-            | Self::Evicted => false,
+            | Self::Evicted
+            | Self::Denied => false,
         }
     }
 

@@ -7,6 +7,7 @@ mod drain;
 pub(crate) mod said;
 
 use crate::{
+    access::{AccessStore, CoreAccess},
     app::Config,
     balance::{
         Balancer,
@@ -23,7 +24,7 @@ use crate::{
     ready::Ready,
     relay,
     status::{CoreQuery, CoreReport, DialReport, EndpointReport},
-    stream::{self, Client, record::Recorder},
+    stream::{self, Client, guard::Guards, record::Recorder},
 };
 use isthmus_certs::IdentityStore;
 use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
@@ -74,6 +75,8 @@ pub(crate) struct Common {
     /// The tunnels that peers have dialled.
     pub(crate) accepted: Arc<crate::peer::bound::AcceptedTunnels>,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
+    /// What streams are decided on by.
+    pub(crate) access: AccessStore,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,
     /// Whether the cores are ready for traffic.
@@ -95,6 +98,10 @@ pub(crate) struct Core {
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
+    /// What this core decides on streams by.
+    pub(crate) access: CoreAccess,
+    /// Open streams that access policies are for.
+    pub(crate) guards: Guards,
     /// This core's counters.
     pub(crate) counters: Arc<CoreMetrics>,
     /// Its handles on the counters of streams.
@@ -183,6 +190,8 @@ impl Core {
             peers: Peers::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
+            access: CoreAccess::default(),
+            guards: Guards::default(),
             clients: Cell::default(),
             streams: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -232,6 +241,7 @@ impl Core {
                 .or_insert_with(|| Balancer::new(&export.endpoints));
         }
         drop(balancers);
+        self.apply_access(table);
         links.reconcile(self, table);
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));

@@ -7,6 +7,7 @@
 
 pub(crate) mod copy;
 mod egress;
+pub(crate) mod guard;
 mod ingress;
 mod local;
 pub(crate) mod record;

@@ -62,6 +62,7 @@ impl East {
             exchanges: Exchanges(mpsc::channel(1).0),
             joins: Joins(mpsc::channel(1).0),
             accepted: AcceptedTunnels::new(config.cores),
+            access: AccessStore::new("east.demo".parse().unwrap()),
             recorder: None,
             ready: Ready::new(config.cores),
             metrics: Metrics::new(config.cores),
