@@ -4,13 +4,13 @@
 //! text ──node──▶ tree with places ──fields, by the schema──▶ Config, or everything that is wrong with it
 //! ```
 
+pub mod access;
 pub mod compat;
 mod error;
 mod fields;
 pub mod links;
 mod node;
 mod parse;
-pub mod policy;
 pub mod schema;
 mod values;
 

@@ -12,7 +12,7 @@ use group::Group;
 use isthmus_certs::{Role, SpiffeId};
 use isthmus_control_api::{
     AccessPolicy, ClusterName, PolicyName, ServiceName, ServicePort,
-    policy::{Action, DEFAULT_RULE, PortMatch, Services, SourceMatch},
+    access::{Action, DEFAULT_RULE, PortMatch, Services, SourceMatch},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -78,6 +78,9 @@ struct Places {
 /// A policy of more services times choices of sources than this has a group of its own.
 const SHARED: usize = 4_096;
 
+/// What is decided where no policy selects the service.
+const OPEN: Decision<'static> = Decision { allowed: true, by: None, otherwise: None };
+
 #[derive(Debug)]
 struct Rule {
     /// `policy:rule`.
@@ -133,10 +136,13 @@ impl Policies {
 
     /// Whether a stream of `caller` to `service` may be opened, and who says so.
     pub fn decide(&self, caller: &Caller<'_>, service: &ServicePort) -> Decision<'_> {
+        if self.source.is_empty() {
+            return OPEN;
+        }
         let mut selected = Firsts::default();
         self.groups_of(service).for_each(|group| group.select(service, &mut selected));
         if selected.all.is_none() {
-            return Decision { allowed: true, by: None, otherwise: None };
+            return OPEN;
         }
         let (mut denies, mut allows) = (Firsts::default(), Firsts::default());
         for group in self.groups_of(service) {

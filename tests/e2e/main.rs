@@ -16,6 +16,7 @@ mod linking;
 mod many_streams;
 mod names;
 mod peers;
+mod policy;
 mod punch;
 mod quic;
 mod relay;

@@ -8,17 +8,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod cidr;
 pub mod names;
-pub mod policy;
 pub mod prefixes;
 pub mod sources;
 pub mod table;
 pub mod workload;
 
+pub use access::{AccessPolicy, PolicyName};
 pub use cidr::Cidr;
 pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Protocol, ServiceName, ServicePort};
-pub use policy::{AccessPolicy, PolicyName};
 pub use prefixes::Prefixes;
 pub use table::{
     Affinity, Endpoint, Export, Import, Link, Namespaces, PeerAddress, Relaying, Table, TransportChoice, Weights, pairs,

@@ -1,11 +1,10 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, ControlAt, Dns, ExternalDns, Kubernetes, Limits, MOST_LINKS, System, Tunnel, Udp,
+    Config, ControlAt, Dns, ExternalDns, Kubernetes, Limits, MOST_LINKS, System, Tunnel, Udp, access,
     compat::KNOWN,
     error::{At, Position},
     fields::{Fields, Once, again, parsed},
-    policy,
     schema::{HOST, NAME},
     values::{self, EndpointText},
 };
@@ -40,7 +39,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let relay = relay(top);
     let exports = exports(top);
     let imports = imports(top, &mut listeners);
-    let (sources, policies) = (policy::sources(top), policy::policies(top));
+    let (sources, policies) = (access::sources(top), access::policies(top));
     let kubernetes = kubernetes(top, directory, &listeners);
     if dns.is_some() && kubernetes.is_none() {
         top.conflict("dns", "dns without a registry of Kubernetes".into(), "registry: kubernetes beside it");

@@ -3,7 +3,7 @@
 use super::*;
 use isthmus_control_api::{
     Protocol,
-    policy::{self, RuleName},
+    access::{self, RuleName},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -25,7 +25,7 @@ fn naive(table: &Table, caller: &Caller<'_>, service: &ServicePort, with_dry_run
     (false, Some(format!("{first}:default")))
 }
 
-fn is_for(rule: &policy::Rule, caller: &Caller<'_>) -> bool {
+fn is_for(rule: &access::Rule, caller: &Caller<'_>) -> bool {
     let account = caller.account.map(|account| {
         let name = account.path.rsplit('/').next().unwrap();
         (account.namespace, format!("{}/{name}", account.namespace))
@@ -70,7 +70,7 @@ fn policies() -> impl Strategy<Value = Arc<AccessPolicy>> {
     let services = vec(select(&["*", "shop/*", "shop/api", "bank/api"][..]), 1..3);
     (services, texts(&["80", "53", "53/udp", "80/tcp"]), any::<bool>(), vec(rule, 0..5)).prop_map(
         |(services, ports, dry_run, rules)| {
-            let rules = rules.into_iter().enumerate().map(|(number, (allows, from))| policy::Rule {
+            let rules = rules.into_iter().enumerate().map(|(number, (allows, from))| access::Rule {
                 name: format!("r{number}").parse::<RuleName>().unwrap(),
                 action: if allows { Action::Allow } else { Action::Deny },
                 from,
@@ -124,11 +124,11 @@ fn table(policies: &[(&str, AccessPolicy)]) -> Table {
     policies.iter().map(|(name, policy)| (name.parse().unwrap(), Arc::new(policy.clone()))).collect()
 }
 
-fn rule(name: &str, action: Action, from: &[SourceMatch]) -> policy::Rule {
-    policy::Rule { name: name.parse().unwrap(), action, from: from.to_vec() }
+fn rule(name: &str, action: Action, from: &[SourceMatch]) -> access::Rule {
+    access::Rule { name: name.parse().unwrap(), action, from: from.to_vec() }
 }
 
-fn policy(services: &str, rules: &[policy::Rule]) -> AccessPolicy {
+fn policy(services: &str, rules: &[access::Rule]) -> AccessPolicy {
     AccessPolicy { services: [services.parse().unwrap()].into(), rules: rules.to_vec(), ..AccessPolicy::default() }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::digest::Digest;
 use isthmus_control_api::{
     Affinity, Endpoint, Namespaces, Weights,
-    policy::{Action, Rule, SourceMatch},
+    access::{Action, Rule, SourceMatch},
 };
 use proptest::{collection::btree_map, prelude::*};
 

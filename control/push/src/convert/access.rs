@@ -4,7 +4,7 @@ use super::Malformed;
 use crate::wire;
 use isthmus_control_api::{
     AccessPolicy, Cidr, InvalidName, PolicyName, Workload,
-    policy::{Action, Rule, SourceMatch},
+    access::{Action, Rule, SourceMatch},
 };
 use std::{collections::BTreeSet, fmt::Display, str::FromStr, sync::Arc};
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use isthmus_control_api::{
     AccessPolicy, Namespaces, Table,
-    policy::{Action, Rule, SourceMatch},
+    access::{Action, Rule, SourceMatch},
 };
 use std::{future::poll_fn, sync::Arc, time::Duration};
 

@@ -8,7 +8,7 @@ use super::{
 };
 use isthmus_control_api::{
     AccessPolicy, Cidr, ClusterName, PodName, PolicyName, Workload,
-    policy::{MOST_POLICIES, MOST_RULES, PortMatch, Rule, RuleName, Services, SourceMatch},
+    access::{MOST_POLICIES, MOST_RULES, PortMatch, Rule, RuleName, Services, SourceMatch},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},

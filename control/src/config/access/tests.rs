@@ -1,5 +1,5 @@
 use crate::config::Config;
-use isthmus_control_api::{PodName, Protocol, ServicePort, policy::Action};
+use isthmus_control_api::{PodName, Protocol, ServicePort, access::Action};
 use serde_json::json;
 use std::path::Path;
 
