@@ -1,7 +1,7 @@
 //! Trust domains: each cluster is one, named `<cluster>.<clusterset>`.
 
 use crate::SpiffeId;
-use isthmus_control_api::{ClusterName, ClustersetName};
+use isthmus_control_api::{ClusterName, ClustersetName, ServiceAccount};
 use std::{fmt, str::FromStr};
 
 /// The path of every gateway's SPIFFE id.
@@ -79,6 +79,11 @@ impl TrustDomain {
     pub fn process(&self, role: Role) -> SpiffeId {
         SpiffeId::join(&self.to_string(), role.path())
     }
+
+    /// The id of the cluster's workloads that act as `account`.
+    pub fn account(&self, account: &ServiceAccount) -> SpiffeId {
+        SpiffeId::join(&self.to_string(), &format!("/ns/{}/sa/{}", account.namespace(), account.name()))
+    }
 }
 
 impl FromStr for TrustDomain {
@@ -136,5 +141,7 @@ mod tests {
         assert_eq!(domain.id().as_str(), "spiffe://west.demo");
         assert_eq!(domain.gateway().as_str(), "spiffe://west.demo/ns/isthmus-system/sa/gateway");
         assert_eq!(domain.process(Role::Control).as_str(), "spiffe://west.demo/ns/isthmus-system/sa/control");
+        let account = domain.account(&"shop/web.v2".parse().unwrap());
+        assert_eq!(account.as_str(), "spiffe://west.demo/ns/shop/sa/web.v2");
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use crate::{
+    access::AccessStore,
     admin::Readiness,
     balance::near::Place,
     board::{Board, Tunnels},
@@ -28,7 +29,7 @@ use crate::{
         mux::{Budget, Introduction, Settings},
     },
 };
-use isthmus_certs::IdentityStore;
+use isthmus_certs::{IdentityStore, TrustDomain};
 use isthmus_control_api::{ClusterName, ClustersetName, GatewayId, Table};
 use std::{
     io,
@@ -169,6 +170,7 @@ impl Gateway {
             joins: Joins(joins),
             findings: Findings::default(),
             accepted: AcceptedTunnels::new(config.cores),
+            access: AccessStore::new(TrustDomain::new(config.cluster.clone(), config.clusterset.clone())),
             recorder,
             ready: Ready::new(config.cores),
             config,

@@ -18,6 +18,8 @@ pub enum Closed {
     Refused(RefusalReason),
     /// Its tunnel ended first.
     TunnelLost,
+    /// It was open, and an access policy that changed denies it.
+    Denied,
     /// The deadline of this gateway's drain was reached.
     Drained,
     /// UDP: nothing has moved for a time, which is how a flow ends.
@@ -30,7 +32,7 @@ pub enum Closed {
 
 impl Closed {
     /// Every way there is, in the order of [`Self::index`].
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Fin,
         Self::ResetLocal,
         Self::ResetPeer,
@@ -47,6 +49,7 @@ impl Closed {
         Self::Idle,
         Self::Evicted,
         Self::BadProxyHeader,
+        Self::Denied,
     ];
 
     /// Its place in [`Self::ALL`], for counters in an array.
@@ -68,6 +71,7 @@ impl Closed {
             Self::Idle => 13,
             Self::Evicted => 14,
             Self::BadProxyHeader => 15,
+            Self::Denied => 16,
         }
     }
 
@@ -90,6 +94,7 @@ impl Closed {
             Self::Idle => "idle",
             Self::Evicted => "evicted",
             Self::BadProxyHeader => "bad_proxy_header",
+            Self::Denied => "denied",
         }
     }
 
@@ -108,7 +113,8 @@ impl Closed {
             | Self::Drained
             | Self::Idle
             | Self::Evicted
-            | Self::BadProxyHeader => false,
+            | Self::BadProxyHeader
+            | Self::Denied => false,
         }
     }
 

@@ -7,6 +7,7 @@ mod drain;
 pub(crate) mod said;
 
 use crate::{
+    access::{AccessStore, CoreAccess},
     app::Config,
     balance::{
         Balancer,
@@ -24,7 +25,7 @@ use crate::{
     ready::Ready,
     relay,
     status::{CoreQuery, CoreReport, DialReport, EndpointReport},
-    stream::{self, Client, record::Recorder},
+    stream::{self, Client, guard::Guards, record::Recorder},
 };
 use isthmus_certs::IdentityStore;
 use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
@@ -77,6 +78,8 @@ pub(crate) struct Common {
     /// The tunnels that peers have dialled.
     pub(crate) accepted: Arc<crate::peer::bound::AcceptedTunnels>,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
+    /// What streams are decided on by.
+    pub(crate) access: AccessStore,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,
     /// Whether the cores are ready for traffic.
@@ -102,6 +105,10 @@ pub(crate) struct Core {
     pub(crate) sides: RefCell<HashMap<ServicePort, Sides>>,
     /// How endpoints are checked: by core 0 for all.
     pub(crate) checks: RefCell<checks::Plan>,
+    /// What this core decides on streams by.
+    pub(crate) access: CoreAccess,
+    /// Open streams that access policies are for.
+    pub(crate) guards: Guards,
     /// This core's counters.
     pub(crate) counters: Arc<CoreMetrics>,
     /// Its handles on the counters of streams.
@@ -197,6 +204,8 @@ impl Core {
             balancers: RefCell::default(),
             sides: RefCell::default(),
             checks: RefCell::default(),
+            access: CoreAccess::default(),
+            guards: Guards::default(),
             clients: Cell::default(),
             streams: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -253,6 +262,7 @@ impl Core {
             sides.retain(|cluster| table.links.contains_key(cluster));
             knows(table, service)
         });
+        self.apply_access(table);
         links.reconcile(self, table);
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));

@@ -31,6 +31,8 @@ pub(crate) enum Ended {
     Endpoint(io::Error),
     /// This side has ended the flow.
     Closed(crate::close::Closed),
+    /// A rule of an access policy denies it now.
+    Denied(std::sync::Arc<str>),
 }
 
 impl From<crate::tunnel::StreamError> for Ended {

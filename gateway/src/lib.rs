@@ -8,6 +8,7 @@
 //!
 //! Start at [`Gateway`]. Where tables come from is not its business: it is given them ([`isthmus_control_api::Table`]).
 
+mod access;
 pub mod admin;
 mod app;
 pub mod balance;
@@ -22,11 +23,13 @@ mod listener;
 mod meter;
 pub mod metrics;
 mod peer;
+pub mod policy;
 pub mod proxy_protocol;
 mod ready;
 mod relay;
 mod reserved;
 pub mod socket;
+mod source;
 pub mod status;
 mod stream;
 pub mod tunnel;

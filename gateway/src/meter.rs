@@ -10,6 +10,7 @@ use crate::{
         reasons::Dropped,
         streams::{Side, StreamKey, StreamMetrics},
     },
+    policy::Decision,
     stream::record::Record,
     tunnel::{OpenRequest, Source},
 };
@@ -50,6 +51,8 @@ struct Watched {
 #[derive(Default)]
 struct Notes {
     source: Option<Source>,
+    policy: Option<Arc<str>>,
+    dry_run: Option<Arc<str>>,
     endpoint: Option<SocketAddr>,
     traceparent: Option<String>,
     up: u64,
@@ -105,6 +108,21 @@ impl<'a> StreamMeter<'a> {
         if let Some(notes) = &mut self.notes {
             notes.source = Some(request.source.clone());
             notes.traceparent.clone_from(&request.traceparent);
+        }
+    }
+
+    /// What access policies say of it.
+    pub(crate) fn decided(&mut self, decision: &Decision<'_>) {
+        if let Some(notes) = &mut self.notes {
+            notes.policy = decision.by.cloned();
+            notes.dry_run = decision.otherwise.cloned();
+        }
+    }
+
+    /// It was open, and this rule denies it now.
+    pub(crate) fn denied(&mut self, by: Arc<str>) {
+        if let Some(notes) = &mut self.notes {
+            notes.policy = Some(by);
         }
     }
 
@@ -264,14 +282,16 @@ impl<'a> StreamMeter<'a> {
     }
 
     fn record(&self, notes: Notes, closed: Closed, duration: Duration) -> Record {
-        let (source, client) = notes.source.map(|source| (source.id, source.address)).unzip();
+        let source = notes.source;
         Record {
             time: SystemTime::now() - duration,
             service: self.key.service.clone(),
             side: self.key.side,
             peer: self.key.peer.clone(),
+            client: source.as_ref().and_then(|source| source.address),
             source,
-            client: client.flatten(),
+            policy: notes.policy,
+            dry_run: notes.dry_run,
             endpoint: notes.endpoint,
             bytes_up: notes.up,
             bytes_down: notes.down,

@@ -13,6 +13,7 @@
 pub mod counter;
 pub mod datagrams;
 pub mod definitions;
+pub mod policy;
 pub mod process;
 pub mod push;
 pub mod reasons;
@@ -54,6 +55,8 @@ pub struct Metrics {
     pub push: push::PushMetrics,
     /// What the registry counts, where it writes.
     pub registry: registry::RegistryMetrics,
+    /// What access policies have decided.
+    pub policies: policy::PolicyMetrics,
     /// What this gateway relays between others.
     pub(crate) relays: Pairs,
 }
@@ -74,6 +77,7 @@ impl Metrics {
             joins: Default::default(),
             push: push::PushMetrics::default(),
             registry: registry::RegistryMetrics::default(),
+            policies: policy::PolicyMetrics::default(),
             relays: Pairs::new(),
         })
     }

@@ -8,6 +8,7 @@
 mod announced;
 pub(crate) mod copy;
 mod egress;
+pub(crate) mod guard;
 mod ingress;
 mod local;
 pub(crate) mod record;

@@ -8,7 +8,7 @@ pub mod link;
 use crate::socket::Socket;
 use bytes::Bytes;
 use isthmus_certs::SpiffeId;
-use isthmus_control_api::{GatewayId, ServicePort};
+use isthmus_control_api::{GatewayId, PodName, ServicePort};
 use std::{
     cell::Cell,
     io,
@@ -250,8 +250,24 @@ pub struct OpenRequest {
 pub struct Source {
     /// The workload, or the gateway itself where nothing better is known.
     pub id: SpiffeId,
+    /// Which pod it is, where that is known.
+    pub pod: Option<PodName>,
     /// The client's address as the egress gateway saw it.
     pub address: Option<SocketAddr>,
+}
+
+impl Source {
+    /// Whether `peer` may speak for it: within its own trust domain it is believed, and nowhere else.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check(&self, peer: &PeerIdentity) -> Result<(), Refusal> {
+        if self.id.trust_domain() == peer.id.trust_domain() {
+            return Ok(());
+        }
+        let message = format!("{} cannot speak for {}", peer.id, self.id).chars().take(200).collect();
+        Err(Refusal { reason: RefusalReason::Denied, message, retry: false })
+    }
 }
 
 /// Why a stream was not opened.

@@ -11,10 +11,10 @@ use isthmus_tests::{
 use tokio::io::AsyncWriteExt;
 
 /// The service's name as HBONE has it.
-const AUTHORITY: &str = "api.shop.svc.clusterset.local:80";
+pub(crate) const AUTHORITY: &str = "api.shop.svc.clusterset.local:80";
 
 /// Envoy's own SVID, issued by the cluster's CA, and whom it trusts.
-fn trust(cluster: &Cluster, peer: &str) -> Trust {
+pub(crate) fn trust(cluster: &Cluster, peer: &str) -> Trust {
     let out = cluster.dir().join("envoy");
     isthmus_tests::identity::issue(&cluster.identity_dir(), &gateway_id(&format!("{}.e2e", cluster.name())), &out);
     Trust {

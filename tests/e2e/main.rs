@@ -17,6 +17,7 @@ mod linking;
 mod many_streams;
 mod names;
 mod peers;
+mod policy;
 mod proxy_protocol;
 mod punch;
 mod quic;

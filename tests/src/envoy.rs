@@ -36,10 +36,31 @@ impl Envoy {
         authority: &str,
         trust: &Trust,
     ) -> Self {
+        Self::egress_saying(netns, dir, listen, peer, authority, trust, "")
+    }
+
+    /// The same, with this `baggage` in each CONNECT.
+    ///
+    /// # Panics
+    /// If it does not listen.
+    pub fn egress_saying(
+        netns: &Netns,
+        dir: &Path,
+        listen: SocketAddr,
+        peer: SocketAddr,
+        authority: &str,
+        trust: &Trust,
+        baggage: &str,
+    ) -> Self {
+        let headers = if baggage.is_empty() {
+            String::new()
+        } else {
+            format!(", headers_to_add: [{{header: {{key: baggage, value: '{baggage}'}}}}]")
+        };
         let listener = format!(
             "{{name: egress, address: {listen}, filter_chains: [{{filters: [{{name: tcp, typed_config: {{\
              '@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: egress, \
-             cluster: upstream, tunneling_config: {{hostname: '{authority}'}}}}}}]}}]}}",
+             cluster: upstream, tunneling_config: {{hostname: '{authority}'{headers}}}}}}}]}}]}}",
             listen = address(listen)
         );
         let h2 = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\

@@ -22,6 +22,8 @@ pub(crate) enum Line {
     RefusedRelayed(ClusterName),
     /// A cluster has dialled too many tunnels.
     TooManyTunnels(ClusterName),
+    /// A cluster spoke for another one.
+    Forged(ClusterName),
 }
 
 /// When each was said last, if that was a short time ago.

@@ -62,6 +62,7 @@ impl East {
             exchanges: Exchanges(mpsc::channel(1).0),
             joins: Joins(mpsc::channel(1).0),
             accepted: AcceptedTunnels::new(config.cores),
+            access: AccessStore::new("east.demo".parse().unwrap()),
             recorder: None,
             findings: Default::default(),
             ready: Ready::new(config.cores),

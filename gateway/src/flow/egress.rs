@@ -10,7 +10,7 @@ use super::{
     },
     frame::Frames,
     idle::Idle,
-    ingress::withdrawn,
+    ingress::stopped,
     reach::{Unreached, reach},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     meter::StreamMeter,
     metrics::{reasons::Dropped, streams::Side},
     peer::Target,
-    stream::{Accepted, Asking, Established, doubted},
+    stream::{Accepted, Asking, Established, doubted, guard::Guard},
     tunnel::StreamError,
 };
 use bytes::Bytes;
@@ -78,7 +78,7 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
             let ended = copy::copy(core, client, &mut upstream, &mut idle, meter, doubted).await;
             close(core, ended, upstream).await
         }
-        Ok(Upstream::Local(endpoint, idle)) => local(core, import, client, (endpoint, idle), meter).await,
+        Ok(Upstream::Local(endpoint, idle, guard)) => local(core, import, client, (endpoint, idle, guard), meter).await,
         Err(closed) => {
             tracing::debug!(service = %import.service, from = %address, %closed, "a flow was not opened");
             closed
@@ -87,19 +87,19 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
 }
 
 /// What has taken a flow.
-enum Upstream {
+enum Upstream<'a> {
     /// The cluster, and what it was sent, or is to be.
     Cluster(ClusterName, Accepted, Vec<u8>),
-    Local(EndpointEnd, Idle),
+    Local(EndpointEnd, Idle, Guard<'a>),
 }
 
 /// Tries upstreams until one accepts.
-async fn open(
-    core: &Rc<Core>,
+async fn open<'a>(
+    core: &'a Rc<Core>,
     import: &Import,
     client: &mut ClientEnd,
     meter: &mut StreamMeter<'_>,
-) -> Result<Upstream, Closed> {
+) -> Result<Upstream<'a>, Closed> {
     let flow = client.flow.clone();
     let read = |cx: &mut Context<'_>, room: &mut [u8]| flow.poll_frames(cx, room).map(Ok);
     let mut asking = Asking::new(core, import, Some(client.address), &read, meter);
@@ -110,14 +110,14 @@ async fn open(
                 flow.opened();
                 return Ok(Upstream::Cluster(cluster, accepted, asking.early.bytes));
             }
-            Established::Local => {
+            Established::Local(guard) => {
                 flow.put_back(datagrams(&std::mem::take(&mut asking.early.bytes)).into_iter());
                 let mut idle = Idle::new(core.common.config.udp_idle, Instant::now());
                 match reach(core, (&import.service, asking.asker()), client, &mut idle, meter).await {
                     Ok(endpoint) => {
                         meter.connected();
                         flow.opened();
-                        return Ok(Upstream::Local(endpoint, idle));
+                        return Ok(Upstream::Local(endpoint, idle, guard));
                     }
                     Err(Unreached::Refused(refusal, said)) => {
                         asking.refused(&refusal, meter)?;
@@ -143,11 +143,11 @@ async fn local(
     core: &Rc<Core>,
     import: &Import,
     client: &mut ClientEnd,
-    (mut endpoint, mut idle): (EndpointEnd, Idle),
+    (mut endpoint, mut idle, guard): (EndpointEnd, Idle, Guard<'_>),
     meter: &mut StreamMeter<'_>,
 ) -> Closed {
-    let withdrawn = withdrawn(core, &import.service, &endpoint);
-    let ended = copy::copy(core, client, &mut endpoint, &mut idle, meter, withdrawn).await;
+    let stop = stopped(core, &import.service, &endpoint, &guard);
+    let ended = copy::copy(core, client, &mut endpoint, &mut idle, meter, stop).await;
     meter.datagrams_dropped(Dropped::Overflow, endpoint.connected.socket.overflowed());
     match ended {
         Ended::Endpoint(error) => {
@@ -157,6 +157,10 @@ async fn local(
             Closed::from(&StreamError::Socket(error))
         }
         Ended::Closed(how) => how,
+        Ended::Denied(by) => {
+            meter.denied(by);
+            Closed::Denied
+        }
         Ended::Finished | Ended::Stream(_) => Closed::ResetLocal,
     }
 }
@@ -182,6 +186,8 @@ async fn close(core: &Core, ended: Ended, mut upstream: StreamEnd) -> Closed {
         }
         Ended::Stream(error) => Closed::from(&error),
         Ended::Endpoint(error) => Closed::from(&StreamError::Socket(error)),
+        // The service's gateway decides.
+        Ended::Denied(_) => Closed::Denied,
         Ended::Closed(how) => {
             upstream.finish(core).await;
             how

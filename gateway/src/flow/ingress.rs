@@ -11,6 +11,7 @@ use crate::{
     core::Core,
     meter::StreamMeter,
     metrics::reasons::Dropped,
+    stream::guard::Guard,
     tunnel::{OpenRequest, StreamError, TunnelStream},
     upstream::Asker,
 };
@@ -22,6 +23,7 @@ pub(crate) async fn serve(
     core: &Rc<Core>,
     request: &OpenRequest,
     mut stream: Box<dyn TunnelStream>,
+    guard: &Guard<'_>,
     meter: &mut StreamMeter<'_>,
 ) -> Closed {
     stream.take_datagrams();
@@ -34,22 +36,35 @@ pub(crate) async fn serve(
             client.stream.refuse(&refusal);
             return Closed::Refused(refusal.reason);
         }
-        Err(Unreached::Ended(ended)) => return close(core, ended, client, None).await,
+        Err(Unreached::Ended(ended)) => return close(core, ended, client, None, meter).await,
     };
     meter.connected();
     client.stream.accept();
-    let withdrawn = withdrawn(core, &request.service, &endpoint);
-    let ended = copy::copy(core, &mut client, &mut endpoint, &mut idle, meter, withdrawn).await;
+    let stop = stopped(core, &request.service, &endpoint, guard);
+    let ended = copy::copy(core, &mut client, &mut endpoint, &mut idle, meter, stop).await;
     meter.datagrams_dropped(Dropped::Overflow, endpoint.connected.socket.overflowed());
-    close(core, ended, client, Some((endpoint, idle))).await
+    close(core, ended, client, Some((endpoint, idle)), meter).await
 }
 
-/// Waits until the endpoint is no longer in the table: a TCP connection would tell of its end, a flow would go on for nothing.
-pub(super) fn withdrawn(
+/// Waits until the flow is not to go on: its endpoint is gone, or an access policy denies it.
+pub(super) fn stopped<'g, 'c>(
     core: &Rc<Core>,
     service: &ServicePort,
     endpoint: &EndpointEnd,
-) -> impl Future<Output = Ended> + use<> {
+    guard: &'g Guard<'c>,
+) -> impl Future<Output = Ended> + use<'g, 'c> {
+    let withdrawn = withdrawn(core, service, endpoint);
+    async move {
+        tokio::select! {
+            biased;
+            by = guard.denied() => Ended::Denied(by),
+            ended = withdrawn => ended,
+        }
+    }
+}
+
+/// Waits until the endpoint is no longer in the table: a TCP connection would tell of its end, a flow would go on for nothing.
+fn withdrawn(core: &Rc<Core>, service: &ServicePort, endpoint: &EndpointEnd) -> impl Future<Output = Ended> + use<> {
     let (core, service, address) = (core.clone(), service.clone(), endpoint.connected.address());
     async move {
         loop {
@@ -69,7 +84,13 @@ pub(super) fn withdrawn(
 }
 
 /// Tells the balancer and the peer how it ended.
-async fn close(core: &Core, ended: Ended, mut client: StreamEnd, endpoint: Option<(EndpointEnd, Idle)>) -> Closed {
+async fn close(
+    core: &Core,
+    ended: Ended,
+    mut client: StreamEnd,
+    endpoint: Option<(EndpointEnd, Idle)>,
+    meter: &mut StreamMeter<'_>,
+) -> Closed {
     match ended {
         Ended::Finished => {
             client.stream.finish();
@@ -86,6 +107,11 @@ async fn close(core: &Core, ended: Ended, mut client: StreamEnd, endpoint: Optio
             // The client's next datagram begins a flow to another one.
             client.stream.reset();
             Closed::from(&StreamError::Socket(error))
+        }
+        Ended::Denied(by) => {
+            meter.denied(by);
+            client.stream.reset();
+            Closed::Denied
         }
         Ended::Closed(how) => {
             drop(endpoint);

@@ -128,6 +128,13 @@ define! {
     Gauge "isthmus_tunnel_rtt_seconds" ["peer", "transport", "direction"]
         "The shortest smoothed round trip among the tunnels."
         => tunnel_rtt;
+    Counter "isthmus_policy_decisions" ["rule", "decision"]
+        "Streams that access policies have decided on, by rule: open ones, too, that a changed policy has ended."
+        => |s, to| for (rule, decisions) in s.metrics.policies.totals() {
+            for (decision, count) in decisions {
+                to.whole([rule.clone().into(), decision.into()], count);
+            }
+        };
     Counter "isthmus_handshakes" ["direction"]
         "Tunnel handshakes that succeeded, by who dialled."
         => |s, to| for (i, direction) in ["dialled", "accepted"].into_iter().enumerate() {
@@ -429,18 +436,20 @@ Labels are bounded. `service` is `namespace/name:port` of what the table has, wi
 that stay in this cluster. At most 1,000 combinations of service, peer and direction are counted apart. When there is no room,
 those that are no longer in use are forgotten (their counters start at zero if they come back); if that makes none, further
 ones are counted together as service and peer `_other`, as is what peers ask for and the table does not have. `from` and `to`
-are linked clusters that this one relays between, 1,000 pairs at most. All other labels take the words listed below.
+are linked clusters that this one relays between, 1,000 pairs at most. `rule` is `policy:rule` of what the table has; 1,000 rules are counted apart,
+further ones together as `_other`. All other labels take the words listed below.
 
 | name | kind | labels | meaning |
 |---|---|---|---|
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 12] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 13] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
         ("reason of isthmus_datagrams_dropped_total", Dropped::ALL.iter().map(|word| word.as_str()).collect()),
+        ("decision", vec!["allow", "deny", "would_allow", "would_deny"]),
         ("transport", vec!["tls", "quic", "h2"]),
         ("direction of a tunnel or handshake", vec!["dialled", "accepted"]),
         ("health of a tunnel", vec!["live", "unresponsive", "draining"]),

@@ -4,7 +4,7 @@ mod open;
 
 pub(crate) use self::open::{Accepted, doubted};
 use self::open::{Early, OpenFailed, Read, open, send_rest};
-use super::{announced, copy, local};
+use super::{announced, copy, guard::Guard, local};
 use crate::{
     balance::{
         Standing, client,
@@ -16,7 +16,7 @@ use crate::{
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
-    tunnel::{OpenRequest, Refusal, RefusalReason, Source, TunnelHealth, TunnelStream},
+    tunnel::{OpenRequest, Refusal, RefusalReason, TunnelHealth, TunnelStream},
     upstream::{self, Asker, Opening},
 };
 use isthmus_control_api::{Algorithm, ClusterName, GatewayId, Import, Listen, ServicePort};
@@ -123,9 +123,18 @@ async fn serve(core: &Rc<Core>, client: Client) {
             meter.first_byte(stream.first_byte());
             closed
         }
-        Ok((Upstream::Local(endpoint), early)) => {
+        Ok((Upstream::Local(endpoint, guard), early)) => {
             // In a box, too: streams through a tunnel are the many.
-            Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter)).await
+            let copy = Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter));
+            tokio::select! {
+                biased;
+                by = guard.denied() => {
+                    meter.denied(by);
+                    endpoint.socket.reset_on_close();
+                    Closed::Denied
+                }
+                closed = copy => closed,
+            }
         }
         Err(closed) => closed,
     };
@@ -136,20 +145,20 @@ async fn serve(core: &Rc<Core>, client: Client) {
 }
 
 /// What has taken a client's stream.
-enum Upstream {
+enum Upstream<'a> {
     Cluster(Box<dyn TunnelStream>),
-    Local(upstream::Connected),
+    Local(upstream::Connected, Guard<'a>),
 }
 
 /// Tries upstreams until one accepts. What the client has sent meanwhile comes along: a cluster has been sent it, a local endpoint
 /// has not.
-async fn establish(
-    core: &Rc<Core>,
+async fn establish<'a>(
+    core: &'a Rc<Core>,
     import: &Import,
     socket: &Rc<Socket>,
     from: Option<SocketAddr>,
     meter: &mut StreamMeter<'_>,
-) -> Result<(Upstream, Early), Closed> {
+) -> Result<(Upstream<'a>, Early), Closed> {
     let who = announced::who(core, import, socket, from).await?;
     let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
     let mut asking = Asking::new(core, import, who.client, &read, meter);
@@ -162,10 +171,10 @@ async fn establish(
                 meter.connected();
                 return Ok((Upstream::Cluster(stream), early));
             }
-            Established::Local => match upstream::connect(core, &asking.here(), meter).await {
+            Established::Local(guard) => match upstream::connect(core, &asking.here(), meter).await {
                 Ok(endpoint) => {
                     meter.connected();
-                    return Ok((Upstream::Local(endpoint), asking.early));
+                    return Ok((Upstream::Local(endpoint, guard), asking.early));
                 }
                 Err(refusal) => asking.refused(&refusal, meter)?,
             },
@@ -217,13 +226,12 @@ fn says_of_endpoints(refusal: &Refusal) -> bool {
 }
 
 fn request(core: &Core, service: ServicePort, from: Option<SocketAddr>, sticky: bool) -> OpenRequest {
-    let id = core.common.identity.current().id().clone();
-    OpenRequest { service, source: Source { id, address: from }, sticky, traceparent: None }
+    OpenRequest { service, source: core.source(from), sticky, traceparent: None }
 }
 
 /// Opens a client's stream, or a flow: one upstream after the other until one accepts. What the client sends meanwhile comes along.
-pub(crate) struct Asking<'a> {
-    core: &'a Rc<Core>,
+pub(crate) struct Asking<'c, 'a> {
+    core: &'c Rc<Core>,
     import: &'a Import,
     read: Read<'a>,
     request: OpenRequest,
@@ -235,11 +243,11 @@ pub(crate) struct Asking<'a> {
 }
 
 /// An upstream that is to be used.
-pub(crate) enum Established {
+pub(crate) enum Established<'c> {
     /// A cluster that has accepted.
     Cluster(ClusterName, Accepted),
-    /// An endpoint here: the caller connects to it, and says with [`Asking::refused`] if there is none.
-    Local,
+    /// An endpoint here, which access policies allow: the caller connects to it, and says with [`Asking::refused`] if there is none.
+    Local(Guard<'c>),
 }
 
 /// Where to try next.
@@ -249,10 +257,10 @@ enum Next {
     Nowhere,
 }
 
-impl<'a> Asking<'a> {
+impl<'c, 'a> Asking<'c, 'a> {
     /// On behalf of the client at `from`.
     pub(crate) fn new(
-        core: &'a Rc<Core>,
+        core: &'c Rc<Core>,
         import: &'a Import,
         from: Option<SocketAddr>,
         read: Read<'a>,
@@ -270,12 +278,19 @@ impl<'a> Asking<'a> {
     ///
     /// # Errors
     /// There is none, or the client has gone.
-    pub(crate) async fn establish(&mut self, meter: &mut StreamMeter<'_>) -> Result<Established, Closed> {
+    pub(crate) async fn establish(&mut self, meter: &mut StreamMeter<'_>) -> Result<Established<'c>, Closed> {
         loop {
             let refusal = match self.next() {
                 Next::Local => {
                     meter.peer(None);
-                    return Ok(Established::Local);
+                    let (own, OpenRequest { source, service, .. }) = (&self.core.common.config.cluster, &self.request);
+                    match self.core.check_access(own, source, service, meter) {
+                        Ok(()) => {
+                            let guard = Guard::new(self.core, own.clone(), source.clone(), service.clone());
+                            return Ok(Established::Local(guard));
+                        }
+                        Err(refusal) => refusal,
+                    }
                 }
                 Next::Cluster(cluster) => {
                     meter.peer(Some(&cluster));

@@ -1,8 +1,9 @@
 //! The service's side: which endpoint, connect, and copy.
 
-use super::copy;
+use super::{copy, guard::Guard};
 use crate::{
-    core::Core,
+    close::Closed,
+    core::{Core, said::Line},
     flow,
     meter::StreamMeter,
     metrics::streams::Side,
@@ -18,7 +19,7 @@ use std::{
     io::Write,
     net::{Shutdown, SocketAddr},
     rc::{Rc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Takes the streams that peers open on a tunnel of a core. It does not keep the core alive: tunnels hold it, and the core holds
@@ -106,16 +107,26 @@ fn refused(reason: RefusalReason, message: &str) -> Refusal {
 async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
     let mut meter = StreamMeter::new(&core, Side::Ingress, request.service.clone());
     meter.peer(Some(&peer.cluster));
-    if let Err(refusal) = upstream::check_peer(&core, &peer.cluster, &request.service) {
-        tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
-        meter.request(&request);
+    if let Err(refusal) = request.source.check(&peer) {
+        if core.may_say(Line::Forged(peer.cluster.clone()), Instant::now()) {
+            tracing::warn!(peer = %peer.cluster, service = %request.service, %refusal, "refusing a stream");
+        }
         stream.refuse(&refusal);
-        return meter.close(crate::close::Closed::Refused(refusal.reason));
+        return meter.close(Closed::Refused(refusal.reason));
     }
-    if !request.service.protocol.is_tcp() {
-        meter.request(&request);
+    meter.request(&request);
+    let OpenRequest { service, source, .. } = &request;
+    let allowed = upstream::check_peer(&core, &peer.cluster, service)
+        .and_then(|()| core.check_access(&peer.cluster, source, service, &mut meter));
+    if let Err(refusal) = allowed {
+        tracing::debug!(%service, peer = %peer.cluster, source = %source.id, %refusal, "refusing a stream");
+        stream.refuse(&refusal);
+        return meter.close(Closed::Refused(refusal.reason));
+    }
+    let guard = Guard::new(&core, peer.cluster.clone(), source.clone(), service.clone());
+    if !service.protocol.is_tcp() {
         // In a box: streams of TCP are the many.
-        let closed = Box::pin(flow::ingress::serve(&core, &request, stream, &mut meter)).await;
+        let closed = Box::pin(flow::ingress::serve(&core, &request, stream, &guard, &mut meter)).await;
         return meter.close(closed);
     }
     // In a box of its own, so that a stream that is open does not keep room for what connecting took.
@@ -123,17 +134,28 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
         Ok(endpoint) => {
             meter.connected();
             stream.accept();
-            let closed = copy::copy(&mut *stream, &endpoint.socket, false, &mut meter).await;
-            if closed == crate::close::Closed::ResetLocal {
-                meter.endpoint_reset();
+            tokio::select! {
+                biased;
+                by = guard.denied() => {
+                    meter.denied(by);
+                    stream.reset();
+                    endpoint.socket.reset_on_close();
+                    Closed::Denied
+                }
+                closed = copy::copy(&mut *stream, &endpoint.socket, false, &mut meter) => {
+                    if closed == Closed::ResetLocal {
+                        meter.endpoint_reset();
+                    }
+                    closed
+                }
             }
-            closed
         }
         Err(refusal) => {
             stream.refuse(&refusal);
-            crate::close::Closed::Refused(refusal.reason)
+            Closed::Refused(refusal.reason)
         }
     };
+    drop(guard);
     // The stream first: what it still has to tell its peer goes out with what is queued.
     drop(stream);
     meter.close(closed);
@@ -145,11 +167,11 @@ async fn connect(
     request: OpenRequest,
     meter: &mut StreamMeter<'_>,
 ) -> Result<upstream::Connected, Refusal> {
-    meter.request(&request);
     let opening = Opening { request: &request, cluster: &peer.cluster };
     let connected = upstream::connect(core, &opening, meter).await;
     connected.inspect_err(|refusal| {
-        tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
+        let (service, source) = (&request.service, &request.source.id);
+        tracing::debug!(%service, peer = %peer.cluster, %source, %refusal, "refusing a stream");
     })
 }
 

@@ -9,8 +9,8 @@ mod writer;
 use crate::{
     close::Closed,
     metrics::{CoreMetrics, streams::Side},
+    tunnel::Source,
 };
-use isthmus_certs::SpiffeId;
 use isthmus_control_api::{ClusterName, ServicePort};
 use std::{
     io,
@@ -48,9 +48,13 @@ pub(crate) struct Record {
     /// The cluster at the other end, if it left this one.
     pub(crate) peer: Option<ClusterName>,
     /// On whose behalf it was opened, if that is known.
-    pub(crate) source: Option<SpiffeId>,
+    pub(crate) source: Option<Source>,
     /// The client's address as the egress gateway saw it.
     pub(crate) client: Option<SocketAddr>,
+    /// Which rule of an access policy has decided on it.
+    pub(crate) policy: Option<Arc<str>>,
+    /// Which one would have decided otherwise, were its policy no dry run.
+    pub(crate) dry_run: Option<Arc<str>>,
     /// The endpoint, if this gateway connected to it.
     pub(crate) endpoint: Option<SocketAddr>,
     /// Bytes from the client to the endpoint.

@@ -22,6 +22,8 @@ struct Open {
     udp_port: u32,
     #[prost(bool, tag = "7")]
     sticky: bool,
+    #[prost(string, optional, tag = "8")]
+    source_pod: Option<String>,
 }
 
 /// A request that cannot be read: it is refused, the tunnel goes on.
@@ -44,6 +46,7 @@ pub fn encode(request: &OpenRequest) -> Vec<u8> {
         source_address: request.source.address.map(|address| address.to_string()),
         traceparent: request.traceparent.clone(),
         sticky: request.sticky,
+        source_pod: request.source.pod.as_ref().map(ToString::to_string),
     };
     open.encode_to_vec()
 }
@@ -69,6 +72,8 @@ pub fn decode(payload: &[u8]) -> Result<OpenRequest, BadOpen> {
         },
         source: Source {
             id: open.source_id.parse().map_err(|e| bad(&e))?,
+            // For people only: what is no pod's name is none.
+            pod: open.source_pod.and_then(|pod| pod.parse().ok()),
             address: open.source_address.map(|address| address.parse()).transpose().map_err(|e| bad(&e))?,
         },
         sticky: open.sticky,
@@ -117,6 +122,7 @@ mod tests {
             service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
             source: Source {
                 id: "spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap(),
+                pod: Some("web-0".parse().unwrap()),
                 address: Some("10.0.0.9:4711".parse().unwrap()),
             },
             sticky: true,
@@ -131,7 +137,7 @@ mod tests {
     #[test]
     fn a_gateway_that_knows_no_udp_sees_no_port() {
         let service = ServicePort { service: "shop/dns".parse().unwrap(), port: 53, protocol: Protocol::Udp };
-        let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), address: None };
+        let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), pod: None, address: None };
         let bytes = encode(&OpenRequest { service, source, sticky: false, traceparent: None });
         assert_eq!(Open::decode(&*bytes).unwrap().port, 0);
         let both = Open { port: 53, ..Open::decode(&*bytes).unwrap() };
@@ -142,7 +148,7 @@ mod tests {
     #[test]
     fn a_gateway_that_knows_no_affinity_is_asked_for_none() {
         let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
-        let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), address: None };
+        let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), pod: None, address: None };
         let request = OpenRequest { service, source, sticky: false, traceparent: None };
         let (without, with) = (encode(&request), encode(&OpenRequest { sticky: true, ..request.clone() }));
         assert_eq!(decode(&without), Ok(request));

@@ -1,7 +1,7 @@
 //! ● A record as JSON.
 
 use super::Record;
-use isthmus_control_api::{ClusterName, Protocol};
+use isthmus_control_api::{ClusterName, PodName, Protocol};
 use serde::Serialize;
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ struct Line<'r> {
     protocol: Protocol,
     direction: &'static str,
     peer: Option<&'r str>,
-    source: Option<String>,
+    source: Option<&'r str>,
     client: Option<SocketAddr>,
     endpoint: Option<SocketAddr>,
     bytes_up: u64,
@@ -29,6 +29,9 @@ struct Line<'r> {
     closed: &'static str,
     retries: u32,
     traceparent: Option<&'r str>,
+    source_pod: Option<&'r str>,
+    policy: Option<&'r str>,
+    policy_dry_run: Option<&'r str>,
 }
 
 /// Adds `record` to `text`, as one line.
@@ -40,7 +43,7 @@ pub(super) fn append(record: &Record, text: &mut Vec<u8>) -> serde_json::Result<
         protocol: record.service.protocol,
         direction: record.side.as_str(),
         peer: record.peer.as_ref().map(ClusterName::as_str),
-        source: record.source.as_ref().map(ToString::to_string),
+        source: record.source.as_ref().map(|source| source.id.as_str()),
         client: record.client,
         endpoint: record.endpoint,
         bytes_up: record.bytes_up,
@@ -51,6 +54,9 @@ pub(super) fn append(record: &Record, text: &mut Vec<u8>) -> serde_json::Result<
         closed: record.closed.as_str(),
         retries: record.retries,
         traceparent: record.traceparent.as_deref(),
+        source_pod: record.source.as_ref().and_then(|source| source.pod.as_ref()).map(PodName::as_str),
+        policy: record.policy.as_deref(),
+        policy_dry_run: record.dry_run.as_deref(),
     };
     serde_json::to_writer(&mut *text, &line)?;
     text.push(b'\n');

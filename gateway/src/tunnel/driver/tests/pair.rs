@@ -79,7 +79,11 @@ pub(crate) fn identity(cluster: &str) -> Rc<PeerIdentity> {
 pub(crate) fn request(cluster: &str) -> OpenRequest {
     OpenRequest {
         service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
-        source: Source { id: format!("spiffe://{cluster}.demo/ns/shop/sa/web").parse().unwrap(), address: None },
+        source: Source {
+            id: format!("spiffe://{cluster}.demo/ns/shop/sa/web").parse().unwrap(),
+            pod: None,
+            address: None,
+        },
         sticky: false,
         traceparent: None,
     }

@@ -81,6 +81,7 @@ pub(super) fn request() -> OpenRequest {
         service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
         source: Source {
             id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(),
+            pod: None,
             address: Some("10.0.0.9:4711".parse().unwrap()),
         },
         sticky: false,

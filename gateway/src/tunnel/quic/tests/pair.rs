@@ -63,7 +63,11 @@ pub(super) fn identity(cluster: &str) -> Rc<PeerIdentity> {
 pub(super) fn request(cluster: &str) -> OpenRequest {
     OpenRequest {
         service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
-        source: Source { id: format!("spiffe://{cluster}.demo/ns/shop/sa/web").parse().unwrap(), address: None },
+        source: Source {
+            id: format!("spiffe://{cluster}.demo/ns/shop/sa/web").parse().unwrap(),
+            pod: None,
+            address: None,
+        },
         sticky: false,
         traceparent: None,
     }
