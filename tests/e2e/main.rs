@@ -5,10 +5,12 @@
 mod affinity;
 mod apart;
 mod bad_days;
+mod balancing;
 mod bulk;
 mod drain;
 mod endpoints;
 mod envoys;
+mod failover;
 mod far;
 mod garbage;
 mod half_close;

@@ -81,6 +81,10 @@ pub struct Config {
     pub affinity: Option<&'static str>,
     /// Whether clients of its imports stay with their endpoints.
     pub sticky: bool,
+    /// Further keys of each import, as they are: `policy: {…}`.
+    pub import_more: Option<&'static str>,
+    /// Further keys of each export.
+    pub export_more: Option<&'static str>,
     /// Further top-level lines, as they are.
     pub more: String,
 }
@@ -99,6 +103,8 @@ impl Config {
             imports: Vec::new(),
             affinity: None,
             sticky: false,
+            import_more: None,
+            export_more: None,
             more: String::new(),
         }
     }
@@ -237,6 +243,7 @@ impl Config {
         for (service, port, endpoints) in &self.exports {
             writeln!(yaml, "  - service: {service}\n    ports: [{{name: http, port: {port}, protocol: TCP}}]")?;
             writeln!(yaml, "    endpoints: {}", list(endpoints))?;
+            self.export_more.iter().try_for_each(|more| writeln!(yaml, "    {more}"))?;
         }
         for (service, port, endpoints) in &self.exports_of_both {
             writeln!(yaml, "  - service: {service}\n    ports: [{{port: {port}}}, {{port: {port}, protocol: UDP}}]")?;
@@ -254,6 +261,7 @@ impl Config {
             if self.sticky {
                 writeln!(yaml, "    sessionAffinity: clientIP")?;
             }
+            self.import_more.iter().try_for_each(|more| writeln!(yaml, "    {more}"))?;
         }
         yaml.write_str(more)
     }
