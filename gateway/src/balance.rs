@@ -227,7 +227,7 @@ impl Balancer {
         });
     }
 
-    /// The endpoint's first byte came; `took`: so long after the client's last one before it, where there was one. A server that
+    /// The endpoint's first byte came; `took`: so long after the client's first one, where there was one. A server that
     /// speaks first answers nothing.
     pub fn answered(&mut self, id: PickId, took: Option<Duration>, now: Instant) {
         self.change(id, now, |node, _| {

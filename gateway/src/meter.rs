@@ -44,7 +44,9 @@ pub(crate) struct StreamMeter<'a> {
 /// An endpoint whose first byte is waited for.
 struct Watched {
     id: PickId,
-    /// When the client has last said something.
+    /// When it has taken the stream.
+    since: Instant,
+    /// When the client has first said something.
     asked: Option<Instant>,
 }
 
@@ -141,7 +143,14 @@ impl<'a> StreamMeter<'a> {
 
     /// An endpoint here has taken it: what its first byte says, or its reset before that, the balancer is told.
     pub(crate) fn watch(&mut self, id: Option<PickId>) {
-        self.watched = id.map(|id| Watched { id, asked: None });
+        self.watched = id.map(|id| Watched { id, since: Instant::now(), asked: None });
+    }
+
+    /// The client has first said something at that time, if it has.
+    pub(crate) fn asked(&mut self, at: Option<Instant>) {
+        if let (Some(watched), Some(at)) = (&mut self.watched, at) {
+            watched.asked.get_or_insert(at);
+        }
     }
 
     /// The endpoint has reset it. Before its first byte that says something of the endpoint.
@@ -168,8 +177,9 @@ impl<'a> StreamMeter<'a> {
     /// Bytes went from the client towards the endpoint.
     pub(crate) fn up(&mut self, bytes: u64) {
         self.counters().moved_up(bytes);
-        if let (Some(watched), true) = (&mut self.watched, bytes > 0) {
-            watched.asked = Some(Instant::now());
+        // Out of a tunnel, bytes may be counted late: it knows better when they came.
+        if self.key.side == Side::Egress && bytes > 0 && self.watched.is_some() {
+            self.asked(Some(Instant::now()));
         }
         if let Some(notes) = &mut self.notes {
             notes.up += bytes;
@@ -184,9 +194,9 @@ impl<'a> StreamMeter<'a> {
         if bytes > 0 && from_endpoint && !self.first_byte {
             let now = Instant::now();
             self.first_byte(Some(now));
-            if let Some(Watched { id, asked }) = self.watched.take() {
+            if let Some(Watched { id, since, asked }) = self.watched.take() {
                 // How long a server is silent that nobody has asked anything is its own affair.
-                let took = asked.map(|asked| now.saturating_duration_since(asked));
+                let took = asked.map(|asked| now.saturating_duration_since(asked.max(since)));
                 self.tell(|balancer| balancer.answered(id, took, now));
             }
         }

@@ -218,7 +218,7 @@ pub struct EndpointStatus {
     pub inflight: u32,
     /// The average time to connect, of the core where it is longest.
     pub ewma_ms: Option<f64>,
-    /// The average time to the first byte after the client's last one before it, of the core where it is longest.
+    /// The average time from the client's first byte to the endpoint's, of the core where it is longest.
     #[serde(default)]
     pub answer_ms: Option<f64>,
     /// Failures to connect in a row, of the core where they are most.

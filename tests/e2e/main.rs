@@ -5,11 +5,13 @@
 mod affinity;
 mod apart;
 mod bad_days;
+mod balancing;
 mod bulk;
 mod checks;
 mod drain;
 mod endpoints;
 mod envoys;
+mod failover;
 mod far;
 mod garbage;
 mod half_close;

@@ -85,6 +85,10 @@ pub struct Config {
     pub export_policy: Option<&'static str>,
     /// The policy of all its imports, as a YAML flow mapping.
     pub import_policy: Option<&'static str>,
+    /// Further keys of each import, as they are: `policy: {…}`.
+    pub import_more: Option<&'static str>,
+    /// Further keys of each export.
+    pub export_more: Option<&'static str>,
     /// Further top-level lines, as they are.
     pub more: String,
 }
@@ -105,6 +109,8 @@ impl Config {
             sticky: false,
             export_policy: None,
             import_policy: None,
+            import_more: None,
+            export_more: None,
             more: String::new(),
         }
     }
@@ -258,6 +264,7 @@ impl Config {
             writeln!(yaml, "  - service: {service}\n    ports: [{{name: http, port: {port}, protocol: TCP}}]")?;
             writeln!(yaml, "    endpoints: {}", list(endpoints))?;
             policy(yaml, self.export_policy)?;
+            self.export_more.iter().try_for_each(|more| writeln!(yaml, "    {more}"))?;
         }
         for (service, port, endpoints) in &self.exports_of_both {
             writeln!(yaml, "  - service: {service}\n    ports: [{{port: {port}}}, {{port: {port}, protocol: UDP}}]")?;
@@ -277,6 +284,7 @@ impl Config {
                 writeln!(yaml, "    sessionAffinity: clientIP")?;
             }
             policy(yaml, self.import_policy)?;
+            self.import_more.iter().try_for_each(|more| writeln!(yaml, "    {more}"))?;
         }
         yaml.write_str(more)
     }

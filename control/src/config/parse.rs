@@ -14,7 +14,9 @@ use crate::{
     MAX_SERVICE_PORTS,
     registry::{DesiredImport, DesiredLink},
 };
-use isthmus_control_api::{ClusterName, Endpoint, Export, Link, Listen, PeerAddress, Protocol, Relaying, ServicePort};
+use isthmus_control_api::{
+    ClusterName, Endpoint, Export, Link, Listen, PeerAddress, Protocol, Relaying, ServicePort, Weights,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -40,7 +42,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let links = links(top, cluster.as_ref());
     let relay = relay(top);
     let exports = exports(top);
-    let imports = imports(top, &mut listeners);
+    let imports = imports(top, &mut listeners, cluster.as_ref());
     let (sources, policies) = (access::sources(top), access::policies(top));
     let kubernetes = kubernetes(top, directory, &listeners);
     if dns.is_some() && kubernetes.is_none() {
@@ -374,7 +376,11 @@ fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<Listed> {
     listed
 }
 
-fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, DesiredImport> {
+fn imports(
+    top: &Fields<'_>,
+    listeners: &mut Listeners,
+    cluster: Option<&ClusterName>,
+) -> BTreeMap<Listen, DesiredImport> {
     let mut imports = BTreeMap::new();
     for fields in top.mappings("imports", "imports[]", 0..=10_000) {
         let service = fields.value("service", values::service);
@@ -382,6 +388,7 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
         let protocol = fields.value("protocol", values::protocol);
         let affinity = fields.value("affinity", values::affinity);
         let sticky = fields.value("sessionAffinity", values::session_affinity);
+        let weights = fields.value("weights", values::weights).zip(cluster).map(|(all, own)| weights_from(all, own));
         let policy = policy::read(&fields);
         let address = fields.value("listen", values::listen);
         let listen = address.zip(protocol).map(|(address, protocol)| Listen { address, protocol });
@@ -392,10 +399,16 @@ fn imports(top: &Fields<'_>, listeners: &mut Listeners) -> BTreeMap<Listen, Desi
             (service, port, listen, affinity, sticky)
         {
             let service = ServicePort { service, port, protocol: listen.protocol };
-            imports.insert(listen, DesiredImport { service, affinity, weights: None, sticky, policy, member: None });
+            imports.insert(listen, DesiredImport { service, affinity, weights, sticky, policy, member: None });
         }
     }
     imports
+}
+
+/// Shares by cluster, `own` being this one.
+fn weights_from(mut clusters: BTreeMap<ClusterName, u32>, own: &ClusterName) -> Weights {
+    let local = clusters.remove(own).unwrap_or(0);
+    Weights { local, clusters, others: true }
 }
 
 /// Who listens where. An address and the wildcard on the same port are refused too: with SO_REUSEPORT both binds would succeed, and

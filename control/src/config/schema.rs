@@ -53,6 +53,8 @@ pub(super) const SELECTOR: &str = "a label selector of at most 512 bytes";
 pub(super) const PORTS: &str = "first-last, ports from 1024 to 65535";
 pub(super) const CIDRS: &str = "a list of 1 to 1000 CIDRs, as 10.0.0.0/8, or IP addresses";
 pub(super) const SUBDOMAIN: &str = "a DNS subdomain";
+pub(super) const WEIGHTS: &str =
+    "cluster=share, joined by commas, each cluster once, shares from 0 to 1000000, one above 0";
 pub(super) const PLACE: &str = "a name of at most 253 printable characters";
 pub(super) const ENDPOINT: &str = "ip:port or ip";
 pub(super) const TIMES: &str = "a number from 1 to 1000";
@@ -551,6 +553,13 @@ pub const KEYS: &[Key] = &[
         Text("none"),
         "clientIP",
         "`clientIP`: the streams of one client, by its address, go to the same cluster and the same endpoint, as long as these serve. `none`: each where it is best.",
+    ),
+    key(
+        ("imports[]", "weights"),
+        WEIGHTS,
+        Rule("by `affinity` and ready endpoints"),
+        "east=80,west=20",
+        "The clusters' shares of streams; one that is not named has none. What is not ready leaves its share to the others; clusters without one serve only while none with one is ready. `affinity` does not count then.",
     ),
     key(
         ("imports[]", "policy"),

@@ -1,8 +1,11 @@
 //! Texts of the configuration as values: addresses, durations, sizes, words.
 
 use super::{AccessLog, fields::Refused, fields::parsed};
-use isthmus_control_api::{Affinity, ClustersetName, PeerAddress, Protocol, ServiceName, ServicePort, TransportChoice};
+use isthmus_control_api::{
+    Affinity, ClusterName, ClustersetName, PeerAddress, Protocol, ServiceName, ServicePort, TransportChoice,
+};
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     ops::RangeInclusive,
@@ -97,6 +100,19 @@ pub(super) fn affinity(text: &str) -> Result<Affinity, Refused> {
         "none" => Ok(Affinity::None),
         _ => Err(Refused(None)),
     }
+}
+
+/// Clusters' shares, as `east=80,west=20`.
+pub(super) fn weights(text: &str) -> Result<BTreeMap<ClusterName, u32>, Refused> {
+    let mut weights = BTreeMap::new();
+    for item in text.split(',') {
+        let (cluster, share) = item.trim().split_once('=').ok_or(Refused(None))?;
+        let share = parsed(share).and_then(|n| if n <= 1_000_000 { Ok(n) } else { Err(Refused(None)) })?;
+        if weights.insert(parsed(cluster)?, share).is_some() {
+            return Err(Refused(Some("a cluster twice")));
+        }
+    }
+    if weights.values().all(|&share| share == 0) { Err(Refused(Some("no share above 0"))) } else { Ok(weights) }
 }
 
 /// Whether a client stays with its endpoint.
@@ -232,6 +248,15 @@ mod tests {
         }
         for bad in ["", "1", "1GB", "15MiB", "2TiB"] {
             assert!(size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn weights_name_each_cluster_once() {
+        let read = weights("east=80, west=20").unwrap();
+        assert_eq!(read, [("east", 80), ("west", 20)].map(|(name, share)| (name.parse().unwrap(), share)).into());
+        for bad in ["", "east", "east=", "east=-1", "east=1,east=2", "east=0,west=0", "east=1000001", "e st=1"] {
+            assert!(weights(bad).is_err(), "{bad:?}");
         }
     }
 

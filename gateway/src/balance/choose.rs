@@ -50,7 +50,8 @@ impl Balancer {
             };
             let Some(found) = found else { continue };
             let cost = |index: usize| self.nodes[index].cost(now, &self.policy, heed);
-            if best.is_none_or(|best| near::gives_way(cost(best), cost(found))) {
+            let seconds = self.nodes[found].load.average();
+            if best.is_none_or(|best| near::gives_way(cost(best), cost(found), seconds)) {
                 best = Some(found);
             }
         }

@@ -4,7 +4,7 @@ use super::latency::{FLOOR, Latency};
 use std::time::{Duration, Instant};
 
 /// Of two endpoints that differ by less than this factor nobody can say which one is quicker.
-const ALIKE: f64 = 2.0;
+pub const ALIKE: f64 = 2.0;
 /// An answer that takes longer says more of what was asked for than of who answers.
 pub const SLOWEST_ANSWER: Duration = Duration::from_secs(5);
 
@@ -55,7 +55,7 @@ impl Load {
         self.connect.observe(took, now);
     }
 
-    /// The first byte came so long after the client's last one before it.
+    /// The first byte came so long after the client's first one.
     pub fn answered(&mut self, took: Duration, now: Instant) {
         if took <= SLOWEST_ANSWER {
             self.answer.observe(took, now);

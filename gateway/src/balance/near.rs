@@ -3,12 +3,18 @@
 //! Endpoints lie in a list in the order of their distance. Each distance has its best one; a nearer one takes the stream unless it
 //! costs [`SPILL`] times as much as a farther one. So a near endpoint that is busy, slow or failing gives way by as much as it has to.
 
-use super::load::Cost;
+use super::{
+    latency::FLOOR,
+    load::{ALIKE, Cost},
+};
 use isthmus_control_api::{Endpoint, Near};
 use std::sync::Arc;
 
 /// A nearer endpoint gives way to a farther one that costs so many times less.
 pub const SPILL: f64 = 3.0;
+
+/// What an endpoint is taken to need that nothing is known of, in seconds: no more than others do, and no less than this.
+const UNKNOWN: f64 = 0.010;
 
 /// Where this gateway runs, as far as it was told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,14 +63,31 @@ impl Distance {
     }
 }
 
-/// Whether one that is nearer gives way.
-pub fn gives_way(nearer: Cost, farther: Cost) -> bool {
-    nearer.product() > SPILL * farther.product()
+/// Whether one that is nearer gives way to a farther one, which takes so many seconds as of the last time, if there was one. That a
+/// farther one was not asked for long makes it no quicker.
+pub fn gives_way(nearer: Cost, farther: Cost, seconds: Option<f64>) -> bool {
+    let farther_seconds = seconds.unwrap_or_else(|| UNKNOWN.min(nearer.seconds)) + FLOOR.as_secs_f64();
+    let ratio = nearer.seconds / farther_seconds;
+    let ratio = if (1.0 / ALIKE..ALIKE).contains(&ratio) { 1.0 } else { ratio };
+    nearer.streams * ratio > SPILL * farther.streams
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_near_one_gives_way_when_it_is_much_busier_or_much_slower() {
+        let cost = |streams, seconds| Cost { streams, seconds };
+        assert!(!gives_way(cost(3.0, 0.002), cost(1.0, 0.001), Some(0.002)));
+        assert!(gives_way(cost(4.0, 0.002), cost(1.0, 0.001), Some(0.002)));
+        assert!(
+            gives_way(cost(1.0, 0.1), cost(1.0, 0.001), Some(0.002))
+                && gives_way(cost(1.0, 0.1), cost(1.0, 0.001), None)
+        );
+        assert!(!gives_way(cost(1.0, 0.02), cost(1.0, 0.001), None), "what is not known is no reason");
+        assert!(!gives_way(cost(4.0, 0.001), cost(1.0, 0.001), Some(0.05)), "nor one that takes longer");
+    }
 
     #[test]
     fn what_counts_is_what_was_asked_for() {

@@ -11,6 +11,7 @@ use std::{
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 /// Moves each way before the other tasks of the core have their turn.
@@ -18,6 +19,9 @@ const ROUNDS: usize = 4;
 
 /// Who is told of bytes that were moved.
 pub(crate) trait Tally {
+    /// The local socket speaks for the first time; when the peer has, if it has. Bytes of the peer may have been moved without a word
+    /// to anybody.
+    fn speaks(&mut self, heard: Option<Instant>);
     /// From the local socket into the stream.
     fn sent(&mut self, bytes: u64);
     /// From the stream into the local socket.
@@ -25,6 +29,10 @@ pub(crate) trait Tally {
 }
 
 impl Tally for StreamMeter<'_> {
+    fn speaks(&mut self, heard: Option<Instant>) {
+        StreamMeter::asked(self, heard);
+    }
+
     fn sent(&mut self, bytes: u64) {
         StreamMeter::sent(self, bytes);
     }
@@ -36,6 +44,7 @@ impl Tally for StreamMeter<'_> {
 
 /// For streams that nobody counts.
 impl Tally for () {
+    fn speaks(&mut self, _: Option<Instant>) {}
     fn sent(&mut self, _: u64) {}
     fn received(&mut self, _: u64) {}
 }
@@ -47,7 +56,7 @@ pub(crate) async fn copy(
     socket_ended: bool,
     tally: &mut impl Tally,
 ) -> Closed {
-    let mut ends = Ends { sent: socket_ended, received: false, again: false };
+    let mut ends = Ends { sent: socket_ended, received: false, again: false, spoke: false };
     if socket_ended {
         stream.finish();
     }
@@ -91,6 +100,8 @@ struct Ends {
     received: bool,
     /// Whether there may be more to move at once.
     again: bool,
+    /// Whether the socket has said something.
+    spoke: bool,
 }
 
 impl Ends {
@@ -135,6 +146,9 @@ impl Ends {
                 }
                 n => {
                     busy::moved(Rc::as_ptr(socket).addr());
+                    if !std::mem::replace(&mut self.spoke, true) {
+                        tally.speaks(stream.first_byte());
+                    }
                     tally.sent(n as u64);
                 }
             }
