@@ -13,6 +13,7 @@ mod links;
 mod mcs_api;
 mod mesh;
 mod names;
+mod policies;
 mod replicas;
 mod services;
 mod tenants;
