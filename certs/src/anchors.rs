@@ -1,10 +1,10 @@
 //! Trust bundles: the CA certificates of one trust domain.
 
 use crate::{
-    TrustDomain, svid,
+    Revocations, TrustDomain, svid,
     x509::{BadCertificate, Facts, Validity},
 };
-use rustls_pki_types::{CertificateDer, TrustAnchor};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
 use std::time::SystemTime;
 
 /// How many CA certificates a bundle may have: more than any rotation needs, few enough to try them all.
@@ -15,6 +15,7 @@ const MOST_ANCHORS: usize = 16;
 pub struct TrustAnchors {
     domain: TrustDomain,
     anchors: Vec<Anchor>,
+    revocations: Revocations,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,25 @@ impl TrustAnchors {
             return Err(BadCertificate::new(found, format!("1 to {MOST_ANCHORS} CA certificates of {}", domain.id())));
         }
         let anchors = certificates.into_iter().map(|cert| Anchor::new(cert, &domain)).collect::<Result<_, _>>()?;
-        Ok(Self { domain, anchors })
+        Ok(Self { domain, anchors, revocations: Revocations::default() })
+    }
+
+    /// The same with these revocation lists, instead of any before.
+    ///
+    /// # Errors
+    /// They are not lists that one of the certificates has signed.
+    pub fn with_revocations(
+        mut self,
+        lists: Vec<CertificateRevocationListDer<'static>>,
+    ) -> Result<Self, BadCertificate> {
+        let issuers: Vec<_> = self.certificates().collect();
+        self.revocations = Revocations::new(lists, &issuers)?;
+        Ok(self)
+    }
+
+    /// The certificates of the trust domain that count no more.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// Whose they are.

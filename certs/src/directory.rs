@@ -3,10 +3,13 @@
 //! ```text
 //! ca.pem  ca.key          this cluster's CA; without the key someone else renews the SVID
 //! svid.pem  svid.key      the gateway's SVID, or the control's: leaf first
+//! crl.pem                 what this cluster's CA has revoked, if anything
 //! bundles/<cluster>.pem   CA certificates of each peer, here or where [`Directory::with_bundles`] says
+//! bundles/<cluster>.crl   what they have revoked, if anything
 //! ```
 
 mod contents;
+mod revoke;
 mod write;
 
 use crate::{
@@ -24,6 +27,7 @@ pub(crate) use contents::Contents;
 
 const CA: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
+const CRL: &str = "crl.pem";
 const SVID: &str = "svid.pem";
 const SVID_KEY: &str = "svid.key";
 const BUNDLES: &str = "bundles";

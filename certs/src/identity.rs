@@ -145,6 +145,14 @@ impl Identity {
         identity
     }
 
+    /// The same, with these bundles in the place of those of the same clusters.
+    pub(crate) fn revoking(&self, bundles: Vec<TrustAnchors>) -> Self {
+        let mut identity = self.clone();
+        let named = bundles.into_iter().map(|bundle| (bundle.domain().cluster.clone(), bundle));
+        identity.bundles.extend(named);
+        identity
+    }
+
     /// Whether peers would see no difference: the same chain is shown and the same bundles are trusted.
     pub fn is_same(&self, other: &Self) -> bool {
         self.certified.cert == other.certified.cert && self.bundles == other.bundles && self.own == other.own

@@ -1,15 +1,16 @@
 //! A cluster's own CA: makes itself, and signs SVIDs of its trust domain.
 
 use crate::{
-    SpiffeId, Svid, TrustDomain,
+    Revoked, SpiffeId, Svid, TrustDomain,
     svid::check_signer,
     x509::{BadCertificate, Facts, Validity},
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, RevokedCertParams, SanType, SerialNumber,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{
     fmt,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -117,6 +118,34 @@ impl Authority {
     /// Its private key as PEM (PKCS #8), to be written to a file of mode 0600.
     pub(crate) fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
+    }
+
+    /// Signs a list of all that it has revoked, which is to be the one that counts from `now` on. It ends when the CA does.
+    ///
+    /// # Errors
+    /// The cryptography failed.
+    pub fn revocation_list(
+        &self,
+        revoked: &[Revoked],
+        now: SystemTime,
+    ) -> Result<CertificateRevocationListDer<'static>, IssueError> {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let revoked = revoked.iter().map(|revoked| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&revoked.serial),
+            revocation_time: revoked.since.into(),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: self.validity.not_after.max(now + SVID_LIFETIME).into(),
+            // Grows with time, as lists of one CA have to.
+            crl_number: SerialNumber::from(u64::try_from(since).unwrap_or(u64::MAX)),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.into())
     }
 
     /// Signs an SVID for `id` with a new key. It never outlives the CA.

@@ -3,7 +3,7 @@
 use crate::x509::BadCertificate;
 use pem::{EncodeConfig, LineEnding, Pem};
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer,
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
     pem::{PemObject, SectionKind},
 };
 
@@ -22,6 +22,28 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
         return Err(BadCertificate::new("no PEM section", expected));
     }
     Ok(certificates)
+}
+
+/// The certificate revocation lists of `text`, in order. Anything else in it is refused.
+pub(crate) fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, BadCertificate> {
+    let expected = "certificate revocation lists as PEM";
+    let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(text);
+    let lists: Vec<_> = sections
+        .map(|section| match section {
+            Ok((SectionKind::Crl, der)) => Ok(CertificateRevocationListDer::from(der)),
+            Ok((kind, _)) => Err(BadCertificate::new(format_args!("a section {kind:?}"), expected)),
+            Err(e) => Err(BadCertificate::new(format_args!("broken PEM ({e})"), expected)),
+        })
+        .collect::<Result<_, _>>()?;
+    if lists.is_empty() {
+        return Err(BadCertificate::new("no PEM section", expected));
+    }
+    Ok(lists)
+}
+
+/// A certificate revocation list as PEM.
+pub(crate) fn encode_list(list: &CertificateRevocationListDer<'_>) -> String {
+    section("X509 CRL", list.to_vec())
 }
 
 /// The private key of `text`. Errors show nothing of it.
@@ -59,6 +81,7 @@ mod tests {
         fn no_text_panics(text in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = certificates(&text);
             let _ = private_key(&text);
+            let _ = revocation_lists(&text);
         }
 
         #[test]

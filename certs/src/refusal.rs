@@ -14,6 +14,8 @@ pub enum HandshakeRefusal {
     Expired,
     /// A certificate of the peer's chain is not valid yet: look at both clocks.
     NotYetValid,
+    /// A certificate of the peer's chain was revoked.
+    Revoked,
     /// The chain does not end in the bundle of the trust domain that the peer's id claims.
     UnknownIssuer,
     /// The peer's leaf breaks a rule of X.509-SVIDs, or is no gateway's.
@@ -46,11 +48,12 @@ pub struct RefusedHandshake {
 
 impl HandshakeRefusal {
     /// All kinds, for metrics that start at zero.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WrongTrustDomain,
         Self::NotLinked,
         Self::Expired,
         Self::NotYetValid,
+        Self::Revoked,
         Self::UnknownIssuer,
         Self::BadSvid,
         Self::TlsVersion,
@@ -69,6 +72,7 @@ impl HandshakeRefusal {
             Self::NotLinked => "not_linked",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
+            Self::Revoked => "revoked",
             Self::UnknownIssuer => "unknown_issuer",
             Self::BadSvid => "bad_svid",
             Self::TlsVersion => "tls_version",

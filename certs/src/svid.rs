@@ -74,6 +74,17 @@ fn domain_and_id(facts: &Facts) -> Result<(TrustDomain, SpiffeId), BadCertificat
     Ok((domain, id))
 }
 
+/// Checks that `facts` are of a CA that may sign revocation lists.
+pub(crate) fn check_list_signer(facts: &Facts) -> Result<(), BadCertificate> {
+    if facts.key_usage.is_some_and(|usage| !usage.crl_sign) {
+        return Err(BadCertificate::new(
+            "a revocation list of a CA whose key usage lacks cRLSign",
+            "key usage cRLSign",
+        ));
+    }
+    Ok(())
+}
+
 /// Checks that `facts` are of a certificate that may sign SVIDs of `domain`.
 pub(crate) fn check_signer(facts: &Facts, domain: &TrustDomain) -> Result<(), BadCertificate> {
     if !facts.is_ca {

@@ -7,4 +7,5 @@ mod introduce;
 mod issue;
 mod own;
 mod pair;
+mod revocation;
 mod upkeep;

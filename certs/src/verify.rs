@@ -20,7 +20,10 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use webpki::{
+    EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+    VerifiedPath,
+};
 
 /// Which clusters may dial this gateway, asked anew at each handshake.
 #[derive(Clone)]
@@ -166,7 +169,14 @@ pub(crate) fn check_against(
     let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let leaf = EndEntityCert::try_from(leaf).map_err(refused)?;
     let algorithms = tls::provider().signature_verification_algorithms.all;
-    let path = leaf.verify_for_usage(algorithms, &anchors, intermediates, time, usage, None, None).map_err(refused)?;
+    let lists = bundle.revocations().lists();
+    // A chain that no list is about is as good as without lists, and a list counts until another takes its place.
+    let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+        let options = options.with_depth(RevocationCheckDepth::Chain).with_status_policy(UnknownStatusPolicy::Allow);
+        options.with_expiration_policy(ExpirationPolicy::Ignore).build()
+    });
+    let path =
+        leaf.verify_for_usage(algorithms, &anchors, intermediates, time, usage, revocation, None).map_err(refused)?;
     check_signers(&path, domain).map_err(|e| because(HandshakeRefusal::BadSvid, &e))
 }
 
@@ -196,6 +206,10 @@ fn webpki_refusal(error: &webpki::Error, now: SystemTime) -> RefusedHandshake {
                 found,
                 "one that is valid now: the clocks differ by as much, at least",
             )
+        }
+        webpki::Error::CertRevoked => {
+            let wanted = "one that its CA has not revoked";
+            RefusedHandshake::new(HandshakeRefusal::Revoked, "a certificate that was revoked", wanted)
         }
         webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
             RefusedHandshake::new(HandshakeRefusal::Malformed, error, "an X.509 certificate")

@@ -3,6 +3,7 @@
 mod init;
 pub(super) mod issue;
 mod renew;
+mod revoke;
 mod show;
 mod trust;
 pub(super) mod words;
@@ -29,6 +30,8 @@ enum Command {
     Issue(issue::Args),
     /// Replace the gateway's SVID now; a running gateway does it by itself
     Renew(renew::Args),
+    /// Revoke certificates of this cluster's CA: peers that get the list refuse them
+    Revoke(revoke::Args),
 }
 
 /// Runs it.
@@ -39,6 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Command::Show(args) => args.output.print(&show::report(args)?),
         Command::Issue(args) => args.output.print(&issue::report(args)?),
         Command::Renew(args) => args.output.print(&renew::report(args)?),
+        Command::Revoke(args) => args.output.print(&revoke::report(args)?),
     }?;
     Ok(())
 }

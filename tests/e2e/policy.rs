@@ -79,7 +79,7 @@ fn record(gateway: &Gateway<'_>, host: u8) -> Value {
         let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
         let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let of = records.filter(|record| record["client"].as_str().is_some_and(|of| of.starts_with(&client)));
-        found = of.last().ok_or(text.clone())?;
+        found = of.reduce(|_, last| last).ok_or(text.clone())?;
         Ok(())
     });
     found
@@ -225,7 +225,7 @@ fn an_envoy_speaks_for_its_own_cluster_only() {
             let dir = west.dir().join(listen.port().to_string());
             std::fs::create_dir(&dir).unwrap();
             let (peer, baggage) = (east.tunnel_address(), format!("isthmus.source.id={id}"));
-            Envoy::egress_saying(west.edge(), &dir, listen, peer, envoys::AUTHORITY, &trust, &baggage)
+            Envoy::egress_saying(west.edge(), &dir, listen, peer, (envoys::AUTHORITY, &baggage), &trust)
         })
         .collect();
     topology.block_on(async {

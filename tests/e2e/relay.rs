@@ -7,7 +7,7 @@ use isthmus_tests::{
 use std::time::{Duration, Instant};
 
 /// Endpoints that echo, in west and in east.
-fn echoes(topology: &Topology) -> [Endpoint; 2] {
+pub(crate) fn echoes(topology: &Topology) -> [Endpoint; 2] {
     [("east", pair::endpoint()), ("west", trio::wests_endpoint())].map(|(name, address)| {
         let cluster = topology.cluster(name);
         Endpoint::serve(cluster.pods(), cluster.tasks(), address, endpoint::echo)
@@ -15,7 +15,7 @@ fn echoes(topology: &Topology) -> [Endpoint; 2] {
 }
 
 /// Symmetric NATs on both sides: there is no other way.
-fn nats() -> Topology {
+pub(crate) fn nats() -> Topology {
     Topology::behind_nats(NatKind::Symmetric, NatKind::Symmetric)
 }
 

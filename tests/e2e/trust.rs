@@ -1,10 +1,12 @@
 //! Trust is withdrawn under traffic: the tunnels end, and their streams with them, nothing new gets through, and what is put back
 //! works again.
 
-use crate::over_each_transport;
+use crate::{over_each_transport, relay};
 use isthmus_tests::{
-    Cluster, Config, End, Endpoint, Gateway, Received, Topology, Transport, client, endpoint, eventually,
+    Cluster, Config, End, Endpoint, Gateway, Received, Topology, Transport, Trio, client, endpoint, eventually,
+    identity,
     pair::{self, Pair},
+    trio,
 };
 use std::{io::ErrorKind, path::PathBuf};
 use tokio::{net::TcpStream, task::JoinSet};
@@ -14,6 +16,8 @@ over_each_transport!(
     the_client_takes_the_link_out,
     the_service_takes_the_bundle_away,
     the_client_takes_the_bundle_away,
+    the_clients_certificate_is_revoked,
+    the_services_certificate_is_revoked,
 );
 
 /// More than can have passed when trust ends.
@@ -74,6 +78,95 @@ fn the_client_takes_the_bundle_away(transport: Transport) {
     assert_refused(&pair);
     bundle.put_back();
     assert_restored(&pair);
+}
+
+fn the_clients_certificate_is_revoked(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let (_echo, pair) = start(&topology, transport);
+    let streams = Streams::start(&pair);
+    revoke(&topology, "west", "east");
+    streams.are_reset();
+    pair.east.wait_log(&["not trusted any more", "revoked"]);
+    pair.east.wait_metric("isthmus_handshakes_refused_total", &["reason=\"revoked\""], |sum| sum > 0.0);
+    wait_down(&pair.west, "east", "down");
+    identity::renew(&topology.cluster("west").identity_dir());
+    assert_restored(&pair);
+}
+
+fn the_services_certificate_is_revoked(transport: Transport) {
+    let topology = Topology::west_and_east();
+    let (_echo, pair) = start(&topology, transport);
+    let streams = Streams::start(&pair);
+    revoke(&topology, "east", "west");
+    streams.are_reset();
+    pair.west.wait_log(&["not trusted any more", "revoked"]);
+    pair.west.wait_metric("isthmus_handshakes_refused_total", &["reason=\"revoked\""], |sum| sum > 0.0);
+    wait_down(&pair.west, "east", "down");
+    assert_refused(&pair);
+    identity::renew(&topology.cluster("east").identity_dir());
+    assert_restored(&pair);
+}
+
+/// The SVID of `cluster` counts no more: its own CA says so, and `peer` is told.
+fn revoke(topology: &Topology, cluster: &str, peer: &str) {
+    let list = identity::revoke(&topology.cluster(cluster).identity_dir());
+    identity::trust_revocations(&topology.cluster(peer).identity_dir(), cluster, &list);
+}
+
+/// Tunnels inside those to a third cluster end, too, and those to that one go on.
+fn a_relayed_peer_is_trusted_no_more(end: impl FnOnce(&Trio<'_>) -> Box<dyn FnOnce(&Trio<'_>)>) {
+    let topology = relay::nats();
+    let _echoes = relay::echoes(&topology);
+    let trio = Trio::start(&topology, Transport::Tls, trio::RELAY);
+    trio.wait_imported();
+    trio.wait_via(Some("hub"));
+    let [mut there, mut back] = topology.block_on(async {
+        let mut streams = [trio.connect_east().await.unwrap(), trio.connect_west().await.unwrap()];
+        for stream in &mut streams {
+            client::exchange(stream, b"while trusted").await.unwrap();
+        }
+        streams
+    });
+    let restore = end(&trio);
+    topology.block_on(async {
+        for stream in [&mut there, &mut back] {
+            assert_eq!(client::receive(stream).await.end, End::Error(ErrorKind::ConnectionReset));
+        }
+    });
+    trio.west.wait_imported(pair::SERVICE, &[]);
+    for link in [trio.hub.link("west"), trio.hub.link("east")] {
+        assert_eq!(link["state"], "up", "{link}");
+    }
+    restore(&trio);
+    trio.wait_imported();
+    trio.wait_echo();
+}
+
+#[test]
+fn a_relayed_peers_certificate_is_revoked() {
+    a_relayed_peer_is_trusted_no_more(|trio| {
+        revoke(trio.topology, "west", "east");
+        Box::new(|trio| identity::renew(&trio.topology.cluster("west").identity_dir()))
+    });
+}
+
+#[test]
+fn a_relayed_peers_bundle_is_taken_away() {
+    a_relayed_peer_is_trusted_no_more(|trio| {
+        let bundle = Bundle::take(trio.topology.cluster("east"), "west");
+        Box::new(move |_| bundle.put_back())
+    });
+}
+
+#[test]
+fn a_relayed_peers_link_is_taken_out() {
+    a_relayed_peer_is_trusted_no_more(|trio| {
+        let [_, east] = trio::ends(trio.topology, Transport::Tls);
+        let mut without = east.clone();
+        without.links.retain(|link| link.relay.is_none());
+        trio.east.configure(&without);
+        Box::new(move |trio| trio.east.configure(&east))
+    });
 }
 
 /// What east calls its link while it cannot come up. Over h2 both sides dial.

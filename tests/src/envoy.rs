@@ -36,7 +36,7 @@ impl Envoy {
         authority: &str,
         trust: &Trust,
     ) -> Self {
-        Self::egress_saying(netns, dir, listen, peer, authority, trust, "")
+        Self::egress_saying(netns, dir, listen, peer, (authority, ""), trust)
     }
 
     /// The same, with this `baggage` in each CONNECT.
@@ -48,9 +48,8 @@ impl Envoy {
         dir: &Path,
         listen: SocketAddr,
         peer: SocketAddr,
-        authority: &str,
+        (authority, baggage): (&str, &str),
         trust: &Trust,
-        baggage: &str,
     ) -> Self {
         let headers = if baggage.is_empty() {
             String::new()

@@ -62,6 +62,24 @@ pub fn trust(identity: &Path, cluster: &str, bundle: &Path) {
     command(&["identity", "trust", "--identity", text(identity), "--cluster", cluster, "--bundle", text(bundle)]);
 }
 
+/// `isthmus identity revoke`: what lies in `identity` as svid.pem counts no more. The list.
+///
+/// # Panics
+/// If it fails.
+pub fn revoke(identity: &Path) -> PathBuf {
+    let svid = identity.join("svid.pem");
+    command(&["identity", "revoke", "--identity", text(identity), "--svid", text(&svid)]);
+    identity.join("crl.pem")
+}
+
+/// `isthmus identity trust` of a revocation list.
+///
+/// # Panics
+/// If it fails.
+pub fn trust_revocations(identity: &Path, cluster: &str, list: &Path) {
+    command(&["identity", "trust", "--identity", text(identity), "--cluster", cluster, "--crl", text(list)]);
+}
+
 /// `isthmus identity issue`: an SVID for `id`, as svid.pem and svid.key in `out`.
 ///
 /// # Panics

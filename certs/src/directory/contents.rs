@@ -1,6 +1,6 @@
 //! Reading an identity directory: all files at once, then as one identity.
 
-use super::{CA, CA_KEY, Directory, DirectoryError, SVID, SVID_KEY};
+use super::{CA, CA_KEY, CRL, Directory, DirectoryError, SVID, SVID_KEY};
 use crate::{Identity, TrustAnchors, TrustDomain, pem, svid, svid::Svid, x509::BadCertificate, x509::Facts};
 use aws_lc_rs::digest;
 use isthmus_control_api::ClusterName;
@@ -25,6 +25,10 @@ pub(crate) struct Contents {
     ca: Option<File>,
     ca_key: Option<Mode>,
     bundles: Vec<File>,
+    /// What this cluster's own CA has revoked.
+    crl: Option<File>,
+    /// What the peers' have, by the names of their files.
+    crls: Vec<File>,
     /// The directories, with their modes.
     directories: Vec<(PathBuf, Mode)>,
 }
@@ -39,8 +43,10 @@ type Mode = u32;
 
 impl Contents {
     pub(crate) fn read(directory: &Directory) -> Result<Self, DirectoryError> {
-        let bundles = bundle_paths(&directory.bundles)?.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
-        Ok(Self { bundles, ..Self::read_own(directory)? })
+        let files = |extension| -> Result<Vec<File>, DirectoryError> {
+            paths_of(&directory.bundles, extension)?.iter().map(|path| read(path)).collect()
+        };
+        Ok(Self { bundles: files("pem")?, crls: files("crl")?, ..Self::read_own(directory)? })
     }
 
     /// Without the bundles.
@@ -52,6 +58,8 @@ impl Contents {
             ca: read_if_there(&path(CA))?,
             ca_key: fs::metadata(path(CA_KEY)).ok().map(|metadata| metadata.mode()),
             bundles: Vec::new(),
+            crl: read_if_there(&path(CRL))?,
+            crls: Vec::new(),
             directories: [directory.path.clone(), directory.bundles.clone()]
                 .into_iter()
                 .filter(|path| !is_read_only(path))
@@ -64,6 +72,7 @@ impl Contents {
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut context = digest::Context::new(&digest::SHA256);
         let files = [&self.svid, &self.key].into_iter().chain(&self.ca).chain(&self.bundles);
+        let files = files.chain(&self.crl).chain(&self.crls);
         for File { path, bytes, mode } in files {
             // Lengths keep the boundaries: no two sets of files look alike.
             for part in [path.as_os_str().as_encoded_bytes(), bytes.as_slice(), &mode.to_be_bytes()] {
@@ -81,13 +90,23 @@ impl Contents {
         let chain = self.svid.parse(pem::certificates)?;
         let key = self.key.parse(pem::private_key)?;
         let (domain, ..) = self.svid.parse(|_| svid::process_id(&Facts::read(&chain[0])?))?;
-        let bundles: Vec<_> =
-            self.bundles.iter().map(|file| file.parse(|text| bundle(file, text, &domain))).collect::<Result<_, _>>()?;
+        let bundles: Vec<_> = self.bundles.iter().map(|file| self.bundle(file, &domain)).collect::<Result<_, _>>()?;
         // A CA that is not ours is warned of; who needs ours will miss it.
         let own = |file: &File| TrustAnchors::new(domain.clone(), pem::certificates(&file.bytes).ok()?).ok();
         let own = self.ca.as_ref().and_then(own);
+        let own = match (own, &self.crl) {
+            (Some(own), Some(crl)) => Some(crl.revocations(own)?),
+            (own, _) => own,
+        };
         // The files are checked one by one above; what is left is about the pair of SVID and key.
         self.key.parse(|_| Identity::new(Svid { chain, key }, bundles)).map(|identity| identity.with_own(own))
+    }
+
+    /// A peer's bundle, and what its CAs have revoked.
+    fn bundle(&self, file: &File, own: &TrustDomain) -> Result<TrustAnchors, DirectoryError> {
+        let anchors = file.parse(|text| bundle(file, text, own))?;
+        let crl = self.crls.iter().find(|crl| crl.path.file_stem() == file.path.file_stem());
+        crl.map_or(Ok(anchors.clone()), |crl| crl.revocations(anchors))
     }
 
     /// What is not wrong, but should not be.
@@ -138,13 +157,23 @@ fn bundle(file: &File, text: &[u8], own: &TrustDomain) -> Result<TrustAnchors, B
 }
 
 impl File {
+    /// `anchors` with the revocation lists in the file.
+    pub(super) fn revocations(&self, anchors: TrustAnchors) -> Result<TrustAnchors, DirectoryError> {
+        self.parse(|text| anchors.with_revocations(pem::revocation_lists(text)?))
+    }
+
     fn parse<T>(&self, parse: impl FnOnce(&[u8]) -> Result<T, BadCertificate>) -> Result<T, DirectoryError> {
         parse(&self.bytes).map_err(|source| DirectoryError::Content { path: self.path.clone(), source })
     }
 }
 
-/// Where the bundles are, ordered by name. Files that begin with a dot are someone's work in progress.
+/// Where the bundles are, ordered by name.
 pub(super) fn bundle_paths(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
+    paths_of(directory, "pem")
+}
+
+/// The files with names that end so. Those that begin with a dot are someone's work in progress.
+fn paths_of(directory: &Path, ends: &str) -> Result<Vec<PathBuf>, DirectoryError> {
     let failed = |source| DirectoryError::Io { verb: "read", path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -154,7 +183,7 @@ pub(super) fn bundle_paths(directory: &Path) -> Result<Vec<PathBuf>, DirectoryEr
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "pem") {
+        if !hidden && path.extension().is_some_and(|extension| extension == ends) {
             paths.push(path);
         }
         if paths.len() > MOST_BUNDLES {

@@ -59,6 +59,12 @@ pub(super) fn bundle(directory: &Path, cluster: &ClusterName, anchors: &TrustAnc
     sync_directory(directory)
 }
 
+/// Writes or replaces revocation lists.
+pub(super) fn revocations(path: &Path, text: &[u8]) -> Result<(), DirectoryError> {
+    file(path, PUBLIC, text, Existing::Replace)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
 /// Writes or replaces a CA. The key goes first, as with [`svid`].
 pub(super) fn authority(
     directory: &Path,

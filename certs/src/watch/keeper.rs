@@ -79,8 +79,10 @@ impl Keeper {
         }
     }
 
-    /// Takes trust away where a bundle has gone, whatever is wrong with other files: that must not wait for them.
+    /// Takes trust away where a bundle has gone, or a certificate was revoked, whatever is wrong with other files: that must not wait
+    /// for them.
     fn withdraw(&self) {
+        self.withdraw_revoked();
         let old = self.store.current();
         let gone: Vec<_> =
             old.bundles().keys().filter(|cluster| self.directory.is_distrusted(cluster)).cloned().collect();
@@ -93,6 +95,22 @@ impl Keeper {
             "their bundles have gone: not trusted any more, in spite of the file that is wrong"
         );
         self.store.replace(old.without(&gone));
+    }
+
+    fn withdraw_revoked(&self) {
+        let old = self.store.current();
+        let revoked = old.bundles().values().filter_map(|bundle| {
+            let new = self.directory.revoked(bundle).ok()?;
+            (new.revocations() != bundle.revocations()).then_some(new)
+        });
+        let revoked: Vec<_> = revoked.collect();
+        if revoked.is_empty() {
+            return;
+        }
+        for bundle in &revoked {
+            tracing::warn!(cluster = %bundle.domain().cluster, "took over what it has revoked, in spite of the file that is wrong");
+        }
+        self.store.replace(old.revoking(revoked));
     }
 
     /// Puts `identity` in place, unless it is another cluster's.

@@ -1,6 +1,6 @@
 //! The commands as people and scripts use them.
 
-use super::{Args, Command, init, issue, renew, show, trust};
+use super::{Args, Command, init, issue, renew, revoke, show, trust};
 use crate::cmd::Failure;
 use clap::Parser;
 use serde_json::Value;
@@ -26,6 +26,7 @@ fn identity(directory: &Path, line: &str) -> Result<(String, Value), Failure> {
         Command::Show(args) => both(show::report(args)?),
         Command::Issue(args) => both(issue::report(args)?),
         Command::Renew(args) => both(renew::report(args)?),
+        Command::Revoke(args) => both(revoke::report(args)?),
     })
 }
 
@@ -98,6 +99,32 @@ fn a_renewal_keeps_the_lifetime_or_sets_it() {
     assert_eq!(lifetime(), 1800);
     identity(at, "renew @/west").unwrap();
     assert_eq!(lifetime(), 1800);
+}
+
+#[test]
+fn what_a_cluster_revokes_is_taken_by_its_peers() {
+    let directory = clusters();
+    let at = directory.path();
+    identity(at, "trust --identity @/east --cluster west --bundle @/west/ca.pem").unwrap();
+    let (text, json) = identity(at, "revoke --identity @/west --svid @/west/svid.pem").unwrap();
+    assert_eq!(json["revoked"], 1);
+    assert!(text.contains("isthmus identity renew"), "{text}");
+    let (_, json) = identity(at, "revoke --identity @/west --serial 0a:ff --serial 0AFF").unwrap();
+    assert_eq!(json["revoked"], 2);
+    let (text, json) = identity(at, "trust --identity @/east --cluster west --crl @/west/crl.pem").unwrap();
+    assert_eq!(json["revoked"], 2, "{text}");
+    for (code, line, why) in [
+        (1, "trust --identity @/east --cluster west --crl @/west/ca.pem", "found a section Certificate"),
+        (1, "trust --identity @/west --cluster east --crl @/west/crl.pem", "east.pem: entity not found"),
+        (1, "revoke --identity @/west --svid @/east/svid.pem", "expected one that this cluster's CA has signed"),
+        (1, "revoke --identity @/west --serial xyz", "found \"xyz\", expected a serial number"),
+        (2, "revoke --identity @/west", "required arguments were not provided"),
+        (2, "trust --identity @/east --cluster west", "required arguments were not provided"),
+    ] {
+        let failure = identity(at, line).unwrap_err();
+        assert!(failure.message().contains(why), "{line}\n  {}\n  should say {why}", failure.message());
+        assert_eq!(failure.code(), code, "{line}");
+    }
 }
 
 #[test]
