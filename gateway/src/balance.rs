@@ -43,7 +43,7 @@ use std::{
 pub const MAX_TRIED: usize = 4;
 
 /// The endpoints of one service port, as one core knows them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Balancer {
     /// In the order of their distance.
     nodes: Vec<Node>,

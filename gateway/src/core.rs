@@ -5,6 +5,7 @@
 
 mod drain;
 pub(crate) mod said;
+mod trace;
 
 use crate::{
     app::Config,
@@ -316,6 +317,7 @@ impl Core {
             breaks: self.peers.broken(now),
             listeners: listeners.report(),
             endpoints: endpoints.collect(),
+            trace: query.1.as_ref().map(|service| self.trace(service, now)),
         };
         // Whoever asked may have given up.
         drop(query.0.send(report));

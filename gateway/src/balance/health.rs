@@ -17,7 +17,7 @@ use isthmus_control_api::Outliers;
 use std::time::{Duration, Instant};
 
 /// Whether an endpoint should be chosen.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Health {
     /// Connections that it did not take, in a row.
     failures: u32,

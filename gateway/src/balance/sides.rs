@@ -23,7 +23,7 @@ use isthmus_control_api::{Affinity, ClusterName, Outliers, ServicePolicy};
 use std::time::Instant;
 
 /// What one core knows of those that serve one service.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Sides {
     local: Returning,
     /// Clusters that have refused a stream some time; others are well.
@@ -31,7 +31,7 @@ pub struct Sides {
     rotation: Rotation,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Member {
     cluster: ClusterName,
     health: Health,
