@@ -66,7 +66,7 @@ fn clusters(affinity: Affinity, count: u32) -> f64 {
     measure(|n| {
         let how = (&locality::Tried::default(), Draw::Random(n.wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(17)));
         let links = |_: &ClusterName| Some(Duration::from_millis(3));
-        std::hint::black_box(sides.choose(&candidates, standing, &links, how, &policy, now));
+        std::hint::black_box(sides.choose((&candidates, standing), &links, how, &policy, now));
     })
 }
 

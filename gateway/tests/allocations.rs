@@ -95,7 +95,7 @@ fn choosing_a_cluster_allocates_nothing() {
         let links = |_: &ClusterName| Some(Duration::from_millis(3));
         let mut choose = |n: u64| {
             let how = (&locality::Tried::default(), Draw::Random(n << 32));
-            std::hint::black_box(sides.choose(&candidates, standing, &links, how, &policy, now));
+            std::hint::black_box(sides.choose((&candidates, standing), &links, how, &policy, now));
         };
         (0..200).for_each(&mut choose);
         assert_eq!(allocations(|| (0..1000).for_each(&mut choose)), 0, "{affinity:?}, {weights:?}");

@@ -40,7 +40,7 @@ impl Core {
         let mut chosen: HashMap<Option<ClusterName>, u32> = HashMap::new();
         for _ in 0..STREAMS {
             let how = (&locality::Tried::default(), Draw::Random(self.random()));
-            match sides.choose(&candidates, standing_now, &link, how, &import.policy, now) {
+            match sides.choose((&candidates, standing_now), &link, how, &import.policy, now) {
                 Some(locality::Choice::Local) => *chosen.entry(None).or_default() += 1,
                 Some(locality::Choice::Cluster(name)) => *chosen.entry(Some(name.clone())).or_default() += 1,
                 None => {}
