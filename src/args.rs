@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Link(cmd::link::Args),
     /// Show how a running gateway fares: its links, its services, their endpoints
     Status(cmd::status::Args),
+    /// Show who could serve a service, how each fares, and where its next streams would go
+    Trace(cmd::trace::Args),
     /// Run a cluster's gateway, with its control, from a configuration file
     Run(cmd::run::Args),
     /// Take isthmus out of a cluster of Kubernetes

@@ -13,6 +13,7 @@ mod linking;
 pub(crate) mod run;
 mod serve;
 pub(crate) mod status;
+pub(crate) mod trace;
 pub(crate) mod unlink;
 
 use crate::args::Command;
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Join(args) => join::run(&args),
         Command::Link(args) => link::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Uninstall(args) => install::uninstall(&args),
         Command::Unlink(args) => unlink::run(&args),

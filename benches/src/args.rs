@@ -16,6 +16,8 @@ pub enum Suite {
     Loopback,
     /// The two proxies at the ends of an emulated WAN; needs root.
     Wan,
+    /// One endpoint of eight twenty times slower than the others.
+    Slow,
 }
 
 /// Measures isthmus side by side with Envoy, HAProxy and nginx, on loopback and over an emulated WAN.
@@ -89,7 +91,7 @@ impl Args {
 
     /// The run on loopback, if there is to be one.
     pub fn loopback(&self) -> Option<Plan> {
-        (self.suite != Some(Suite::Wan)).then(|| Plan {
+        (!matches!(self.suite, Some(Suite::Wan | Suite::Slow))).then(|| Plan {
             name: "main".into(),
             setups: self.setups(),
             cases: self.cases(),
@@ -103,12 +105,25 @@ impl Args {
     pub fn wan(&self) -> Option<(Vec<&'static Leg>, u32)> {
         let chosen = |legs: Vec<&'static Leg>| if self.legs.is_empty() { legs } else { self.legs.clone() };
         match self.suite {
-            Some(Suite::Loopback) => None,
+            Some(Suite::Loopback | Suite::Slow) => None,
             Some(Suite::Wan) => {
                 Some((chosen(LEGS.iter().collect()), self.rounds.unwrap_or(if self.quick { 1 } else { 3 })))
             }
             None => self.is_whole().then(|| (chosen(Leg::short()), 1)),
         }
+    }
+
+    /// The run with a slow endpoint, if there is to be one.
+    pub fn slow(&self) -> Option<Plan> {
+        let wanted = |setup: &Setup| self.setups.is_empty() || self.setups.contains(setup);
+        (self.suite == Some(Suite::Slow)).then(|| Plan {
+            name: "slow".into(),
+            setups: crate::slow::SETUPS.into_iter().filter(wanted).collect(),
+            cases: Vec::new(),
+            rounds: self.rounds(),
+            scale: self.scale(),
+            keep_going: false,
+        })
     }
 
     /// What a leg does.
@@ -127,7 +142,7 @@ impl Args {
 
     /// All setups that are to run anywhere.
     pub fn all_setups(&self) -> Vec<Setup> {
-        let mut all = self.loopback().map(|plan| plan.setups).unwrap_or_default();
+        let mut all = self.loopback().or_else(|| self.slow()).map(|plan| plan.setups).unwrap_or_default();
         let (legs, rounds) = self.wan().unwrap_or_default();
         all.extend(legs.into_iter().flat_map(|leg| self.plan_of(leg, rounds).setups));
         all

@@ -7,7 +7,8 @@
 //! Everything is started here: a [`setup::Setup`] is a pair of proxies, a [`case::Case`] a load, and [`schedule::run`]
 //! interleaves them round by round, so that a machine that drifts drifts for all of them. A [`ground::Ground`] says
 //! where the two halves of each pair are: on loopback, or in two namespaces with the emulated WAN between them, of
-//! which there is a run for each [`leg::Leg`]. [`failover::run`] breaks paths instead.
+//! which there is a run for each [`leg::Leg`]. [`failover::run`] breaks paths instead, and [`slow::run`] leads to eight
+//! endpoints of which one is slow.
 //! [`report`] turns the [`samples::Samples`] into the tables, `RESULTS.md`, `results.json` and `results.svg`, and of the
 //! WAN `WAN.md` and `wan.json`.
 //!
@@ -37,6 +38,7 @@ pub mod report;
 pub mod samples;
 pub mod schedule;
 pub mod setup;
+pub mod slow;
 pub mod stats;
 pub mod target;
 pub mod wrk;

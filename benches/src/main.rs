@@ -15,8 +15,8 @@ use isthmus_benches::leg::{Kind, Leg};
 use isthmus_benches::machine::{self, Machine};
 use isthmus_benches::schedule::{Plan, Run, Stage};
 use isthmus_benches::setup::Setup;
-use isthmus_benches::target::{TARGETS, Target, WAN_TARGETS};
-use isthmus_benches::{failover, report, schedule, wrk};
+use isthmus_benches::target::{SLOW_TARGETS, TARGETS, Target, WAN_TARGETS};
+use isthmus_benches::{failover, report, schedule, slow, wrk};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Dice of the WAN: the same in every run.
@@ -62,6 +62,11 @@ fn bench(args: &Args) -> Result<bool> {
         show(&run, &TARGETS, Setup::IsthmusTls);
         report::write(args, &machine, &plan, &run)?.iter().for_each(|path| println!("wrote {}", path.display()));
         done &= run.samples.failures().is_empty();
+    }
+    if let Some(plan) = args.slow() {
+        let stage = Stage { env: &env, certs: &certs, ground: &Ground::loopback() };
+        let run = slow::run(&plan, &stage, &mut std::io::stdout())?;
+        show(&run, &SLOW_TARGETS, Setup::IsthmusTls);
     }
     let (legs, rounds) = legs.unwrap_or_default();
     for leg in legs {

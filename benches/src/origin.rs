@@ -8,6 +8,7 @@ use crate::bulk;
 use crate::certs::Certs;
 use crate::env::Env;
 use crate::error::{Error, Result, write_file};
+use crate::ground::local;
 use crate::process::Process;
 
 /// The small body: what `GET /` answers with.
@@ -22,6 +23,8 @@ pub struct Origin {
     pub web: u16,
     /// The same over TLS, on loopback only: what a load balancer in front of it leads to.
     pub secure: u16,
+    /// Where the service of `web` is: there, if nothing else is put here.
+    pub endpoints: Vec<SocketAddr>,
     /// Sink and source.
     pub bulk: bulk::Server,
     /// Ended when dropped.
@@ -57,7 +60,8 @@ impl Origin {
         let mut command = Command::new(&env.tools.nginx);
         command.arg("-c").arg(&config).arg("-p").arg(dir).arg("-e").arg(dir.join("origin-error.log"));
         let nginx = Process::start("origin", command, dir)?;
-        Ok(Self { web, secure, bulk: bulk::Server::start(SocketAddr::new(listen, env.ports.take()?))?, nginx })
+        let bulk = bulk::Server::start(SocketAddr::new(listen, env.ports.take()?))?;
+        Ok(Self { web, secure, endpoints: vec![local(web)], bulk, nginx })
     }
 }
 

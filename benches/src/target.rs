@@ -71,6 +71,9 @@ pub const WAN_TARGETS: [Target; 13] = [
     tls(Metric::GapWorst, Limit::Value(1000.0)),
 ];
 
+/// Targets where one endpoint of eight is slow.
+pub const SLOW_TARGETS: [Target; 1] = [tls(Metric::FirstP99, Limit::OfBest(WAN_PEERS, 1.0))];
+
 /// Targets on loopback: all of transport tls, and those of h2.
 pub const TARGETS: [Target; 18] = [
     tls(Metric::OneP50, Limit::OfBest(ENVOYS, 0.75)),

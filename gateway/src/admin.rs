@@ -1,4 +1,4 @@
-//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, over plain HTTP/1.1.
+//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace`, over plain HTTP/1.1.
 //!
 //! It runs on the control thread and asks the cores; nothing that happens here makes a stream wait. A connection serves one
 //! request within a fixed time, there are so many connections and no more, and a head has a size and a time limit.
@@ -9,7 +9,7 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
@@ -19,6 +19,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use isthmus_control_api::ServiceName;
 use std::{
     fmt, io,
     sync::Arc,
@@ -198,7 +199,8 @@ fn router(asked: Asked) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
-        .fallback(async || (StatusCode::NOT_FOUND, "found: /livez /readyz /metrics /status\n"))
+        .route("/trace/{namespace}/{name}", get(trace))
+        .fallback(async || (StatusCode::NOT_FOUND, "found: /livez /readyz /metrics /status /trace/namespace/name\n"))
         .with_state(asked)
 }
 
@@ -228,6 +230,15 @@ async fn status(State(asked): State<Asked>) -> Json<Status> {
     Json(asked.status().await.0)
 }
 
+async fn trace(State(asked): State<Asked>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    let Ok(service) = format!("{namespace}/{name}").parse::<ServiceName>() else {
+        let message = format!("found: {namespace:?}/{name:?}, expected: /trace/namespace/name, each a DNS label\n");
+        return (StatusCode::BAD_REQUEST, message).into_response();
+    };
+    let reports = asked.reports(Some(&service)).await;
+    Json(status::trace::merge(&service, &(asked.sources.extra)(), &reports)).into_response()
+}
+
 async fn metrics(State(asked): State<Asked>) -> Response {
     let (status, reports) = asked.status().await;
     match scrape::text(&asked.sources.metrics, status, &reports) {
@@ -239,17 +250,17 @@ async fn metrics(State(asked): State<Asked>) -> Response {
 impl Asked {
     /// The status, and the cores' reports that it was made of.
     async fn status(&self) -> (Status, Vec<Option<CoreReport>>) {
-        let reports = self.reports().await;
+        let reports = self.reports(None).await;
         let readiness = *self.sources.ready.borrow();
         (status::merge(&(self.sources.extra)(), &readiness, &reports), reports)
     }
 
     /// Asks all cores at once, and waits until the one deadline for all.
-    async fn reports(&self) -> Vec<Option<CoreReport>> {
+    async fn reports(&self, of: Option<&ServiceName>) -> Vec<Option<CoreReport>> {
         let deadline = time::Instant::now() + self.patience;
         let ask = |core| {
             let (to, answer) = oneshot::channel();
-            (self.sources.ask)(core, CoreQuery(to));
+            (self.sources.ask)(core, CoreQuery(to, of.cloned()));
             answer
         };
         let answers: Vec<_> = (0..self.sources.cores).map(ask).collect();

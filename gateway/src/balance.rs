@@ -17,6 +17,7 @@ pub mod locality;
 pub mod near;
 mod node;
 pub mod outlier;
+mod pick;
 pub mod ramp;
 pub mod returning;
 pub mod rotation;
@@ -24,6 +25,7 @@ mod sample;
 pub mod sides;
 
 pub use node::EndpointStatus;
+pub use pick::{MAX_TRIED, Pick, PickId, Tried};
 
 use client::Draw;
 use health::{Checked, Health};
@@ -39,11 +41,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many endpoints one stream may try: the first and three more.
-pub const MAX_TRIED: usize = 4;
-
 /// The endpoints of one service port, as one core knows them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Balancer {
     /// In the order of their distance.
     nodes: Vec<Node>,
@@ -57,35 +56,6 @@ pub struct Balancer {
     due: Option<Instant>,
     /// Endpoints left out since somebody asked.
     ejections: u64,
-}
-
-/// An endpoint chosen for one stream, until that stream is over. It ends in exactly one of [`Balancer::failed`] and
-/// [`Balancer::released`]; one that is dropped otherwise counts as in flight for ever.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "end it with Balancer::failed or Balancer::released"]
-pub struct Pick {
-    /// Where to connect.
-    pub address: SocketAddr,
-    id: PickId,
-    /// The one stream that finds out whether an ejected endpoint is back.
-    probe: bool,
-    /// Whether it is known if the endpoint takes the stream.
-    settled: Cell<bool>,
-}
-
-/// Which endpoint a [`Pick`] is of, for as long as its balancer has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PickId {
-    key: u64,
-    /// Where the node was when it was picked: still there unless an update came between.
-    index: usize,
-}
-
-/// The endpoints that one stream has tried already.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tried {
-    keys: [u64; MAX_TRIED],
-    len: usize,
 }
 
 /// How the endpoints fare together.
@@ -105,32 +75,6 @@ struct Tally {
     /// Failing, ejected or not.
     failing: usize,
     ejected: usize,
-}
-
-impl Pick {
-    /// Which endpoint it is of.
-    pub fn id(&self) -> PickId {
-        self.id
-    }
-}
-
-impl Tried {
-    /// Notes that `pick` has been tried. Beyond [`MAX_TRIED`] it is not noted: [`Self::is_full`] tells when to give up.
-    pub fn insert(&mut self, pick: &Pick) {
-        if !self.is_full() && !self.contains(pick.id.key) {
-            self.keys[self.len] = pick.id.key;
-            self.len += 1;
-        }
-    }
-
-    /// Whether the stream has had all its attempts.
-    pub fn is_full(&self) -> bool {
-        self.len == MAX_TRIED
-    }
-
-    fn contains(&self, key: u64) -> bool {
-        self.keys[..self.len].contains(&key)
-    }
 }
 
 impl Balancer {

@@ -5,6 +5,7 @@
 
 mod drain;
 pub(crate) mod said;
+mod trace;
 
 use crate::{
     access::{AccessStore, CoreAccess},
@@ -347,6 +348,7 @@ impl Core {
             listeners: listeners.report(),
             endpoints: endpoints.collect(),
             checks: self.checks.borrow().report(now),
+            trace: query.1.as_ref().map(|service| self.trace(service, now)),
         };
         // Whoever asked may have given up.
         drop(query.0.send(report));

@@ -11,6 +11,7 @@ pub mod merge;
 mod message;
 pub mod report;
 pub mod timestamp;
+pub mod trace;
 
 pub use merge::merge;
 pub use report::{

@@ -95,6 +95,15 @@ fn an_endpoint_that_resets_is_left_out(transport: Transport) {
     let of_it = endpoints.iter().find(|endpoint| endpoint["address"] == "10.0.0.5:8080").unwrap();
     assert_eq!(of_it["health"], "ejected");
     assert_eq!(of_it["message"], "resets streams before its first byte");
+    let answer = Surroundings::default().command(
+        topology.cluster("east").edge(),
+        &["trace", pair::SERVICE, "--admin", &isthmus_tests::admin::ADDRESS.to_string(), "--output", "json"],
+    );
+    let trace: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let endpoints = trace["exports"][0]["endpoints"].as_array().unwrap();
+    let percents: Vec<_> = endpoints.iter().map(|endpoint| endpoint["percent"].as_f64().unwrap()).collect();
+    assert!(percents[..3].iter().all(|&percent| (33.0..=34.0).contains(&percent)) && percents[3] == 0.0, "{answer}");
+    assert_eq!(endpoints[3]["health"], "ejected");
     eventually("the ejection is counted", || match pair.east.metrics().sum("isthmus_endpoint_ejections_total", &[]) {
         1.0 => Ok(()),
         found => Err(found.to_string()),

@@ -25,14 +25,17 @@ pub(super) fn start_tcp(place: &Place<'_>) -> Result<Pair> {
     let (origin, certs) = (place.site.origin, place.site.certs);
     let mut egress = Bootstrap::default();
     let mut ingress = Bootstrap::default();
-    let routes = [("web", web, tunnel_web, origin.web), ("bulk", bulk, tunnel_bulk, origin.bulk.port())];
+    let routes = [
+        ("web", web, tunnel_web, origin.endpoints.clone()),
+        ("bulk", bulk, tunnel_bulk, vec![local(origin.bulk.port())]),
+    ];
     for (name, port, tunnel, target) in routes {
         egress.listener(local(port), &tcp_proxy(json!({"cluster": name, "max_connect_attempts": ATTEMPTS})), None);
         let peer = with_checks(place, json!({"transport_socket": to_peer(certs, None)}));
         egress.cluster(name, &place.far(tunnel), peer);
         let listen = place.listen(tunnel);
         ingress.listener(listen, &tcp_proxy(json!({"cluster": name})), Some(from_peer(certs, None)));
-        ingress.cluster(name, &[local(target)], json!({}));
+        ingress.cluster(name, &target, json!({"lb_policy": "LEAST_REQUEST"}));
     }
     start(place, Setup::EnvoyTcp, (web, bulk), egress, ingress)
 }
@@ -62,7 +65,7 @@ pub(super) fn start_hbone(place: &Place<'_>) -> Result<Pair> {
     let mut ingress = Bootstrap::default();
     let terminator = connect_terminator(windows(place));
     ingress.listener(place.listen(tunnel), &terminator, Some(from_peer(certs, Some("h2"))));
-    ingress.cluster("web", &[local(origin.web)], json!({}));
+    ingress.cluster("web", &origin.endpoints, json!({"lb_policy": "LEAST_REQUEST"}));
     ingress.cluster("bulk", &[local(origin.bulk.port())], json!({}));
     start(place, Setup::EnvoyHbone, (web, bulk), egress, ingress)
 }

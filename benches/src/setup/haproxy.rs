@@ -19,7 +19,7 @@ pub(super) fn start(place: &Place<'_>) -> Result<Pair> {
     let egress = [("web", local(web), place.far(tunnel_web)), ("bulk", local(bulk), place.far(tunnel_bulk))];
     let origin = place.site.origin;
     let ingress = [
-        ("web", place.listen(tunnel_web), vec![local(origin.web)]),
+        ("web", place.listen(tunnel_web), origin.endpoints.clone()),
         ("bulk", place.listen(tunnel_bulk), vec![local(origin.bulk.port())]),
     ];
     let processes = vec![
@@ -65,6 +65,9 @@ defaults
     );
     for (name, listen, connect) in routes {
         text += &format!("listen {name}\n    bind {listen} {bind}\n");
+        if !place.has_paths() && connect.len() > 1 {
+            text += "    balance leastconn\n";
+        }
         for (n, connect) in connect.iter().enumerate() {
             text += &format!("    server next{n} {connect} {server}\n");
         }

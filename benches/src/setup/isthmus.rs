@@ -23,7 +23,7 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
         admin: place.port()?,
         // Streams go the way that an HTTP/2 connection was dialled, and each side opens one to say what it exports.
         link: if transport == "h2" { dial("west", &[near], transport) } else { "  - cluster: west\n".into() },
-        services: exports(place.site.origin.web, place.site.origin.bulk.port()),
+        services: exports(&place.site.origin.endpoints, place.site.origin.bulk.port()),
     });
     let west = config(&Side {
         place,
@@ -77,12 +77,14 @@ fn dial(cluster: &str, endpoints: &[SocketAddr], transport: &str) -> String {
     format!("  - cluster: {cluster}\n    endpoints: [{}]\n    transport: {transport}\n", endpoints.join(", "))
 }
 
-fn exports(web: u16, bulk: u16) -> String {
+fn exports(web: &[SocketAddr], bulk: u16) -> String {
+    let web: Vec<String> = web.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+    let web = web.join(", ");
     format!(
         "exports:
   - service: bench/web
     ports: [{{name: http, port: 80, protocol: TCP}}]
-    endpoints: [\"127.0.0.1:{web}\"]
+    endpoints: [{web}]
   - service: bench/bulk
     ports: [{{name: bulk, port: 81, protocol: TCP}}]
     endpoints: [\"127.0.0.1:{bulk}\"]

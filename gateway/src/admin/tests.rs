@@ -21,7 +21,7 @@ struct Admin {
 
 /// A gateway of two cores that both answer at once.
 fn start(limits: Limits) -> Admin {
-    start_with(limits, |_, CoreQuery(to)| drop(to.send(CoreReport::default())))
+    start_with(limits, |_, CoreQuery(to, _)| drop(to.send(CoreReport::default())))
 }
 
 fn start_with(limits: Limits, ask: impl Fn(usize, CoreQuery) + Send + Sync + 'static) -> Admin {
@@ -201,7 +201,7 @@ async fn shutdown_lets_the_request_under_way_finish() {
         }
         admin.shutdown.cancel();
         tokio::task::yield_now().await;
-        queries.lock().unwrap().drain(..).for_each(|CoreQuery(to)| drop(to.send(CoreReport::default())));
+        queries.lock().unwrap().drain(..).for_each(|CoreQuery(to, _)| drop(to.send(CoreReport::default())));
     };
     let (answer, ()) = tokio::join!(request, shutdown);
     assert_eq!(code(&answer), "200");

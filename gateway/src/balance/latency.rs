@@ -27,7 +27,7 @@ const SURPRISE: f64 = 2.0;
 const MEMORY: f64 = 0.7;
 
 /// What one kind of thing takes at one endpoint. Before the first measurement it is taken to be quick.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Latency {
     known: Option<Known>,
     suspect: Option<Suspect>,

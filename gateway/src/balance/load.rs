@@ -9,7 +9,7 @@ pub const ALIKE: f64 = 2.0;
 pub const SLOWEST_ANSWER: Duration = Duration::from_secs(5);
 
 /// What an endpoint has to do.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Load {
     in_flight: u32,
     connect: Latency,

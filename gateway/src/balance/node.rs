@@ -53,7 +53,7 @@ impl EndpointStatus {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) address: SocketAddr,
     pub(super) seat: Seat,

@@ -6,13 +6,13 @@
 use super::client::{Client, Seat};
 
 /// Whose turn it is. The state of one core for one service.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Rotation {
     turns: Vec<Turn>,
     round: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Turn {
     seat: Seat,
     credit: i64,

@@ -175,7 +175,7 @@ define! {
         "Endpoints of this cluster's exports, by the worst that a core thinks of them."
         => endpoints;
     Counter "isthmus_endpoint_ejections" []
-        "Endpoints left out for a while after failures in a row."
+        "Endpoints left out for a while: for failures or resets in a row, or for being slow."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.endpoint_ejections.get()).sum());
     Counter "isthmus_health_checks" ["result"]
         "Checks of endpoints, by whether the answer was good."

@@ -228,7 +228,7 @@ fn endpoint_status<'r>(address: SocketAddr, known: impl Iterator<Item = &'r Endp
     merged
 }
 
-fn badness(health: HealthStatus) -> (u8, &'static str) {
+pub(super) fn badness(health: HealthStatus) -> (u8, &'static str) {
     match health {
         HealthStatus::Healthy => (0, "healthy"),
         HealthStatus::Probing => (1, "probing"),
@@ -259,7 +259,7 @@ fn percent(part: f64) -> f64 {
 }
 
 /// Milliseconds, to the microsecond.
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 

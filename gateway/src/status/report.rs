@@ -1,12 +1,12 @@
 //! What the parts of a gateway know, each on its own.
 
-use super::{IdentityReport, LinkWord};
+use super::{IdentityReport, LinkWord, trace::CoreTrace};
 use crate::{
     balance,
     tunnel::{Transport, TunnelStatus, link::LinkState},
 };
 pub use crate::{checks::CheckReport, peer::breaks::Broken};
-use isthmus_control_api::{ClusterName, GatewayId, Listen, ServicePort, Table};
+use isthmus_control_api::{ClusterName, GatewayId, Listen, ServiceName, ServicePort, Table};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -15,9 +15,10 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Asks a core what it knows. A core answers at once, from its own task.
+/// Asks a core what it knows; of a service, if one is named, what it would do with its streams. A core answers at once, from its own
+/// task.
 #[derive(Debug)]
-pub struct CoreQuery(pub oneshot::Sender<CoreReport>);
+pub struct CoreQuery(pub oneshot::Sender<CoreReport>, pub Option<ServiceName>);
 
 /// What one core knows.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,8 @@ pub struct CoreReport {
     pub endpoints: Vec<EndpointReport>,
     /// What it knows of endpoints by checks: core 0 for all.
     pub checks: Vec<CheckReport>,
+    /// What it would do with the streams of the service that was asked for.
+    pub trace: Option<CoreTrace>,
 }
 
 /// One tunnel.

@@ -355,7 +355,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         let links = |name: &ClusterName| core.peers.is_live(name).then(|| core.peers.round_trip(name));
         let how = (&self.tried, core.draw(self.client()));
         let choice = with_sides(core, service, |sides| {
-            sides.choose(&candidates, standing, &links, how, &self.import.policy, now)
+            sides.choose((&candidates, standing), &links, how, &self.import.policy, now)
         });
         let Some(choice) = choice else { return Next::Nowhere };
         self.tried.insert(&choice);

@@ -124,7 +124,7 @@ impl Reports {
         let deadline = tokio::time::Instant::now() + CORES;
         let ask = |core| {
             let (to, answer) = oneshot::channel();
-            self.handle.ask(core, CoreQuery(to));
+            self.handle.ask(core, CoreQuery(to, None));
             answer
         };
         let answers: Vec<_> = (0..self.cores).map(ask).collect();

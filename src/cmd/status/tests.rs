@@ -168,7 +168,7 @@ async fn a_gateway_is_asked_over_http() {
     let sources = AdminSources {
         metrics: Metrics::new(1),
         cores: 1,
-        ask: Arc::new(|_, CoreQuery(to)| drop(to.send(CoreReport::default()))),
+        ask: Arc::new(|_, CoreQuery(to, _)| drop(to.send(CoreReport::default()))),
         ready,
         extra: Arc::new(|| ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() }),
     };
