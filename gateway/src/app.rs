@@ -12,6 +12,7 @@ use crate::{
     checks::Findings,
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
+    limit::Gates,
     metrics::Metrics,
     peer::{
         TlsConfigs,
@@ -165,6 +166,7 @@ impl Gateway {
             exchanges: Exchanges(exchanges),
             joins: Joins(joins),
             findings: Findings::default(),
+            gates: Gates::default(),
             accepted: AcceptedTunnels::new(config.cores),
             recorder,
             ready: Ready::new(config.cores),

@@ -13,6 +13,7 @@ mod envoys;
 mod far;
 mod garbage;
 mod half_close;
+mod limits;
 mod linking;
 mod many_streams;
 mod names;

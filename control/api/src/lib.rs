@@ -19,6 +19,7 @@ pub use names::{ClusterName, ClustersetName, GatewayId, InvalidName, Listen, Pro
 pub use policy::{
     Algorithm, ProxyProtocol, ServicePolicy,
     health::{HealthCheck, Probe},
+    limits::{Limits, Retries, ServiceLimits, Timeouts},
 };
 pub use table::{
     Affinity, Endpoint, Export, Import, Link, Namespaces, PeerAddress, Relaying, Table, TransportChoice, Weights, pairs,

@@ -3,9 +3,11 @@
 //! An export's rules what gateways do at the endpoints, an import's what they do at the client's side.
 
 pub mod health;
+pub mod limits;
 
 use crate::Cidr;
 use health::HealthCheck;
+use limits::{Retries, ServiceLimits, Timeouts};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -22,6 +24,12 @@ pub struct ServicePolicy {
     /// How endpoints are checked, if they are: ports of TCP only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// How long streams may take. Streams of TCP only.
+    pub timeouts: Timeouts,
+    /// How many may be tried again. Streams of TCP only.
+    pub retries: Retries,
+    /// How many there may be. Streams of TCP only.
+    pub limits: ServiceLimits,
 }
 
 /// Which endpoint takes the next stream.

@@ -1,6 +1,7 @@
 //! A `policy` mapping, of an export or an import, as a [`ServicePolicy`].
 
 mod health;
+mod limits;
 
 use super::fields::{Fields, Refused, parsed};
 use isthmus_control_api::{Algorithm, Cidr, ProxyProtocol, ServicePolicy};
@@ -22,6 +23,13 @@ fn policy(fields: &Fields<'_>) -> ServicePolicy {
         proxy_protocol: fields.value("proxyProtocol", proxy_protocol).unwrap_or_default(),
         accept_proxy_protocol: networks(fields, "acceptProxyProtocol"),
         health: section(fields, "health", "policy.health").and_then(|fields| health::read(&fields)),
+        timeouts: section(fields, "timeouts", "policy.timeouts")
+            .map(|fields| limits::timeouts(&fields))
+            .unwrap_or_default(),
+        retries: section(fields, "retries", "policy.retries")
+            .map(|fields| limits::retries(&fields))
+            .unwrap_or_default(),
+        limits: section(fields, "limits", "policy.limits").map(|fields| limits::limits(&fields)).unwrap_or_default(),
     }
 }
 
@@ -48,3 +56,6 @@ fn algorithm(text: &str) -> Result<Algorithm, Refused> {
         _ => Err(Refused(None)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,7 @@ impl East {
             accepted: AcceptedTunnels::new(config.cores),
             recorder: None,
             findings: Default::default(),
+            gates: Default::default(),
             ready: Ready::new(config.cores),
             metrics: Metrics::new(config.cores),
             config,

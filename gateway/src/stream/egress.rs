@@ -12,6 +12,10 @@ use crate::{
     },
     close::Closed,
     core::{Core, Mail},
+    limit::{
+        Comer,
+        expiry::{self, Expired},
+    },
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
@@ -22,6 +26,7 @@ use isthmus_control_api::{ClusterName, GatewayId, Import, Listen, ServicePort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     task::Context,
@@ -77,7 +82,7 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: Gat
         let mut early = Early::default();
         let request = request(&core, crate::reserved::Reserved::Exchange.service(), None, false);
         let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
-        let opened = match open(&core, &cluster, Some(gateway), &request, &read, &mut early).await {
+        let opened = match open(&core, (&cluster, Some(gateway)), &request, &read, &mut early, &mut || true).await {
             Ok(accepted) => {
                 let health = accepted.tunnel.watch();
                 send_rest(accepted, &socket, &mut early).await.map(|stream| (stream, health))
@@ -114,17 +119,36 @@ async fn serve(core: &Rc<Core>, client: Client) {
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     // In a box of its own, so that a stream that is open does not keep room for what opening it took.
     let opened = Box::pin(establish(core, &import, &socket, from, &mut meter)).await;
+    let timeouts = &import.policy.timeouts;
+    let mut expiry = match &opened {
+        Ok((Upstream::Local(endpoint), _)) => meter.held.watch(&timeouts.and(&endpoint.policy.timeouts)),
+        _ => meter.held.watch(timeouts),
+    };
     drop(import);
     let closed = match opened {
         Ok((Upstream::Cluster(mut stream), early)) => {
             let ended = early.into_ended(&mut meter);
-            let closed = copy::copy(&mut *stream, &socket, ended, &mut meter).await;
+            let copied = {
+                let copying = pin!(copy::copy(&mut *stream, &socket, ended, &mut meter));
+                expiry::until(&mut expiry, copying).await
+            };
+            let closed = copied.unwrap_or_else(|expired| {
+                stream.reset();
+                over(&meter, expired)
+            });
             meter.first_byte(stream.first_byte());
             closed
         }
         Ok((Upstream::Local(endpoint), early)) => {
             // In a box, too: streams through a tunnel are the many.
-            Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter)).await
+            let mut copying =
+                Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter));
+            let copied = expiry::until(&mut expiry, copying.as_mut()).await;
+            drop(copying);
+            copied.unwrap_or_else(|expired| {
+                endpoint.socket.reset_on_close();
+                over(&meter, expired)
+            })
         }
         Err(closed) => closed,
     };
@@ -132,6 +156,12 @@ async fn serve(core: &Rc<Core>, client: Client) {
         socket.reset_on_close();
     }
     meter.close(closed);
+}
+
+/// A stream has taken too long.
+fn over(meter: &StreamMeter<'_>, expired: Expired) -> Closed {
+    tracing::debug!(service = %meter.service(), %expired, "ending a stream");
+    Closed::Timeout
 }
 
 /// What has taken a client's stream.
@@ -150,6 +180,9 @@ async fn establish(
     meter: &mut StreamMeter<'_>,
 ) -> Result<(Upstream, Early), Closed> {
     let who = announced::who(core, import, socket, from).await?;
+    let comer = Comer { peer: None, source: who.client.map(|client| client.ip()) };
+    let admitted = meter.admit(Side::Egress, &import.policy, comer);
+    admitted.map_err(|_| Closed::Refused(RefusalReason::Limit))?;
     let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
     let mut asking = Asking::new(core, import, who.client, &read, meter);
     asking.early.bytes = who.bytes;
@@ -256,14 +289,20 @@ impl<'a> Asking<'a> {
     /// There is none, or the client has gone.
     pub(crate) async fn establish(&mut self, meter: &mut StreamMeter<'_>) -> Result<Established, Closed> {
         loop {
-            let refusal = match self.next() {
+            let next = self.next();
+            if let (Some(last), Next::Local | Next::Cluster(_)) = (self.last, &next)
+                && !meter.may_retry(Side::Egress)
+            {
+                return Err(Closed::Refused(last));
+            }
+            let refusal = match next {
                 Next::Local => {
                     meter.peer(None);
                     return Ok(Established::Local);
                 }
                 Next::Cluster(cluster) => {
                     meter.peer(Some(&cluster));
-                    match open(self.core, &cluster, None, &self.request, self.read, &mut self.early).await {
+                    match self.open(&cluster, meter).await {
                         Ok(accepted) => return Ok(Established::Cluster(cluster, accepted)),
                         Err(OpenFailed::Client) => return Err(Closed::ResetLocal),
                         Err(OpenFailed::Refused(refusal)) => refusal,
@@ -274,6 +313,17 @@ impl<'a> Asking<'a> {
             };
             self.refused(&refusal, meter)?;
         }
+    }
+
+    /// Opens the stream to a cluster, within the import's own time if it has one.
+    async fn open(&mut self, cluster: &ClusterName, meter: &mut StreamMeter<'_>) -> Result<Accepted, OpenFailed> {
+        let mut may_retry = || meter.may_retry(Side::Egress);
+        let opening = open(self.core, (cluster, None), &self.request, self.read, &mut self.early, &mut may_retry);
+        let Some(connect) = self.import.policy.timeouts.connect else { return opening.await };
+        tokio::time::timeout(connect, opening).await.unwrap_or_else(|_| {
+            let message = format!("{cluster} did not answer within {} ms", connect.as_millis());
+            Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into())
+        })
     }
 
     /// An upstream has refused.

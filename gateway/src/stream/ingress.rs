@@ -3,8 +3,10 @@
 use super::copy;
 use crate::{
     balance::client::Client,
+    close::Closed,
     core::Core,
     flow,
+    limit::expiry,
     meter::StreamMeter,
     metrics::streams::Side,
     peer::{punch, relayed},
@@ -18,6 +20,7 @@ use isthmus_control_api::ClusterName;
 use std::{
     io::Write,
     net::{Shutdown, SocketAddr},
+    pin::pin,
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -111,7 +114,7 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
         tracing::debug!(service = %request.service, peer = %peer.cluster, %refusal, "refusing a stream");
         meter.request(&request);
         stream.refuse(&refusal);
-        return meter.close(crate::close::Closed::Refused(refusal.reason));
+        return meter.close(Closed::Refused(refusal.reason));
     }
     if !request.service.protocol.is_tcp() {
         meter.request(&request);
@@ -124,11 +127,21 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
         Ok(endpoint) => {
             meter.connected();
             stream.accept();
-            copy::copy(&mut *stream, &endpoint.socket, false, &mut meter).await
+            let mut expiry = meter.held.watch(&endpoint.policy.timeouts);
+            let copied = {
+                let copying = pin!(copy::copy(&mut *stream, &endpoint.socket, false, &mut meter));
+                expiry::until(&mut expiry, copying).await
+            };
+            copied.unwrap_or_else(|expired| {
+                tracing::debug!(service = %meter.service(), %expired, "ending a stream");
+                stream.reset();
+                endpoint.socket.reset_on_close();
+                Closed::Timeout
+            })
         }
         Err(refusal) => {
             stream.refuse(&refusal);
-            crate::close::Closed::Refused(refusal.reason)
+            Closed::Refused(refusal.reason)
         }
     };
     // The stream first: what it still has to tell its peer goes out with what is queued.
