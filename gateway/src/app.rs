@@ -14,6 +14,7 @@ use crate::{
     checks::Findings,
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
+    limit::Gates,
     metrics::Metrics,
     peer::{
         TlsConfigs,
@@ -169,6 +170,7 @@ impl Gateway {
             exchanges: Exchanges(exchanges),
             joins: Joins(joins),
             findings: Findings::default(),
+            gates: Gates::default(),
             accepted: AcceptedTunnels::new(config.cores),
             access: AccessStore::new(TrustDomain::new(config.cluster.clone(), config.clusterset.clone())),
             recorder,

@@ -18,7 +18,7 @@ use crate::{
     board::Board,
     busy, checks,
     exchange::Exchanges,
-    flow,
+    flow, limit,
     listener::Listeners,
     meter,
     metrics::CoreMetrics,
@@ -76,6 +76,8 @@ pub(crate) struct Common {
     pub(crate) joins: Joins,
     /// The endpoints that checks have found to be down.
     pub(crate) findings: checks::Findings,
+    /// Who lets services' streams in.
+    pub(crate) gates: limit::Gates,
     /// The tunnels that peers have dialled.
     pub(crate) accepted: Arc<crate::peer::bound::AcceptedTunnels>,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
@@ -114,6 +116,8 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<CoreMetrics>,
     /// Its handles on the counters of streams.
     pub(crate) handles: RefCell<meter::Handles>,
+    /// Its hold on the gates of services, by [`crate::metrics::streams::Side`].
+    pub(crate) gates: RefCell<[HashMap<ServicePort, Arc<limit::gate::Gate>>; 2]>,
     /// Flows of local clients' datagrams, here or on other cores.
     pub(crate) flows: RefCell<flow::listener::Flows>,
     /// What datagrams that wait for tunnels take together, clients' and endpoints'.
@@ -197,6 +201,7 @@ impl Core {
             said: RefCell::default(),
             counters: common.metrics.core(id).clone(),
             handles: RefCell::default(),
+            gates: RefCell::default(),
             quic: crate::peer::quic::Endpoints::new(&common.quic),
             common,
             table: RefCell::default(),
@@ -267,6 +272,7 @@ impl Core {
         links.reconcile(self, table);
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));
+        self.gates.borrow_mut().iter_mut().for_each(|gates| gates.retain(|service, _| knows(table, service)));
         self.say_ready(listeners);
         self.changed.notify_waiters();
     }

@@ -19,6 +19,7 @@ pub mod close;
 mod core;
 mod exchange;
 pub mod flow;
+pub mod limit;
 mod listener;
 mod meter;
 pub mod metrics;

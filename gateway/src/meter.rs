@@ -6,15 +6,16 @@ use crate::{
     balance::{Balancer, PickId},
     close::Closed,
     core::Core,
+    limit::{Comer, held::Held},
     metrics::{
-        reasons::Dropped,
+        reasons::{Bound, Dropped},
         streams::{Side, StreamKey, StreamMetrics},
     },
     policy::Decision,
     stream::record::Record,
     tunnel::{OpenRequest, Source},
 };
-use isthmus_control_api::{ClusterName, ServicePort};
+use isthmus_control_api::{ClusterName, ServicePolicy, ServicePort};
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -37,6 +38,8 @@ pub(crate) struct StreamMeter<'a> {
     first_byte: bool,
     /// The endpoint here that has taken it, until its first byte.
     watched: Option<Watched>,
+    /// Its share of its service's limits; given back when it is over.
+    pub(crate) held: Held,
     /// What only its access record wants; `None` where there are none.
     notes: Option<Box<Notes>>,
 }
@@ -97,7 +100,30 @@ impl<'a> StreamMeter<'a> {
     pub(crate) fn new(core: &'a Core, side: Side, service: ServicePort) -> Self {
         let key = StreamKey { service, peer: None, side };
         let notes = core.common.recorder.is_some().then(Box::default);
-        Self { core, key, begun: Instant::now(), counters: None, retries: 0, first_byte: false, watched: None, notes }
+        Self {
+            core,
+            key,
+            begun: Instant::now(),
+            counters: None,
+            retries: 0,
+            first_byte: false,
+            watched: None,
+            held: Held::default(),
+            notes,
+        }
+    }
+
+    /// Lets the stream in at one side, by that side's policy.
+    ///
+    /// # Errors
+    /// The bound that was reached; it is counted.
+    pub(crate) fn admit(&mut self, side: Side, policy: &Arc<ServicePolicy>, comer: Comer<'_>) -> Result<(), Bound> {
+        self.held.admit(self.core, (&self.key.service, side), policy, comer)
+    }
+
+    /// Whether the stream may be tried again at another upstream of that side, by its service's budget.
+    pub(crate) fn may_retry(&mut self, side: Side) -> bool {
+        self.held.may_retry(self.core, side)
     }
 
     /// What it is for.
@@ -169,6 +195,7 @@ impl<'a> StreamMeter<'a> {
     pub(crate) fn connected(&mut self) {
         let took = self.begun.elapsed();
         self.counters().connected(took);
+        self.held.taken(self.core);
         if let Some(notes) = &mut self.notes {
             notes.connect = Some(took);
         }
@@ -177,6 +204,7 @@ impl<'a> StreamMeter<'a> {
     /// Bytes went from the client towards the endpoint.
     pub(crate) fn up(&mut self, bytes: u64) {
         self.counters().moved_up(bytes);
+        self.held.moved(bytes, 0);
         // Out of a tunnel, bytes may be counted late: it knows better when they came.
         if self.key.side == Side::Egress && bytes > 0 && self.watched.is_some() {
             self.asked(Some(Instant::now()));
@@ -189,6 +217,7 @@ impl<'a> StreamMeter<'a> {
     /// Bytes went from the endpoint towards the client.
     pub(crate) fn down(&mut self, bytes: u64) {
         self.counters().moved_down(bytes);
+        self.held.moved(0, bytes);
         // Through a tunnel, the tunnel knows better when it was there.
         let from_endpoint = self.key.side == Side::Ingress || self.key.peer.is_none();
         if bytes > 0 && from_endpoint && !self.first_byte {

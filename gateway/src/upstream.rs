@@ -3,12 +3,14 @@
 use crate::{
     balance::{Balancer, Pick, Tried, client::Client},
     core::Core,
+    limit::Comer,
     meter::StreamMeter,
+    metrics::{reasons::Bound, streams::Side},
     proxy_protocol,
     socket::{self, Socket},
     tunnel::{OpenRequest, Refusal, RefusalReason},
 };
-use isthmus_control_api::{ClusterName, Export, ProxyProtocol, ServicePort};
+use isthmus_control_api::{ClusterName, Export, ProxyProtocol, ServicePolicy, ServicePort};
 use std::{
     io,
     net::SocketAddr,
@@ -20,6 +22,8 @@ use std::{
 /// A connection to an endpoint, or a flow's socket. Dropping it tells the balancer that its stream is over.
 pub(crate) struct Connected {
     pub(crate) socket: Rc<Socket>,
+    /// What the export says of its streams.
+    pub(crate) policy: Arc<ServicePolicy>,
     lease: Lease,
 }
 
@@ -126,25 +130,42 @@ pub(crate) struct Opening<'a> {
 /// Connects to an endpoint of the service, trying others where one fails: the asker's own one first, if it is to stay with one.
 ///
 /// # Errors
-/// The service is not exported here, or none of the endpoints tried took the connection.
+/// The service is not exported here, has all the streams that it may have, or none of the endpoints tried took the connection.
 pub(crate) async fn connect(
     core: &Rc<Core>,
     opening: &Opening<'_>,
     meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
+    let export = exported(core, &opening.request.service)?;
+    let source = opening.request.source.address.map(|address| address.ip());
+    let admitted = meter.admit(Side::Ingress, &export.policy, Comer { peer: Some(opening.cluster), source });
+    admitted.map_err(|bound| limited(&opening.request.service, bound))?;
+    let connected = connect_to_one(core, &export, opening, meter).await;
+    connected.inspect_err(|_| meter.held.give_up(Side::Ingress))
+}
+
+async fn connect_to_one(
+    core: &Rc<Core>,
+    export: &Export,
+    opening: &Opening<'_>,
+    meter: &mut StreamMeter<'_>,
+) -> Result<Connected, Refusal> {
     let (service, asker) = (&opening.request.service, Asker::of(opening.request));
-    let export = exported(core, service)?;
+    let limit = export.policy.timeouts.connect.unwrap_or(core.common.config.connect_timeout);
     let (mut tried, mut last) = (Tried::default(), None);
     while let Some((lease, address)) = Lease::take(core, service, asker, &mut tried) {
+        if last.is_some() && !meter.may_retry(Side::Ingress) {
+            break;
+        }
         let start = Instant::now();
         meter.endpoint(Some(address));
-        let connecting = tokio::time::timeout(core.common.config.connect_timeout, socket::connect(address)).await;
+        let connecting = tokio::time::timeout(limit, socket::connect(address)).await;
         let connected = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        match connected.and_then(|socket| introduced(core, &export, opening, address, socket)) {
+        match connected.and_then(|socket| introduced(core, export, opening, address, socket)) {
             Ok(socket) => {
                 lease.connected(start.elapsed());
                 meter.watch(lease.pick.as_ref().map(Pick::id));
-                return Ok(Connected { socket: Rc::new(socket), lease });
+                return Ok(Connected { socket: Rc::new(socket), policy: export.policy.clone(), lease });
             }
             Err(error) => {
                 lease.failed();
@@ -173,13 +194,13 @@ pub(crate) fn connect_flow(
     tried: &mut Tried,
     mut last: Option<io::Error>,
 ) -> Result<Connected, Refusal> {
-    exported(core, service)?;
+    let policy = exported(core, service)?.policy.clone();
     while !tried.is_full()
         && let Some((lease, address)) = Lease::take(core, service, asker, tried)
     {
         meter.endpoint(Some(address));
         match socket::datagram::connect(address) {
-            Ok(socket) => return Ok(Connected { socket: Rc::new(socket), lease }),
+            Ok(socket) => return Ok(Connected { socket: Rc::new(socket), policy, lease }),
             Err(error) => {
                 lease.failed();
                 tracing::debug!(%service, %address, %error, "an endpoint failed");
@@ -238,6 +259,13 @@ fn is_of(trust_domain: &str, cluster: &str, core: &Core) -> bool {
 fn not_exported(core: &Core, service: &ServicePort) -> Refusal {
     let message = format!("{service} is not exported by {}", core.common.config.cluster);
     Refusal { reason: RefusalReason::NoSuchExport, message, retry: true }
+}
+
+/// A bound of the service's own may leave room elsewhere; who takes too much himself does so everywhere.
+fn limited(service: &ServicePort, bound: Bound) -> Refusal {
+    let retry = matches!(bound, Bound::ServiceStreams | Bound::ServicePending | Bound::ServiceOpens);
+    let message = format!("{service} has reached its limit {}", bound.as_str());
+    Refusal { reason: RefusalReason::Limit, message, retry }
 }
 
 fn refusal(service: &ServicePort, last: Option<&io::Error>) -> Refusal {

@@ -15,6 +15,7 @@ mod failover;
 mod far;
 mod garbage;
 mod half_close;
+mod limits;
 mod linking;
 mod many_streams;
 mod names;

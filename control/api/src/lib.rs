@@ -24,6 +24,7 @@ pub use policy::{
     ProxyProtocol, ServicePolicy,
     balance::{Algorithm, Failover, Near, Outliers},
     health::{HealthCheck, Probe},
+    limits::{Limits, Retries, ServiceLimits, Timeouts},
 };
 pub use prefixes::Prefixes;
 pub use table::{

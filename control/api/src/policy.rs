@@ -4,10 +4,12 @@
 
 pub mod balance;
 pub mod health;
+pub mod limits;
 
 use crate::Cidr;
 use balance::{Algorithm, Failover, Near, Outliers};
 use health::HealthCheck;
+use limits::{Retries, ServiceLimits, Timeouts};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +34,12 @@ pub struct ServicePolicy {
     /// How endpoints are checked, if they are: ports of TCP only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// How long streams may take. Streams of TCP only.
+    pub timeouts: Timeouts,
+    /// How many may be tried again. Streams of TCP only.
+    pub retries: Retries,
+    /// How many there may be. Streams of TCP only.
+    pub limits: ServiceLimits,
 }
 
 /// How endpoints are told of the client.

@@ -2,6 +2,7 @@
 
 mod balance;
 mod health;
+mod limits;
 
 use super::{
     ConfigError,
@@ -66,6 +67,13 @@ fn policy(fields: &Fields<'_>) -> ServicePolicy {
         proxy_protocol: fields.value("proxyProtocol", proxy_protocol).unwrap_or_default(),
         accept_proxy_protocol: networks(fields, "acceptProxyProtocol"),
         health: section(fields, "health", "policy.health").and_then(|fields| health::read(&fields)),
+        timeouts: section(fields, "timeouts", "policy.timeouts")
+            .map(|fields| limits::timeouts(&fields))
+            .unwrap_or_default(),
+        retries: section(fields, "retries", "policy.retries")
+            .map(|fields| limits::retries(&fields))
+            .unwrap_or_default(),
+        limits: section(fields, "limits", "policy.limits").map(|fields| limits::limits(&fields)).unwrap_or_default(),
     }
 }
 
@@ -85,3 +93,6 @@ fn proxy_protocol(text: &str) -> Result<ProxyProtocol, Refused> {
         _ => Err(Refused(None)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,7 @@ pub(super) const SERVICE: &str = "namespace/name, each a DNS label";
 pub(super) const PORT: &str = "a port number, 1 to 65535";
 pub(super) const LISTEN: &str = "ip:port to listen on, port 1 to 65535";
 pub(super) const DURATION: &str = "a duration from 100ms to 1h, as 500ms, 30s or 5m";
+pub(super) const LONG_DURATION: &str = "a duration from 1s to 720h, as 30s, 5m or 24h";
 pub(super) const PROTOCOL: &str = "TCP or UDP";
 pub(super) const NAMESPACE: &str = "a namespace: a DNS label";
 pub(super) const NAMESPACE_NAME: &str = "the name of a Service: a DNS label";
@@ -774,6 +775,103 @@ pub const KEYS: &[Key] = &[
         Rule("no checks"),
         "{check: http, path: /healthz}",
         "Of an export, TCP. How gateways ask endpoints whether they are well: docs/health.md. What streams meet counts as well.",
+    ),
+    key(
+        ("policy", "timeouts"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{firstByte: 10s, idle: 5m}",
+        "TCP. How long streams may take: docs/limits.md.",
+    ),
+    key(
+        ("policy", "retries"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{budget: 10%}",
+        "TCP. How many streams may be tried again at another upstream: docs/limits.md.",
+    ),
+    key(
+        ("policy", "limits"),
+        "a mapping",
+        Rule("no limits"),
+        "{streams: 1000, perSource: {streams: 10}}",
+        "TCP. How many streams there may be in one gateway: docs/limits.md. Beyond it new ones are refused.",
+    ),
+    key(
+        ("policy.timeouts", "connect"),
+        DURATION,
+        Rule("`limits.connectTimeout`, and 3 s more for a peer"),
+        "1s",
+        "Of an export: for connecting to one endpoint. Of an import: for a cluster's answer.",
+    ),
+    key(
+        ("policy.timeouts", "firstByte"),
+        DURATION,
+        Rule("no bound"),
+        "10s",
+        "From the client's first byte to the endpoint's.",
+    ),
+    key(("policy.timeouts", "idle"), LONG_DURATION, Rule("no bound"), "5m", "While nothing moves either way."),
+    key(
+        ("policy.timeouts", "maxAge"),
+        LONG_DURATION,
+        Rule("no bound"),
+        "24h",
+        "From a stream's beginning, whatever it does.",
+    ),
+    key(
+        ("policy.retries", "budget"),
+        "a percentage from 0% to 100%",
+        Text("20%"),
+        "50%",
+        "Streams that are being tried again at once, of the service's live streams.",
+    ),
+    key(
+        ("policy.retries", "perSecond"),
+        "a number from 0 to 1000000",
+        Text("10"),
+        "0",
+        "So many a second may be tried again whatever the budget; what is not used is kept for ten seconds.",
+    ),
+    key(
+        ("policy.limits", "perPeer"),
+        "a mapping",
+        Rule("no limits"),
+        "{streams: 500}",
+        "Of an export. The same for each cluster that streams come from, this one as well.",
+    ),
+    key(
+        ("policy.limits", "perSource"),
+        "a mapping",
+        Rule("no limits"),
+        "{opensPerSecond: 20}",
+        "The same for each address that streams come from.",
+    ),
+    key(("policy.limits", "streams"), COUNT, Rule("no limit"), "1000", "Streams at once."),
+    key(
+        ("policy.limits", "pending"),
+        COUNT,
+        Rule("no limit"),
+        "100",
+        "Streams at once that no upstream has taken yet.",
+    ),
+    key(("policy.limits", "opensPerSecond"), COUNT, Rule("no limit"), "500", "Streams begun a second."),
+    key(
+        ("policy.limits", "bytesPerSecond"),
+        "a size from 64KiB to 1TiB, as 10MiB",
+        Rule("no limit"),
+        "10MiB",
+        "Bytes moved a second, both ways together. Streams wait, and are not refused.",
+    ),
+    key(("policy.limits.perPeer, perSource", "streams"), COUNT, Rule("no limit"), "10", "As above."),
+    key(("policy.limits.perPeer, perSource", "pending"), COUNT, Rule("no limit"), "5", "As above."),
+    key(("policy.limits.perPeer, perSource", "opensPerSecond"), COUNT, Rule("no limit"), "20", "As above."),
+    key(
+        ("policy.limits.perPeer, perSource", "bytesPerSecond"),
+        "a size from 64KiB to 1TiB, as 10MiB",
+        Rule("no limit"),
+        "1MiB",
+        "As above.",
     ),
     key(
         ("policy.health", "check"),

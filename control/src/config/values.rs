@@ -209,6 +209,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refused> {
     millis.map(Duration::from_millis).ok_or(Refused(None))
 }
 
+/// For what may last: a second to thirty days.
+pub(super) fn long_duration(text: &str) -> Result<Duration, Refused> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+    let millis = scaled(text, &units).filter(|millis| (1_000..=30 * 24 * 3_600_000).contains(millis));
+    millis.map(Duration::from_millis).ok_or(Refused(None))
+}
+
 pub(super) fn size(text: &str) -> Result<u64, Refused> {
     scaled(text, &SIZES).filter(|bytes| ((16 << 20)..=(1 << 40)).contains(bytes)).ok_or(Refused(None))
 }

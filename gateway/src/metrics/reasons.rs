@@ -49,6 +49,28 @@ words! {
         Gateways = "gateways",
         /// Checks of endpoints under way.
         HealthChecks = "health_checks",
+        /// Streams of a service, by its policy.
+        ServiceStreams = "service_streams",
+        /// Streams of a service that no upstream has taken yet, by its policy.
+        ServicePending = "service_pending",
+        /// Streams of a service begun a second, by its policy.
+        ServiceOpens = "service_opens",
+        /// The same of one cluster that they come from.
+        PeerStreams = "peer_streams",
+        /// The same of one cluster.
+        PeerPending = "peer_pending",
+        /// The same of one cluster.
+        PeerOpens = "peer_opens",
+        /// The same of one address that they come from.
+        SourceStreams = "source_streams",
+        /// The same of one address.
+        SourcePending = "source_pending",
+        /// The same of one address.
+        SourceOpens = "source_opens",
+        /// Sources and peers that are counted apart at once.
+        Sources = "sources",
+        /// Further attempts of streams, by their service's budget.
+        RetryBudget = "retry_budget",
     }
 }
 

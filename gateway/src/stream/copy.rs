@@ -10,7 +10,7 @@ use crate::{
 use std::{
     future::poll_fn,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -26,6 +26,11 @@ pub(crate) trait Tally {
     fn sent(&mut self, bytes: u64);
     /// From the stream into the local socket.
     fn received(&mut self, bytes: u64);
+
+    /// Waits until more may move.
+    fn poll_room(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 impl Tally for StreamMeter<'_> {
@@ -39,6 +44,10 @@ impl Tally for StreamMeter<'_> {
 
     fn received(&mut self, bytes: u64) {
         StreamMeter::received(self, bytes);
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.held.poll_room(cx)
     }
 }
 
@@ -113,6 +122,7 @@ impl Ends {
         tally: &mut impl Tally,
     ) -> Poll<Result<(), StreamError>> {
         self.again = false;
+        ready!(tally.poll_room(cx));
         if !self.received {
             self.again |= self.receive(cx, stream, socket, tally)?;
         }

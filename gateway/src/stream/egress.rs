@@ -4,7 +4,11 @@ mod open;
 
 pub(crate) use self::open::{Accepted, doubted};
 use self::open::{Early, OpenFailed, Read, open, send_rest};
-use super::{announced, copy, guard::Guard, local};
+use super::{
+    announced, copy,
+    guard::{self, Guard, Stopped},
+    local,
+};
 use crate::{
     balance::{
         Standing, client,
@@ -13,6 +17,7 @@ use crate::{
     },
     close::Closed,
     core::{Core, Mail},
+    limit::{Comer, expiry},
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
@@ -23,6 +28,7 @@ use isthmus_control_api::{Algorithm, ClusterName, GatewayId, Import, Listen, Ser
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     task::Context,
@@ -78,7 +84,7 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: Gat
         let mut early = Early::default();
         let request = request(&core, crate::reserved::Reserved::Exchange.service(), None, false);
         let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
-        let opened = match open(&core, &cluster, Some(gateway), &request, &read, &mut early).await {
+        let opened = match open(&core, (&cluster, Some(gateway)), &request, &read, &mut early, &mut || true).await {
             Ok(accepted) => {
                 let health = accepted.tunnel.watch();
                 send_rest(accepted, &socket, &mut early).await.map(|stream| (stream, health))
@@ -115,26 +121,37 @@ async fn serve(core: &Rc<Core>, client: Client) {
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     // In a box of its own, so that a stream that is open does not keep room for what opening it took.
     let opened = Box::pin(establish(core, &import, &socket, from, &mut meter)).await;
+    let timeouts = &import.policy.timeouts;
+    let mut expiry = match &opened {
+        Ok((Upstream::Local(endpoint, _), _)) => meter.held.watch(&timeouts.and(&endpoint.policy.timeouts)),
+        _ => meter.held.watch(timeouts),
+    };
     drop(import);
     let closed = match opened {
         Ok((Upstream::Cluster(mut stream), early)) => {
             let ended = early.into_ended(&mut meter);
-            let closed = copy::copy(&mut *stream, &socket, ended, &mut meter).await;
+            let copied = {
+                let copying = pin!(copy::copy(&mut *stream, &socket, ended, &mut meter));
+                expiry::until(&mut expiry, copying).await
+            };
+            let closed = copied.unwrap_or_else(|expired| {
+                stream.reset();
+                Stopped::Expired(expired).close(&mut meter)
+            });
             meter.first_byte(stream.first_byte());
             closed
         }
         Ok((Upstream::Local(endpoint, guard), early)) => {
             // In a box, too: streams through a tunnel are the many.
-            let copy = Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter));
-            tokio::select! {
-                biased;
-                by = guard.denied() => {
-                    meter.denied(by);
-                    endpoint.socket.reset_on_close();
-                    Closed::Denied
-                }
-                closed = copy => closed,
-            }
+            let stopped = {
+                let mut copying =
+                    Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter));
+                guard::watched(&guard, &mut expiry, copying.as_mut()).await
+            };
+            stopped.unwrap_or_else(|stopped| {
+                endpoint.socket.reset_on_close();
+                stopped.close(&mut meter)
+            })
         }
         Err(closed) => closed,
     };
@@ -160,6 +177,9 @@ async fn establish<'a>(
     meter: &mut StreamMeter<'_>,
 ) -> Result<(Upstream<'a>, Early), Closed> {
     let who = announced::who(core, import, socket, from).await?;
+    let comer = Comer { peer: None, source: who.client.map(|client| client.ip()) };
+    let admitted = meter.admit(Side::Egress, &import.policy, comer);
+    admitted.map_err(|_| Closed::Refused(RefusalReason::Limit))?;
     let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
     let mut asking = Asking::new(core, import, who.client, &read, meter);
     asking.early.bytes = who.bytes;
@@ -280,7 +300,13 @@ impl<'c, 'a> Asking<'c, 'a> {
     /// There is none, or the client has gone.
     pub(crate) async fn establish(&mut self, meter: &mut StreamMeter<'_>) -> Result<Established<'c>, Closed> {
         loop {
-            let refusal = match self.next() {
+            let next = self.next();
+            if let (Some(last), Next::Local | Next::Cluster(_)) = (self.last, &next)
+                && !meter.may_retry(Side::Egress)
+            {
+                return Err(Closed::Refused(last));
+            }
+            let refusal = match next {
                 Next::Local => {
                     meter.peer(None);
                     let (own, OpenRequest { source, service, .. }) = (&self.core.common.config.cluster, &self.request);
@@ -294,7 +320,7 @@ impl<'c, 'a> Asking<'c, 'a> {
                 }
                 Next::Cluster(cluster) => {
                     meter.peer(Some(&cluster));
-                    let opened = open(self.core, &cluster, None, &self.request, self.read, &mut self.early).await;
+                    let opened = self.open(&cluster, meter).await;
                     self.learn(&cluster, opened.as_ref().map(drop));
                     match opened {
                         Ok(accepted) => return Ok(Established::Cluster(cluster, accepted)),
@@ -307,6 +333,17 @@ impl<'c, 'a> Asking<'c, 'a> {
             };
             self.refused(&refusal, meter)?;
         }
+    }
+
+    /// Opens the stream to a cluster, within the import's own time if it has one.
+    async fn open(&mut self, cluster: &ClusterName, meter: &mut StreamMeter<'_>) -> Result<Accepted, OpenFailed> {
+        let mut may_retry = || meter.may_retry(Side::Egress);
+        let opening = open(self.core, (cluster, None), &self.request, self.read, &mut self.early, &mut may_retry);
+        let Some(connect) = self.import.policy.timeouts.connect else { return opening.await };
+        tokio::time::timeout(connect, opening).await.unwrap_or_else(|_| {
+            let message = format!("{cluster} did not answer within {} ms", connect.as_millis());
+            Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into())
+        })
     }
 
     /// An upstream has refused.

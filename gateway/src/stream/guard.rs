@@ -1,11 +1,18 @@
 //! The open streams of a core, to be asked about again when access policies change.
 
-use crate::{core::Core, tunnel::Source};
+use crate::{
+    close::Closed,
+    core::Core,
+    limit::expiry::{self, Expired, Expiry},
+    meter::StreamMeter,
+    tunnel::Source,
+};
 use isthmus_control_api::{ClusterName, ServicePort};
 use slab::Slab;
 use std::{
     cell::RefCell,
     future::poll_fn,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -30,6 +37,47 @@ struct Guarded {
 pub(crate) struct Guard<'a> {
     guards: &'a Guards,
     place: usize,
+}
+
+/// Why a stream that is open does not go on.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// A rule denies it now: which.
+    Denied(Arc<str>),
+    /// It has taken too long.
+    Expired(Expired),
+}
+
+impl Stopped {
+    /// Notes why, and says how the stream has ended.
+    pub(crate) fn close(self, meter: &mut StreamMeter<'_>) -> Closed {
+        match self {
+            Self::Denied(by) => {
+                meter.denied(by);
+                Closed::Denied
+            }
+            Self::Expired(expired) => {
+                tracing::debug!(service = %meter.service(), %expired, "ending a stream");
+                Closed::Timeout
+            }
+        }
+    }
+}
+
+/// Waits until a copy has ended, or its stream is not to go on.
+///
+/// # Errors
+/// The latter.
+pub(crate) async fn watched(
+    guard: &Guard<'_>,
+    expiry: &mut Option<Expiry>,
+    copying: Pin<&mut impl Future<Output = Closed>>,
+) -> Result<Closed, Stopped> {
+    tokio::select! {
+        biased;
+        by = guard.denied() => Err(Stopped::Denied(by)),
+        copied = expiry::until(expiry, copying) => copied.map_err(Stopped::Expired),
+    }
 }
 
 impl Guards {

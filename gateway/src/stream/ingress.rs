@@ -1,6 +1,9 @@
 //! The service's side: which endpoint, connect, and copy.
 
-use super::{copy, guard::Guard};
+use super::{
+    copy,
+    guard::{self, Guard},
+};
 use crate::{
     close::Closed,
     core::{Core, said::Line},
@@ -18,6 +21,7 @@ use isthmus_control_api::ClusterName;
 use std::{
     io::Write,
     net::{Shutdown, SocketAddr},
+    pin::pin,
     rc::{Rc, Weak},
     time::{Duration, Instant},
 };
@@ -134,21 +138,20 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
         Ok(endpoint) => {
             meter.connected();
             stream.accept();
-            tokio::select! {
-                biased;
-                by = guard.denied() => {
-                    meter.denied(by);
-                    stream.reset();
-                    endpoint.socket.reset_on_close();
-                    Closed::Denied
-                }
-                closed = copy::copy(&mut *stream, &endpoint.socket, false, &mut meter) => {
-                    if closed == Closed::ResetLocal {
-                        meter.endpoint_reset();
-                    }
-                    closed
-                }
+            let mut expiry = meter.held.watch(&endpoint.policy.timeouts);
+            let stopped = {
+                let copying = pin!(copy::copy(&mut *stream, &endpoint.socket, false, &mut meter));
+                guard::watched(&guard, &mut expiry, copying).await
+            };
+            let closed = stopped.unwrap_or_else(|stopped| {
+                stream.reset();
+                endpoint.socket.reset_on_close();
+                stopped.close(&mut meter)
+            });
+            if closed == Closed::ResetLocal {
+                meter.endpoint_reset();
             }
+            closed
         }
         Err(refusal) => {
             stream.refuse(&refusal);

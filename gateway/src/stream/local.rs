@@ -52,6 +52,7 @@ pub(crate) async fn copy(
     meter.up(up.waiting.len() as u64);
     let (mut client_failed, mut endpoint_failed) = (pin!(client.failed()), pin!(endpoint.failed()));
     let result = poll_fn(|cx| {
+        ready!(meter.held.poll_room(cx));
         let first = up.poll(cx, core, (client, Failed::client), (endpoint, Failed::endpoint))?;
         let second = down.poll(cx, core, (endpoint, Failed::endpoint), (client, Failed::client))?;
         if up.moved + down.moved > 0 {

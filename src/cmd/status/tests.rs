@@ -28,7 +28,8 @@ fn status() -> serde_json::Value {
             {"service": "shop/api", "port": 80, "kind": "import", "listen": "127.0.0.1:18080",
              "clusters": {"east": 2, "west": 1}, "endpoints": [], "message": null},
             {"service": "shop/api", "port": 80, "kind": "export", "listen": null, "clusters": {}, "message": null,
-             "endpoints": [{"address": "10.0.0.2:8080", "health": "healthy", "inflight": 3, "ewma_ms": 0.5, "failures": 0}]},
+             "endpoints": [{"address": "10.0.0.2:8080", "health": "healthy", "inflight": 3, "ewma_ms": 0.5, "failures": 0,
+                            "check": {"state": "down", "age_seconds": 1.5, "took_ms": 0.4, "error": "status 503"}}]},
             {"service": "shop/db", "port": 5432, "kind": "export", "listen": null, "clusters": {}, "endpoints": [],
              "message": "no endpoint is ready"},
         ],
@@ -56,9 +57,9 @@ north    waiting  -          -          0/0       -       0/0             -     
 IMPORT       LISTEN           READY ENDPOINTS  MESSAGE
 shop/api:80  127.0.0.1:18080  east 2, west 1   -
 
-EXPORT        ENDPOINT              HEALTH   STREAMS  CONNECT  FAILURES
-shop/api:80   10.0.0.2:8080         healthy  3        0.50ms   0
-shop/db:5432  no endpoint is ready  -        -        -        -
+EXPORT        ENDPOINT              HEALTH   STREAMS  CONNECT  FAILURES  CHECK
+shop/api:80   10.0.0.2:8080         healthy  3        0.50ms   0         down: status 503
+shop/db:5432  no endpoint is ready  -        -        -        -         -
 ";
     assert_eq!(view(&status()).to_string(), expected);
 }

@@ -64,14 +64,14 @@ pub(crate) enum OpenFailed {
 }
 
 /// Opens a stream to `cluster`, to its gateway `only` if one is named. What the client sends meanwhile goes along, and is kept in
-/// `early` in case it is refused.
+/// `early` in case it is refused. `may_retry`: whether it may be tried on another tunnel.
 pub(super) async fn open(
     core: &Core,
-    cluster: &ClusterName,
-    only: Option<GatewayId>,
+    (cluster, only): (&ClusterName, Option<GatewayId>),
     request: &OpenRequest,
     read: Read<'_>,
     early: &mut Early,
+    may_retry: &mut dyn FnMut() -> bool,
 ) -> Result<Accepted, OpenFailed> {
     let opening = async {
         let mut target = Target { cluster, only, not: Vec::new() };
@@ -94,7 +94,7 @@ pub(super) async fn open(
                 }
                 _ => return Err(refusal),
             }
-            if !core.peers.has(&target) {
+            if !core.peers.has(&target) || !may_retry() {
                 return Err(refusal);
             }
         }

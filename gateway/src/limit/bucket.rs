@@ -1,0 +1,137 @@
+//! ● A token bucket that many cores take from: one number, the time at which it will be full again (GCRA).
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// How fast a bucket fills, and how much it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens a second; at least 1.
+    per_second: u64,
+    /// What it holds, in nanoseconds of filling.
+    holds: u64,
+}
+
+/// A bucket, full at first. Times are nanoseconds since an instant that its users agree on.
+#[derive(Debug, Default)]
+pub struct Bucket {
+    full_at: AtomicU64,
+}
+
+impl Rate {
+    /// So many tokens a second; it holds what comes in `burst`, and one token at least.
+    pub fn new(per_second: u64, burst: Duration) -> Self {
+        let per_second = per_second.max(1);
+        let one = 1_000_000_000_u64.div_ceil(per_second);
+        Self { per_second, holds: u64::try_from(burst.as_nanos()).unwrap_or(u64::MAX / 4).max(one) }
+    }
+
+    /// How long `tokens` take to come, in nanoseconds.
+    fn time_of(self, tokens: u64) -> u64 {
+        u64::try_from(u128::from(tokens) * 1_000_000_000 / u128::from(self.per_second)).unwrap_or(u64::MAX / 4)
+    }
+}
+
+impl Bucket {
+    /// Takes `tokens` if they are all there.
+    pub fn take(&self, tokens: u64, rate: Rate, now: u64) -> bool {
+        let taken = self.full_at.fetch_update(Relaxed, Relaxed, |full_at| {
+            let next = full_at.max(now).saturating_add(rate.time_of(tokens));
+            (next - now <= rate.holds).then_some(next)
+        });
+        taken.is_ok()
+    }
+
+    /// Takes `tokens`, there or not: what is missing has to come before [`Self::wait`] is over.
+    pub fn charge(&self, tokens: u64, rate: Rate, now: u64) {
+        let charge = |full_at: u64| Some(full_at.max(now).saturating_add(rate.time_of(tokens)));
+        // It cannot fail: there is always a next value.
+        let _ = self.full_at.fetch_update(Relaxed, Relaxed, charge);
+    }
+
+    /// How long until nothing is missing; `None` if nothing is.
+    pub fn wait(&self, rate: Rate, now: u64) -> Option<Duration> {
+        let missing = self.full_at.load(Relaxed).saturating_sub(now).saturating_sub(rate.holds);
+        (missing > 0).then(|| Duration::from_nanos(missing))
+    }
+
+    /// Whether it is as if it had never been used.
+    pub fn is_full(&self, now: u64) -> bool {
+        self.full_at.load(Relaxed) <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn it_holds_a_burst_and_fills_at_its_rate() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(10, Duration::from_secs(1)));
+        assert_eq!((0..20).filter(|_| bucket.take(1, rate, 0)).count(), 10);
+        assert_eq!((0..20).filter(|_| bucket.take(1, rate, SECOND / 2)).count(), 5);
+        assert!(!bucket.is_full(SECOND) && bucket.is_full(3 * SECOND));
+        assert_eq!((0..20).filter(|_| bucket.take(1, rate, 9 * SECOND)).count(), 10, "and holds no more");
+    }
+
+    #[test]
+    fn a_slow_one_holds_one_token() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(1, Duration::ZERO));
+        assert!(bucket.take(1, rate, 0) && !bucket.take(1, rate, SECOND - 1) && bucket.take(1, rate, SECOND));
+    }
+
+    #[test]
+    fn what_was_charged_too_much_is_waited_for() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(1000, Duration::from_millis(100)));
+        bucket.charge(100, rate, 0);
+        assert_eq!(bucket.wait(rate, 0), None);
+        bucket.charge(50, rate, 0);
+        assert_eq!(bucket.wait(rate, 0), Some(Duration::from_millis(50)));
+        assert_eq!(bucket.wait(rate, 50_000_000), None);
+    }
+
+    proptest! {
+        /// In no span of time does it give more than it held and what came.
+        #[test]
+        fn it_never_gives_more_than_its_rate(
+            per_second in 1_u64..100_000,
+            burst_ms in 0_u64..2_000,
+            steps in prop::collection::vec((0_u64..100_000_000, 1_u64..50), 1..100),
+        ) {
+            let (bucket, rate) = (Bucket::default(), Rate::new(per_second, Duration::from_millis(burst_ms)));
+            let (mut now, mut given) = (0_u64, vec![]);
+            for (pause, tokens) in steps {
+                now += pause;
+                if bucket.take(tokens, rate, now) {
+                    given.push((now, tokens));
+                }
+            }
+            for (i, &(first, _)) in given.iter().enumerate() {
+                let mut sum = 0_u128;
+                for &(at, tokens) in &given[i..] {
+                    sum += u128::from(tokens);
+                    let most = u128::from(rate.holds + at - first) * u128::from(per_second) / u128::from(SECOND);
+                    // A nanosecond is lost at each taking at most.
+                    prop_assert!(sum <= most + 1 + given.len() as u128 * u128::from(per_second) / u128::from(SECOND));
+                }
+            }
+        }
+
+        /// Who waits as long as it says may go on.
+        #[test]
+        fn waiting_is_enough(per_second in 1_u64..10_000_000, charges in prop::collection::vec(1_u64..100_000, 1..20)) {
+            let (bucket, rate) = (Bucket::default(), Rate::new(per_second, Duration::from_millis(100)));
+            let mut now = 0;
+            for bytes in charges {
+                bucket.charge(bytes, rate, now);
+                now += bucket.wait(rate, now).map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap());
+                prop_assert_eq!(bucket.wait(rate, now), None);
+            }
+        }
+    }
+}
