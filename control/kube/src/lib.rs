@@ -21,6 +21,7 @@ pub mod install;
 pub mod lead;
 pub mod mcs;
 pub mod names;
+mod pods;
 pub mod registry;
 pub mod secrets;
 pub mod watch;
