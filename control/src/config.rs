@@ -184,6 +184,8 @@ pub struct Kubernetes {
     pub addresses_per_cluster: usize,
     /// The Secret with this cluster's CA; `None`: the identity directory has it.
     pub ca_secret: Option<String>,
+    /// Whether pods are watched, to know whose their addresses are.
+    pub pod_identity: bool,
     /// The systems whose manifests are understood.
     pub compat: BTreeSet<System>,
     /// Whether and how ExternalDNS is told of exports; `None`: it is not.

@@ -8,6 +8,7 @@ mod cluster_ip;
 mod clusters;
 mod compat;
 mod data_path;
+mod identity;
 mod install;
 mod links;
 mod mcs_api;

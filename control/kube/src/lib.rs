@@ -22,6 +22,7 @@ pub mod lead;
 pub mod mcs;
 pub mod names;
 pub mod optional;
+mod pods;
 pub mod registry;
 pub mod secrets;
 pub mod watch;

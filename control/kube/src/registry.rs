@@ -24,6 +24,7 @@ use crate::{
     index::Index,
     lead::{self, Election, Times, driver::Leadership},
     mcs::Settings,
+    pods,
     watch::{self, Scope},
 };
 use engine::{Engine, Outputs};
@@ -52,6 +53,8 @@ pub struct Options {
     pub identity: String,
     /// How long a leader leads.
     pub times: Times,
+    /// Whether all pods are watched, to know whose their addresses are.
+    pub pod_identity: bool,
 }
 
 /// The registry of a cluster of Kubernetes.
@@ -62,6 +65,8 @@ pub struct KubeRegistry {
     file: Box<dyn Registry>,
     reports: cell::Receiver<Arc<LinkReports>>,
     outputs: Outputs,
+    /// What `outputs` says, and whose the addresses of pods are, if they are watched.
+    desired: cell::Sender<Arc<Desired>>,
     leads: cell::Sender<Leadership>,
 }
 
@@ -82,6 +87,7 @@ impl KubeRegistry {
             file,
             reports,
             leads: cell::Sender::default(),
+            desired: cell::Sender::default(),
             outputs: Outputs { desired: cell::Sender::default(), status: cell::Sender::new(Arc::new(status)), zone },
         }
     }
@@ -92,7 +98,7 @@ impl KubeRegistry {
     }
 
     async fn serve(self, peers: cell::Receiver<Arc<PeerViews>>, shutdown: CancellationToken) {
-        let Self { client, options, file, reports, outputs, leads } = self;
+        let Self { client, options, file, reports, outputs, desired, leads } = self;
         let leases = Api::namespaced(client.clone(), &options.scope.namespace);
         let election = Election::new(LEASE, &options.identity, options.times);
         let leadership = leads.subscribe();
@@ -102,6 +108,11 @@ impl KubeRegistry {
         let news = watch::all(&client, &options.scope, &mut tasks);
         let (file_desired, file_status) = (file.desired(), file.status());
         tasks.spawn(file.run(peers.clone(), shutdown.clone()));
+        if options.pod_identity {
+            let (told, sources) = cell::channel(pods::Sources::default());
+            tasks.spawn(pods::follow(client.clone(), told));
+            tasks.spawn(pods::merge(outputs.desired.subscribe(), sources, desired));
+        }
         let mut electing = JoinSet::new();
         electing.spawn(lead::driver::run(leases, election, leads, shutdown.clone(), idle.clone()));
         let inputs = engine::Inputs { news, peers, reports, leadership, file: file_desired, file_status };
@@ -115,7 +126,8 @@ impl KubeRegistry {
 
 impl Registry for KubeRegistry {
     fn desired(&self) -> cell::Receiver<Arc<Desired>> {
-        self.outputs.desired.subscribe()
+        let desired = if self.options.pod_identity { &self.desired } else { &self.outputs.desired };
+        desired.subscribe()
     }
 
     fn is_loaded(&self) -> bool {

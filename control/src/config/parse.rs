@@ -163,6 +163,7 @@ fn kubernetes(top: &Fields<'_>, directory: &Path, listeners: &Listeners) -> Opti
         ports_per_cluster: fields.value("portsPerCluster", values::count)?,
         addresses_per_cluster: fields.value("addressesPerCluster", values::count)?,
         ca_secret: fields.value("caSecret", values::short),
+        pod_identity: fields.value("podIdentity", parsed::<bool>)?,
         compat: fields.scalars("compat", 1..=System::ALL.len(), KNOWN, parsed).into_iter().map(|at| at.value).collect(),
         external_dns: if fields.has("externalDns") { external_dns(&fields) } else { None },
     })

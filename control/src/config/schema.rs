@@ -374,6 +374,13 @@ pub const KEYS: &[Key] = &[
         "The Secret of that namespace with this cluster's CA, which is made if it is empty. Then the gateways' SVID and what peers are trusted by are kept in Secrets, too: docs/install.md.",
     ),
     key(
+        ("registry.kubernetes", "podIdentity"),
+        "true or false",
+        Text("false"),
+        "true",
+        "Whether all pods are watched, so that gateways know by its address which service account a client has: docs/policy.md. It takes the right to list and watch pods of all namespaces.",
+    ),
+    key(
         ("registry.kubernetes", "compat"),
         "a list of cilium, gke, istio, linkerd, skupper or submariner",
         Rule("none"),

@@ -237,6 +237,20 @@ mod tests {
         assert_eq!(more, rights(include_str!("../../../deploy/rbac-compat.yaml")));
     }
 
+    #[test]
+    fn pods_are_watched_where_that_is_asked_for() {
+        let own = "{cluster: west, clusterset: demo, podIdentity: true}";
+        let texts = rendered(&values(Some(("mine", own))).unwrap(), "mesh").unwrap();
+        let objects = objects(texts.iter().map(String::as_str)).unwrap();
+        let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        let text = map["data"]["control.yaml"].as_str().unwrap();
+        let config = isthmus_control::Config::parse(text, Path::new("control.yaml")).unwrap_or_else(|e| panic!("{e}"));
+        assert!(config.kubernetes.unwrap().pod_identity);
+        let plain = rights(&rendered(&values(None).unwrap(), "mesh").unwrap()[0]);
+        let more: BTreeSet<_> = rights(&texts[0]).difference(&plain).cloned().collect();
+        assert_eq!(more, rights(include_str!("../../../deploy/rbac-pods.yaml")));
+    }
+
     /// Every right that roles and cluster roles of `text` give: where, what and what of it.
     fn rights(text: &str) -> BTreeSet<[String; 5]> {
         let mut rights = BTreeSet::new();

@@ -89,6 +89,7 @@ pub(super) async fn registry(
         },
         identity: format!("{host}_{id}"),
         times: Times::default(),
+        pod_identity: kubernetes.pod_identity,
     };
     let (to, reports) = watch::channel(Arc::default());
     Ok((KubeRegistry::new(client, options, file, reports, zone), to))
