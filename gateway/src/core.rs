@@ -13,6 +13,7 @@ use crate::{
     balance::{
         Balancer,
         client::{self, Draw},
+        near::Place,
         sides::Sides,
     },
     board::Board,
@@ -104,6 +105,8 @@ pub(crate) struct Core {
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
+    /// Where it runs, as far as it is known.
+    place: RefCell<Place>,
     /// Who serves what is imported.
     pub(crate) sides: RefCell<HashMap<ServicePort, Sides>>,
     /// How endpoints are checked: by core 0 for all.
@@ -203,6 +206,7 @@ impl Core {
             handles: RefCell::default(),
             gates: RefCell::default(),
             quic: crate::peer::quic::Endpoints::new(&common.quic),
+            place: RefCell::new(common.config.place.clone()),
             common,
             table: RefCell::default(),
             peers: Peers::default(),
@@ -248,22 +252,24 @@ impl Core {
 
     fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {
         let before = self.table.replace(table.clone());
-        let (here, now) = (&self.common.config.place, Instant::now());
+        let now = Instant::now();
+        let mut here = self.place.borrow_mut();
+        let moved = here.learn(table);
         let mut balancers = self.balancers.borrow_mut();
         let down = self.common.findings.now();
         balancers.retain(|service, _| table.exports.contains_key(service));
         for (service, export) in &table.exports {
             // Most are what they were.
-            if before.exports.get(service).is_some_and(|before| Arc::ptr_eq(before, export)) {
+            if !moved && before.exports.get(service).is_some_and(|before| Arc::ptr_eq(before, export)) {
                 continue;
             }
             let balancer = balancers
                 .entry(service.clone())
-                .and_modify(|balancer| balancer.update(&export.endpoints, &export.policy, here, now))
-                .or_insert_with(|| Balancer::new(&export.endpoints, &export.policy, here, now));
+                .and_modify(|balancer| balancer.update(&export.endpoints, &export.policy, &here, now))
+                .or_insert_with(|| Balancer::new(&export.endpoints, &export.policy, &here, now));
             balancer.leave_out(down.get(service).map(|down| &**down));
         }
-        drop(balancers);
+        drop((balancers, here));
         self.sides.borrow_mut().retain(|service, sides| {
             sides.retain(|cluster| table.links.contains_key(cluster));
             knows(table, service)

@@ -137,7 +137,7 @@ pub const KEYS: &[Key] = &[
     key(
         ("", "zone"),
         PLACE,
-        Rule("the environment's ISTHMUS_ZONE, or not known"),
+        Rule("the environment's ISTHMUS_ZONE, or that of endpoints on the same node"),
         "eu-west-1a",
         "The zone that this gateway runs in: for policies that prefer near endpoints.",
     ),

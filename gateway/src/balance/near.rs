@@ -7,7 +7,7 @@ use super::{
     latency::FLOOR,
     load::{ALIKE, Cost},
 };
-use isthmus_control_api::{Endpoint, Near};
+use isthmus_control_api::{Endpoint, Near, Table};
 use std::sync::Arc;
 
 /// A nearer endpoint gives way to a farther one that costs so many times less.
@@ -23,6 +23,20 @@ pub struct Place {
     pub zone: Option<Arc<str>>,
     /// Its node.
     pub node: Option<Arc<str>>,
+}
+
+impl Place {
+    /// Learns the zone from an endpoint on the same node, where nothing else says it; whether it did.
+    pub fn learn(&mut self, table: &Table) -> bool {
+        if self.zone.is_some() || self.node.is_none() {
+            return false;
+        }
+        let mut endpoints = table.exports.values().flat_map(|export| &export.endpoints);
+        self.zone = endpoints
+            .find(|endpoint| endpoint.node == self.node && endpoint.zone.is_some())
+            .and_then(|of| of.zone.clone());
+        self.zone.is_some()
+    }
 }
 
 /// How far away an endpoint is, as far as that counts.
@@ -87,6 +101,26 @@ mod tests {
         );
         assert!(!gives_way(cost(1.0, 0.02), cost(1.0, 0.001), None), "what is not known is no reason");
         assert!(!gives_way(cost(4.0, 0.001), cost(1.0, 0.001), Some(0.05)), "nor one that takes longer");
+    }
+
+    #[test]
+    fn a_node_is_where_its_endpoints_are() {
+        let endpoint = Endpoint {
+            zone: Some("a".into()),
+            node: Some("n1".into()),
+            ..Endpoint::at("10.0.0.2:80".parse().unwrap())
+        };
+        let export = isthmus_control_api::Export { endpoints: vec![endpoint], ..Default::default() };
+        let port = isthmus_control_api::ServicePort::tcp("shop/api".parse().unwrap(), 80);
+        let table = Table { exports: [(port, Arc::new(export))].into(), ..Table::default() };
+        let on =
+            |node: Option<&str>, zone: Option<&str>| Place { zone: zone.map(Into::into), node: node.map(Into::into) };
+        let mut here = on(Some("n1"), None);
+        assert!(!here.learn(&Table::default()) && here.learn(&table) && !here.learn(&table));
+        assert_eq!(here, on(Some("n1"), Some("a")));
+        for mut nothing in [on(None, None), on(Some("n2"), None), on(Some("n1"), Some("b"))] {
+            assert!(!nothing.learn(&table));
+        }
     }
 
     #[test]

@@ -70,7 +70,12 @@ impl Sides {
         self.grow(standing, candidates, policy, now);
         let Self { local: own, members, rotation } = self;
         for pass in [Pass::Returned, Pass::Admitted, Pass::Anybody] {
-            let healthy = u32::try_from(standing.healthy).unwrap_or(u32::MAX);
+            let healthy = match draw {
+                Draw::Random(_) => u32::try_from(standing.healthy).unwrap_or(u32::MAX),
+                // Clients stay with their cluster as long as that has an endpoint for them, so that shares must not move.
+                Draw::For(_) if standing.healthy > 0 => candidates.local,
+                Draw::For(_) => 0,
+            };
             let finds_out = standing.healthy == 0 && standing.is_due;
             let local = match pass {
                 Pass::Returned if finds_out || draw.client().part(Choice::Local.seat()) < own.part() => healthy.max(1),

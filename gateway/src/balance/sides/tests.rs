@@ -118,3 +118,20 @@ fn a_probe_that_was_given_up_leaves_room_for_the_next() {
     world.sides.gave_up(&c0());
     assert!((0..20).any(|_| world.next() == "c0"));
 }
+
+/// A client stays with its cluster when some of that one's endpoints fail.
+#[test]
+fn clients_do_not_move_for_an_endpoint_that_fails() {
+    use crate::balance::client::Client;
+    let world = World::new(Affinity::None, &[3, 2]);
+    let candidates = Candidates { affinity: Affinity::None, local: 4, clusters: &world.clusters, weights: None };
+    let links = |_: &ClusterName| Some(Duration::from_millis(1));
+    let of = |n: u8, healthy| {
+        let draw = Draw::For(Client::at([10, 0, 0, n].into()));
+        let (standing, policy) = (Standing { total: 4, healthy, is_due: false }, ServicePolicy::default());
+        let choice =
+            Sides::default().choose((&candidates, standing), &links, (&Tried::default(), draw), &policy, world.now);
+        format!("{:?}", choice.unwrap())
+    };
+    assert!((0..200).all(|n| of(n, 4) == of(n, 1)));
+}
