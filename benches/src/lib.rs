@@ -38,5 +38,6 @@ pub mod samples;
 pub mod schedule;
 pub mod setup;
 pub mod stats;
+pub mod storm;
 pub mod target;
 pub mod wrk;
