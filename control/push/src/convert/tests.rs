@@ -50,13 +50,14 @@ fn a_large_table_goes_in_parts() {
 
 #[test]
 fn a_policy_goes_over_whole() {
-    let some = Some(std::time::Duration::from_millis(1500));
+    let time = std::time::Duration::from_millis(1500);
+    let some = Some(time);
     let probe = Probe::Http { path: "/well".into(), host: Some("api.example".into()), expect: 200..=204 };
     let limits = Limits { streams: Some(7), bytes_per_second: Some(1 << 30), ..Limits::default() };
     let policy = Arc::new(ServicePolicy {
         proxy_protocol: ProxyProtocol::V2,
         accept_proxy_protocol: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
-        health: Some(HealthCheck { probe, interval: some.unwrap(), timeout: some.unwrap(), healthy: 1, unhealthy: 9 }),
+        health: Some(HealthCheck { probe, interval: time, timeout: time, healthy: 1, unhealthy: 9 }),
         timeouts: Timeouts { connect: some, first_byte: some, idle: some, max_age: some },
         retries: Retries { percent: 0, per_second: 1 },
         limits: ServiceLimits { all: limits, per_peer: limits, per_source: limits },
