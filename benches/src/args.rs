@@ -18,6 +18,8 @@ pub enum Suite {
     Wan,
     /// One endpoint of eight twenty times slower than the others.
     Slow,
+    /// Retries, with half of a service's endpoints dead; writes no files.
+    Storm,
 }
 
 /// Measures isthmus side by side with Envoy, HAProxy and nginx, on loopback and over an emulated WAN.
@@ -91,7 +93,7 @@ impl Args {
 
     /// The run on loopback, if there is to be one.
     pub fn loopback(&self) -> Option<Plan> {
-        (!matches!(self.suite, Some(Suite::Wan | Suite::Slow))).then(|| Plan {
+        matches!(self.suite, None | Some(Suite::Loopback)).then(|| Plan {
             name: "main".into(),
             setups: self.setups(),
             cases: self.cases(),
@@ -105,7 +107,7 @@ impl Args {
     pub fn wan(&self) -> Option<(Vec<&'static Leg>, u32)> {
         let chosen = |legs: Vec<&'static Leg>| if self.legs.is_empty() { legs } else { self.legs.clone() };
         match self.suite {
-            Some(Suite::Loopback | Suite::Slow) => None,
+            Some(Suite::Loopback | Suite::Slow | Suite::Storm) => None,
             Some(Suite::Wan) => {
                 Some((chosen(LEGS.iter().collect()), self.rounds.unwrap_or(if self.quick { 1 } else { 3 })))
             }
@@ -142,6 +144,9 @@ impl Args {
 
     /// All setups that are to run anywhere.
     pub fn all_setups(&self) -> Vec<Setup> {
+        if self.suite == Some(Suite::Storm) {
+            return vec![Setup::IsthmusTls];
+        }
         let mut all = self.loopback().or_else(|| self.slow()).map(|plan| plan.setups).unwrap_or_default();
         let (legs, rounds) = self.wan().unwrap_or_default();
         all.extend(legs.into_iter().flat_map(|leg| self.plan_of(leg, rounds).setups));

@@ -40,5 +40,6 @@ pub mod schedule;
 pub mod setup;
 pub mod slow;
 pub mod stats;
+pub mod storm;
 pub mod target;
 pub mod wrk;

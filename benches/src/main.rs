@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use isthmus_benches::args::Args;
+use isthmus_benches::args::{Args, Suite};
 use isthmus_benches::certs::Certs;
 use isthmus_benches::env::{Env, Tools};
 use isthmus_benches::error::{Error, Result};
@@ -16,7 +16,7 @@ use isthmus_benches::machine::{self, Machine};
 use isthmus_benches::schedule::{Plan, Run, Stage};
 use isthmus_benches::setup::Setup;
 use isthmus_benches::target::{SLOW_TARGETS, TARGETS, Target, WAN_TARGETS};
-use isthmus_benches::{failover, report, schedule, slow, wrk};
+use isthmus_benches::{failover, report, schedule, slow, storm, wrk};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Dice of the WAN: the same in every run.
@@ -52,6 +52,11 @@ fn bench(args: &Args) -> Result<bool> {
     let tools = Tools::find(&args.all_setups(), args.isthmus.clone(), args.envoy.clone())?;
     let env = Env::new(tools, cpus, interrupted)?;
     wrk::prepare(env.dir())?;
+    if args.suite == Some(Suite::Storm) {
+        let table = storm::run(&env, args.rounds.unwrap_or(3), args.seconds.unwrap_or(5))?;
+        println!("{}\n{table}", report::heading(&Machine::describe(&env)));
+        return Ok(true);
+    }
     let certs = Certs::make(&env)?;
     let machine = Machine::describe(&env);
     println!("{}", report::heading(&machine));

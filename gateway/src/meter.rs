@@ -121,9 +121,13 @@ impl<'a> StreamMeter<'a> {
         self.held.admit(self.core, (&self.key.service, side), policy, comer)
     }
 
-    /// Whether the stream may be tried again at another upstream of that side, by its service's budget.
+    /// Whether the stream may be tried again at another upstream of that side, by its service's budget. It is counted as tried.
     pub(crate) fn may_retry(&mut self, side: Side) -> bool {
-        self.held.may_retry(self.core, side)
+        let may = self.held.may_retry(self.core, side);
+        if may {
+            self.retry();
+        }
+        may
     }
 
     /// What it is for.

@@ -170,7 +170,6 @@ async fn connect_to_one(
             Err(error) => {
                 lease.failed();
                 tracing::debug!(%service, %address, %error, "an endpoint failed");
-                meter.retry();
                 last = Some(error);
             }
         }

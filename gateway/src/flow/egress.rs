@@ -120,7 +120,7 @@ async fn open<'a>(
                         return Ok(Upstream::Local(endpoint, idle, guard));
                     }
                     Err(Unreached::Refused(refusal, said)) => {
-                        asking.refused(&refusal, meter)?;
+                        asking.refused(&refusal)?;
                         flow.put_back(said.into_iter());
                     }
                     Err(Unreached::Ended(Ended::Closed(how))) => return Err(how),

@@ -196,7 +196,7 @@ async fn establish<'a>(
                     meter.connected();
                     return Ok((Upstream::Local(endpoint, guard), asking.early));
                 }
-                Err(refusal) => asking.refused(&refusal, meter)?,
+                Err(refusal) => asking.refused(&refusal)?,
             },
         }
     }
@@ -301,10 +301,12 @@ impl<'c, 'a> Asking<'c, 'a> {
     pub(crate) async fn establish(&mut self, meter: &mut StreamMeter<'_>) -> Result<Established<'c>, Closed> {
         loop {
             let next = self.next();
-            if let (Some(last), Next::Local | Next::Cluster(_)) = (self.last, &next)
-                && !meter.may_retry(Side::Egress)
-            {
-                return Err(Closed::Refused(last));
+            match (self.last, &next) {
+                (None, _) | (_, Next::Nowhere) => {}
+                // A lost tunnel says nothing of the service.
+                (Some(RefusalReason::TunnelLost), _) => meter.retry(),
+                (Some(last), _) if !meter.may_retry(Side::Egress) => return Err(Closed::Refused(last)),
+                (Some(_), _) => {}
             }
             let refusal = match next {
                 Next::Local => {
@@ -331,7 +333,7 @@ impl<'c, 'a> Asking<'c, 'a> {
                 Next::Nowhere if self.last.is_none() && self.change_before_deadline().await => continue,
                 Next::Nowhere => return Err(Closed::Refused(self.last.unwrap_or(RefusalReason::NoEndpoint))),
             };
-            self.refused(&refusal, meter)?;
+            self.refused(&refusal)?;
         }
     }
 
@@ -350,12 +352,11 @@ impl<'c, 'a> Asking<'c, 'a> {
     ///
     /// # Errors
     /// It says that others would, too.
-    pub(crate) fn refused(&mut self, refusal: &Refusal, meter: &mut StreamMeter<'_>) -> Result<(), Closed> {
+    pub(crate) fn refused(&mut self, refusal: &Refusal) -> Result<(), Closed> {
         tracing::debug!(service = %self.import.service, %refusal, "refused");
         if !refusal.retry {
             return Err(Closed::Refused(refusal.reason));
         }
-        meter.retry();
         self.last = Some(refusal.reason);
         Ok(())
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{change::tests::tables, history::History};
-use isthmus_control_api::Table;
+use isthmus_control_api::{HealthCheck, Limits, Probe, ProxyProtocol, Retries, ServiceLimits, Table, Timeouts};
 use proptest::prelude::*;
 use std::{sync::Arc, time::Instant};
 
@@ -46,4 +46,28 @@ fn a_large_table_goes_in_parts() {
     let mut change = Change::default();
     parts.into_iter().for_each(|part| change.extend(read_part(part).unwrap().2));
     assert_eq!(change.apply(&Table::default(), 0), table);
+}
+
+#[test]
+fn a_policy_goes_over_whole() {
+    let time = std::time::Duration::from_millis(1500);
+    let some = Some(time);
+    let probe = Probe::Http { path: "/well".into(), host: Some("api.example".into()), expect: 200..=204 };
+    let limits = Limits { streams: Some(7), bytes_per_second: Some(1 << 30), ..Limits::default() };
+    let policy = Arc::new(ServicePolicy {
+        proxy_protocol: ProxyProtocol::V2,
+        accept_proxy_protocol: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+        health: Some(HealthCheck { probe, interval: time, timeout: time, healthy: 1, unhealthy: 9 }),
+        timeouts: Timeouts { connect: some, first_byte: some, idle: some, max_age: some },
+        retries: Retries { percent: 0, per_second: 1 },
+        limits: ServiceLimits { all: limits, per_peer: limits, per_source: limits },
+        ..ServicePolicy::default()
+    });
+    let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
+    let written = export(&service, Some(&Arc::new(Export { policy: policy.clone(), ..Export::default() })));
+    let read = read_export(wire::Export::decode(&*written.encode_to_vec()).unwrap()).unwrap();
+    assert_eq!(read.1.unwrap().policy, policy);
+    // What this version does not know is refused, and not left out.
+    let later = wire::ExportValue { policy: "{\"later\":1}".into(), ..written.value.unwrap_or_default() };
+    assert!(read_export(wire::Export { service: Some(service_port(&service)), value: Some(later) }).is_err());
 }

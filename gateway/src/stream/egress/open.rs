@@ -64,7 +64,8 @@ pub(crate) enum OpenFailed {
 }
 
 /// Opens a stream to `cluster`, to its gateway `only` if one is named. What the client sends meanwhile goes along, and is kept in
-/// `early` in case it is refused. `may_retry`: whether it may be tried on another tunnel.
+/// `early` in case it is refused. `may_retry`: whether it may be tried on another tunnel;
+/// one that was lost says nothing of the service, and nobody is asked.
 pub(super) async fn open(
     core: &Core,
     (cluster, only): (&ClusterName, Option<GatewayId>),
@@ -84,17 +85,18 @@ pub(super) async fn open(
                 Err(failed) => failed,
             };
             let OpenFailed::Refused(refused) = &refusal else { return Err(refusal) };
-            match tunnel {
+            let is_free = match tunnel {
                 // A tunnel may fail before the peer has answered, while another one, over another transport, say, goes on.
-                Some(_) if refused.reason == RefusalReason::TunnelLost => {}
+                Some(_) if refused.reason == RefusalReason::TunnelLost => true,
                 // What one gateway cannot do, another one of the cluster may.
                 Some(tunnel) if refused.retry && tunnel.is_known() => {
                     core.peers.shun(&request.service, tunnel);
                     target.not.push(tunnel);
+                    false
                 }
                 _ => return Err(refusal),
-            }
-            if !core.peers.has(&target) || !may_retry() {
+            };
+            if !core.peers.has(&target) || !(is_free || may_retry()) {
                 return Err(refusal);
             }
         }
