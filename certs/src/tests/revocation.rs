@@ -126,7 +126,7 @@ fn a_cluster_revokes_what_its_ca_has_signed() {
     let now = SystemTime::now();
     let serial = |directory: &Directory| Revoked::parse_serial(directory.load().unwrap().serial()).unwrap();
     let first = serial(&directory);
-    assert_eq!(directory.revoke(&[first.clone()], now).unwrap().unwrap().len(), 1);
+    assert_eq!(directory.revoke(std::slice::from_ref(&first), now).unwrap().unwrap().len(), 1);
     let text = fs::read(directory.path().join("svid.pem")).unwrap();
     let issuer = directory.authority().unwrap().unwrap().certificate().clone();
     assert_eq!(Revoked::serial_of(&text, &issuer).unwrap(), first);

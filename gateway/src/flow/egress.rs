@@ -78,7 +78,7 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
             let ended = copy::copy(core, client, &mut upstream, &mut idle, meter, doubted).await;
             close(core, ended, upstream).await
         }
-        Ok(Upstream::Local(endpoint, idle, guard)) => local(core, import, client, (endpoint, idle, guard), meter).await,
+        Ok(Upstream::Local(end, guard)) => local(core, import, client, (*end, &guard), meter).await,
         Err(closed) => {
             tracing::debug!(service = %import.service, from = %address, %closed, "a flow was not opened");
             closed
@@ -90,7 +90,7 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
 enum Upstream<'a> {
     /// The cluster, and what it was sent, or is to be.
     Cluster(ClusterName, Accepted, Vec<u8>),
-    Local(EndpointEnd, Idle, Guard<'a>),
+    Local(Box<(EndpointEnd, Idle)>, Guard<'a>),
 }
 
 /// Tries upstreams until one accepts.
@@ -117,7 +117,7 @@ async fn open<'a>(
                     Ok(endpoint) => {
                         meter.connected();
                         flow.opened();
-                        return Ok(Upstream::Local(endpoint, idle, guard));
+                        return Ok(Upstream::Local(Box::new((endpoint, idle)), guard));
                     }
                     Err(Unreached::Refused(refusal, said)) => {
                         asking.refused(&refusal)?;
@@ -143,10 +143,10 @@ async fn local(
     core: &Rc<Core>,
     import: &Import,
     client: &mut ClientEnd,
-    (mut endpoint, mut idle, guard): (EndpointEnd, Idle, Guard<'_>),
+    ((mut endpoint, mut idle), guard): ((EndpointEnd, Idle), &Guard<'_>),
     meter: &mut StreamMeter<'_>,
 ) -> Closed {
-    let stop = stopped(core, &import.service, &endpoint, &guard);
+    let stop = stopped(core, &import.service, &endpoint, guard);
     let ended = copy::copy(core, client, &mut endpoint, &mut idle, meter, stop).await;
     meter.datagrams_dropped(Dropped::Overflow, endpoint.connected.socket.overflowed());
     match ended {
