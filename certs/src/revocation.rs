@@ -28,6 +28,7 @@ struct List {
     parsed: CertRevocationList<'static>,
     /// Serial numbers and when each was revoked.
     revoked: Vec<Revoked>,
+    issuer: String,
 }
 
 /// A certificate that counts no more.
@@ -52,7 +53,8 @@ impl Revocations {
             let found = format!("{} revocation lists", lists.len());
             return Err(BadCertificate::new(found, format!("at most {MOST_LISTS}")));
         }
-        let lists = lists.into_iter().map(|der| List::new(der, issuers)).collect::<Result<_, _>>()?;
+        let lists = lists.into_iter().map(|der| List::new(der, issuers)).collect::<Result<Vec<_>, _>>()?;
+        check_one_each(&lists)?;
         Ok(Self(Arc::new(lists)))
     }
 
@@ -105,7 +107,22 @@ impl List {
         });
         let revoked = revoked.collect();
         let parsed = OwnedCertRevocationList::from_der(&der).map_err(|e| malformed(&e))?;
-        Ok(Self { parsed: parsed.into(), revoked, der })
+        let issuer = list.issuer().to_string();
+        Ok(Self { parsed: parsed.into(), revoked, issuer, der })
+    }
+}
+
+/// Checks that each CA has one list: of several in one name only the first would be looked at.
+fn check_one_each(lists: &[List]) -> Result<(), BadCertificate> {
+    let mut issuers: Vec<_> = lists.iter().map(|list| list.issuer.as_str()).collect();
+    issuers.sort_unstable();
+    match issuers.windows(2).find(|two| two[0] == two[1]) {
+        Some(two) => {
+            let found =
+                format!("two revocation lists in the name of {:?}", two[0].chars().take(200).collect::<String>());
+            Err(BadCertificate::new(found, "the newest one of each CA alone"))
+        }
+        None => Ok(()),
     }
 }
 

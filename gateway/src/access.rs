@@ -101,7 +101,7 @@ impl Core {
         meter.decided(&decision);
         let Some(by) = decision.by.filter(|_| !decision.allowed) else { return Ok(()) };
         tracing::debug!(%service, %cluster, source = %source.id, policy = %by, "denied");
-        Err(Refusal { reason: RefusalReason::Denied, message: format!("access policy {by}"), retry: false })
+        Err(Refusal { reason: RefusalReason::Denied, message: "an access policy denies it".into(), retry: false })
     }
 
     fn count(&self, decision: &Decision<'_>) {

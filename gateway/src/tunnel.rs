@@ -373,6 +373,9 @@ pub trait TunnelStream {
     /// Ends it now, so that the other end sees an error and not an end (RST).
     fn reset(&mut self);
 
+    /// From now on bytes that come in wait until they are asked for, where they otherwise go to the local socket by themselves.
+    fn hold(&mut self) {}
+
     /// When the peer's first byte came in, where the transport notes it.
     fn first_byte(&self) -> Option<Instant> {
         None

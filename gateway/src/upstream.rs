@@ -224,7 +224,7 @@ pub(crate) fn check_peer(core: &Core, peer: &ClusterName, service: &ServicePort)
     Err(not_exported(core, service))
 }
 
-fn exported(core: &Core, service: &ServicePort) -> Result<Arc<Export>, Refusal> {
+pub(crate) fn exported(core: &Core, service: &ServicePort) -> Result<Arc<Export>, Refusal> {
     core.table.borrow().exports.get(service).cloned().ok_or_else(|| not_exported(core, service))
 }
 

@@ -11,7 +11,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::mpsc, task::JoinSet};
 
 over_each_transport!(no_more_streams_than_a_service_may_have, a_stream_that_takes_too_long_is_reset);
 
@@ -197,6 +197,42 @@ fn bytes_move_at_the_rate_that_streams_share() {
     });
     // Four MiB at two a second, but for what may move at once.
     assert!(begun.elapsed() >= Duration::from_millis(1200), "{:?}", begun.elapsed());
+}
+
+/// Out of a tunnel bytes go to the local socket by themselves, if nobody holds them.
+#[test]
+fn bytes_out_of_a_tunnel_move_at_that_rate_too() {
+    const LENGTH: u64 = 4 << 20;
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let (told, mut heard) = mpsc::channel(1);
+    let _sink = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), move |stream| {
+        endpoint::sink(stream, told.clone())
+    });
+    let _source =
+        Endpoint::serve(east.pods(), east.tasks(), pod(3, 8080), |stream| endpoint::source(stream, 7, LENGTH));
+    let policy = "{limits: {bytesPerSecond: 2MiB}}";
+    let (source, source_at) = ("shop/source", SocketAddr::new(pair::import().ip(), 18081));
+    let pair = Pair::start_with(
+        &topology,
+        &pair::west_config(&topology, Transport::Tls).imports(source, source_at).with_import_policy(policy),
+        &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()])
+            .exports(source, &[pod(3, 8080)])
+            .with_export_policy(policy),
+    );
+    pair.west.wait_imported(source, &["east"]);
+    topology.block_on(async {
+        let begun = Instant::now();
+        let mut up = pair.connect().await.unwrap();
+        client::send(&mut up, 7, LENGTH).await.unwrap();
+        up.shutdown().await.unwrap();
+        heard.recv().await.unwrap().assert_whole(7, LENGTH);
+        assert!(begun.elapsed() >= Duration::from_millis(1200), "up: {:?}", begun.elapsed());
+        let begun = Instant::now();
+        let mut down = client::connect(topology.cluster("west").pods(), source_at).await.unwrap();
+        client::receive(&mut down).await.assert_whole(7, LENGTH);
+        assert!(begun.elapsed() >= Duration::from_millis(1200), "down: {:?}", begun.elapsed());
+    });
 }
 
 fn a_stream_that_takes_too_long_is_reset(transport: Transport) {

@@ -96,7 +96,8 @@ fn of_section(name: &str, left_out: &[&str]) -> Value {
     let keys = || section(name).filter(|key| !left_out.contains(&key.name));
     let properties: Map<String, Value> = keys().map(|key| (key.name.to_owned(), of_key(name, key))).collect();
     let required: Vec<_> = keys().filter(|key| key.left_out == LeftOut::Required).map(|key| key.name).collect();
-    let mut schema = json!({"type": "object", "properties": properties});
+    // What is unknown is kept, so that control sees and refuses it: without it a rule would be for more than was meant.
+    let mut schema = json!({"type": "object", "properties": properties, "x-kubernetes-preserve-unknown-fields": true});
     if !required.is_empty() {
         schema["required"] = json!(required);
     }

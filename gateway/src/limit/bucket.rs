@@ -5,6 +5,9 @@ use std::{
     time::Duration,
 };
 
+/// The longest that everybody waits for what one has taken too much, in nanoseconds.
+const DEBT: u64 = 2_000_000_000;
+
 /// How fast a bucket fills, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -44,9 +47,11 @@ impl Bucket {
         taken.is_ok()
     }
 
-    /// Takes `tokens`, there or not: what is missing has to come before [`Self::wait`] is over.
+    /// Takes `tokens`, there or not: what is missing has to come before [`Self::wait`] is over. No more than [`DEBT`] is ever missing:
+    /// the rest is forgiven.
     pub fn charge(&self, tokens: u64, rate: Rate, now: u64) {
-        let charge = |full_at: u64| Some(full_at.max(now).saturating_add(rate.time_of(tokens)));
+        let most = now.saturating_add(rate.holds).saturating_add(DEBT);
+        let charge = |full_at: u64| Some(full_at.max(now).saturating_add(rate.time_of(tokens)).min(most.max(full_at)));
         // It cannot fail: there is always a next value.
         let _ = self.full_at.fetch_update(Relaxed, Relaxed, charge);
     }
@@ -93,6 +98,14 @@ mod tests {
         bucket.charge(50, rate, 0);
         assert_eq!(bucket.wait(rate, 0), Some(Duration::from_millis(50)));
         assert_eq!(bucket.wait(rate, 50_000_000), None);
+    }
+
+    #[test]
+    fn a_debt_has_an_end() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(1000, Duration::from_millis(100)));
+        bucket.charge(u64::MAX, rate, 0);
+        bucket.charge(1_000_000, rate, SECOND);
+        assert_eq!(bucket.wait(rate, SECOND), Some(Duration::from_nanos(DEBT)));
     }
 
     proptest! {

@@ -30,7 +30,8 @@ pub(crate) struct Gates {
     next: AtomicU64,
     /// Looked into when a core first meets a service.
     all: Mutex<HashMap<(ServicePort, Side), Weak<Gate>>>,
-    sources: Table<(u64, IpAddr)>,
+    /// An address is one only within its cluster: others may have the same.
+    sources: Table<(u64, Option<ClusterName>, IpAddr)>,
     peers: Table<(u64, ClusterName)>,
 }
 
@@ -120,7 +121,8 @@ impl Gates {
     ) -> Result<Admission, Bound> {
         let (now, limits) = (self.now(), &policy.limits);
         let source = comer.source.filter(|_| !limits.per_source.is_none()).map(|ip| {
-            let usage = self.sources.get((gate.number, ip.to_canonical()), now).ok_or(Bound::Sources)?;
+            let usage =
+                self.sources.get((gate.number, comer.peer.cloned(), ip.to_canonical()), now).ok_or(Bound::Sources)?;
             Seat::take(usage, &limits.per_source, now, OF_SOURCE)
         });
         let source = source.transpose()?;

@@ -84,6 +84,11 @@ impl Held {
         }
     }
 
+    /// Whether its bytes are held to a rate.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.pace.is_some()
+    }
+
     /// Waits until more bytes may move.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.pace.as_mut().map_or(Poll::Ready(()), |pace| pace.poll_room(cx))

@@ -27,6 +27,11 @@ pub(crate) trait Tally {
     /// From the stream into the local socket.
     fn received(&mut self, bytes: u64);
 
+    /// Whether it may have to wait before more may move.
+    fn is_paced(&self) -> bool {
+        false
+    }
+
     /// Waits until more may move.
     fn poll_room(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
@@ -44,6 +49,10 @@ impl Tally for StreamMeter<'_> {
 
     fn received(&mut self, bytes: u64) {
         StreamMeter::received(self, bytes);
+    }
+
+    fn is_paced(&self) -> bool {
+        self.held.is_paced()
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -68,6 +77,9 @@ pub(crate) async fn copy(
     let mut ends = Ends { sent: socket_ended, received: false, again: false, spoke: false };
     if socket_ended {
         stream.finish();
+    }
+    if tally.is_paced() {
+        stream.hold();
     }
     let mut unread = None;
     let result = poll_fn(|cx| {

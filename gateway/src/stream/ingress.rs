@@ -120,7 +120,9 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
     }
     meter.request(&request);
     let OpenRequest { service, source, .. } = &request;
+    // What is not there is told of before any policy: a peer learns nothing of these by asking for names.
     let allowed = upstream::check_peer(&core, &peer.cluster, service)
+        .and_then(|()| upstream::exported(&core, service).map(drop))
         .and_then(|()| core.check_access(&peer.cluster, source, service, &mut meter));
     if let Err(refusal) = allowed {
         tracing::debug!(%service, peer = %peer.cluster, source = %source.id, %refusal, "refusing a stream");

@@ -32,7 +32,8 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired)
         links: links.clone(),
         relay: file.relay.clone(),
         sources: file.sources.clone(),
-        policies: file.policies.clone().into_iter().chain(world.access.policies.clone()).collect(),
+        // Of two of the same name the operator's counts.
+        policies: world.access.policies.clone().into_iter().chain(file.policies.clone()).collect(),
     }
 }
 

@@ -43,7 +43,7 @@ fn a_policy_decides_whose_streams_are_opened() {
         let refusal = opened(&mut west.tunnel.open(&job).unwrap()).await.unwrap_err();
         assert_eq!(
             (refusal.reason, refusal.retry, &*refusal.message),
-            (RefusalReason::Denied, false, "access policy callers:default")
+            (RefusalReason::Denied, false, "an access policy denies it")
         );
         east.apply(with_policy(table, Action::Deny, true));
         opened(&mut west.tunnel.open(&request("west")).unwrap()).await.unwrap();

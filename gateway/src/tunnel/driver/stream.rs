@@ -112,11 +112,13 @@ pub(super) struct MuxStream {
     tunnel: MuxTunnel,
     id: u32,
     read: usize,
+    /// Bytes that come in wait to be asked for.
+    held: bool,
 }
 
 impl MuxStream {
     pub(super) fn new(tunnel: MuxTunnel, id: u32) -> Self {
-        Self { tunnel, id, read: READ_FIRST }
+        Self { tunnel, id, read: READ_FIRST, held: false }
     }
 
     /// Why the stream cannot go on.
@@ -204,7 +206,9 @@ impl TunnelStream for MuxStream {
         }
         let (finished, rtt) = (mux.is_finished(self.id), self.tunnel.0.rtt.get().unwrap_or_default());
         let Some(state) = mux.user(self.id) else { return Poll::Ready(Err(self.ended())) };
-        state.socket.get_or_insert_with(|| socket.clone());
+        if !self.held {
+            state.socket.get_or_insert_with(|| socket.clone());
+        }
         let (mut sent, mut blocked) = (0, false);
         while state.at < state.pending.len() {
             let Poll::Ready(n) = socket.poll_send(cx, &state.pending[state.at..]) else {
@@ -254,6 +258,13 @@ impl TunnelStream for MuxStream {
             self.tunnel.wake_driver();
         }
         if n > 0 || finished { Poll::Ready(Ok(n)) } else { Poll::Pending }
+    }
+
+    fn hold(&mut self) {
+        self.held = true;
+        if let Some(state) = self.tunnel.0.mux.borrow_mut().user(self.id) {
+            state.socket = None;
+        }
     }
 
     fn finish(&mut self) {
