@@ -36,16 +36,15 @@ pub(crate) fn access(objects: &BTreeMap<ObjectKey, Arc<DynamicObject>>, before: 
         let policy = match read(key, object) {
             Ok(policy) => Arc::new(policy),
             Err(why) => {
-                let known = before.policies.get(&name).cloned();
-                let now = if known.is_some() {
-                    "it counts as it was before"
-                } else {
+                let closed = Arc::new(AccessPolicy { services: [all_of.clone()].into(), ..AccessPolicy::default() });
+                let known = before.policies.get(&name).unwrap_or(&closed).clone();
+                let now = if known == closed {
                     "nobody may use its namespace's services"
+                } else {
+                    "it counts as it was before"
                 };
                 all.wrong.insert(key.clone(), format!("{why}; until then {now}"));
-                known.unwrap_or_else(|| {
-                    Arc::new(AccessPolicy { services: [all_of.clone()].into(), ..AccessPolicy::default() })
-                })
+                known
             }
         };
         // One is kept for those that have no room.
@@ -134,6 +133,7 @@ mod tests {
         assert_eq!(access(&wrong, &after).policies, before.policies, "for as long as it is wrong");
         let new = access(&wrong, &Access::default());
         assert_eq!((services(&new, "shop/a"), new.wrong.len()), (vec!["shop/*".to_owned()], 1));
+        assert_eq!(access(&wrong, &new), new, "and says so for as long as it does");
         assert!(new.policies[&"shop/a".parse().unwrap()].rules.is_empty());
     }
 
