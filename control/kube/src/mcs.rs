@@ -100,7 +100,7 @@ pub fn is_planned_alone(settings: &Settings) -> bool {
     !settings.compat.contains(&System::Skupper)
 }
 
-/// What is to be for one service of which nothing but its endpoints, how many of a peer's are [ready](heard), or what we wrote of it has
+/// What is to be for one service of which nothing but its endpoints, how many of a peer's are [ready](heard()), or what we wrote of it has
 /// changed since it was planned: the same as in the plan of all. `None`: it touches others, so all are to be planned. Only where services [can be planned alone](is_planned_alone).
 pub fn plan_one(
     world: &World,
