@@ -113,7 +113,7 @@ fn whoever_is_allowed_gets_through_and_others_are_reset(transport: Transport) {
         (&"refused_denied".into(), &"callers:default".into()),
         "{denied}"
     );
-    // West was told which rule it was.
+    // West was told that a policy denies it; which one, it was not.
     pair.west.wait_metric("isthmus_streams_closed_total", &["reason=\"refused_denied\""], |sum| sum == 1.0);
 }
 
