@@ -78,9 +78,12 @@ impl TrustAnchors {
     }
 
     /// Those that are valid at `now`. webpki does not look at an anchor's own dates.
-    pub(crate) fn valid_at(&self, now: SystemTime) -> Vec<TrustAnchor<'static>> {
-        let valid = self.anchors.iter().filter(|anchor| anchor.validity.contains(now));
-        valid.map(|anchor| anchor.anchor.clone()).collect()
+    pub(crate) fn valid_at(
+        &self,
+        now: SystemTime,
+    ) -> impl Iterator<Item = (&CertificateDer<'static>, &TrustAnchor<'static>)> {
+        let valid = self.anchors.iter().filter(move |anchor| anchor.validity.contains(now));
+        valid.map(|anchor| (&anchor.certificate, &anchor.anchor))
     }
 }
 

@@ -29,6 +29,8 @@ struct List {
     /// Serial numbers and when each was revoked.
     revoked: Vec<Revoked>,
     issuer: String,
+    /// The certificates of the bundle whose key has signed it.
+    signers: Vec<CertificateDer<'static>>,
 }
 
 /// A certificate that counts no more.
@@ -68,9 +70,12 @@ impl Revocations {
         self.0.iter().flat_map(|list| &list.revoked)
     }
 
-    /// As webpki has them.
-    pub(crate) fn lists(&self) -> Vec<&CertRevocationList<'static>> {
-        self.0.iter().map(|list| &list.parsed).collect()
+    /// Those that count for chains to the CA with this certificate, as webpki has them: those that its key has signed, and those in
+    /// other names. A CA that has a new key and its name of before is not bound by lists that the old key has signed.
+    pub(crate) fn for_chains_to(&self, anchor: &CertificateDer<'_>) -> Vec<&CertRevocationList<'static>> {
+        let subject = Facts::read(anchor).map(|facts| facts.subject).unwrap_or_default();
+        let counts = |list: &&List| list.issuer != subject || list.signers.iter().any(|signer| signer == anchor);
+        self.0.iter().filter(counts).map(|list| &list.parsed).collect()
     }
 }
 
@@ -99,7 +104,7 @@ impl List {
         if !rest.is_empty() {
             return Err(malformed(&"bytes after the list"));
         }
-        check_issuer(&list, issuers)?;
+        let signers = signers(&list, issuers)?;
         let revoked = list.iter_revoked_certificates().map(|of| Revoked {
             serial: of.raw_serial().to_vec(),
             since: SystemTime::UNIX_EPOCH
@@ -108,43 +113,42 @@ impl List {
         let revoked = revoked.collect();
         let parsed = OwnedCertRevocationList::from_der(&der).map_err(|e| malformed(&e))?;
         let issuer = list.issuer().to_string();
-        Ok(Self { parsed: parsed.into(), revoked, issuer, der })
+        Ok(Self { parsed: parsed.into(), revoked, issuer, signers, der })
     }
 }
 
-/// Checks that each CA has one list: of several in one name only the first would be looked at.
+/// Checks that each CA has one list: of several that one key has signed only the first would be looked at.
 fn check_one_each(lists: &[List]) -> Result<(), BadCertificate> {
-    let mut issuers: Vec<_> = lists.iter().map(|list| list.issuer.as_str()).collect();
-    issuers.sort_unstable();
-    match issuers.windows(2).find(|two| two[0] == two[1]) {
-        Some(two) => {
-            let found =
-                format!("two revocation lists in the name of {:?}", two[0].chars().take(200).collect::<String>());
-            Err(BadCertificate::new(found, "the newest one of each CA alone"))
+    for (index, list) in lists.iter().enumerate() {
+        let is_same = |other: &List| other.issuer == list.issuer && other.signers == list.signers;
+        if lists[..index].iter().any(is_same) {
+            let name: String = list.issuer.chars().take(200).collect();
+            let found = format!("two revocation lists in the name of {name:?}");
+            return Err(BadCertificate::new(found, "the newest one of each CA alone"));
         }
-        None => Ok(()),
     }
+    Ok(())
 }
 
-/// Whether one of the CAs has signed the list, and may.
-fn check_issuer(
+/// The CAs that have signed the list, and may: certificates of one key.
+fn signers(
     list: &CertificateRevocationList<'_>,
     issuers: &[&CertificateDer<'static>],
-) -> Result<(), BadCertificate> {
+) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
     let name = list.issuer().to_string();
     let found = |what: &str| format!("{what} {:?}", name.chars().take(200).collect::<String>());
-    let mut named =
-        issuers.iter().filter(|issuer| Facts::read(issuer).is_ok_and(|facts| facts.subject == name)).peekable();
-    if named.peek().is_none() {
-        return Err(BadCertificate::new(
-            found("a revocation list of"),
-            "one of a CA whose certificate is in the bundle",
-        ));
+    let is_named = |issuer: &&&CertificateDer<'static>| Facts::read(issuer).is_ok_and(|facts| facts.subject == name);
+    let named: Vec<_> = issuers.iter().filter(is_named).collect();
+    if named.is_empty() {
+        let wanted = "one of a CA whose certificate is in the bundle";
+        return Err(BadCertificate::new(found("a revocation list of"), wanted));
     }
-    let signer = named.find(|issuer| has_signed(issuer, list));
-    let signer = signer
-        .ok_or_else(|| BadCertificate::new(found("a revocation list in the name of"), "one that this CA has signed"))?;
-    svid::check_list_signer(&Facts::read(signer)?)
+    let signers: Vec<_> = named.into_iter().filter(|issuer| has_signed(issuer, list)).map(|&of| of.clone()).collect();
+    if signers.is_empty() {
+        return Err(BadCertificate::new(found("a revocation list in the name of"), "one that this CA has signed"));
+    }
+    signers.iter().try_for_each(|signer| svid::check_list_signer(&Facts::read(signer)?))?;
+    Ok(signers)
 }
 
 fn has_signed(issuer: &CertificateDer<'_>, list: &CertificateRevocationList<'_>) -> bool {

@@ -149,8 +149,7 @@ pub(crate) fn check_against(
     let unknown = |found: &str| {
         RefusedHandshake::new(HandshakeRefusal::UnknownIssuer, found, format_args!("a chain to the bundle of {domain}"))
     };
-    let anchors = bundle.valid_at(now);
-    if anchors.is_empty() {
+    if bundle.valid_at(now).next().is_none() {
         if let Some(begins) = bundle.begins().filter(|begins| *begins > now) {
             let wait = begins.duration_since(now).unwrap_or_default().as_secs();
             let found = format_args!("a bundle of {domain} that begins in {wait} s");
@@ -169,15 +168,29 @@ pub(crate) fn check_against(
     let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let leaf = EndEntityCert::try_from(leaf).map_err(refused)?;
     let algorithms = tls::provider().signature_verification_algorithms.all;
-    let lists = bundle.revocations().lists();
-    // A chain that no list is about is as good as without lists, and a list counts until another takes its place.
-    let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
-        let options = options.with_depth(RevocationCheckDepth::Chain).with_status_policy(UnknownStatusPolicy::Allow);
-        options.with_expiration_policy(ExpirationPolicy::Ignore).build()
-    });
-    let path =
-        leaf.verify_for_usage(algorithms, &anchors, intermediates, time, usage, revocation, None).map_err(refused)?;
-    check_signers(&path, domain).map_err(|e| because(HandshakeRefusal::BadSvid, &e))
+    let mut failed = webpki::Error::UnknownIssuer;
+    for (certificate, anchor) in bundle.valid_at(now) {
+        let lists = bundle.revocations().for_chains_to(certificate);
+        // A chain that no list is about is as good as without lists, and a list counts until another takes its place.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+            let options =
+                options.with_depth(RevocationCheckDepth::Chain).with_status_policy(UnknownStatusPolicy::Allow);
+            options.with_expiration_policy(ExpirationPolicy::Ignore).build()
+        });
+        let anchor = std::slice::from_ref(anchor);
+        match leaf.verify_for_usage(algorithms, anchor, intermediates, time, usage, revocation, None) {
+            Ok(path) => return check_signers(&path, domain).map_err(|e| because(HandshakeRefusal::BadSvid, &e)),
+            Err(webpki::Error::UnknownIssuer) => {}
+            Err(error) if is_of_another(&failed) => failed = error,
+            Err(_) => {}
+        }
+    }
+    Err(refused(failed))
+}
+
+/// Whether the chain leads to another CA than the one that was tried: another one's answer says more.
+fn is_of_another(error: &webpki::Error) -> bool {
+    matches!(error, webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey)
 }
 
 /// Whether every intermediate may sign for `domain`: webpki knows neither key usage nor trust domains.

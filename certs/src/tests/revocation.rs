@@ -2,19 +2,23 @@
 
 use super::{
     directory::{fresh, trust},
-    forge::Cluster,
+    forge::{Cluster, leaf},
     pair::shake,
 };
 use crate::{
-    AllowedClusters, Directory, HandshakeRefusal, Identity, IdentityStore, Revoked, Svid, TrustAnchors, pem, tls,
+    AllowedClusters, Authority, Directory, HandshakeRefusal, Identity, IdentityStore, Revoked, Svid, TrustAnchors, pem,
+    tls,
     verify::{Expected, check},
     watch::keeper::Keeper,
     x509::Facts,
 };
+use rcgen::{BasicConstraints, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use std::{
     fs,
     time::{Duration, SystemTime},
 };
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 fn revoked(svid: &Svid) -> Revoked {
     let serial = Revoked::parse_serial(&Facts::read(&svid.chain[0]).unwrap().serial).unwrap();
@@ -85,6 +89,49 @@ fn only_the_cas_own_lists_are_taken() {
     let refused = west.bundle().with_revocations(vec![forged.into()]).unwrap_err().to_string();
     assert!(refused.contains("expected one that this CA has signed"), "{refused}");
     assert!(west.bundle().with_revocations(vec![vec![0x30, 0].into()]).is_err());
+}
+
+/// Another CA of that name, as operators make one who keep the name and change the key.
+fn rekeyed(of: &Cluster) -> Cluster {
+    let subject = Facts::read(of.authority.certificate()).unwrap().subject;
+    let (_, parsed) = X509Certificate::from_der(of.authority.certificate()).unwrap();
+    let mut name = DistinguishedName::new();
+    for part in parsed.subject().iter_attributes() {
+        let kind = DnType::CustomDnType(part.attr_type().iter().unwrap().collect());
+        name.push(kind, part.as_str().unwrap());
+    }
+    let mut params = leaf(&[of.domain.id().as_str()]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name = name;
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let authority = Authority::load(certificate.into(), &key).unwrap();
+    assert_eq!(Facts::read(authority.certificate()).unwrap().subject, subject);
+    Cluster { domain: of.domain.clone(), authority }
+}
+
+#[test]
+fn a_ca_with_a_new_key_is_not_bound_by_lists_of_the_old_one() {
+    let [old, east] = ["west.demo", "east.demo"].map(Cluster::new);
+    let new = rekeyed(&old);
+    let both = [&old, &new].map(|of| of.authority.certificate().clone()).to_vec();
+    let bundle = |lists| TrustAnchors::new(old.domain.clone(), both.clone()).unwrap().with_revocations(lists).unwrap();
+    let (stolen, stolen_later) = (old.svid(), new.svid_issued(SystemTime::now(), Duration::from_mins(10)));
+    let fresh = new.svid_issued(SystemTime::now(), Duration::from_mins(10));
+    let identity = Identity::new(east.svid(), [bundle(vec![list(&old, &[&stolen])])]).unwrap();
+    assert_eq!(checked(&identity, &old, &stolen), Err(HandshakeRefusal::Revoked));
+    assert_eq!(checked(&identity, &old, &fresh), Ok(()));
+    // Each has its own.
+    let lists = vec![list(&old, &[&stolen]), list(&new, &[&stolen_later])];
+    let identity = Identity::new(east.svid(), [bundle(lists)]).unwrap();
+    assert_eq!(checked(&identity, &old, &stolen), Err(HandshakeRefusal::Revoked));
+    assert_eq!(checked(&identity, &old, &stolen_later), Err(HandshakeRefusal::Revoked));
+    assert_eq!(checked(&identity, &old, &fresh), Ok(()));
+    let twice = TrustAnchors::new(old.domain.clone(), both).unwrap();
+    let twice = twice.with_revocations(vec![list(&new, &[]), list(&new, &[&fresh])]).unwrap_err().to_string();
+    assert!(twice.contains("two revocation lists"), "{twice}");
 }
 
 fn write(directory: &Directory, of: &Cluster, svids: &[&Svid]) {
