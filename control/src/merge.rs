@@ -4,8 +4,10 @@ use crate::{
     peers::{PeerView, PeerViews},
     registry::{Desired, DesiredImport},
 };
-use isthmus_control_api::{ClusterName, Import, Table};
+use isthmus_control_api::{Cidr, ClusterName, Import, Table, Workload};
 use std::{collections::BTreeMap, sync::Arc};
+
+type Sources = BTreeMap<Cidr, Arc<Workload>>;
 
 /// The table after `previous`, or `None` if it would say the same.
 ///
@@ -25,10 +27,19 @@ pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Ta
         exports: kept(&previous.exports, &desired.exports),
         links: desired.links.iter().map(|(cluster, desired)| (cluster.clone(), desired.link.clone())).collect(),
         relay: desired.relay.clone(),
-        sources: kept(&previous.sources, &desired.sources),
+        sources: sources(&previous.sources, desired),
         policies: kept(&previous.policies, &desired.policies),
     };
     (table != *previous).then(|| Table { version: previous.version + 1, ..table })
+}
+
+/// Whose the addresses of clients are: what was known before as well, while there is more to come.
+fn sources(before: &Sources, desired: &Desired) -> Sources {
+    let now = kept(before, &desired.sources);
+    if !desired.awaits_sources {
+        return now;
+    }
+    before.clone().into_iter().chain(now).collect()
 }
 
 /// The entries of now, those shared with before that say the same.
@@ -161,6 +172,21 @@ mod tests {
         assert_eq!(first.version, 1);
         assert_eq!(next(&first, &desired(), &peers(&[])), None);
         assert_eq!(next(&Table::default(), &Desired::default(), &peers(&[])), None);
+    }
+
+    #[test]
+    fn sources_of_before_stay_while_there_is_more_to_come() {
+        let source = |cidr: &str, account: &str| {
+            (cidr.parse::<Cidr>().unwrap(), Arc::new(Workload { account: account.parse().unwrap(), pod: None }))
+        };
+        let (pod, stated) = (source("10.0.0.9", "shop/web"), source("10.1.0.0/16", "shop/any"));
+        let before = Table { sources: [pod.clone(), stated.clone()].into(), ..Table::default() };
+        let restated = source("10.1.0.0/16", "shop/other");
+        let starting = Desired { sources: [restated.clone()].into(), awaits_sources: true, ..Desired::default() };
+        let table = next(&before, &starting, &peers(&[])).unwrap();
+        assert_eq!(table.sources, [pod, restated.clone()].into());
+        let whole = Desired { awaits_sources: false, ..starting };
+        assert_eq!(next(&table, &whole, &peers(&[])).unwrap().sources, [restated].into());
     }
 
     #[test]

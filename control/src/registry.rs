@@ -36,6 +36,8 @@ pub struct Desired {
     pub relay: Relaying,
     /// Whose the addresses of its clients are.
     pub sources: BTreeMap<Cidr, Arc<Workload>>,
+    /// Whether there is more to come of those: what the table has of others stays until then.
+    pub awaits_sources: bool,
     /// Who may use what it serves.
     pub policies: BTreeMap<PolicyName, Arc<AccessPolicy>>,
 }
@@ -56,6 +58,7 @@ impl Desired {
                 .collect(),
             relay: table.relay.clone(),
             sources: table.sources.clone(),
+            awaits_sources: false,
             policies: table.policies.clone(),
             ..Self::default()
         }

@@ -14,7 +14,7 @@ use crate::{
         link::ClusterLink,
         mcs::{ServiceExport, ServiceImport},
     },
-    mcs::{self, Grouped, ObjectKey, Objects, World, is_ours},
+    mcs::{self, Grouped, ObjectKey, Objects, Stated, World, is_ours},
     optional::OptionalKind,
 };
 use k8s_openapi::api::{
@@ -263,9 +263,7 @@ impl Index {
                 let listing = self.optional.entry(kind).or_default();
                 let was_complete = listing.is_complete();
                 let changed = listing.take(event, world.optional.entry(kind).or_default());
-                if let (OptionalKind::AccessPolicy, Changed::Object(_) | Changed::All) = (kind, &changed) {
-                    world.access = mcs::access(&world.optional[&kind], &world.access);
-                }
+                policies(world, kind, &changed);
                 if listing.is_complete() && self.absent.remove(&kind) {
                     return Effect::All;
                 }
@@ -284,6 +282,26 @@ impl Index {
                 plan_if(!is_known && self.absent.insert(kind))
             }
         }
+    }
+}
+
+/// Keeps what policies say in step with the objects.
+fn policies(world: &mut World, kind: OptionalKind, changed: &Changed) {
+    let Some(objects) = world.optional.get(&kind) else { return };
+    match (kind, changed) {
+        (_, Changed::Nothing) => {}
+        (OptionalKind::AccessPolicy, _) => world.access = mcs::access(objects, &world.access),
+        (OptionalKind::ServicePolicy, Changed::Object(key)) => {
+            let before = world.policies.remove(key);
+            let stated = objects.get(key).map(|object| Stated::read(object, before.as_ref()));
+            world.policies.extend(stated.map(|stated| (key.clone(), stated)));
+        }
+        (OptionalKind::ServicePolicy, Changed::All) => {
+            let before = std::mem::take(&mut world.policies);
+            let stated = objects.iter().map(|(key, object)| (key.clone(), Stated::read(object, before.get(key))));
+            world.policies = stated.collect();
+        }
+        _ => {}
     }
 }
 

@@ -53,8 +53,8 @@ pub use marks::{EXPORT, MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER, is
 pub use names::derived_name;
 pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
-pub use policy::POLICY;
 pub(crate) use policy::status as policy_status;
+pub use policy::{POLICY, Stated};
 pub use preference::{AFFINITY, WEIGHTS};
 pub use quota::Quota;
 pub use records::{HOSTNAME, TTL};

@@ -26,8 +26,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// The addresses of pods.
-pub(crate) type Sources = Arc<BTreeMap<Cidr, Arc<Workload>>>;
+/// The addresses of pods; `None`: they have not been listed yet.
+pub(crate) type Sources = Option<Arc<BTreeMap<Cidr, Arc<Workload>>>>;
 
 /// What changes within this time after the first change is told together.
 const TOGETHER: Duration = Duration::from_millis(100);
@@ -87,15 +87,16 @@ fn publish(index: &PodIndex, to: &watch::Sender<Sources>) {
         );
     }
     to.send_if_modified(|told| {
-        let changed = **told != sources;
+        let changed = told.as_deref() != Some(&sources);
         if changed {
-            *told = Arc::new(sources);
+            *told = Some(Arc::new(sources));
         }
         changed
     });
 }
 
-/// Adds the pods' sources to what is desired otherwise, until that ends. What the file says of an address counts more.
+/// Adds the pods' sources to what is desired otherwise, until that ends. What the file says of an address counts more. Until pods have
+/// been listed, those that the table has stay: a control that starts takes no pod's identity away.
 pub(crate) async fn merge(
     mut desired: watch::Receiver<Arc<Desired>>,
     mut sources: watch::Receiver<Sources>,
@@ -114,7 +115,8 @@ pub(crate) async fn merge(
         if is_loaded {
             let of_pods = sources.borrow_and_update().clone();
             let mut desired = (**desired.borrow_and_update()).clone();
-            let stated = std::mem::replace(&mut desired.sources, (*of_pods).clone());
+            desired.awaits_sources = of_pods.is_none();
+            let stated = std::mem::replace(&mut desired.sources, of_pods.as_deref().cloned().unwrap_or_default());
             desired.sources.extend(stated);
             to.send_replace(Arc::new(desired));
         }
@@ -134,7 +136,10 @@ mod tests {
         let (outer, mut all) = watch::channel(Arc::new(Desired::default()));
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(merge(inner, of_pods, outer));
-        pods.send_replace(Arc::new([(cidr("10.0.0.9"), workload("shop/web"))].into()));
+        let listed = |of: &[(&str, &str)]| -> Sources {
+            Some(Arc::new(of.iter().map(|(address, account)| (cidr(address), workload(account))).collect()))
+        };
+        pods.send_replace(listed(&[("10.0.0.9", "shop/web")]));
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -147,10 +152,25 @@ mod tests {
         desired.send_replace(Arc::new(Desired { sources: stated, ..Desired::default() }));
         all.changed().await.unwrap();
         assert_eq!(all.borrow_and_update().sources[&cidr("10.0.0.9")].account.as_str(), "shop/stated");
-        pods.send_replace(Sources::default());
+        pods.send_replace(listed(&[]));
         all.changed().await.unwrap();
-        assert_eq!(all.borrow().sources.len(), 1);
+        assert_eq!((all.borrow().sources.len(), all.borrow().awaits_sources), (1, false));
         drop(desired);
         tasks.join_next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn until_pods_are_listed_there_is_more_to_come() {
+        let (desired, inner) = watch::channel(Arc::new(Desired::default()));
+        let (pods, of_pods) = watch::channel(Sources::default());
+        let (outer, mut all) = watch::channel(Arc::new(Desired::default()));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(merge(inner, of_pods, outer));
+        desired.send_replace(Arc::new(Desired::default()));
+        all.changed().await.unwrap();
+        assert!(all.borrow_and_update().awaits_sources);
+        pods.send_replace(Some(Arc::default()));
+        all.changed().await.unwrap();
+        assert!(!all.borrow().awaits_sources, "a cluster without pods is one that is listed");
     }
 }

@@ -212,6 +212,7 @@ fn desired(config: &Config, since: &BTreeMap<ServiceName, SystemTime>) -> Desire
         links: config.links.clone(),
         relay: config.relay.clone(),
         sources: config.sources.clone(),
+        awaits_sources: false,
         policies: config.policies.clone(),
     }
 }

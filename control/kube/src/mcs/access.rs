@@ -23,37 +23,34 @@ pub struct Access {
 }
 
 /// What all AccessPolicies say together. One that is wrong counts as it was when it was right; one that has never been, and one for
-/// which there is no room, lets nobody use the services of its namespace: what was to be closed is never open by mistake.
+/// which there is no room, lets nobody use the services of its namespace: what was to be closed is never open by mistake. Room is given
+/// first to what comes early in its own namespace, by age: no namespace uses up that of another that has less.
 pub(crate) fn access(objects: &BTreeMap<ObjectKey, Arc<DynamicObject>>, before: &Access) -> Access {
     let mut all = Access::default();
-    let (mut rules, mut no_room) = (0, AccessPolicy::default());
-    let mut by_age: Vec<_> = objects.iter().collect();
-    by_age.sort_by_key(|(key, object)| (object.metadata.creation_timestamp.clone().map(|time| time.0), (*key).clone()));
-    for (key, object) in by_age {
+    let mut used = BTreeMap::<&str, usize>::new();
+    let mut by_turn = Vec::new();
+    for (key, object) in by_age(objects) {
         // What the API server takes for a name is one.
         let Ok(name) = key.to_string().parse::<PolicyName>() else { continue };
-        let all_of = Services::Namespace(key.namespace.clone());
-        let policy = match read(key, object) {
-            Ok(policy) => Arc::new(policy),
-            Err(why) => {
-                let closed = Arc::new(AccessPolicy { services: [all_of.clone()].into(), ..AccessPolicy::default() });
-                let known = before.policies.get(&name).unwrap_or(&closed).clone();
-                let now = if known == closed {
-                    "nobody may use its namespace's services"
-                } else {
-                    "it counts as it was before"
-                };
-                all.wrong.insert(key.clone(), format!("{why}; until then {now}"));
-                known
-            }
-        };
+        let policy = read(key, object).map(Arc::new).unwrap_or_else(|why| {
+            let (policy, now) = instead(key, before.policies.get(&name));
+            all.wrong.insert(key.clone(), format!("{why}; until then {now}"));
+            policy
+        });
+        let used = used.entry(&*key.namespace).or_default();
+        by_turn.push((*used, by_turn.len(), key, name, policy.clone()));
+        *used += 1 + policy.rules.len();
+    }
+    by_turn.sort_unstable_by_key(|(used, age, ..)| (*used, *age));
+    let (mut rules, mut no_room) = (0, AccessPolicy::default());
+    for (_, _, key, name, policy) in by_turn {
         // One is kept for those that have no room.
         if all.policies.len() + 1 >= MOST_POLICIES || rules + policy.rules.len() > MOST_RULES {
             let why = format!(
                 "there are more than {MOST_POLICIES} policies or {MOST_RULES} rules; nobody may use its namespace's services"
             );
             all.wrong.insert(key.clone(), why);
-            no_room.services.insert(all_of);
+            no_room.services.insert(Services::Namespace(key.namespace.clone()));
             continue;
         }
         rules += policy.rules.len();
@@ -63,6 +60,23 @@ pub(crate) fn access(objects: &BTreeMap<ObjectKey, Arc<DynamicObject>>, before: 
         all.policies.extend(NO_ROOM.parse().ok().map(|name| (name, Arc::new(no_room))));
     }
     all
+}
+
+/// The oldest first.
+fn by_age(objects: &BTreeMap<ObjectKey, Arc<DynamicObject>>) -> Vec<(&ObjectKey, &DynamicObject)> {
+    let mut all: Vec<_> = objects.iter().map(|(key, object)| (key, &**object)).collect();
+    all.sort_by_key(|(key, object)| (object.metadata.creation_timestamp.clone().map(|time| time.0), (*key).clone()));
+    all
+}
+
+/// What counts instead of a policy that is wrong, in words as well. `before`: what counted until now.
+fn instead(key: &ObjectKey, before: Option<&Arc<AccessPolicy>>) -> (Arc<AccessPolicy>, &'static str) {
+    let all_of = Services::Namespace(key.namespace.clone());
+    let closed = Arc::new(AccessPolicy { services: [all_of].into(), ..AccessPolicy::default() });
+    match before {
+        Some(before) if *before != closed => (before.clone(), "it counts as it was before"),
+        _ => (closed, "nobody may use its namespace's services"),
+    }
 }
 
 fn read(key: &ObjectKey, object: &DynamicObject) -> Result<AccessPolicy, String> {
@@ -143,6 +157,6 @@ mod tests {
         let of: Vec<_> = names.iter().map(|name| (&**name, json!({"rules": []}))).collect();
         let access = access(&objects(&of), &Access::default());
         assert_eq!((access.policies.len(), access.wrong.len()), (MOST_POLICIES, 6));
-        assert_eq!(services(&access, NO_ROOM), ["ns1/*"]);
+        assert_eq!(services(&access, NO_ROOM), ["ns0/*"], "it has more than the other");
     }
 }

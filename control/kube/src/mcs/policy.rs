@@ -18,10 +18,33 @@ use std::sync::Arc;
 /// On a ServiceExport or a Service, where there is no ServicePolicy of its name: the same keys, as YAML.
 pub const POLICY: &str = "isthmus.io/policy";
 
+/// A ServicePolicy, as read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stated {
+    /// What counts: where what it says is wrong, what it said when that was right; nothing but defaults, where it never was.
+    pub policy: Arc<ServicePolicy>,
+    /// What is wrong with it, and what counts until that is mended.
+    pub wrong: Option<String>,
+}
+
+impl Stated {
+    /// `before`: the same policy as it was until now.
+    pub(crate) fn read(object: &DynamicObject, before: Option<&Self>) -> Self {
+        match policy::from_json(&spec(object)) {
+            Ok(policy) => Self { policy: Arc::new(policy), wrong: None },
+            Err(errors) => {
+                let policy = before.map(|before| before.policy.clone()).unwrap_or_default();
+                let now =
+                    if *policy == ServicePolicy::default() { "defaults count" } else { "it counts as it was before" };
+                Self { policy, wrong: Some(format!("{}; until then {now}", in_words(&errors))) }
+            }
+        }
+    }
+}
+
 /// What is said of a service's streams.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    /// Nothing but defaults, where what is said is wrong.
     pub(super) policy: Arc<ServicePolicy>,
     /// What the ServicePolicy is to say of itself.
     pub(super) status: Option<PolicyStatus>,
@@ -30,15 +53,23 @@ pub(super) struct Said {
 
 /// What is said of a service: by its ServicePolicy, then its ServiceExport, then its Service.
 pub(super) fn said(cx: &Context<'_>, key: &ObjectKey, export: Option<&ServiceExport>) -> Said {
-    if let Some(object) = cx.world.optional_object(OptionalKind::ServicePolicy, key) {
-        let read = policy::from_json(&spec(object));
-        let wrong = read.as_ref().err().map(|errors| in_words(errors));
-        let status = Some(status(object, cx.now, wrong.as_deref()));
-        return Said { status, ..taken(read, OptionalKind::ServicePolicy.kind()) };
+    let object = cx.world.optional_object(OptionalKind::ServicePolicy, key);
+    if let Some((object, stated)) = object.zip(cx.world.policies.get(key)) {
+        let by = OptionalKind::ServicePolicy.kind();
+        let problems = stated.wrong.iter().map(|wrong| unheeded(format!("{by}: {wrong}"))).collect();
+        let status = Some(status(object, cx.now, stated.wrong.as_deref()));
+        return Said { policy: stated.policy.clone(), status, problems };
     }
     let service = cx.world.services.get(key);
     let text = export.and_then(annotation).or_else(|| service.and_then(|service| annotation(&**service)));
-    text.map(|text| taken(policy::from_text(text), POLICY)).unwrap_or_default()
+    match text.map(policy::from_text) {
+        None => Said::default(),
+        Some(Ok(policy)) => Said { policy: Arc::new(policy), ..Said::default() },
+        Some(Err(errors)) => {
+            let problem = unheeded(format!("{POLICY}: {}", in_words(&errors)));
+            Said { problems: vec![problem], ..Said::default() }
+        }
+    }
 }
 
 /// The `spec` of a policy; an empty one, where it has none that is an object.
@@ -60,13 +91,31 @@ pub(crate) fn status(object: &DynamicObject, now: &Time, wrong: Option<&str>) ->
     PolicyStatus { conditions: vec![make.make(ACCEPTED, wrong.is_none(), reason, wrong.unwrap_or_default())] }
 }
 
-fn taken(read: Result<ServicePolicy, Vec<ConfigError>>, by: &str) -> Said {
-    match read {
-        Ok(policy) => Said { policy: Arc::new(policy), ..Said::default() },
-        Err(errors) => Said { problems: vec![unheeded(format!("{by}: {}", in_words(&errors)))], ..Said::default() },
-    }
-}
-
 fn annotation<K: Resource>(object: &K) -> Option<&str> {
     object.annotations().get(POLICY).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(spec: &Value, before: Option<&Stated>) -> Stated {
+        let object = DynamicObject::new("api", &OptionalKind::ServicePolicy.resource());
+        Stated::read(&object.data(json!({ "spec": spec })), before)
+    }
+
+    #[test]
+    fn one_that_is_wrong_counts_as_it_did() {
+        let good = read(&json!({"balance": "roundRobin"}), None);
+        assert_eq!(good.wrong, None);
+        assert_ne!(*good.policy, ServicePolicy::default());
+        let wrong = read(&json!({"balance": "roundRobin", "balanse": "random"}), Some(&good));
+        assert_eq!(wrong.policy, good.policy);
+        let why = wrong.wrong.clone().unwrap();
+        assert!(why.contains("balanse") && why.ends_with("it counts as it was before"), "{why}");
+        assert_eq!(read(&json!({"balanse": 1}), Some(&wrong)).policy, good.policy, "for as long as it is wrong");
+        let never = read(&json!({"balanse": 1}), None);
+        assert_eq!(*never.policy, ServicePolicy::default());
+        assert!(never.wrong.unwrap().ends_with("defaults count"));
+    }
 }

@@ -1,6 +1,6 @@
 //! ● What a plan is made from.
 
-use super::{Access, ObjectKey, Objects, Quota};
+use super::{Access, ObjectKey, Objects, Quota, Stated};
 use crate::{
     api::mcs::{ServiceExport, ServiceImport},
     compat::{Marks, Systems},
@@ -35,6 +35,8 @@ pub struct World {
     pub zones: BTreeMap<Arc<str>, Arc<str>>,
     /// The ready pods of our gateway.
     pub gateways: Vec<GatewayPod>,
+    /// What ServicePolicies say, each of the service of its name.
+    pub policies: BTreeMap<ObjectKey, Stated>,
     /// What AccessPolicies say.
     pub access: Access,
     /// The objects of the kinds that need not be there.

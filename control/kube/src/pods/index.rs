@@ -30,10 +30,12 @@ pub(super) struct PodIndex {
     pods: HashMap<Key, Known>,
     /// While they are listed anew.
     listed: Option<HashMap<Key, Known>>,
+    /// Whether they have been listed as a whole.
+    is_listed: bool,
 }
 
 impl PodIndex {
-    /// Takes what the watch says; whether anything is another than before.
+    /// Takes what the watch says; whether anything is another than before, as it is when the first list is whole.
     pub(super) fn take(&mut self, event: Event<Pod>) -> bool {
         match event {
             Event::Init => {
@@ -48,8 +50,8 @@ impl PodIndex {
             }
             Event::InitDone => {
                 let listed = self.listed.take().unwrap_or_default();
-                let changed = listed != self.pods;
-                self.pods = listed;
+                let changed = listed != self.pods || !self.is_listed;
+                (self.pods, self.is_listed) = (listed, true);
                 changed
             }
             Event::Apply(pod) => match read(&pod) {
@@ -168,5 +170,8 @@ mod tests {
         assert_eq!(told(&index), ["10.1.0.1/32 shop/web gone"], "it is not whole yet");
         assert!(index.take(Event::InitDone));
         assert_eq!(told(&index), ["10.1.0.2/32 shop/web here"]);
+        let list = |index: &mut PodIndex| index.take(Event::Init) || index.take(Event::InitDone);
+        assert!(list(&mut index) && !list(&mut index), "none, and none again");
+        assert!(list(&mut PodIndex::default()), "that there are none is news at first");
     }
 }

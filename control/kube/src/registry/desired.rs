@@ -32,6 +32,7 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired)
         links: links.clone(),
         relay: file.relay.clone(),
         sources: file.sources.clone(),
+        awaits_sources: false,
         // Of two of the same name the operator's counts.
         policies: world.access.policies.clone().into_iter().chain(file.policies.clone()).collect(),
     }
