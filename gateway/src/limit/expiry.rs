@@ -5,7 +5,7 @@ mod watch;
 use crate::close::Closed;
 use isthmus_control_api::Timeouts;
 use std::{cell::Cell, fmt, future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Instant};
-use watch::{Next, Watch};
+use watch::{Look, Next, Watch};
 
 /// What a stream has moved so far, for whoever looks now and then.
 #[derive(Debug, Default)]
@@ -14,6 +14,23 @@ pub(crate) struct Activity {
     pub(crate) up: Cell<u64>,
     /// From the endpoint towards the client.
     pub(crate) down: Cell<u64>,
+    /// Whether a rate holds it now.
+    is_held: Cell<bool>,
+    /// Whether one has held it since the last look.
+    was_held: Cell<bool>,
+}
+
+impl Activity {
+    /// A rate holds the stream from now on, or does not.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.is_held.set(is_held);
+        self.was_held.set(self.was_held.get() || is_held);
+    }
+
+    fn look(&self) -> Look {
+        let held = self.was_held.replace(false) || self.is_held.get();
+        Look { up: self.up.get(), down: self.down.get(), held }
+    }
 }
 
 /// Which time was over.
@@ -65,7 +82,7 @@ pub(crate) fn of(timeouts: &Timeouts) -> Option<(Expiry, Rc<Activity>)> {
     let seen = activity.clone();
     let expiry = async move {
         loop {
-            match watch.look(Instant::now(), seen.up.get(), seen.down.get()) {
+            match watch.look(Instant::now(), seen.look()) {
                 Next::LookAt(at) => tokio::time::sleep_until(at.into()).await,
                 Next::Over(expired) => return expired,
             }

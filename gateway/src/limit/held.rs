@@ -91,7 +91,12 @@ impl Held {
 
     /// Waits until more bytes may move.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.pace.as_mut().map_or(Poll::Ready(()), |pace| pace.poll_room(cx))
+        let Some(pace) = &mut self.pace else { return Poll::Ready(()) };
+        let room = pace.poll_room(cx);
+        if let Some(activity) = &self.activity {
+            activity.hold(room.is_pending());
+        }
+        room
     }
 }
 

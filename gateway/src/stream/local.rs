@@ -52,9 +52,12 @@ pub(crate) async fn copy(
     meter.up(up.waiting.len() as u64);
     let (mut client_failed, mut endpoint_failed) = (pin!(client.failed()), pin!(endpoint.failed()));
     let result = poll_fn(|cx| {
-        ready!(meter.held.poll_room(cx));
-        let first = up.poll(cx, core, (client, Failed::client), (endpoint, Failed::endpoint))?;
-        let second = down.poll(cx, core, (endpoint, Failed::endpoint), (client, Failed::client))?;
+        let is_held = meter.held.poll_room(cx).is_pending();
+        let (mut first, mut second) = (Poll::Pending, Poll::Pending);
+        if !is_held {
+            first = up.poll(cx, core, (client, Failed::client), (endpoint, Failed::endpoint))?;
+            second = down.poll(cx, core, (endpoint, Failed::endpoint), (client, Failed::client))?;
+        }
         if up.moved + down.moved > 0 {
             busy::moved(std::ptr::from_ref(client).addr());
             busy::worked(Instant::now());
@@ -65,10 +68,10 @@ pub(crate) async fn copy(
             return Poll::Ready(Ok::<_, Failed>(()));
         }
         // A socket that is read tells of its reset by itself; one that is not is asked.
-        if !up.reads() && client_failed.as_mut().poll(cx).is_ready() {
+        if (is_held || !up.reads()) && client_failed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Failed::client(client.take_error())));
         }
-        if !down.reads() && endpoint_failed.as_mut().poll(cx).is_ready() {
+        if (is_held || !down.reads()) && endpoint_failed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Failed::endpoint(endpoint.take_error())));
         }
         Poll::Pending

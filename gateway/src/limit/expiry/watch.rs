@@ -19,6 +19,17 @@ pub(super) struct Watch {
     asked: Option<Instant>,
 }
 
+/// What a stream has done by now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Bytes from the client.
+    pub(super) up: u64,
+    /// Bytes from the endpoint.
+    pub(super) down: u64,
+    /// A rate has held it since the last look: nobody is to blame for silence.
+    pub(super) held: bool,
+}
+
 /// What is to be done next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -39,13 +50,13 @@ impl Watch {
         })
     }
 
-    /// The stream has moved so many bytes by now.
-    pub(super) fn look(&mut self, now: Instant, up: u64, down: u64) -> Next {
+    /// Whether it has taken too long.
+    pub(super) fn look(&mut self, now: Instant, Look { up, down, held }: Look) -> Next {
         let total = up.saturating_add(down);
-        if total != self.seen {
+        if held || total != self.seen {
             (self.seen, self.moved) = (total, now);
         }
-        self.asked = if up > 0 && down == 0 { self.asked.or(Some(now)) } else { None };
+        self.asked = if up > 0 && down == 0 { self.asked.filter(|_| !held).or(Some(now)) } else { None };
         let waits_for_first = self.timeouts.first_byte.filter(|_| down == 0);
         let times = [
             (self.timeouts.max_age, Some(self.begun), None, Expired::MaxAge),
@@ -81,7 +92,7 @@ mod tests {
         let mut now = start;
         while now - start <= until {
             let done = |is_up| moves.iter().filter(|&&(at, up)| up == is_up && start + at <= now).count() as u64;
-            match watch.look(now, done(true), done(false)) {
+            match watch.look(now, Look { up: done(true), down: done(false), held: false }) {
                 Next::Over(expired) => return Some((now - start, expired)),
                 Next::LookAt(at) => {
                     assert!(at > now, "it looks on");
@@ -96,6 +107,22 @@ mod tests {
     fn without_timeouts_there_is_nothing_to_watch() {
         let connect = Timeouts { connect: Some(SECOND), ..Timeouts::default() };
         assert!(Watch::new(&connect, Instant::now()).is_none());
+    }
+
+    #[test]
+    fn what_a_rate_holds_is_not_silent() {
+        let timeouts = Timeouts { first_byte: Some(SECOND), idle: Some(SECOND * 2), ..Timeouts::default() };
+        let start = Instant::now();
+        let mut watch = Watch::new(&timeouts, start).unwrap();
+        let mut look = |at: u32, held| watch.look(start + SECOND * at, Look { up: 1, down: 0, held });
+        for at in 0..60 {
+            assert!(matches!(look(at, true), Next::LookAt(_)), "after {at} s");
+        }
+        assert_eq!(look(60, false), Next::Over(Expired::FirstByte));
+        let aged = Timeouts { max_age: Some(SECOND), ..Timeouts::default() };
+        let mut watch = Watch::new(&aged, start).unwrap();
+        let held = Look { up: 1, down: 0, held: true };
+        assert_eq!(watch.look(start + SECOND, held), Next::Over(Expired::MaxAge), "it ages all the same");
     }
 
     #[test]
