@@ -21,7 +21,7 @@ mod slot;
 mod spread;
 
 pub(crate) use dial::{LinkStates, Links};
-pub(crate) use open::Target;
+pub(crate) use open::{Opened, Target};
 pub(crate) use setup::{TlsConfigs, accept};
 
 use crate::{

@@ -36,6 +36,12 @@ pub trait Tunnel {
     /// The tunnel takes no new streams (draining, at its limit, or gone); another tunnel may.
     fn open(&self, request: &OpenRequest) -> Result<Box<dyn TunnelStream>, Refusal>;
 
+    /// After [`Self::open`] has refused a stream for want of memory: whether to ask again. Pending while room is being made.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let _ = cx;
+        Poll::Ready(false)
+    }
+
     /// What it is and how it fares.
     fn status(&self) -> TunnelStatus;
 

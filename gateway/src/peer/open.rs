@@ -6,7 +6,7 @@ use crate::{
     tunnel::{OpenRequest, Refusal, RefusalReason, Tunnel, TunnelStream},
 };
 use isthmus_control_api::{ClusterName, GatewayId, ServicePort};
-use std::{rc::Rc, time::Instant};
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Instant};
 
 /// Which tunnels a stream may be opened on.
 pub(crate) struct Target<'a> {
@@ -43,13 +43,36 @@ impl Peers {
         let cluster = target.cluster;
         let message = format!("no live tunnel to {cluster}");
         let none = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
-        let fitting = |way| {
-            let mut tunnels = self.live_by(cluster, way);
-            tunnels.retain(|tunnel| target.fits(&**tunnel));
-            tunnels
-        };
-        let direct = self.open_on(fitting(Way::Direct), cluster, request, none);
-        direct.or_else(|refusal| self.open_on(fitting(Way::Relayed), cluster, request, refusal))
+        let direct = self.open_on(self.fitting(target, Way::Direct), cluster, request, none);
+        direct.or_else(|refusal| self.open_on(self.fitting(target, Way::Relayed), cluster, request, refusal))
+    }
+
+    fn fitting(&self, target: &Target<'_>, way: Way) -> Vec<Rc<dyn Tunnel>> {
+        let mut tunnels = self.live_by(target.cluster, way);
+        tunnels.retain(|tunnel| target.fits(&**tunnel));
+        tunnels
+    }
+
+    /// After [`Self::open`] has refused a stream for want of memory: waits until a tunnel has made room; false if none does.
+    pub(crate) async fn room(&self, target: &Target<'_>) -> bool {
+        let tunnels = [Way::Direct, Way::Relayed].map(|way| self.fitting(target, way)).concat();
+        let mut has_waited = false;
+        poll_fn(|cx| {
+            let (mut is_making, mut has_room) = (false, false);
+            for tunnel in &tunnels {
+                match tunnel.poll_room(cx) {
+                    Poll::Pending => is_making = true,
+                    Poll::Ready(room) => has_room |= room,
+                }
+            }
+            // Room that was there before anybody waited is not what the stream wants.
+            if is_making && !(has_room && has_waited) {
+                has_waited = true;
+                return Poll::Pending;
+            }
+            Poll::Ready(has_room && has_waited)
+        })
+        .await
     }
 
     /// Opens a stream on a tunnel that is not relayed.

@@ -187,8 +187,8 @@ async fn establish<'a>(
         match asking.establish(meter).await? {
             Established::Cluster(_, accepted) => {
                 let mut early = asking.early;
-                let stream = send_rest(accepted, socket, &mut early).await.map_err(|_| Closed::ResetLocal)?;
                 meter.connected();
+                let stream = send_rest(accepted, socket, &mut early).await.map_err(|_| Closed::ResetLocal)?;
                 return Ok((Upstream::Cluster(stream), early));
             }
             Established::Local(guard) => match upstream::connect(core, &asking.here(), meter).await {

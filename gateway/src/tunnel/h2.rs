@@ -213,6 +213,17 @@ impl Tunnel for H2Tunnel {
         Ok(Box::new(H2Stream::asked(shared.clone(), answer, send, window)))
     }
 
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.0.may_open().is_err() {
+            return Poll::Ready(false);
+        }
+        let room = self.0.windows.borrow_mut().poll_room(false, cx);
+        if room.is_pending() {
+            self.0.wake_driver();
+        }
+        room
+    }
+
     fn status(&self) -> TunnelStatus {
         TunnelStatus {
             transport: Transport::H2,

@@ -3,7 +3,7 @@
 use crate::{
     core::Core,
     meter::StreamMeter,
-    peer::Target,
+    peer::{Opened, Target},
     socket::Socket,
     tunnel::{OpenRequest, Refusal, RefusalReason, StreamError, Tunnel, TunnelHealth, TunnelStream},
 };
@@ -139,7 +139,7 @@ async fn open_on_one(
     read: Read<'_>,
     early: &mut Early,
 ) -> Result<Accepted, (OpenFailed, Option<GatewayId>)> {
-    let (mut stream, tunnel) = core.peers.open(target, request).map_err(|refusal| (refusal.into(), None))?;
+    let (mut stream, tunnel) = ask(core, target, request).await.map_err(|refusal| (refusal.into(), None))?;
     if !request.service.protocol.is_tcp() {
         stream.take_datagrams();
     }
@@ -160,6 +160,25 @@ async fn open_on_one(
         }
     }
     Ok(Accepted { stream, tunnel, sent })
+}
+
+/// How long a stream waits for tunnels to make room for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Asks for a stream. Where windows have to get smaller before there is room for it, it waits a little.
+async fn ask(core: &Core, target: &Target<'_>, request: &OpenRequest) -> Result<Opened, Refusal> {
+    let is_full = |asked: &Result<Opened, Refusal>| matches!(asked, Err(Refusal { reason: RefusalReason::Limit, .. }));
+    let mut asked = core.peers.open(target, request);
+    if is_full(&asked) {
+        let waiting = async {
+            while is_full(&asked) && core.peers.room(target).await {
+                asked = core.peers.open(target, request);
+            }
+        };
+        // Late or not: what was answered last counts.
+        let _ = tokio::time::timeout(PATIENCE, waiting).await;
+    }
+    asked
 }
 
 /// Waits until a gateway has had its time, and another one of its cluster can be asked.

@@ -10,13 +10,14 @@ use super::{
 use crate::{
     busy,
     tunnel::{
-        Ingress, PeerIdentity, TunnelHealth,
+        Ingress, PeerIdentity, Refusal, TunnelHealth,
         driver::{LINGER, TunnelEnd},
         mux::liveness::{Liveness, Verdict},
     },
 };
 use h2::{Ping, PingPong};
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     rc::Rc,
@@ -42,9 +43,14 @@ pub struct Driver<IO: AsyncRead + AsyncWrite + Unpin> {
     asked: Option<u64>,
     liveness: Liveness,
     said_goodbye: bool,
+    /// Streams of the peer that wait for room: no more than it may have.
+    waiting: VecDeque<Offered>,
     /// Tells that it has ended, however it does.
     _ended: DropGuard,
 }
+
+/// A stream that the peer opens.
+type Offered = (http::request::Parts, H2Stream);
 
 /// Either end of an HTTP/2 connection.
 #[derive(Debug)]
@@ -70,7 +76,19 @@ where
         };
         let liveness = Liveness::new(Instant::now());
         let _ended = shared.ended.clone().drop_guard();
-        Self { connection, flusher, shared, peer, ingress, pings, asked: None, liveness, said_goodbye: false, _ended }
+        Self {
+            connection,
+            flusher,
+            shared,
+            peer,
+            ingress,
+            pings,
+            asked: None,
+            liveness,
+            said_goodbye: false,
+            waiting: VecDeque::new(),
+            _ended,
+        }
     }
 
     /// Runs the tunnel to its end.
@@ -100,6 +118,7 @@ where
         if let Some(end) = self.poll_connection(cx) {
             return Err(end);
         }
+        self.take_waiting(cx);
         self.tell_window(cx);
         let now = Instant::now();
         busy::worked(now);
@@ -125,8 +144,8 @@ where
             Connection::Accepted(connection) => loop {
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        let stream = H2Stream::offered(self.shared.clone(), request.into_parts(), respond);
-                        offer(stream, &self.peer, self.ingress.as_ref());
+                        let offered = H2Stream::offered(self.shared.clone(), request.into_parts(), respond);
+                        self.waiting.push_back(offered);
                     }
                     Poll::Ready(Some(Err(e))) => break Poll::Ready(Err(e)),
                     Poll::Ready(None) => break Poll::Ready(Ok(())),
@@ -139,6 +158,20 @@ where
             Poll::Ready(Ok(())) if self.shared.health() == TunnelHealth::Draining => Some(TunnelEnd::Drained),
             Poll::Ready(Ok(())) => Some(TunnelEnd::PeerClosed),
             Poll::Ready(Err(e)) => Some(e.into()),
+        }
+    }
+
+    /// Hands on the streams for which there is room, and refuses those for which none will come.
+    fn take_waiting(&mut self, cx: &Context<'_>) {
+        while let Some((_, stream)) = self.waiting.front_mut() {
+            let windowed = stream.windowed();
+            let will_have = || self.shared.windows.borrow_mut().poll_room(true, cx).is_pending();
+            if windowed.is_err() && will_have() {
+                return;
+            }
+            if let Some(offered) = self.waiting.pop_front() {
+                offer(offered, windowed, &self.peer, self.ingress.as_ref());
+            }
         }
     }
 
@@ -238,15 +271,16 @@ where
     }
 }
 
-/// Hands a stream that the peer opened to the ingress, or refuses what cannot be read.
+/// Hands a stream that the peer opened to the ingress, or refuses it: there is no window for it, or it cannot be read.
 fn offer(
-    (head, mut stream): (http::request::Parts, H2Stream),
+    (head, mut stream): Offered,
+    windowed: Result<(), Refusal>,
     peer: &Rc<PeerIdentity>,
     ingress: Option<&Rc<dyn Ingress>>,
 ) {
     use crate::tunnel::TunnelStream;
     let Some(ingress) = ingress else { return };
-    match stream.windowed().and_then(|()| request::decode(&http::Request::from_parts(head, ()), peer)) {
+    match windowed.and_then(|()| request::decode(&http::Request::from_parts(head, ()), peer)) {
         Ok(request) => ingress.incoming(peer, request, Box::new(stream)),
         Err(refusal) => stream.refuse(&refusal),
     }

@@ -12,6 +12,7 @@ use crate::tunnel::mux::{
 use std::{
     collections::HashMap,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Windows {
     held: usize,
     charges: HashMap<u64, Charge>,
     last: u64,
+    /// Who waits for room for a stream.
+    waiting: Vec<Waker>,
 }
 
 /// What a stream holds of the budget.
@@ -56,7 +59,7 @@ impl Charge {
 impl Windows {
     /// Windows of `size` bytes, as the connection's preface tells the peer.
     pub(super) fn new(size: usize, budget: Arc<Budget>) -> Self {
-        Self { budget, size, told: size, held: size, charges: HashMap::new(), last: 0 }
+        Self { budget, size, told: size, held: size, charges: HashMap::new(), last: 0, waiting: Vec::new() }
     }
 
     /// Bytes of each stream's window.
@@ -64,14 +67,13 @@ impl Windows {
         self.size
     }
 
-    /// Takes a window for a stream that the peer opens (`by_peer`) or that we do: the number by which it is known here; `None` if the
-    /// budget has none. Windows are halved then, which helps the next ones.
+    /// Takes a window for a stream that the peer opens (`by_peer`) or that we do: the number by which it is known here; `None` if there
+    /// is no room. Windows get smaller then: [`Self::poll_room`] waits for that.
     pub(super) fn add(&mut self, by_peer: bool) -> Option<u64> {
         let bytes = self.held;
-        let fits = (self.charges.len() + 1) * bytes <= CONNECTION_WINDOW as usize;
         let take = || if by_peer { self.budget.take_for_peer(bytes) } else { self.budget.take(bytes) };
-        if !fits || !take() {
-            self.shrink();
+        if !self.is_within_connection() || !take() {
+            self.make_room();
             return None;
         }
         if self.budget.is_tight() {
@@ -82,9 +84,27 @@ impl Windows {
         Some(self.last)
     }
 
+    /// Whether there is room for a stream that had none. Pending while there may be soon, since the peer is being told of smaller
+    /// windows: then `cx` is woken.
+    pub(super) fn poll_room(&mut self, by_peer: bool, cx: &Context<'_>) -> Poll<bool> {
+        let has_room = if by_peer { self.budget.has_for_peer(self.held) } else { self.budget.has(self.held) };
+        if has_room && self.is_within_connection() {
+            return Poll::Ready(true);
+        }
+        self.make_room();
+        if self.news().is_none() {
+            return Poll::Ready(false);
+        }
+        if !self.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
+            self.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
     /// Gives back an ended stream's window.
     pub(super) fn remove(&mut self, stream: u64) {
-        self.budget.give_back(self.charges.remove(&stream).map_or(0, |charge| charge.bytes));
+        let bytes = self.charges.remove(&stream).map_or(0, |charge| charge.bytes);
+        self.give_back(bytes);
     }
 
     /// From now on it can be known how much came in on a stream and was not released yet.
@@ -98,7 +118,8 @@ impl Windows {
     /// Some of what came in on a stream was released: it may be charged for less.
     pub(super) fn settle(&mut self, stream: u64) {
         if let Some(charge) = self.charges.get_mut(&stream) {
-            self.budget.give_back(charge.settle(self.held));
+            let bytes = charge.settle(self.held);
+            self.give_back(bytes);
         }
     }
 
@@ -130,7 +151,28 @@ impl Windows {
         self.held = self.told.max(self.size);
         self.told = self.size;
         let settled = self.charges.values_mut().map(|charge| charge.settle(self.held)).sum();
-        self.budget.give_back(settled);
+        self.give_back(settled);
+        // Who waits has to have the next smaller one told.
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// Halves the windows that are wanted, unless the peer is being told of ones that leave room enough.
+    fn make_room(&mut self) {
+        let streams = self.charges.len() + self.waiting.len() + 1;
+        if self.news().is_none() || streams * self.size > self.budget.limit() / 2 {
+            self.shrink();
+        }
+    }
+
+    fn is_within_connection(&self) -> bool {
+        (self.charges.len() + 1) * self.held <= CONNECTION_WINDOW as usize
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.budget.give_back(bytes);
+            self.waiting.drain(..).for_each(Waker::wake);
+        }
     }
 
     /// Halves the windows that are wanted.

@@ -30,6 +30,16 @@ impl Budget {
         self.take_within(bytes, self.limit / 4 * 3)
     }
 
+    /// Whether [`Self::take`] would take `bytes` now.
+    pub fn has(&self, bytes: usize) -> bool {
+        fits(self.granted(), bytes, self.limit).is_some()
+    }
+
+    /// Whether [`Self::take_for_peer`] would take `bytes` now.
+    pub fn has_for_peer(&self, bytes: usize) -> bool {
+        fits(self.granted(), bytes, self.limit / 4 * 3).is_some()
+    }
+
     /// Takes `bytes` for a window to grow: half of the budget is kept for new streams.
     #[must_use]
     pub fn take_for_growth(&self, bytes: usize) -> bool {
@@ -74,6 +84,10 @@ impl Budget {
 }
 
 fn take_within(taken: &AtomicUsize, bytes: usize, limit: usize) -> bool {
-    let fits = |taken: usize| taken.checked_add(bytes).filter(|&sum| sum <= limit);
-    taken.fetch_update(Relaxed, Relaxed, fits).is_ok()
+    taken.fetch_update(Relaxed, Relaxed, |taken| fits(taken, bytes, limit)).is_ok()
+}
+
+/// What is taken with `bytes` more, if that stays within `limit`.
+fn fits(taken: usize, bytes: usize, limit: usize) -> Option<usize> {
+    taken.checked_add(bytes).filter(|&sum| sum <= limit)
 }

@@ -1,6 +1,7 @@
 //! Tunnels: refusals, limits, stalled readers, drain.
 
 use super::*;
+use crate::tunnel::mux::Budget;
 use std::time::Duration;
 
 #[test]
@@ -186,6 +187,47 @@ fn a_busy_stream_gets_a_larger_window() {
             }
         }
         panic!("its window is still {}", config.budget.granted());
+    });
+}
+
+#[test]
+fn streams_that_come_together_wait_until_a_busy_one_has_made_room() {
+    const STREAMS: usize = 24;
+    on_a_core(async {
+        let (west, east) = (limited(4096, 4 << 20), limited(4096, 4 << 20));
+        let pair = Rc::new(pair_of(&west, &east).await);
+        let (mut near, mut far) = pair.proxied().await;
+        // At most 1 GiB.
+        for _ in 0..16 * 1024 {
+            say(&mut near.socket, &[7; 64 * 1024]).await;
+            hear(&mut far.socket, &[7; 64 * 1024]).await;
+            say(&mut far.socket, &[7; 64 * 1024]).await;
+            hear(&mut near.socket, &[7; 64 * 1024]).await;
+            if west.budget.granted().min(east.budget.granted()) > 1 << 20 {
+                break;
+            }
+        }
+        let at_once = |budget: &Budget| STREAMS * budget.granted() > budget.limit();
+        assert!(at_once(&west.budget) && at_once(&east.budget), "at this size there is no room for them");
+        let open = |pair: Rc<Pair>| async move {
+            loop {
+                match pair.west.open(&request()) {
+                    Ok(mut stream) => return opened(&mut stream).await.map(|()| stream),
+                    Err(refusal) if !poll_fn(|cx| pair.west.poll_room(cx)).await => return Err(refusal),
+                    Err(_) => {}
+                }
+            }
+        };
+        let opening: Vec<_> = (0..STREAMS).map(|_| spawn(open(pair.clone()))).collect();
+        let mut streams = vec![];
+        for _ in 0..STREAMS {
+            let (_, mut offered) = pair.offers.next().await;
+            offered.accept();
+            streams.push(offered);
+        }
+        for opening in opening {
+            streams.push(opening.await.unwrap().unwrap());
+        }
     });
 }
 

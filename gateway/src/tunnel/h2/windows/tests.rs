@@ -112,6 +112,38 @@ fn a_smaller_window_gives_nothing_back_before_it_is_acknowledged_and_what_lies_h
 }
 
 #[test]
+fn who_has_no_room_waits_for_smaller_windows_and_for_nothing_else() {
+    let (mut windows, budget) = windows(8 * FIRST);
+    let one = windows.add(false).unwrap();
+    windows.held_back(FIRST);
+    windows.told();
+    windows.held_back(2 * FIRST);
+    windows.told();
+    windows.observe(one, || 0);
+    assert_eq!((windows.size(), budget.granted()), (4 * FIRST, 4 * FIRST));
+    assert!(windows.add(false).is_some() && windows.add(false).is_none());
+    let cx = Context::from_waker(Waker::noop());
+    let mut polls = 0;
+    while windows.poll_room(false, &cx).is_pending() {
+        assert!(windows.news().is_some(), "somebody has to be told");
+        windows.told();
+        polls += 1;
+        assert!(polls < 10);
+    }
+    assert!(windows.add(false).is_some());
+    // Once windows are as small as they may be, nobody waits.
+    let full = (0..1000).any(|_| match windows.poll_room(true, &cx) {
+        Poll::Pending => {
+            windows.told();
+            false
+        }
+        Poll::Ready(true) => windows.add(true).is_none(),
+        Poll::Ready(false) => true,
+    });
+    assert!(full && windows.size() == MIN && windows.add(true).is_none());
+}
+
+#[test]
 fn the_streams_together_stay_within_the_connections_window() {
     let (mut windows, _budget) = windows(usize::MAX);
     let streams = (0..40_000).filter_map(|_| windows.add(true)).count();
