@@ -279,7 +279,7 @@ pub const KEYS: &[Key] = &[
         DURATION,
         Text("5s"),
         "5s",
-        "For connecting to one endpoint, before the next is tried. A peer may take 3 s longer to answer for a stream.",
+        "For connecting to one endpoint, before it is given up. A peer may take 3 s longer to answer for a stream.",
     ),
     key(
         ("limits", "udpFlows"),
@@ -547,6 +547,13 @@ pub const KEYS: &[Key] = &[
         Required,
         "127.0.0.1:18080",
         "Where local clients connect to, or send datagrams to.",
+    ),
+    key(
+        ("imports[]", "serverNames"),
+        "a list of 1 to 100 DNS names in lower case, or *. before one",
+        Rule("clients that ask for no name, or for none of another import at the same `listen`"),
+        "[api.example, \"*.api.example\"]",
+        "Which clients of TLS it is for, by the name that they ask for (SNI): docs/server-names.md. `*.` stands for one label. Several imports may have the same `listen` then, one of them without names.",
     ),
     key(
         ("imports[]", "affinity"),

@@ -19,12 +19,12 @@ impl Core {
         let balancers = self.balancers.borrow();
         let exports = balancers.iter().filter(|(port, _)| port.service == *service);
         CoreTrace {
-            clusters: imports.flat_map(|(&listen, import)| self.clusters(listen, import, now)).collect(),
+            clusters: imports.flat_map(|(listen, import)| self.clusters(listen, import, now)).collect(),
             endpoints: exports.flat_map(|(port, balancer)| self.endpoints(port, balancer, now)).collect(),
         }
     }
 
-    fn clusters(&self, listen: Listen, import: &Import, now: Instant) -> Vec<(Listen, CoreCluster)> {
+    fn clusters(&self, listen: &Listen, import: &Import, now: Instant) -> Vec<(Listen, CoreCluster)> {
         let standing = self.balancers.borrow().get(&import.service).map(|balancer| balancer.clone().standing(now));
         let candidates = locality::Candidates {
             affinity: import.affinity,
@@ -65,7 +65,7 @@ impl Core {
                 chosen: chosen.get(&Some(name.clone())).copied().unwrap_or(0),
             }
         });
-        here.into_iter().chain(there).map(|of| (listen, of)).collect()
+        here.into_iter().chain(there).map(|of| (listen.clone(), of)).collect()
     }
 
     fn endpoints(&self, port: &ServicePort, balancer: &Balancer, now: Instant) -> Vec<(ServicePort, CoreEndpoint)> {

@@ -72,7 +72,7 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
             drop(early);
             let mut upstream = StreamEnd::new(accepted.stream, unsent);
             let doubted = async {
-                doubted(core, &Target::any(&cluster), &*accepted.tunnel).await;
+                doubted(core, &Target::any(&cluster), &*accepted.tunnel, false).await;
                 Ended::Stream(StreamError::TunnelLost)
             };
             let ended = copy::copy(core, client, &mut upstream, &mut idle, meter, doubted).await;

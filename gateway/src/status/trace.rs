@@ -156,14 +156,14 @@ pub fn merge(service: &ServiceName, extra: &ExtraStatus, reports: &[Option<CoreR
     Trace {
         cluster: extra.cluster.clone(),
         service: service.to_string(),
-        imports: imports.map(|(&listen, import)| import_trace(listen, import, extra, &cores)).collect(),
+        imports: imports.map(|(listen, import)| import_trace(listen, import, extra, &cores)).collect(),
         exports: exports.map(|(port, export)| export_trace(port, export, &cores)).collect(),
         silent_cores: (0..reports.len()).filter(|&core| reports[core].is_none()).collect(),
     }
 }
 
-fn import_trace(listen: Listen, import: &Import, extra: &ExtraStatus, cores: &[&CoreTrace]) -> ImportTrace {
-    let of_listener = || cores.iter().flat_map(|core| &core.clusters).filter(|(at, _)| *at == listen).map(|(_, of)| of);
+fn import_trace(listen: &Listen, import: &Import, extra: &ExtraStatus, cores: &[&CoreTrace]) -> ImportTrace {
+    let of_listener = || cores.iter().flat_map(|core| &core.clusters).filter(|(at, _)| at == listen).map(|(_, of)| of);
     let all: u32 = of_listener().map(|of| of.chosen).sum();
     let own = extra.table.exports.get(&import.service);
     let own = own.map(|export| (None, u32::try_from(export.endpoints.len()).unwrap_or(u32::MAX)));
