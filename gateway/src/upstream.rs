@@ -17,7 +17,7 @@ use crate::{
     socket::{self, Socket},
     tunnel::{OpenRequest, Refusal, RefusalReason},
 };
-use isthmus_control_api::{ClusterName, Export, ProxyProtocol, ServicePort};
+use isthmus_control_api::{ClusterName, Export, ProxyProtocol, ServicePolicy, ServicePort};
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
 
 /// On whose behalf an endpoint is chosen.
@@ -56,11 +56,23 @@ pub(crate) async fn connect(
     meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
     let export = exported(core, &opening.request.service)?;
-    let source = opening.request.source.address.map(|address| address.ip());
-    let admitted = meter.admit(Side::Ingress, &export.policy, Comer { peer: Some(opening.cluster), source });
-    admitted.map_err(|bound| limited(&opening.request.service, bound))?;
+    admit(&export.policy, opening, meter)?;
     let connected = Race::new(core, &export, opening).run(meter).await;
     connected.inspect_err(|_| meter.held.give_up(Side::Ingress))
+}
+
+/// Lets a stream or a flow in at the endpoints' side, by their policy. What comes to nothing is to be given up by `meter.held`.
+///
+/// # Errors
+/// The service, or whom it comes from, has all that they may have.
+pub(crate) fn admit(
+    policy: &Arc<ServicePolicy>,
+    &Opening { request, cluster }: &Opening<'_>,
+    meter: &mut StreamMeter<'_>,
+) -> Result<(), Refusal> {
+    let source = request.source.address.map(|address| address.ip());
+    let admitted = meter.admit(Side::Ingress, policy, Comer { peer: Some(cluster), source });
+    admitted.map_err(|bound| limited(&request.service, bound))
 }
 
 /// A socket to an endpoint of `service` for a flow. Whether anybody is there, only datagrams tell: `last` is what they told of the
@@ -80,13 +92,15 @@ pub(crate) fn connect_flow(
     while !tried.is_full()
         && let Some((lease, address)) = Lease::take(core, service, asker, tried)
     {
+        if last.is_some() && !meter.may_retry(Side::Ingress) {
+            break;
+        }
         meter.endpoint(Some(address));
         match socket::datagram::connect(address) {
             Ok(socket) => return Ok(Connected::new(socket, policy, lease)),
             Err(error) => {
                 lease.failed();
                 tracing::debug!(%service, %address, %error, "an endpoint failed");
-                meter.retry();
                 last = Some(error);
             }
         }

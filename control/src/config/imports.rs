@@ -37,6 +37,9 @@ pub(super) fn read(
         if fields.has("serverNames") && !socket.protocol.is_tcp() {
             fields.conflict("serverNames", "names of a UDP service".into(), "none: only TLS over TCP has them");
         }
+        if !socket.protocol.is_tcp() {
+            policy::check_datagrams(&fields, &policy);
+        }
         shared.claim(listeners, &socket, (&fields, &names), &policy.accept_proxy_protocol);
         if let (Some(service), Some(port), Some(affinity), Some(sticky)) = (service, port, affinity, sticky) {
             let service = ServicePort { service, port, protocol: socket.protocol };
@@ -158,6 +161,11 @@ mod tests {
             (
                 "  - {service: shop/a, port: 53, protocol: UDP, listen: \"127.0.0.1:53\", serverNames: [a]}\n".into(),
                 "imports[0].serverNames: found names of a UDP service, expected none",
+            ),
+            (
+                "  - {service: shop/a, port: 53, protocol: UDP, listen: \"127.0.0.1:53\", policy: {timeouts: {firstByte: 1s}}}\n"
+                    .into(),
+                "imports[0].policy: found timeouts.firstByte of a UDP service, expected timeouts that flows",
             ),
         ] {
             let error = read(&text).unwrap_err();

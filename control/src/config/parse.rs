@@ -265,6 +265,9 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
         let ports = ports(&fields);
         let endpoints = endpoints(&fields, &ports);
         let policy = policy::read(&fields);
+        if !ports.is_empty() && ports.iter().all(|port| !port.protocol.is_tcp()) {
+            policy::check_datagrams(&fields, &policy);
+        }
         let Some(service) = service else { continue };
         if let Some(first) = once.seen_before(service.clone(), fields.at_of("service")) {
             fields.conflict("service", again(&service, first), "one entry a service");

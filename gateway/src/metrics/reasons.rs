@@ -89,6 +89,8 @@ words! {
         Unopened = "unopened",
         /// Its flow ended before it could leave.
         Ended = "ended",
+        /// Its service's policy allows no more bytes a second.
+        Rate = "rate",
     }
 }
 

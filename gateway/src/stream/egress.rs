@@ -372,7 +372,7 @@ impl<'c, 'a> Asking<'c, 'a> {
     }
 
     /// What an endpoint here is to take.
-    fn here(&self) -> Opening<'_> {
+    pub(crate) fn here(&self) -> Opening<'_> {
         Opening { request: &self.request, cluster: &self.core.common.config.cluster }
     }
 
