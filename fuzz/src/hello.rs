@@ -9,7 +9,7 @@ pub fn client(input: &[u8]) {
     assert!(whole != Ok(Read::More) || bytes.len() < LONGEST);
     let mut reader = Reader::default();
     let pieces = bytes.chunks(usize::from(step) + 1).map(|piece| reader.take(piece));
-    let last = pieces.filter(|said| *said != Ok(Read::More)).map(|said| said.ok()).next();
+    let last = pieces.filter(|said| *said != Ok(Read::More)).map(Result::ok).next();
     match (whole, last) {
         (Ok(Read::More), last) => assert_eq!(last, None),
         (Ok(read), last) => assert_eq!(last, Some(Some(read))),

@@ -16,6 +16,7 @@ const HANDSHAKE: u8 = 22;
 const VERSION: u8 = 3;
 
 /// Reads one ClientHello, as its bytes come in.
+#[derive(Default)]
 pub struct Reader {
     acceptor: Acceptor,
     taken: usize,
@@ -49,12 +50,6 @@ pub enum BadHello {
     },
 }
 
-impl Default for Reader {
-    fn default() -> Self {
-        Self { acceptor: Acceptor::default(), taken: 0 }
-    }
-}
-
 impl Reader {
     /// Takes the next bytes. What follows the ClientHello is not looked at. Not to be called again once it is whole, or bad.
     ///
@@ -69,7 +64,7 @@ impl Reader {
         let mut rest = &bytes[..bytes.len().min(LONGEST - self.taken)];
         self.taken += rest.len();
         while !rest.is_empty() {
-            let read = self.acceptor.read_tls(&mut rest).map_err(malformed)?;
+            let read = self.acceptor.read_tls(&mut rest).map_err(|error| malformed(&error))?;
             match self.acceptor.accept() {
                 Ok(Some(accepted)) => {
                     return Ok(Read::Whole(accepted.client_hello().server_name().map(str::to_ascii_lowercase)));
@@ -88,7 +83,7 @@ impl Reader {
     }
 }
 
-fn malformed(why: impl ToString) -> BadHello {
+fn malformed(why: &(impl ToString + ?Sized)) -> BadHello {
     BadHello::Malformed { why: why.to_string(), alert: Vec::new() }
 }
 

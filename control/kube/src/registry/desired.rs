@@ -102,7 +102,7 @@ mod tests {
             policy: Default::default(),
             member: None,
         };
-        let file = Desired { imports: [(listen, import.clone())].into(), ..Desired::default() };
+        let file = Desired { imports: [(listen.clone(), import.clone())].into(), ..Desired::default() };
         let all = desired(&plan(Protocol::Tcp), &world("10.0.0.1"), &Links::new(), &file).imports;
         assert_eq!((all.len(), &all[&listen]), (2, &import));
     }
