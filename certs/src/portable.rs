@@ -1,6 +1,8 @@
 //! Identities as texts (PEM), for where they lie in no directory: in Secrets of Kubernetes.
 
-use crate::{Authority, BadCertificate, Identity, Svid, TrustAnchors, TrustDomain, introduce, issue::IssueError, pem};
+use crate::{
+    Authority, BadCertificate, Identity, Revoked, Svid, TrustAnchors, TrustDomain, introduce, issue::IssueError, pem,
+};
 use std::time::SystemTime;
 
 impl Authority {
@@ -16,6 +18,14 @@ impl Authority {
     /// Its certificate and its private key: the second is a secret.
     pub fn to_pem(&self) -> (String, String) {
         (pem::encode([self.certificate()]), self.key_pem())
+    }
+
+    /// A list of what it has revoked, signed `now`.
+    ///
+    /// # Errors
+    /// It cannot be signed.
+    pub fn revocation_list_pem(&self, revoked: &[Revoked], now: SystemTime) -> Result<String, IssueError> {
+        self.revocation_list(revoked, now).map(|list| pem::encode_list(&list))
     }
 }
 
@@ -41,6 +51,14 @@ impl TrustAnchors {
     /// They are not that; says what was found.
     pub fn from_pem(domain: TrustDomain, text: &[u8]) -> Result<Self, BadCertificate> {
         Self::new(domain, pem::certificates(text)?)
+    }
+
+    /// The same with the revocation lists in `text`, instead of any before.
+    ///
+    /// # Errors
+    /// They are not lists that one of the certificates has signed.
+    pub fn with_revocations_from_pem(self, text: &[u8]) -> Result<Self, BadCertificate> {
+        self.with_revocations(pem::revocation_lists(text)?)
     }
 
     /// The certificates.

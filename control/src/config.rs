@@ -10,6 +10,7 @@ pub mod compat;
 mod definition;
 mod error;
 mod fields;
+mod imports;
 pub mod links;
 mod node;
 mod parse;

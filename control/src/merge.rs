@@ -19,7 +19,7 @@ pub fn next(previous: &Table, desired: &Desired, peers: &PeerViews) -> Option<Ta
         let clusters = ready(import, peers);
         let DesiredImport { service, affinity, weights, sticky, policy, member: _ } = import.clone();
         let import = Arc::new(Import { service, affinity, clusters, weights, sticky, policy });
-        (*listen, shared(previous.imports.get(listen), &import))
+        (listen.clone(), shared(previous.imports.get(listen), &import))
     });
     let table = Table {
         version: previous.version,

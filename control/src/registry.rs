@@ -45,9 +45,9 @@ pub struct Desired {
 impl Desired {
     /// What `table` was made from, as far as a table says.
     pub(crate) fn restored(table: &Table) -> Self {
-        let imports = table.imports.iter().map(|(&listen, import)| {
+        let imports = table.imports.iter().map(|(listen, import)| {
             let Import { service, affinity, weights, sticky, policy, clusters: _ } = (**import).clone();
-            (listen, DesiredImport { service, affinity, weights, sticky, policy, member: None })
+            (listen.clone(), DesiredImport { service, affinity, weights, sticky, policy, member: None })
         });
         let links = table.links.iter();
         Self {

@@ -16,6 +16,7 @@ mod cursor;
 pub mod dns;
 pub mod exchange;
 pub mod flow;
+pub mod hello;
 pub mod identity;
 pub mod link;
 pub mod mux;
@@ -37,6 +38,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "certificate", run: identity::certificate },
+    Target { name: "client_hello", run: hello::client },
     Target { name: "config", run: text::config },
     Target { name: "dns_query", run: dns::query },
     Target { name: "exchange", run: exchange::message },

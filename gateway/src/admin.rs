@@ -5,11 +5,11 @@
 
 use crate::{
     metrics::{Metrics, reasons::Bound, scrape},
-    status::{self, CoreQuery, CoreReport, ExtraStatus, Status},
+    status::{self, CoreQuery, CoreReport, ExtraStatus, Status, trace::Whom},
 };
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
@@ -230,13 +230,23 @@ async fn status(State(asked): State<Asked>) -> Json<Status> {
     Json(asked.status().await.0)
 }
 
-async fn trace(State(asked): State<Asked>, Path((namespace, name)): Path<(String, String)>) -> Response {
+async fn trace(
+    State(asked): State<Asked>,
+    Path((namespace, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let Ok(service) = format!("{namespace}/{name}").parse::<ServiceName>() else {
         let message = format!("found: {namespace:?}/{name:?}, expected: /trace/namespace/name, each a DNS label\n");
         return (StatusCode::BAD_REQUEST, message).into_response();
     };
+    // Nothing in it needs to be escaped.
+    let from = query.iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("from="));
+    let whom = match from.map(str::parse::<Whom>).transpose() {
+        Ok(whom) => whom,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("from: {error}\n")).into_response(),
+    };
     let reports = asked.reports(Some(&service)).await;
-    Json(status::trace::merge(&service, &(asked.sources.extra)(), &reports)).into_response()
+    Json(status::trace::merge((&service, whom.as_ref()), &(asked.sources.extra)(), &reports)).into_response()
 }
 
 async fn metrics(State(asked): State<Asked>) -> Response {

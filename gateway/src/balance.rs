@@ -158,7 +158,8 @@ impl Balancer {
         node.trying = node.trying.saturating_add(1);
         let probe = node.health.picked(now, &self.policy.outliers);
         let id = PickId { key: node.key, index };
-        Some(Pick { address: node.address, id, probe, settled: Cell::new(false) })
+        let usual = node.load.connect_time();
+        Some(Pick { address: node.address, id, probe, settled: Cell::new(false), usual })
     }
 
     /// The endpoint took the connection after `took`. The pick stays in flight until [`Self::released`].
@@ -200,6 +201,19 @@ impl Balancer {
         self.change(pick.id, now, |node, rules| node.health.silent(now, pick.probe, &rules.outliers));
     }
 
+    /// The endpoint has not answered within what it usually takes: others are preferred for a moment.
+    pub fn late(&mut self, pick: &Pick, now: Instant) {
+        self.change(pick.id, now, |node, rules| node.health.late(now, &rules.outliers));
+    }
+
+    /// The endpoint was late, and its stream does not wait for it any more. That is a failure until it is [`Self::connected`] after all.
+    pub fn overtaken(&mut self, pick: &Pick, now: Instant) {
+        self.settle(pick);
+        self.change(pick.id, now, |node, rules| {
+            node.health.failed(now, pick.probe, &rules.outliers, rules.may_eject);
+        });
+    }
+
     /// The endpoint refused the connection, or did not answer in time.
     #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
     pub fn failed(&mut self, pick: Pick, now: Instant) {
@@ -213,10 +227,11 @@ impl Balancer {
     /// The stream is over, or was given up before its endpoint answered.
     #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
     pub fn released(&mut self, pick: Pick, now: Instant) {
-        self.settle(&pick);
+        let settled = self.settle(&pick);
         self.change(pick.id, now, |node, _| {
             node.load.ended();
-            node.health.gave_up(pick.probe);
+            // What was settled before has ended the probe, and another one may be under way.
+            node.health.gave_up(pick.probe && !settled);
         });
     }
 
@@ -258,14 +273,14 @@ impl Balancer {
         self.nodes.iter().map(|node| node.status(now, &self.policy)).collect()
     }
 
-    /// It is known whether the endpoint of `pick` takes connections.
-    fn settle(&mut self, pick: &Pick) {
-        if !pick.settled.replace(true)
-            && let Some(index) = self.index_of(pick.id)
-        {
+    /// It is known whether the endpoint of `pick` takes connections. Whether it was before.
+    fn settle(&mut self, pick: &Pick) -> bool {
+        let settled = pick.settled.replace(true);
+        if !settled && let Some(index) = self.index_of(pick.id) {
             let trying = &mut self.nodes[index].trying;
             *trying = trying.saturating_sub(1);
         }
+        settled
     }
 
     /// Changes the node that was picked, if it is still there, and keeps the tally.

@@ -15,6 +15,7 @@ pub mod balance;
 mod board;
 mod busy;
 pub mod checks;
+pub mod client_hello;
 pub mod close;
 mod core;
 mod exchange;

@@ -49,30 +49,30 @@ impl Listeners {
     /// Opens what the table has and closes what it has not. Connections that were accepted go on; flows end with their listener.
     pub(crate) fn reconcile(&mut self, core: &Rc<Core>, table: &Table) {
         self.open.retain(|listen, open| {
-            let import = table.imports.get(listen);
+            let import = table.imports_at(listen).map(|(_, import)| import).next();
             // A connection ends, and the next one is for the new service. A flow would go on.
             let stays = match open {
                 Open::Tcp(_) => import.is_some(),
                 Open::Udp(listener) => import.is_some_and(|import| import.service == *listener.service()),
             };
             if !stays {
-                open.close(core, *listen);
+                open.close(core, listen);
             }
             stays
         });
         self.failed.clear();
-        for (&listen, import) in &table.imports {
-            self.open(core, listen, &import.service);
+        for (listen, import) in &table.imports {
+            self.open(core, listen.socket(), &import.service);
         }
     }
 
     /// Tries again what could not be opened; whether there was anything.
     pub(crate) fn retry(&mut self, core: &Rc<Core>) -> bool {
-        let failed: Vec<_> = self.failed.keys().copied().collect();
+        let failed: Vec<_> = self.failed.keys().cloned().collect();
         let table = core.table.borrow().clone();
         for listen in &failed {
-            if let Some(import) = table.imports.get(listen) {
-                self.open(core, *listen, &import.service);
+            if let Some((_, import)) = table.imports_at(listen).next() {
+                self.open(core, listen.clone(), &import.service);
             }
         }
         !failed.is_empty()
@@ -102,9 +102,9 @@ impl Listeners {
 
     /// What `/status` says of them.
     pub(crate) fn report(&self) -> Vec<ListenerReport> {
-        let open = self.open.keys().map(|&listen| ListenerReport { listen, error: None });
+        let open = self.open.keys().map(|listen| ListenerReport { listen: listen.clone(), error: None });
         let failed = self.failed.iter();
-        let failed = failed.map(|(&listen, why)| ListenerReport { listen, error: Some(why.clone()) });
+        let failed = failed.map(|(listen, why)| ListenerReport { listen: listen.clone(), error: Some(why.clone()) });
         open.chain(failed).collect()
     }
 
@@ -156,7 +156,7 @@ impl Listeners {
 }
 
 impl Open {
-    fn close(&self, core: &Rc<Core>, listen: Listen) {
+    fn close(&self, core: &Rc<Core>, listen: &Listen) {
         match self {
             Self::Tcp(acceptor) => acceptor.close(core, listen.address),
             Self::Udp(listener) => listener.close(core),
@@ -211,5 +211,5 @@ fn accept(socket: &AsyncFd<OwnedFd>, listen: SocketAddr) -> Result<stream::Clien
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, from) = acceptfrom_with(socket.get_ref().as_fd(), flags)?;
     let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-    Ok(stream::Client { socket, listen, from, moved: false })
+    Ok(stream::Client { socket, listen, from, moved: false, greeting: None })
 }

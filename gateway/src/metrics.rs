@@ -24,7 +24,7 @@ pub mod streams;
 use crate::{relay::pairs::Pairs, tunnel::Direction};
 use counter::{Counter, Gauge};
 use isthmus_certs::HandshakeRefusal;
-use reasons::{Bound, DialFailure, JoinResult, PunchResult};
+use reasons::{Bound, DialFailure, Hedge, HelloRefusal, JoinResult, PunchResult};
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -132,6 +132,8 @@ pub struct CoreMetrics {
     dial_failures: [Counter; DialFailure::ALL.len()],
     refusals: [Counter; Bound::ALL.len()],
     punches: [Counter; PunchResult::ALL.len()],
+    hedges: [Counter; Hedge::ALL.len()],
+    hellos_refused: [Counter; HelloRefusal::ALL.len()],
     /// Checks of endpoints that failed, and those that did not.
     checks: [Counter; 2],
     /// Endpoints left out after failures in a row.
@@ -156,6 +158,8 @@ impl CoreMetrics {
             dial_failures: Default::default(),
             refusals: Default::default(),
             punches: Default::default(),
+            hedges: Default::default(),
+            hellos_refused: Default::default(),
             checks: Default::default(),
             endpoint_ejections: Counter::default(),
             accept_errors: Counter::default(),
@@ -183,6 +187,16 @@ impl CoreMetrics {
     /// A direct path was tried, beside a relayed one.
     pub fn punched(&self, result: PunchResult) {
         self.punches[result as usize].add(1);
+    }
+
+    /// A connection that was begun beside one that was late has come to its end.
+    pub fn hedged(&self, result: Hedge) {
+        self.hedges[result as usize].add(1);
+    }
+
+    /// A client that was to say whom it wants was refused.
+    pub fn hello_refused(&self, reason: HelloRefusal) {
+        self.hellos_refused[reason as usize].add(1);
     }
 
     /// An endpoint was checked.

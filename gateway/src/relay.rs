@@ -61,5 +61,5 @@ pub(crate) async fn ask(
 /// A request for something reserved, on behalf of this gateway.
 pub(crate) fn request(core: &Core, what: &Reserved) -> OpenRequest {
     let source = Source { id: core.common.identity.current().id().clone(), pod: None, address: None };
-    OpenRequest { service: what.service(), source, sticky: false, traceparent: None }
+    OpenRequest { service: what.service(), source, sticky: false, elsewhere: false, traceparent: None }
 }

@@ -32,6 +32,11 @@ impl Socket {
         register(fd, Interest::READABLE | Interest::WRITABLE).map(Self)
     }
 
+    /// Takes it out of this core's reactor.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0.into_inner()
+    }
+
     /// Reads once; 0 is the end.
     pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let length = buf.len();
@@ -104,16 +109,6 @@ impl Socket {
         }
     }
 
-    /// Waits until a connection under way is made, or has failed.
-    ///
-    /// # Errors
-    /// Why it failed.
-    pub async fn connected(&self) -> io::Result<()> {
-        let _ = self.0.writable().await?;
-        sockopt::socket_error(self.0.as_fd())??;
-        Ok(())
-    }
-
     /// Waits until the socket has failed (it was reset, or its other side is gone), even while nobody reads or writes it.
     pub async fn failed(&self) {
         // No reactor any more: the core is ending, and its streams with it.
@@ -180,28 +175,52 @@ pub fn begin_no_more(listener: &impl AsFd) -> io::Result<()> {
     socket2::SockRef::from(listener).attach_filter(&dropping_syns)
 }
 
-/// Connects to a local endpoint.
-///
-/// # Errors
-/// It refuses, or cannot be reached. There is no time limit here: the caller has one.
-pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
-    let socket = new_socket(address)?;
-    tune_local(&socket)?;
-    match rustix::net::connect(&socket, &address) {
-        Ok(()) => return Socket::new(socket),
-        Err(Errno::INPROGRESS) => {}
-        Err(e) => return Err(e.into()),
+/// A connection to a local endpoint that is being made.
+#[derive(Debug)]
+pub struct Connecting {
+    socket: Socket,
+    /// Whether the endpoint has taken it already.
+    taken: bool,
+}
+
+impl Connecting {
+    /// Begins to connect.
+    ///
+    /// # Errors
+    /// There is no descriptor for it, or no route.
+    pub fn begin(address: SocketAddr) -> io::Result<Self> {
+        let socket = new_socket(address)?;
+        tune_local(&socket)?;
+        let mut taken = match rustix::net::connect(&socket, &address) {
+            Ok(()) => true,
+            Err(Errno::INPROGRESS) => false,
+            Err(e) => return Err(e.into()),
+        };
+        if !taken {
+            // An endpoint on this node has mostly answered by now, which spares a turn of the reactor.
+            let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+            let ready = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0);
+            taken = ready && !fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP);
+        }
+        Ok(Self { socket: Socket::new(socket)?, taken })
     }
-    // An endpoint on this node has mostly answered by now, which spares a turn of the reactor.
-    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
-    let ready = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0);
-    let failed = fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP);
-    if ready && !failed {
-        return Socket::new(socket);
+
+    /// Waits until it is made; then [`Self::into_socket`] has it. There is no time limit here: the caller has one.
+    ///
+    /// # Errors
+    /// The endpoint refuses, or cannot be reached.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.taken {
+            let _ = ready!(self.socket.0.poll_write_ready(cx))?;
+            sockopt::socket_error(self.socket.0.as_fd())??;
+        }
+        Poll::Ready(Ok(()))
     }
-    let socket = Socket::new(socket)?;
-    socket.connected().await?;
-    Ok(socket)
+
+    /// The connection, which was made.
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
 }
 
 /// Dials a peer. `small`: neither side sends packets of more than [`SMALL`] bytes.

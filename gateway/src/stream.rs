@@ -11,6 +11,7 @@ mod egress;
 pub(crate) mod guard;
 mod ingress;
 mod local;
+mod named;
 pub(crate) mod record;
 
 pub(crate) use egress::{Accepted, Asking, Client, Established, better_core, doubted, start, start_exchange};

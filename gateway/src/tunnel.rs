@@ -247,6 +247,8 @@ pub struct OpenRequest {
     pub source: Source,
     /// Whether the client's streams are to go to the same endpoint, as long as that serves.
     pub sticky: bool,
+    /// Whether another cluster may serve it: a refusal is worth more than waiting for endpoints that are late.
+    pub elsewhere: bool,
     /// W3C trace context, where the client sent one.
     pub traceparent: Option<String>,
 }

@@ -1,7 +1,14 @@
 //! Opens local endpoints: chooses, connects, and tries another one while nothing is lost.
 
+mod hedge;
+mod lease;
+mod race;
+
+pub(crate) use lease::Connected;
+
+use self::{lease::Lease, race::Race};
 use crate::{
-    balance::{Balancer, Pick, Tried, client::Client},
+    balance::{Tried, client::Client},
     core::Core,
     limit::Comer,
     meter::StreamMeter,
@@ -11,48 +18,7 @@ use crate::{
     tunnel::{OpenRequest, Refusal, RefusalReason},
 };
 use isthmus_control_api::{ClusterName, Export, ProxyProtocol, ServicePolicy, ServicePort};
-use std::{
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-/// A connection to an endpoint, or a flow's socket. Dropping it tells the balancer that its stream is over.
-pub(crate) struct Connected {
-    pub(crate) socket: Rc<Socket>,
-    /// What the export says of its streams.
-    pub(crate) policy: Arc<ServicePolicy>,
-    lease: Lease,
-}
-
-impl Connected {
-    /// Where it is.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.lease.pick.as_ref().map(|pick| pick.address)
-    }
-
-    /// A flow's endpoint has shown, after `took`, that it is there.
-    pub(crate) fn answered(&self, took: Duration) {
-        self.lease.connected(took);
-    }
-
-    /// A flow's endpoint has shown that it is there, at a time that says nothing of how long it takes to answer.
-    pub(crate) fn heard(&self) {
-        self.lease.tell(|balancer, pick| balancer.heard(pick, Instant::now()));
-    }
-
-    /// A flow's endpoint says nothing, not even that it is not there.
-    pub(crate) fn silent(&self) {
-        self.lease.tell(|balancer, pick| balancer.silent(pick, Instant::now()));
-    }
-
-    /// A flow's endpoint has shown that it is not.
-    pub(crate) fn failed(self) {
-        self.lease.failed();
-    }
-}
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
 
 /// On whose behalf an endpoint is chosen.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,63 +37,16 @@ impl Asker {
     }
 }
 
-/// An endpoint that a stream has picked: in flight until this is dropped.
-struct Lease {
-    core: Rc<Core>,
-    service: ServicePort,
-    pick: Option<Pick>,
-}
-
-impl Lease {
-    /// Picks an endpoint that is not in `tried`, and notes it there.
-    fn take(core: &Rc<Core>, service: &ServicePort, asker: Asker, tried: &mut Tried) -> Option<(Self, SocketAddr)> {
-        let mut balancers = core.balancers.borrow_mut();
-        let balancer = balancers.get_mut(service)?;
-        let stays = asker.sticky || balancer.is_by_client();
-        let draw = core.draw(asker.client.filter(|_| stays));
-        let pick = balancer.pick(Instant::now(), draw, tried)?;
-        tried.insert(&pick);
-        let address = pick.address;
-        Some((Self { core: core.clone(), service: service.clone(), pick: Some(pick) }, address))
-    }
-
-    fn connected(&self, took: Duration) {
-        self.tell(|balancer, pick| balancer.connected(pick, took, Instant::now()));
-    }
-
-    fn tell(&self, tell: impl FnOnce(&mut Balancer, &Pick)) {
-        if let (Some(pick), Some(balancer)) = (&self.pick, self.core.balancers.borrow_mut().get_mut(&self.service)) {
-            tell(balancer, pick);
-        }
-    }
-
-    fn failed(mut self) {
-        if let (Some(pick), Some(balancer)) =
-            (self.pick.take(), self.core.balancers.borrow_mut().get_mut(&self.service))
-        {
-            balancer.failed(pick, Instant::now());
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let (Some(pick), Some(balancer)) =
-            (self.pick.take(), self.core.balancers.borrow_mut().get_mut(&self.service))
-        {
-            balancer.released(pick, Instant::now());
-        }
-    }
-}
-
 /// A stream that an endpoint is to take.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Opening<'a> {
     pub(crate) request: &'a OpenRequest,
     /// The cluster that it comes from, this one or a linked one: proven, not only said.
     pub(crate) cluster: &'a ClusterName,
 }
 
-/// Connects to an endpoint of the service, trying others where one fails: the asker's own one first, if it is to stay with one.
+/// Connects to an endpoint of the service, trying others where one fails or is late: the asker's own one first, if it is to stay with
+/// one.
 ///
 /// # Errors
 /// The service is not exported here, has all the streams that it may have, or none of the endpoints tried took the connection.
@@ -137,47 +56,23 @@ pub(crate) async fn connect(
     meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
     let export = exported(core, &opening.request.service)?;
-    let source = opening.request.source.address.map(|address| address.ip());
-    let admitted = meter.admit(Side::Ingress, &export.policy, Comer { peer: Some(opening.cluster), source });
-    admitted.map_err(|bound| limited(&opening.request.service, bound))?;
-    let connected = connect_to_one(core, &export, opening, meter).await;
+    admit(&export.policy, opening, meter)?;
+    let connected = Race::new(core, &export, opening).run(meter).await;
     connected.inspect_err(|_| meter.held.give_up(Side::Ingress))
 }
 
-async fn connect_to_one(
-    core: &Rc<Core>,
-    export: &Export,
-    opening: &Opening<'_>,
+/// Lets a stream or a flow in at the endpoints' side, by their policy. What comes to nothing is to be given up by `meter.held`.
+///
+/// # Errors
+/// The service, or whom it comes from, has all that they may have.
+pub(crate) fn admit(
+    policy: &Arc<ServicePolicy>,
+    &Opening { request, cluster }: &Opening<'_>,
     meter: &mut StreamMeter<'_>,
-) -> Result<Connected, Refusal> {
-    let (service, asker) = (&opening.request.service, Asker::of(opening.request));
-    let limit = export.policy.timeouts.connect.unwrap_or(core.common.config.connect_timeout);
-    let (mut tried, mut last) = (Tried::default(), None);
-    while let Some((lease, address)) = Lease::take(core, service, asker, &mut tried) {
-        if last.is_some() && !meter.may_retry(Side::Ingress) {
-            break;
-        }
-        let start = Instant::now();
-        meter.endpoint(Some(address));
-        let connecting = tokio::time::timeout(limit, socket::connect(address)).await;
-        let connected = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        match connected.and_then(|socket| introduced(core, export, opening, address, socket)) {
-            Ok(socket) => {
-                lease.connected(start.elapsed());
-                meter.watch(lease.pick.as_ref().map(Pick::id));
-                return Ok(Connected { socket: Rc::new(socket), policy: export.policy.clone(), lease });
-            }
-            Err(error) => {
-                lease.failed();
-                tracing::debug!(%service, %address, %error, "an endpoint failed");
-                last = Some(error);
-            }
-        }
-        if tried.is_full() {
-            break;
-        }
-    }
-    Err(refusal(service, last.as_ref()))
+) -> Result<(), Refusal> {
+    let source = request.source.address.map(|address| address.ip());
+    let admitted = meter.admit(Side::Ingress, policy, Comer { peer: Some(cluster), source });
+    admitted.map_err(|bound| limited(&request.service, bound))
 }
 
 /// A socket to an endpoint of `service` for a flow. Whether anybody is there, only datagrams tell: `last` is what they told of the
@@ -197,13 +92,15 @@ pub(crate) fn connect_flow(
     while !tried.is_full()
         && let Some((lease, address)) = Lease::take(core, service, asker, tried)
     {
+        if last.is_some() && !meter.may_retry(Side::Ingress) {
+            break;
+        }
         meter.endpoint(Some(address));
         match socket::datagram::connect(address) {
-            Ok(socket) => return Ok(Connected { socket: Rc::new(socket), policy, lease }),
+            Ok(socket) => return Ok(Connected::new(socket, policy, lease)),
             Err(error) => {
                 lease.failed();
                 tracing::debug!(%service, %address, %error, "an endpoint failed");
-                meter.retry();
                 last = Some(error);
             }
         }
@@ -229,13 +126,13 @@ pub(crate) fn exported(core: &Core, service: &ServicePort) -> Result<Arc<Export>
 }
 
 /// Tells the endpoint who the client is, where the export says so. Nothing of the client's was sent yet.
-fn introduced(
+fn introduce(
     core: &Core,
     export: &Export,
     &Opening { request, cluster }: &Opening<'_>,
     endpoint: SocketAddr,
-    socket: Socket,
-) -> io::Result<Socket> {
+    socket: &Socket,
+) -> io::Result<()> {
     if export.policy.proxy_protocol == ProxyProtocol::V2 {
         let source = &request.source;
         let id = Some(&source.id).filter(|id| is_of(id.trust_domain(), cluster.as_str(), core));
@@ -246,7 +143,7 @@ fn introduced(
             return Err(io::ErrorKind::WriteZero.into());
         }
     }
-    Ok(socket)
+    Ok(())
 }
 
 /// Whether it is the trust domain of `cluster`. A cluster speaks for its own only.
@@ -277,3 +174,6 @@ fn refusal(service: &ServicePort, last: Option<&io::Error>) -> Refusal {
     // Without the address: endpoints' addresses never leave their cluster.
     Refusal { reason, message: format!("no endpoint of {service} took the connection: {}", error.kind()), retry: true }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,16 @@ use isthmus_tests::{
     pair::{self, Pair},
     topology::pod,
 };
-use std::io::ErrorKind;
-use tokio::io::AsyncWriteExt;
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
+use tokio::{io::AsyncWriteExt, task::JoinSet};
 
 over_each_transport!(
     the_only_one_refuses,
     one_refuses_and_the_other_serves,
-    one_swallows_every_packet_and_the_other_serves,
+    half_of_them_swallow_every_packet_and_the_others_serve,
     one_dies_under_load,
 );
 
@@ -53,18 +56,59 @@ fn one_refuses_and_the_other_serves(transport: Transport) {
     assert_eq!(serving.accepted(), STREAMS);
 }
 
-/// A connect that nobody answers: the bytes that the client sent meanwhile go to the other endpoint, all of them.
-fn one_swallows_every_packet_and_the_other_serves(transport: Transport) {
-    let topology = Topology::west_and_east();
-    let east = topology.cluster("east");
-    east.pods().exec("nft", &["add table ip deaf; add chain ip deaf in { type filter hook input priority 0; }"]);
-    east.pods().exec("nft", &["add rule ip deaf in ip daddr 10.0.0.2 tcp dport 8080 drop"]);
-    let serving = Endpoint::serve(east.pods(), east.tasks(), pod(3, 8080), endpoint::echo);
-    let east_config = pair::east_config(&topology, transport, &[pod(2, 8080), pod(3, 8080)]);
-    let east_config = east_config.with("limits: {connectTimeout: 300ms}");
-    let pair = Pair::start_with(&topology, &pair::west_config(&topology, transport), &east_config);
-    nothing_is_lost(&pair);
-    assert_eq!(serving.accepted(), STREAMS);
+/// Has these endpoints of a cluster swallow every packet, silently.
+pub(crate) fn swallow(topology: &Topology, cluster: &str, hosts: impl IntoIterator<Item = u8>) {
+    let pods = topology.cluster(cluster).pods();
+    pods.exec("nft", &["add table ip deaf; add chain ip deaf in { type filter hook input priority 0; }"]);
+    for host in hosts {
+        pods.exec("nft", &[&format!("add rule ip deaf in ip daddr {} tcp dport 8080 drop", pod(host, 8080).ip())]);
+    }
+}
+
+/// Connects that nobody answers: the bytes that the clients sent meanwhile go to other endpoints, all of them, and within a second.
+fn half_of_them_swallow_every_packet_and_the_others_serve(transport: Transport) {
+    for endpoints in [2, 8] {
+        let topology = Topology::west_and_east();
+        let east = topology.cluster("east");
+        let hosts = 2..2 + endpoints;
+        let all: Vec<_> = hosts.clone().map(|host| pod(host, 8080)).collect();
+        let _all: Vec<_> =
+            all.iter().map(|&at| Endpoint::serve(east.pods(), east.tasks(), at, endpoint::echo)).collect();
+        let pair = Pair::start(&topology, transport, &all);
+        // Before anything is known of them, and while all are known to be well.
+        swallow(&topology, "east", hosts.clone().step_by(2));
+        assert_each_within_a_second(&pair);
+        east.pods().exec("nft", &["delete table ip deaf"]);
+        eventually("all are well", || {
+            pair.wait_echo();
+            let status = pair.east.status();
+            let endpoints = status["services"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+            let well = endpoints.iter().all(|endpoint| endpoint["health"] == "healthy");
+            if well { Ok(()) } else { Err(status.to_string()) }
+        });
+        swallow(&topology, "east", hosts.skip(1).step_by(2));
+        assert_each_within_a_second(&pair);
+        let won = pair.east.metrics().sum("isthmus_endpoint_hedges_total", &[r#"result="won""#]);
+        assert!(won >= 2.0, "{won}");
+    }
+}
+
+/// Many clients at once, and each has all of its bytes back within a second.
+pub(crate) fn assert_each_within_a_second(pair: &Pair<'_>) {
+    let took = pair.topology.block_on(async {
+        let mut clients = JoinSet::new();
+        for seed in 0..STREAMS as u64 {
+            let begun = Instant::now();
+            let mut stream = pair.connect().await.unwrap();
+            clients.spawn(async move {
+                client::exchange(&mut stream, &Pattern::new(seed).take(20_000)).await.unwrap();
+                begun.elapsed()
+            });
+        }
+        clients.join_all().await
+    });
+    let slowest = took.iter().max().unwrap();
+    assert!(*slowest < Duration::from_secs(1), "{slowest:?} for the slowest of {took:?}");
 }
 
 fn nothing_is_lost(pair: &Pair<'_>) {

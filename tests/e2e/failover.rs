@@ -2,16 +2,21 @@
 
 use crate::{
     balancing::{ask, teller},
+    endpoints::{assert_each_within_a_second, swallow},
     over_each_transport,
 };
 use isthmus_tests::{
-    Topology, Transport, eventually,
+    Endpoint, Topology, Transport, endpoint, eventually,
     pair::{self, Pair},
     topology::pod,
 };
 use std::time::{Duration, Instant};
 
-over_each_transport!(local_endpoints_die_and_the_other_cluster_serves, remote_endpoints_die_and_this_cluster_serves);
+over_each_transport!(
+    local_endpoints_die_and_the_other_cluster_serves,
+    remote_endpoints_die_and_this_cluster_serves,
+    endpoints_fall_silent_and_the_other_cluster_serves,
+);
 
 /// From a fault to the first good stream.
 const FAILOVER: Duration = Duration::from_secs(1);
@@ -60,4 +65,22 @@ fn remote_endpoints_die_and_this_cluster_serves(transport: Transport) {
     let topology = Topology::west_and_east();
     let _pair = start(&topology, transport, "remote");
     fail_over_and_back(&topology, ["east", "west"], [HOSTS[1], HOSTS[0]]);
+}
+
+/// Nobody is refused by an endpoint whose host is gone. The bytes that clients have sent meanwhile go to the other cluster.
+fn endpoints_fall_silent_and_the_other_cluster_serves(transport: Transport) {
+    for (affinity, preferred, host) in [("local", "west", HOSTS[0]), ("remote", "east", HOSTS[1])] {
+        let topology = Topology::west_and_east();
+        let echo = |cluster: &str, host| {
+            let cluster = topology.cluster(cluster);
+            Endpoint::serve(cluster.pods(), cluster.tasks(), pod(host, 8080), endpoint::echo)
+        };
+        let (west, east) = (echo("west", HOSTS[0]), echo("east", HOSTS[1]));
+        let pair = start(&topology, transport, affinity);
+        assert_each_within_a_second(&pair);
+        swallow(&topology, preferred, [host]);
+        assert_each_within_a_second(&pair);
+        assert_each_within_a_second(&pair);
+        assert!(west.accepted() > 0 && east.accepted() > 0);
+    }
 }

@@ -28,6 +28,7 @@ mod relay;
 mod reload;
 mod reset;
 mod rotation;
+mod server_names;
 mod several;
 mod strangers;
 mod trust;

@@ -5,6 +5,7 @@ use isthmus_tests::{
     Config, End, Endpoint, Envoy, Gateway, Topology, Transport, UdpEcho, client,
     datagrams::{ask, client as udp_client, set_patience},
     endpoint, eventually,
+    gateway::Surroundings,
     pair::{self, Pair},
     topology::{gateway, pod},
 };
@@ -250,4 +251,30 @@ fn an_envoy_speaks_for_its_own_cluster_only() {
     // Envoy was asked before, too, whether it listens.
     gateway.wait_metric("isthmus_streams_closed_total", &["reason=\"refused_denied\""], |sum| sum >= 2.0);
     gateway.wait_metric(DECISIONS, &["decision=\"deny\""], |sum| sum >= 1.0);
+}
+
+/// `isthmus trace` says what will be decided, and how many streams there are, before and without any.
+#[test]
+fn a_trace_names_the_rule_that_decides() {
+    let topology = Topology::west_and_east();
+    let (_echo, pair) = start(&topology, Transport::Tls, CALLERS);
+    let _stream = topology.block_on(echoed(&pair.west, WEB, pair::import()));
+    let east = topology.cluster("east");
+    let admin = isthmus_tests::admin::ADDRESS.to_string();
+    let trace = |from: &str| -> Value {
+        let path = format!("/trace/{}?from={from}", pair::SERVICE);
+        let (status, body) = isthmus_tests::admin::get(east.edge(), isthmus_tests::admin::ADDRESS, &path).unwrap();
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let web = trace("west/shop/web");
+    assert_eq!((&web["decisions"][0]["allowed"], &web["decisions"][0]["by"]), (&true.into(), &"callers:web".into()));
+    assert_eq!((&web["taken"][0]["side"], &web["taken"][0]["streams"]), (&"ingress".into(), &1.into()));
+    for from in ["west/shop/job", "west@10.0.0.2", "east/shop/web"] {
+        let decision = &trace(from)["decisions"][0];
+        assert_eq!((&decision["allowed"], &decision["by"]), (&false.into(), &"callers:default".into()), "{from}");
+    }
+    let args = ["trace", pair::SERVICE, "--admin", &admin, "--from", "west/shop/web"];
+    let text = Surroundings::default().command(east.edge(), &args);
+    assert!(text.contains("shop/api:80  allowed   callers:web  -"), "{text}");
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 mod endpoints;
+mod limits;
 
 const SERVICE: &str = "net/udp";
 const PORT: u16 = 5400;

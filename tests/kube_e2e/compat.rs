@@ -280,6 +280,7 @@ fn an_address_of_the_gateway_leads_to_a_service_where_the_file_says_so() {
         port: 80,
         listen: SocketAddr::new(GATEWAY.into(), 5432),
         protocol: "TCP",
+        server_names: &[],
     });
     let _west = Gateway::start(topology.cluster("west"), &config);
     let _east = mesh.gateway(&topology, "east");

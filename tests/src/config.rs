@@ -56,6 +56,8 @@ pub struct Import {
     pub listen: SocketAddr,
     /// TCP or UDP.
     pub protocol: &'static str,
+    /// The names that it is for; none: all.
+    pub server_names: &'static [&'static str],
 }
 
 /// The configuration of one gateway.
@@ -178,8 +180,15 @@ impl Config {
 
     /// Imports port 80 of a service.
     #[must_use]
-    pub fn imports(mut self, service: &str, listen: SocketAddr) -> Self {
-        self.imports.push(Import { service: service.to_owned(), port: 80, listen, protocol: "TCP" });
+    pub fn imports(self, service: &str, listen: SocketAddr) -> Self {
+        self.imports_named(service, listen, &[])
+    }
+
+    /// Imports port 80 of a service for those who ask for these names in their TLS.
+    #[must_use]
+    pub fn imports_named(mut self, service: &str, listen: SocketAddr, names: &'static [&'static str]) -> Self {
+        let service = service.to_owned();
+        self.imports.push(Import { service, port: 80, listen, protocol: "TCP", server_names: names });
         self
     }
 
@@ -195,7 +204,7 @@ impl Config {
     pub fn imports_both(mut self, service: &str, listen: SocketAddr) -> Self {
         let imports = ["TCP", "UDP"].map(|protocol| {
             let (service, port) = (service.to_owned(), listen.port());
-            Import { service, port, listen, protocol }
+            Import { service, port, listen, protocol, server_names: &[] }
         });
         self.imports.extend(imports);
         self
@@ -272,11 +281,14 @@ impl Config {
             policy(yaml, self.export_policy)?;
         }
         writeln!(yaml, "imports:{}", if self.imports.is_empty() { " []" } else { "" })?;
-        for Import { service, port, listen, protocol } in &self.imports {
+        for Import { service, port, listen, protocol, server_names } in &self.imports {
             writeln!(
                 yaml,
                 "  - service: {service}\n    port: {port}\n    listen: \"{listen}\"\n    protocol: {protocol}"
             )?;
+            if !server_names.is_empty() {
+                writeln!(yaml, "    serverNames: {}", list(server_names))?;
+            }
             if let Some(affinity) = self.affinity {
                 writeln!(yaml, "    affinity: {affinity}")?;
             }

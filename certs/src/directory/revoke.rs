@@ -1,7 +1,7 @@
 //! What was revoked: the lists beside the bundles, and this cluster's own.
 
 use super::{CRL, Directory, DirectoryError, contents, write};
-use crate::{Revoked, TrustAnchors, pem};
+use crate::{Revoked, TrustAnchors};
 use isthmus_control_api::ClusterName;
 use std::{
     io,
@@ -37,6 +37,19 @@ impl Directory {
         Ok(anchors)
     }
 
+    /// Takes `text` as what `cluster`'s CAs have revoked, or that they have revoked nothing: it was checked. Whether that is new.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn write_revocations(&self, cluster: &ClusterName, text: Option<&[u8]>) -> Result<bool, DirectoryError> {
+        let path = self.crl_path(cluster);
+        let Some(text) = text else { return write::remove(&path) };
+        if contents::read_if_there(&path)?.is_some_and(|file| file.bytes == text) {
+            return Ok(false);
+        }
+        write::revocations(&path, text).map(|()| true)
+    }
+
     /// Revokes certificates of this cluster's CA, besides those that are revoked already: who they are by their serial numbers. The list
     /// is written; peers have to be given it.
     ///
@@ -53,9 +66,9 @@ impl Directory {
                 revoked.push(Revoked { serial: serial.clone(), since: now });
             }
         }
-        let list = authority.revocation_list(&revoked, now);
+        let list = authority.revocation_list_pem(&revoked, now);
         let list = list.map_err(|source| DirectoryError::Issue { path: self.ca_path(), source })?;
-        write::revocations(&path, pem::encode_list(&list).as_bytes())?;
+        write::revocations(&path, list.as_bytes())?;
         Ok(Some(revoked))
     }
 

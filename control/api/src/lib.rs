@@ -13,6 +13,7 @@ pub mod cidr;
 pub mod names;
 pub mod policy;
 pub mod prefixes;
+pub mod server_name;
 pub mod sources;
 pub mod table;
 pub mod workload;
@@ -27,6 +28,7 @@ pub use policy::{
     limits::{Limits, Retries, ServiceLimits, Timeouts},
 };
 pub use prefixes::Prefixes;
+pub use server_name::ServerName;
 pub use table::{
     Affinity, Endpoint, Export, Import, Link, Namespaces, PeerAddress, Relaying, Table, TransportChoice, Weights, pairs,
 };

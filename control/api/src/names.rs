@@ -1,5 +1,6 @@
 //! Names: clusterset, cluster, service. Each is checked once, where it enters.
 
+use crate::ServerName;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 
@@ -55,14 +56,17 @@ pub enum Protocol {
     Udp,
 }
 
-/// Where local clients find a service. TCP and UDP have ports of their own. As text `ip:port`, with `/udp` behind it for UDP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Where local clients find a service. TCP and UDP have ports of their own; services that TLS clients ask for by name can share one of
+/// TCP. As text `ip:port`, with `/udp` behind it for UDP, or `/tls/<name>` for a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Listen {
     /// The address; its host may be the unspecified one.
     pub address: SocketAddr,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// What clients ask for in their TLS; `None`: all of them, or all others.
+    pub server_name: Option<ServerName>,
 }
 
 impl Protocol {
@@ -104,14 +108,28 @@ impl ServicePort {
 impl Listen {
     /// An address for TCP.
     pub const fn tcp(address: SocketAddr) -> Self {
-        Self { address, protocol: Protocol::Tcp }
+        Self { address, protocol: Protocol::Tcp, server_name: None }
     }
 
     /// An address for UDP.
     pub const fn udp(address: SocketAddr) -> Self {
-        Self { address, protocol: Protocol::Udp }
+        Self { address, protocol: Protocol::Udp, server_name: None }
+    }
+
+    /// An address for those who ask for a name in their TLS.
+    pub const fn tls(address: SocketAddr, server_name: ServerName) -> Self {
+        Self { address, protocol: Protocol::Tcp, server_name: Some(server_name) }
+    }
+
+    /// The same without a name: what a socket is bound to.
+    #[must_use]
+    pub const fn socket(&self) -> Self {
+        Self { address: self.address, protocol: self.protocol, server_name: None }
     }
 }
+
+/// What stands between an address and the name that clients ask for there.
+const NAME: &str = "/tls/";
 
 impl FromStr for Listen {
     type Err = InvalidName;
@@ -121,14 +139,19 @@ impl FromStr for Listen {
             Some(address) => (address, Protocol::Udp),
             None => (s, Protocol::Tcp),
         };
-        let address = address.parse().map_err(|_| invalid(s, "ip:port or ip:port/udp"))?;
-        Ok(Self { address, protocol })
+        let (address, server_name) = match address.split_once(NAME) {
+            Some((address, name)) if protocol.is_tcp() => (address, Some(name.parse()?)),
+            _ => (address, None),
+        };
+        let address = address.parse().map_err(|_| invalid(s, "ip:port, ip:port/udp or ip:port/tls/name"))?;
+        Ok(Self { address, protocol, server_name })
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.address, self.protocol.suffix())
+        write!(f, "{}{}", self.address, self.protocol.suffix())?;
+        self.server_name.as_ref().map_or(Ok(()), |name| write!(f, "{NAME}{name}"))
     }
 }
 
@@ -306,10 +329,18 @@ mod tests {
         let tcp = ServicePort::tcp("shop/dns".parse().unwrap(), 53);
         let udp = ServicePort { protocol: Protocol::Udp, ..tcp.clone() };
         assert_eq!((tcp.to_string(), udp.to_string()), ("shop/dns:53".into(), "shop/dns:53/udp".into()));
-        for text in ["127.0.0.1:53", "[::1]:53/udp"] {
+        for text in ["127.0.0.1:53", "[::1]:53/udp", "[::]:443/tls/*.example"] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }
-        for bad in ["", "127.0.0.1", "127.0.0.1:53/tcp", "127.0.0.1:53/udp/udp", "/udp"] {
+        for bad in [
+            "",
+            "127.0.0.1",
+            "127.0.0.1:53/tcp",
+            "127.0.0.1:53/udp/udp",
+            "/udp",
+            "127.0.0.1:53/tls/",
+            "127.0.0.1:53/tls/a/udp",
+        ] {
             assert!(bad.parse::<Listen>().is_err(), "{bad:?}");
         }
     }

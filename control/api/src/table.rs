@@ -38,6 +38,15 @@ pub struct Table {
     pub policies: BTreeMap<PolicyName, Arc<AccessPolicy>>,
 }
 
+impl Table {
+    /// The imports at the address of `listen`: the one for all clients or all others first, if there is one, then those for names.
+    pub fn imports_at(&self, listen: &Listen) -> impl Iterator<Item = (&Listen, &Arc<Import>)> {
+        let socket = listen.socket();
+        let from = self.imports.range(socket.clone()..);
+        from.take_while(move |(at, _)| at.address == socket.address && at.protocol == socket.protocol)
+    }
+}
+
 /// A service that local clients use through a listener of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {

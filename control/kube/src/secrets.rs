@@ -35,7 +35,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 /// The Secret with the SVID of the gateways, which mount it.
 pub const GATEWAY: &str = "isthmus-gateway";
-/// The Secret with the bundles of the peers, which gateways mount: `<cluster>.pem` each.
+/// The Secret with the bundles of the peers, which gateways mount: `<cluster>.pem` each, and `<cluster>.crl` where something is revoked.
 pub const TRUST: &str = "isthmus-trust";
 /// The label of the Secrets that hold an invitation each.
 pub const INVITE: &str = "isthmus.io/invite";
@@ -43,6 +43,9 @@ pub const INVITE: &str = "isthmus.io/invite";
 pub const INVITE_KEY: &str = "invite.json";
 /// The key of a Secret of credentials, and of our own, with CA certificates.
 pub const CA: &str = "ca.pem";
+
+/// The key of a Secret of credentials with what those CAs have revoked.
+pub const CRL: &str = "crl.pem";
 
 /// What a Secret holds.
 pub type Data = BTreeMap<String, Vec<u8>>;

@@ -45,7 +45,7 @@ impl Touched {
 
     /// Adds what `more` has.
     pub(crate) fn merge(&mut self, more: &Self) {
-        self.imports.extend(more.imports.iter().copied());
+        self.imports.extend(more.imports.iter().cloned());
         self.exports.extend(more.exports.iter().cloned());
         self.links.extend(more.links.iter().cloned());
         self.relay |= more.relay;
@@ -65,7 +65,7 @@ impl Change {
     pub(crate) fn to(table: &Table, touched: Touched) -> Self {
         let Touched { imports, exports, links, relay, sources, policies } = touched;
         Self {
-            imports: imports.into_iter().map(|key| (key, table.imports.get(&key).cloned())).collect(),
+            imports: taken(imports, &table.imports),
             exports: taken(exports, &table.exports),
             links: taken(links, &table.links),
             relay: relay.then(|| table.relay.clone()),
@@ -77,7 +77,7 @@ impl Change {
     /// What makes `table` of the empty one.
     pub(crate) fn whole(table: &Table) -> Self {
         Self {
-            imports: table.imports.iter().map(|(key, import)| (*key, Some(import.clone()))).collect(),
+            imports: table.imports.iter().map(|(key, import)| (key.clone(), Some(import.clone()))).collect(),
             exports: table.exports.iter().map(|(key, export)| (key.clone(), Some(export.clone()))).collect(),
             links: table.links.iter().map(|(key, link)| (key.clone(), Some(link.clone()))).collect(),
             relay: Some(table.relay.clone()),

@@ -45,7 +45,7 @@ pub(crate) fn parts(update: &Update) -> Vec<wire::Part> {
     let Change { imports, exports, links, relay, sources, policies } = &update.change;
     let mut parts = Parts { done: Vec::new(), part: wire::Part::default(), bytes: 0 };
     for (listen, value) in imports {
-        let entry = import(*listen, value.as_ref());
+        let entry = import(listen, value.as_ref());
         parts.room(entry.encoded_len()).imports.push(entry);
     }
     for (service, value) in exports {
@@ -97,7 +97,7 @@ pub(crate) fn at(position: &Position) -> wire::At {
     wire::At { term: position.term, version: position.version, digest: position.digest.to_bytes() }
 }
 
-pub(crate) fn import(listen: Listen, import: Option<&Arc<Import>>) -> wire::Import {
+pub(crate) fn import(listen: &Listen, import: Option<&Arc<Import>>) -> wire::Import {
     let value =
         |Import { service, affinity, clusters, weights: shares, sticky, policy: rules }: &Import| wire::ImportValue {
             service: Some(service_port(service)),

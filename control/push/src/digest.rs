@@ -16,7 +16,7 @@ impl Digest {
     /// That of a whole table.
     pub fn of(table: &Table) -> Self {
         let Table { version: _, imports, exports, links, relay, sources, policies } = table;
-        let imports = imports.iter().map(|(listen, import)| hash(1, &convert::import(*listen, Some(import))));
+        let imports = imports.iter().map(|(listen, import)| hash(1, &convert::import(listen, Some(import))));
         let exports = exports.iter().map(|(service, export)| hash(2, &convert::export(service, Some(export))));
         let links = links.iter().map(|(cluster, link)| hash(3, &convert::link(cluster, Some(link))));
         let relay = hash(4, &convert::relaying(relay));
@@ -35,7 +35,7 @@ impl Digest {
             sum = sum.wrapping_sub(old.unwrap_or(0)).wrapping_add(new.unwrap_or(0));
         };
         for (listen, import) in imports {
-            let hash = |import| hash(1, &convert::import(*listen, Some(import)));
+            let hash = |import| hash(1, &convert::import(listen, Some(import)));
             step(before.imports.get(listen).map(hash), import.as_ref().map(hash));
         }
         for (service, export) in exports {

@@ -133,7 +133,7 @@ pub(super) fn report(
     table_since: SystemTime,
     peers: BTreeMap<ClusterName, PeerStatus>,
 ) -> ControlStatus {
-    let imports = table.imports.iter().map(|(&listen, import)| ImportStatus {
+    let imports = table.imports.iter().map(|(listen, import)| ImportStatus {
         service: import.service.clone(),
         listen: listen.address,
         affinity: import.affinity,

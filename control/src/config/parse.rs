@@ -5,18 +5,14 @@ use super::{
     compat::KNOWN,
     error::Position,
     fields::{Fields, Once, again, parsed},
+    imports,
     node::{Node, Value},
     policy,
     schema::{ENDPOINT, HOST, NAME},
     values::{self, EndpointText},
 };
-use crate::{
-    MAX_SERVICE_PORTS,
-    registry::{DesiredImport, DesiredLink},
-};
-use isthmus_control_api::{
-    ClusterName, Endpoint, Export, Link, Listen, PeerAddress, Protocol, Relaying, ServicePort, Weights,
-};
+use crate::{MAX_SERVICE_PORTS, registry::DesiredLink};
+use isthmus_control_api::{ClusterName, Endpoint, Export, Link, Listen, PeerAddress, Protocol, Relaying, ServicePort};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -42,7 +38,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let links = links(top, cluster.as_ref());
     let relay = relay(top);
     let exports = exports(top);
-    let imports = imports(top, &mut listeners, cluster.as_ref());
+    let imports = imports::read(top, &mut listeners, cluster.as_ref());
     let (sources, policies) = (access::sources(top), access::policies(top));
     let kubernetes = kubernetes(top, directory, &listeners);
     if dns.is_some() && kubernetes.is_none() {
@@ -269,6 +265,9 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
         let ports = ports(&fields);
         let endpoints = endpoints(&fields, &ports);
         let policy = policy::read(&fields);
+        if !ports.is_empty() && ports.iter().all(|port| !port.protocol.is_tcp()) {
+            policy::check_datagrams(&fields, &policy);
+        }
         let Some(service) = service else { continue };
         if let Some(first) = once.seen_before(service.clone(), fields.at_of("service")) {
             fields.conflict("service", again(&service, first), "one entry a service");
@@ -377,45 +376,10 @@ fn endpoints(export: &Fields<'_>, ports: &[Port]) -> Vec<Listed> {
     listed
 }
 
-fn imports(
-    top: &Fields<'_>,
-    listeners: &mut Listeners,
-    cluster: Option<&ClusterName>,
-) -> BTreeMap<Listen, DesiredImport> {
-    let mut imports = BTreeMap::new();
-    for fields in top.mappings("imports", "imports[]", 0..=10_000) {
-        let service = fields.value("service", values::service);
-        let port = fields.value("port", values::port);
-        let protocol = fields.value("protocol", values::protocol);
-        let affinity = fields.value("affinity", values::affinity);
-        let sticky = fields.value("sessionAffinity", values::session_affinity);
-        let weights = fields.value("weights", values::weights).zip(cluster).map(|(all, own)| weights_from(all, own));
-        let policy = policy::read(&fields);
-        let address = fields.value("listen", values::listen);
-        let listen = address.zip(protocol).map(|(address, protocol)| Listen { address, protocol });
-        if let Some(listen) = listen {
-            listeners.claim(listen, &fields, "listen");
-        }
-        if let (Some(service), Some(port), Some(listen), Some(affinity), Some(sticky)) =
-            (service, port, listen, affinity, sticky)
-        {
-            let service = ServicePort { service, port, protocol: listen.protocol };
-            imports.insert(listen, DesiredImport { service, affinity, weights, sticky, policy, member: None });
-        }
-    }
-    imports
-}
-
-/// Shares by cluster, `own` being this one.
-fn weights_from(mut clusters: BTreeMap<ClusterName, u32>, own: &ClusterName) -> Weights {
-    let local = clusters.remove(own).unwrap_or(0);
-    Weights { local, clusters, others: true }
-}
-
 /// Who listens where. An address and the wildcard on the same port are refused too: with SO_REUSEPORT both binds would succeed, and
 /// one would silently take the other's connections.
 #[derive(Default)]
-struct Listeners(HashMap<(u16, Protocol), Vec<Claim>>);
+pub(super) struct Listeners(HashMap<(u16, Protocol), Vec<Claim>>);
 
 /// An address, the key that has it, and where that stands, if it does.
 type Claim = (SocketAddr, String, Option<Position>);
@@ -435,7 +399,7 @@ impl Listeners {
     }
 
     /// Whether it is free.
-    fn claim(&mut self, Listen { address, protocol }: Listen, fields: &Fields<'_>, name: &str) -> bool {
+    pub(super) fn claim(&mut self, Listen { address, protocol, .. }: Listen, fields: &Fields<'_>, name: &str) -> bool {
         let ip = address.ip();
         let overlaps = |other: &SocketAddr| ip == other.ip() || ip.is_unspecified() || other.ip().is_unspecified();
         let taken = self.0.entry((address.port(), protocol)).or_default();

@@ -22,6 +22,16 @@ pub(super) fn read(fields: &Fields<'_>) -> Arc<ServicePolicy> {
     fields.mapping_of("policy", "policy").map(|fields| Arc::new(policy(&fields))).unwrap_or_default()
 }
 
+/// Notes what a policy says that means nothing for a service of UDP alone.
+pub(super) fn check_datagrams(fields: &Fields<'_>, policy: &ServicePolicy) {
+    let of_connections =
+        [(policy.timeouts.connect.is_some(), "connect"), (policy.timeouts.first_byte.is_some(), "firstByte")];
+    for (_, key) in of_connections.iter().filter(|(is_there, _)| *is_there) {
+        let found = format!("timeouts.{key} of a UDP service");
+        fields.conflict("policy", found, "timeouts that flows of datagrams have: idle, maxAge");
+    }
+}
+
 /// A policy from a tree of JSON that has the keys of `policy`: the `spec` of a Kubernetes object.
 ///
 /// # Errors

@@ -279,7 +279,7 @@ pub const KEYS: &[Key] = &[
         DURATION,
         Text("5s"),
         "5s",
-        "For connecting to one endpoint, before the next is tried. A peer may take 3 s longer to answer for a stream.",
+        "For connecting to one endpoint, before it is given up. A peer may take 3 s longer to answer for a stream.",
     ),
     key(
         ("limits", "udpFlows"),
@@ -549,6 +549,13 @@ pub const KEYS: &[Key] = &[
         "Where local clients connect to, or send datagrams to.",
     ),
     key(
+        ("imports[]", "serverNames"),
+        "a list of 1 to 100 DNS names in lower case, or *. before one",
+        Rule("clients that ask for no name, or for none of another import at the same `listen`"),
+        "[api.example, \"*.api.example\"]",
+        "Which clients of TLS it is for, by the name that they ask for (SNI): docs/server-names.md. `*.` stands for one label. Several imports may have the same `listen` then, one of them without names.",
+    ),
+    key(
         ("imports[]", "affinity"),
         "local, remote or none",
         Text("none"),
@@ -788,21 +795,21 @@ pub const KEYS: &[Key] = &[
         "a mapping",
         Rule("its keys' defaults"),
         "{firstByte: 10s, idle: 5m}",
-        "TCP. How long streams may take: docs/limits.md.",
+        "How long streams may take: docs/limits.md.",
     ),
     key(
         ("policy", "retries"),
         "a mapping",
         Rule("its keys' defaults"),
         "{budget: 10%}",
-        "TCP. How many streams may be tried again at another upstream: docs/limits.md.",
+        "How many streams may be tried again at another upstream: docs/limits.md.",
     ),
     key(
         ("policy", "limits"),
         "a mapping",
         Rule("no limits"),
         "{streams: 1000, perSource: {streams: 10}}",
-        "TCP. How many streams there may be in one gateway: docs/limits.md. Beyond it new ones are refused.",
+        "How many streams there may be in one gateway: docs/limits.md. Beyond it new ones are refused.",
     ),
     key(
         ("policy.timeouts", "connect"),
@@ -818,7 +825,13 @@ pub const KEYS: &[Key] = &[
         "10s",
         "From the client's first byte to the endpoint's.",
     ),
-    key(("policy.timeouts", "idle"), LONG_DURATION, Rule("no bound"), "5m", "While nothing moves either way."),
+    key(
+        ("policy.timeouts", "idle"),
+        LONG_DURATION,
+        Rule("no bound; for UDP `udp.idleTimeout`"),
+        "5m",
+        "While nothing moves either way.",
+    ),
     key(
         ("policy.timeouts", "maxAge"),
         LONG_DURATION,

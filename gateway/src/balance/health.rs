@@ -158,7 +158,7 @@ impl Health {
             return f64::from(1_u32 << 16);
         }
         let avoided = self.avoided.is_some_and(|until| now < until);
-        if avoided { f64::from(1_u32 << self.failures.max(self.resets).min(16)) } else { 1.0 }
+        if avoided { f64::from(1_u32 << self.failures.max(self.resets).clamp(1, 16)) } else { 1.0 }
     }
 
     /// A stream is sent there; whether it is the probe that ends or prolongs the ejection.
@@ -214,6 +214,14 @@ impl Health {
         self.why = None;
         self.avoided = None;
         self.state = State::In;
+    }
+
+    /// It has not taken a connection within what it usually takes, so far.
+    pub fn late(&mut self, now: Instant, rules: &Outliers) {
+        if let State::In = self.state {
+            let until = now + doubled(self.failures, rules);
+            self.avoided = Some(self.avoided.map_or(until, |avoided| avoided.max(until)));
+        }
     }
 
     /// It did not take a connection. Only the probe's failure counts while it is ejected: the others began before.

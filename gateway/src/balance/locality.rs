@@ -121,6 +121,18 @@ pub fn choose<'a>(
     weighed.or_else(|| weights.others.then(|| chooser.by_share(local, |_, ready| ready, Affinity::None)).flatten())
 }
 
+/// Whether anything is left to choose: what [`choose`] would say then does not matter.
+pub fn has_another(candidates: &Candidates<'_>, links: &impl Links, tried: &Tried) -> bool {
+    let serves = |share: u32| candidates.weights.is_none_or(|weights| weights.others || share > 0);
+    let share = |name: &ClusterName| candidates.weights.and_then(|weights| weights.clusters.get(name).copied());
+    let local = candidates.weights.map_or(0, |weights| weights.local);
+    if !tried.local && candidates.local > 0 && serves(local) {
+        return true;
+    }
+    let mut ready = candidates.clusters.iter().filter(|&(name, &ready)| ready > 0 && serves(share(name).unwrap_or(0)));
+    !tried.is_full() && ready.any(|(name, _)| !tried.contains(name) && links.reaches(name).is_some())
+}
+
 struct Chooser<'a, 'r, F> {
     clusters: &'a BTreeMap<ClusterName, u32>,
     reaches: F,

@@ -1,9 +1,9 @@
 //! ● What a stream has picked, and what it has tried.
 
-use std::{cell::Cell, net::SocketAddr};
+use std::{cell::Cell, net::SocketAddr, time::Duration};
 
-/// How many endpoints one stream may try: the first and three more.
-pub const MAX_TRIED: usize = 4;
+/// How many endpoints one stream may try: the first and five more. With half of them gone, all six are one time in a hundred or less.
+pub const MAX_TRIED: usize = 6;
 
 /// An endpoint chosen for one stream, until that stream is over. It ends in exactly one of [`super::Balancer::failed`] and
 /// [`super::Balancer::released`]; one that is dropped otherwise counts as in flight for ever.
@@ -17,6 +17,8 @@ pub struct Pick {
     pub(super) probe: bool,
     /// Whether it is known if the endpoint takes the stream.
     pub(super) settled: Cell<bool>,
+    /// What connecting there takes, as far as it is known.
+    pub(super) usual: Option<Duration>,
 }
 
 /// Which endpoint a [`Pick`] is of, for as long as its balancer has it.
@@ -38,6 +40,11 @@ impl Pick {
     /// Which endpoint it is of.
     pub fn id(&self) -> PickId {
         self.id
+    }
+
+    /// What connecting there takes, on average; `None` before the first time.
+    pub fn usual(&self) -> Option<Duration> {
+        self.usual
     }
 }
 

@@ -97,6 +97,23 @@ impl Sides {
         None
     }
 
+    /// Whether somebody who is well is left besides those in `tried`.
+    pub fn has_another(
+        &self,
+        (candidates, standing): (&Candidates<'_>, Standing),
+        links: &impl Links,
+        tried: &Tried,
+        now: Instant,
+    ) -> bool {
+        let well = |name: &ClusterName| {
+            let member = self.members.iter().find(|member| member.cluster == *name);
+            member.is_none_or(|member| !member.health.is_failing() && member.health.admits(now))
+        };
+        let reaches = |name: &ClusterName| if well(name) { links.reaches(name) } else { None };
+        let local = u32::try_from(standing.healthy).unwrap_or(u32::MAX).min(candidates.local);
+        locality::has_another(&Candidates { local, ..*candidates }, &reaches, tried)
+    }
+
     /// A cluster has taken a stream.
     pub fn accepted(&mut self, cluster: &ClusterName, now: Instant) {
         if let Some(member) = self.member(cluster) {

@@ -146,6 +146,38 @@ fn a_dead_endpoint_costs_three_attempts_then_one_for_each_probe() {
 }
 
 #[test]
+fn who_is_late_gives_way_and_who_is_overtaken_has_failed_until_it_answers() {
+    let (now, mut balancer, mut randoms) = (Instant::now(), balancer([1, 2]), randoms());
+    let mut pick = |balancer: &mut Balancer| loop {
+        let pick = balancer.pick(now, Draw::Random(randoms.next().unwrap()), &none()).unwrap();
+        if pick.address.port() == 1 {
+            return pick;
+        }
+        balancer.released(pick, now);
+    };
+    let first = pick(&mut balancer);
+    let cost = |balancer: &Balancer| balancer.snapshot(now)[0].cost.streams;
+    assert_eq!(cost(&balancer), 2.0);
+    balancer.late(&first, now);
+    assert_eq!(cost(&balancer), 4.0);
+    balancer.overtaken(&first, now);
+    for _ in 1..FAILURES {
+        let mut tried = none();
+        let other = balancer.pick(now, Draw::Random(1), &tried).unwrap();
+        tried.insert(&other);
+        let pick = balancer.pick(now, Draw::Random(1), &tried).unwrap();
+        balancer.released(other, now);
+        balancer.overtaken(&pick, now);
+        balancer.released(pick, now);
+    }
+    assert!(matches!(health(&balancer, now, 1), HealthStatus::Ejected(_)));
+    balancer.connected(&first, Duration::from_millis(300), now);
+    assert_eq!(health(&balancer, now, 1), HealthStatus::Healthy);
+    balancer.released(first, now);
+    assert_eq!(balancer.snapshot(now).iter().map(|status| status.in_flight).collect::<Vec<_>>(), [0, 0]);
+}
+
+#[test]
 fn a_retry_takes_another_endpoint_and_ends() {
     let (now, mut balancer) = (Instant::now(), balancer(1..=10));
     let mut tried = none();

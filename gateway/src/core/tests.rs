@@ -165,7 +165,10 @@ impl East {
     pub(crate) fn serve(&self, accepted: TcpStream) {
         let from = accepted.peer_addr().ok();
         let socket = accepted.into_std().unwrap().into();
-        stream::start(&self.core, Client { socket, listen: LISTEN.parse().unwrap(), from, moved: false });
+        stream::start(
+            &self.core,
+            Client { socket, listen: LISTEN.parse().unwrap(), from, moved: false, greeting: None },
+        );
     }
 
     /// Whether /metrics has this line.

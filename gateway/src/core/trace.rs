@@ -3,7 +3,8 @@
 use super::Core;
 use crate::{
     balance::{Balancer, Standing, Tried, client::Draw, locality},
-    status::trace::{CoreCluster, CoreEndpoint, CoreTrace},
+    metrics::streams::Side,
+    status::trace::{CoreCluster, CoreEndpoint, CoreTrace, Taken},
 };
 use isthmus_control_api::{ClusterName, Import, Listen, ServiceName, ServicePort};
 use std::{collections::HashMap, time::Instant};
@@ -19,12 +20,25 @@ impl Core {
         let balancers = self.balancers.borrow();
         let exports = balancers.iter().filter(|(port, _)| port.service == *service);
         CoreTrace {
-            clusters: imports.flat_map(|(&listen, import)| self.clusters(listen, import, now)).collect(),
+            clusters: imports.flat_map(|(listen, import)| self.clusters(listen, import, now)).collect(),
             endpoints: exports.flat_map(|(port, balancer)| self.endpoints(port, balancer, now)).collect(),
+            taken: self.taken(service),
         }
     }
 
-    fn clusters(&self, listen: Listen, import: &Import, now: Instant) -> Vec<(Listen, CoreCluster)> {
+    fn taken(&self, service: &ServiceName) -> Vec<Taken> {
+        let (gates, mut taken) = (self.gates.borrow(), Vec::new());
+        for side in [Side::Egress, Side::Ingress] {
+            let of_service = gates[side as usize].iter().filter(|(port, _)| port.service == *service);
+            taken.extend(of_service.map(|(port, gate)| {
+                let [streams, pending, retrying] = gate.taken();
+                Taken { name: port.to_string(), side: side.as_str().to_owned(), streams, pending, retrying }
+            }));
+        }
+        taken
+    }
+
+    fn clusters(&self, listen: &Listen, import: &Import, now: Instant) -> Vec<(Listen, CoreCluster)> {
         let standing = self.balancers.borrow().get(&import.service).map(|balancer| balancer.clone().standing(now));
         let candidates = locality::Candidates {
             affinity: import.affinity,
@@ -65,7 +79,7 @@ impl Core {
                 chosen: chosen.get(&Some(name.clone())).copied().unwrap_or(0),
             }
         });
-        here.into_iter().chain(there).map(|of| (listen, of)).collect()
+        here.into_iter().chain(there).map(|of| (listen.clone(), of)).collect()
     }
 
     fn endpoints(&self, port: &ServicePort, balancer: &Balancer, now: Instant) -> Vec<(ServicePort, CoreEndpoint)> {

@@ -74,13 +74,11 @@ pub(crate) async fn copy(
         if let Poll::Ready(why) = stop.as_mut().poll(cx) {
             return Poll::Ready(why);
         }
-        let moved = up
-            .pass(cx, core, client, upstream, |delivery, size| up_one(core, idle, meter, delivery, size))
-            .and_then(|first| {
-                let second =
-                    down.pass(cx, core, upstream, client, |delivery, size| down_one(core, idle, meter, delivery, size));
-                Ok(second? || first)
-            });
+        let mut tally = Tally { core, idle, meter, one: up_one };
+        let moved = up.pass(cx, client, upstream, &mut tally).and_then(|first| {
+            tally.one = down_one;
+            Ok(down.pass(cx, upstream, client, &mut tally)? || first)
+        });
         meter.datagrams_dropped(Dropped::Slow, client.take_dropped() + upstream.take_dropped());
         match moved {
             Err(ended) => return Poll::Ready(ended),
@@ -116,12 +114,11 @@ impl Way {
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
-        core: &Core,
         from: &mut impl End,
         to: &mut impl End,
-        mut tell: impl FnMut(Delivery, usize),
+        tally: &mut Tally<'_, '_>,
     ) -> Result<bool, Ended> {
-        let mut moved = 0;
+        let (core, mut moved) = (tally.core, 0);
         while moved < ROUNDS {
             let datagram = match self.0.take() {
                 Some(datagram) => datagram,
@@ -130,8 +127,14 @@ impl Way {
                     Poll::Pending => break,
                 },
             };
-            match to.poll_deliver(cx, &datagram) {
-                Poll::Ready(delivery) => tell(delivery?, datagram.len()),
+            // Beyond its rate a flow loses datagrams, as on a path that is too narrow: late ones are worth less.
+            let delivered = if tally.meter.held.has_room() {
+                to.poll_deliver(cx, &datagram)
+            } else {
+                Poll::Ready(Ok(Delivery::Dropped(Dropped::Rate)))
+            };
+            match delivered {
+                Poll::Ready(delivery) => tally.note(delivery?, datagram.len()),
                 Poll::Pending => {
                     self.0 = Some(datagram);
                     from.hold(cx, &mut core.scratch.borrow_mut())?;
@@ -145,6 +148,20 @@ impl Way {
             busy::worked(Instant::now());
         }
         Ok(moved == ROUNDS)
+    }
+}
+
+/// Who counts what passes one way.
+struct Tally<'t, 'm> {
+    core: &'t Core,
+    idle: &'t mut Idle,
+    meter: &'t mut StreamMeter<'m>,
+    one: fn(&Core, &mut Idle, &mut StreamMeter<'_>, Delivery, usize),
+}
+
+impl Tally<'_, '_> {
+    fn note(&mut self, delivery: Delivery, size: usize) {
+        (self.one)(self.core, self.idle, self.meter, delivery, size);
     }
 }
 

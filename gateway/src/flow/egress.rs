@@ -10,47 +10,62 @@ use super::{
     },
     frame::Frames,
     idle::Idle,
-    ingress::stopped,
+    ingress::{aged, silence, stopped},
     reach::{Unreached, reach},
 };
 use crate::{
     close::Closed,
     core::Core,
+    limit::Comer,
     meter::StreamMeter,
     metrics::{reasons::Dropped, streams::Side},
     peer::Target,
     stream::{Accepted, Asking, Established, doubted, guard::Guard},
-    tunnel::StreamError,
+    tunnel::{RefusalReason, StreamError},
+    upstream,
 };
 use bytes::Bytes;
-use isthmus_control_api::{ClusterName, Import};
+use isthmus_control_api::{ClusterName, Import, Timeouts};
 use std::{
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// How long a client's datagrams are dropped after its flow was refused for a limit.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Serves a flow to its end.
 pub(super) async fn serve(core: &Rc<Core>, import: &Import, client: &mut ClientEnd) {
     loop {
         let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
-        let closed = serve_once(core, import, client, &mut meter).await;
+        let comer = Comer { peer: None, source: Some(client.address.ip()) };
+        let closed = match meter.admit(Side::Egress, &import.policy, comer) {
+            Ok(()) => serve_once(core, import, client, &mut meter).await,
+            Err(_) => Closed::Refused(RefusalReason::Limit),
+        };
         if may_open_again(closed) && client.flow.has_waiting() && client.flow.how_closed().is_none() {
             meter.close(closed);
             client.flow.reopen();
             continue;
         }
         let left = if matches!(closed, Closed::Refused(_)) { Dropped::Unopened } else { Dropped::Ended };
+        if closed == Closed::Refused(RefusalReason::Limit) {
+            meter.held.give_up(Side::Egress);
+            // What it says meanwhile is dropped: a client that goes on costs a flow a second, and not one for each datagram.
+            let _ = tokio::time::timeout(REFUSED_FOR, ended(core, &client.flow)).await;
+        }
         meter.datagrams_dropped(left, client.flow.abandon());
         return meter.close(closed);
     }
 }
 
 /// Whether a flow that ended so goes on if its client has said more meanwhile: its tunnel or its endpoint is lost, the peer thinks
-/// that it is over, or the client spoke while a silent flow said goodbye.
+/// that it is over, it has reached its age, or the client spoke while a silent flow said goodbye.
 fn may_open_again(closed: Closed) -> bool {
-    matches!(closed, Closed::TunnelLost | Closed::ResetPeer | Closed::ResetLocal | Closed::Fin | Closed::Idle)
+    use Closed::{Fin, Idle, ResetLocal, ResetPeer, Timeout, TunnelLost};
+    matches!(closed, TunnelLost | ResetPeer | ResetLocal | Fin | Idle | Timeout)
 }
 
 async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, meter: &mut StreamMeter<'_>) -> Closed {
@@ -63,7 +78,7 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
     };
     match opened {
         Ok(Upstream::Cluster(cluster, accepted, early)) => {
-            let mut idle = Idle::new(core.common.config.udp_idle, Instant::now());
+            let mut idle = Idle::new(silence(core, &import.policy.timeouts), Instant::now());
             for datagram in datagrams(&early) {
                 idle.up(Instant::now());
                 meter.datagram_up(datagram.len());
@@ -72,13 +87,16 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
             drop(early);
             let mut upstream = StreamEnd::new(accepted.stream, unsent);
             let doubted = async {
-                doubted(core, &Target::any(&cluster), &*accepted.tunnel).await;
+                doubted(core, &Target::any(&cluster), &*accepted.tunnel, false).await;
                 Ended::Stream(StreamError::TunnelLost)
             };
-            let ended = copy::copy(core, client, &mut upstream, &mut idle, meter, doubted).await;
+            let stop = aged(meter, &import.policy.timeouts, doubted);
+            let ended = copy::copy(core, client, &mut upstream, &mut idle, meter, stop).await;
             close(core, ended, upstream).await
         }
-        Ok(Upstream::Local(end, guard)) => local(core, import, client, (*end, &guard), meter).await,
+        Ok(Upstream::Local(end, guard, timeouts)) => {
+            local(core, import, client, (*end, &guard, &timeouts), meter).await
+        }
         Err(closed) => {
             tracing::debug!(service = %import.service, from = %address, %closed, "a flow was not opened");
             closed
@@ -90,7 +108,7 @@ async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, me
 enum Upstream<'a> {
     /// The cluster, and what it was sent, or is to be.
     Cluster(ClusterName, Accepted, Vec<u8>),
-    Local(Box<(EndpointEnd, Idle)>, Guard<'a>),
+    Local(Box<(EndpointEnd, Idle)>, Guard<'a>, Timeouts),
 }
 
 /// Tries upstreams until one accepts.
@@ -112,14 +130,24 @@ async fn open<'a>(
             }
             Established::Local(guard) => {
                 flow.put_back(datagrams(&std::mem::take(&mut asking.early.bytes)).into_iter());
-                let mut idle = Idle::new(core.common.config.udp_idle, Instant::now());
+                let timeouts = match upstream::exported(core, &import.service)
+                    .and_then(|export| upstream::admit(&export.policy, &asking.here(), meter).map(|()| export))
+                {
+                    Ok(export) => import.policy.timeouts.and(&export.policy.timeouts),
+                    Err(refusal) => {
+                        asking.refused(&refusal)?;
+                        continue;
+                    }
+                };
+                let mut idle = Idle::new(silence(core, &timeouts), Instant::now());
                 match reach(core, (&import.service, asking.asker()), client, &mut idle, meter).await {
                     Ok(endpoint) => {
                         meter.connected();
                         flow.opened();
-                        return Ok(Upstream::Local(Box::new((endpoint, idle)), guard));
+                        return Ok(Upstream::Local(Box::new((endpoint, idle)), guard, timeouts));
                     }
                     Err(Unreached::Refused(refusal, said)) => {
+                        meter.held.give_up(Side::Ingress);
                         asking.refused(&refusal)?;
                         flow.put_back(said.into_iter());
                     }
@@ -143,10 +171,10 @@ async fn local(
     core: &Rc<Core>,
     import: &Import,
     client: &mut ClientEnd,
-    ((mut endpoint, mut idle), guard): ((EndpointEnd, Idle), &Guard<'_>),
+    ((mut endpoint, mut idle), guard, timeouts): ((EndpointEnd, Idle), &Guard<'_>, &Timeouts),
     meter: &mut StreamMeter<'_>,
 ) -> Closed {
-    let stop = stopped(core, &import.service, &endpoint, guard);
+    let stop = aged(meter, timeouts, stopped(core, &import.service, &endpoint, guard));
     let ended = copy::copy(core, client, &mut endpoint, &mut idle, meter, stop).await;
     meter.datagrams_dropped(Dropped::Overflow, endpoint.connected.socket.overflowed());
     match ended {
@@ -162,6 +190,14 @@ async fn local(
             Closed::Denied
         }
         Ended::Finished | Ended::Stream(_) => Closed::ResetLocal,
+    }
+}
+
+/// Waits until somebody ends the flow, or the gateway drains.
+async fn ended(core: &Core, flow: &Flow) {
+    tokio::select! {
+        _ = closed(flow) => {}
+        () = core.common.draining.cancelled() => {}
     }
 }
 

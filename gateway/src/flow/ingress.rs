@@ -12,23 +12,37 @@ use crate::{
     meter::StreamMeter,
     metrics::reasons::Dropped,
     stream::guard::Guard,
-    tunnel::{OpenRequest, StreamError, TunnelStream},
-    upstream::Asker,
+    tunnel::{StreamError, TunnelStream},
+    upstream::{self, Asker, Opening},
 };
-use isthmus_control_api::ServicePort;
-use std::{rc::Rc, time::Instant};
+use isthmus_control_api::{ServicePort, Timeouts};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 /// Serves a flow that a peer has opened; how it ended.
 pub(crate) async fn serve(
     core: &Rc<Core>,
-    request: &OpenRequest,
+    opening: &Opening<'_>,
     mut stream: Box<dyn TunnelStream>,
     guard: &Guard<'_>,
     meter: &mut StreamMeter<'_>,
 ) -> Closed {
+    let request = opening.request;
+    let admitted = upstream::exported(core, &request.service)
+        .and_then(|export| upstream::admit(&export.policy, opening, meter).map(|()| export));
+    let policy = match admitted {
+        Ok(export) => export.policy.clone(),
+        Err(refusal) => {
+            tracing::debug!(service = %request.service, %refusal, "refusing a flow");
+            stream.refuse(&refusal);
+            return Closed::Refused(refusal.reason);
+        }
+    };
     stream.take_datagrams();
     let mut client = StreamEnd::new(stream, Vec::new());
-    let mut idle = Idle::at_endpoint(core.common.config.udp_idle, Instant::now());
+    let mut idle = Idle::at_endpoint(silence(core, &policy.timeouts), Instant::now());
     let mut endpoint = match reach(core, (&request.service, Asker::of(request)), &mut client, &mut idle, meter).await {
         Ok(endpoint) => endpoint,
         Err(Unreached::Refused(refusal, _)) => {
@@ -40,10 +54,32 @@ pub(crate) async fn serve(
     };
     meter.connected();
     client.stream.accept();
-    let stop = stopped(core, &request.service, &endpoint, guard);
+    let stop = aged(meter, &policy.timeouts, stopped(core, &request.service, &endpoint, guard));
     let ended = copy::copy(core, &mut client, &mut endpoint, &mut idle, meter, stop).await;
     meter.datagrams_dropped(Dropped::Overflow, endpoint.connected.socket.overflowed());
     close(core, ended, client, Some((endpoint, idle)), meter).await
+}
+
+/// How long a flow may be silent.
+pub(super) fn silence(core: &Core, timeouts: &Timeouts) -> Duration {
+    timeouts.idle.unwrap_or(core.common.config.udp_idle)
+}
+
+/// Waits for `stop`, or until the flow has reached its age.
+pub(super) fn aged<S: Future<Output = Ended>>(
+    meter: &mut StreamMeter<'_>,
+    timeouts: &Timeouts,
+    stop: S,
+) -> impl Future<Output = Ended> + use<S> {
+    let expiry = meter.held.watch(&Timeouts { max_age: timeouts.max_age, ..Timeouts::default() });
+    async move {
+        let Some(expiry) = expiry else { return stop.await };
+        tokio::select! {
+            biased;
+            ended = stop => ended,
+            _ = expiry => Ended::Closed(Closed::Timeout),
+        }
+    }
 }
 
 /// Waits until the flow is not to go on: its endpoint is gone, or an access policy denies it.

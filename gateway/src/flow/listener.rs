@@ -223,10 +223,12 @@ impl Shared {
 
 /// Forgets the flows of other cores that have fallen silent.
 pub(crate) fn forget_silent(core: &Core) {
-    let (now, timeout) = (Instant::now(), core.common.config.udp_idle);
-    core.flows.borrow_mut().remove_if(
-        |_, entry| matches!(entry, Entry::There { last, .. } if now.saturating_duration_since(last.get()) > timeout),
-    );
+    let (now, timeout, table) = (Instant::now(), core.common.config.udp_idle, core.table.borrow());
+    let own = |key: &Key| table.imports.get(&Listen::udp(key.listen)).and_then(|import| import.policy.timeouts.idle);
+    core.flows.borrow_mut().remove_if(|key, entry| {
+        let Entry::There { last, .. } = entry else { return false };
+        now.saturating_duration_since(last.get()) > own(key).unwrap_or(timeout)
+    });
 }
 
 async fn serve(core: Rc<Core>, shared: Rc<Shared>) {

@@ -67,7 +67,6 @@ pub(super) async fn reach<C: End>(
             Err(Ended::Endpoint(error)) => {
                 tracing::debug!(%service, address = ?endpoint.connected.address(), %error, "an endpoint failed");
                 endpoint.connected.failed();
-                asking.meter.retry();
                 asking.meter.datagrams_dropped(Dropped::Unsent, std::mem::take(&mut asking.said.more));
                 last = Some(error);
             }

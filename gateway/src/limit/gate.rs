@@ -136,6 +136,13 @@ impl Gates {
     }
 }
 
+impl Gate {
+    /// Streams, those of them that are pending, and how often those are being tried again.
+    pub(crate) fn taken(&self) -> [u32; 3] {
+        [self.all.streams(), self.all.pending(), self.retrying.load(Relaxed)]
+    }
+}
+
 impl Admission {
     /// An upstream has taken it.
     pub(crate) fn taken(&mut self) {

@@ -89,6 +89,11 @@ impl Held {
         self.pace.is_some()
     }
 
+    /// Whether more bytes may move at once.
+    pub(crate) fn has_room(&self) -> bool {
+        self.pace.as_ref().is_none_or(|pace| pace.has_room())
+    }
+
     /// Waits until more bytes may move.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(pace) = &mut self.pace else { return Poll::Ready(()) };

@@ -49,6 +49,12 @@ impl Pace {
         }
     }
 
+    /// Whether more may move at once: for what is dropped rather than held up.
+    pub(crate) fn has_room(&self) -> bool {
+        let now = self.now();
+        self.rates.iter().all(|(usage, rate)| usage.wait(*rate, now).is_none())
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }

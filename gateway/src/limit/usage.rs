@@ -72,6 +72,11 @@ impl Usage {
         self.streams.load(Relaxed)
     }
 
+    /// Of them, those that nobody has taken yet.
+    pub fn pending(&self) -> u32 {
+        self.pending.load(Relaxed)
+    }
+
     /// So many bytes have moved.
     pub fn moved(&self, bytes: u64, rate: Rate, now: u64) {
         self.bytes.charge(bytes, rate, now);

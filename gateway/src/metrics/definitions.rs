@@ -3,7 +3,7 @@
 use super::{
     counter::{HistogramSum, LATENCY},
     datagrams::DatagramTotals,
-    reasons::{Bound, DialFailure, Dropped, JoinResult, PunchResult},
+    reasons::{Bound, DialFailure, Dropped, Hedge, HelloRefusal, JoinResult, PunchResult},
     scrape::{Samples, Scrape},
     streams::StreamTotals,
 };
@@ -177,6 +177,12 @@ define! {
     Counter "isthmus_endpoint_ejections" []
         "Endpoints left out for a while: for failures or resets in a row, or for being slow."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.endpoint_ejections.get()).sum());
+    Counter "isthmus_endpoint_hedges" ["result"]
+        "Connections to an endpoint that were begun beside one to another that was late, by whether they were there first."
+        => |s, to| for &result in Hedge::ALL {
+            let count = s.metrics.rows().map(|row| row.hedges[result as usize].get()).sum();
+            to.whole([result.as_str().into()], count);
+        };
     Counter "isthmus_health_checks" ["result"]
         "Checks of endpoints, by whether the answer was good."
         => |s, to| for (i, result) in ["failed", "ok"].into_iter().enumerate() {
@@ -219,6 +225,12 @@ define! {
         "What was refused because a bound was reached, by bound."
         => |s, to| for &bound in Bound::ALL {
             to.whole([bound.as_str().into()], s.metrics.rows().map(|row| row.refusals[bound as usize].get()).sum());
+        };
+    Counter "isthmus_client_hellos_refused" ["reason"]
+        "Clients of imports that share an address by name which were refused before it was known whom they want."
+        => |s, to| for &reason in HelloRefusal::ALL {
+            let count = s.metrics.rows().map(|row| row.hellos_refused[reason as usize].get()).sum();
+            to.whole([reason.as_str().into()], count);
         };
     Counter "isthmus_accept_errors" []
         "Connections that the kernel did not hand over, for want of descriptors or memory."
@@ -444,7 +456,7 @@ further ones together as `_other`. All other labels take the words listed below.
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 13] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 15] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
@@ -456,6 +468,8 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 13] {
         ("reason of isthmus_handshakes_refused_total", HandshakeRefusal::ALL.map(HandshakeRefusal::as_str).to_vec()),
         ("reason of isthmus_tunnel_dial_failures_total", DialFailure::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_joins_total", JoinResult::ALL.iter().map(|word| word.as_str()).collect()),
+        ("result of isthmus_endpoint_hedges_total", Hedge::ALL.iter().map(|word| word.as_str()).collect()),
+        ("reason of isthmus_client_hellos_refused_total", HelloRefusal::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_punches_total", PunchResult::ALL.iter().map(|word| word.as_str()).collect()),
         ("kind of an update", vec!["snapshot", "delta"]),
         ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),

@@ -89,6 +89,36 @@ words! {
         Unopened = "unopened",
         /// Its flow ended before it could leave.
         Ended = "ended",
+        /// Its service's policy allows no more bytes a second.
+        Rate = "rate",
+    }
+}
+
+words! {
+    /// What became of a connection that was begun beside one that was late.
+    Hedge {
+        /// It was there first.
+        Won = "won",
+        /// It was not, or failed.
+        Lost = "lost",
+    }
+}
+
+words! {
+    /// Why a client was refused that was to say whom it wants in its TLS.
+    HelloRefusal {
+        /// Nobody has the name that it asks for.
+        UnknownName = "unknown_name",
+        /// It asks for no name, and there is nobody for these.
+        NoName = "no_name",
+        /// It does not speak TLS.
+        NotTls = "not_tls",
+        /// It said something else than what a client says first.
+        Malformed = "malformed",
+        /// It said too much.
+        TooLong = "too_long",
+        /// It took too long.
+        TooLate = "too_late",
     }
 }
 
@@ -149,6 +179,8 @@ mod tests {
     fn places_are_those_of_all() {
         assert!(Bound::ALL.iter().enumerate().all(|(i, &bound)| bound as usize == i));
         assert!(Dropped::ALL.iter().enumerate().all(|(i, &dropped)| dropped as usize == i));
+        assert!(HelloRefusal::ALL.iter().enumerate().all(|(i, &refusal)| refusal as usize == i));
+        assert!(Hedge::ALL.iter().enumerate().all(|(i, &hedge)| hedge as usize == i));
         assert!(DialFailure::ALL.iter().enumerate().all(|(i, &failure)| failure as usize == i));
         assert!(JoinResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));
         assert!(PunchResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));

@@ -17,7 +17,7 @@ use std::{net::SocketAddr, time::Duration};
 pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreReport>]) -> Status {
     let all: Vec<&CoreReport> = reports.iter().flatten().collect();
     let exports = extra.table.exports.iter().map(|(port, export)| export_status(port, export, &all));
-    let imports = extra.table.imports.iter().map(|(&listen, import)| import_status(listen, import, extra, &all));
+    let imports = extra.table.imports.iter().map(|(listen, import)| import_status(listen, import, extra, &all));
     Status {
         cluster: extra.cluster.clone(),
         clusterset: extra.clusterset.clone(),
@@ -156,13 +156,13 @@ fn link_word(link: &Link, tunnels: &[&TunnelReport], dials: &[&DialReport], look
     }
 }
 
-fn import_status(listen: Listen, import: &Import, extra: &ExtraStatus, reports: &[&CoreReport]) -> ServiceStatus {
+fn import_status(listen: &Listen, import: &Import, extra: &ExtraStatus, reports: &[&CoreReport]) -> ServiceStatus {
     let mut clusters: std::collections::BTreeMap<String, u32> =
         import.clusters.iter().map(|(cluster, &ready)| (cluster.to_string(), ready)).collect();
     if let Some(export) = extra.table.exports.get(&import.service) {
         clusters.insert(extra.cluster.clone(), u32::try_from(export.endpoints.len()).unwrap_or(u32::MAX));
     }
-    let mut listeners = reports.iter().flat_map(|report| &report.listeners).filter(|at| at.listen == listen);
+    let mut listeners = reports.iter().flat_map(|report| &report.listeners).filter(|at| at.listen == listen.socket());
     let message = listeners.find_map(|listener| listener.error.clone());
     let nowhere = || clusters.values().all(|&ready| ready == 0).then(|| "no cluster has a ready endpoint".to_owned());
     ServiceStatus {
@@ -170,7 +170,10 @@ fn import_status(listen: Listen, import: &Import, extra: &ExtraStatus, reports: 
         port: import.service.port,
         protocol: import.service.protocol,
         kind: ServiceKind::Import,
-        listen: Some(listen.address.to_string()),
+        listen: Some(match &listen.server_name {
+            None => listen.address.to_string(),
+            Some(_) => listen.to_string(),
+        }),
         message: message.or_else(nowhere),
         clusters,
         endpoints: Vec::new(),

@@ -3,6 +3,10 @@
 //! Each core says what it would do: it lets copies of its balancers choose for streams that do not exist. The answers of all cores are
 //! put together here.
 
+mod decision;
+
+pub use decision::{PortDecision, Taken, Whom};
+
 use super::{CoreReport, ExtraStatus, merge::millis};
 use crate::balance::{EndpointStatus, health::HealthStatus};
 use isthmus_control_api::{
@@ -22,6 +26,12 @@ pub struct Trace {
     pub imports: Vec<ImportTrace>,
     /// Its exports here.
     pub exports: Vec<ExportTrace>,
+    /// What its streams take of their limits.
+    #[serde(default)]
+    pub taken: Vec<Taken>,
+    /// What access policies would say of streams of those who were asked about.
+    #[serde(default)]
+    pub decisions: Vec<PortDecision>,
     /// Cores that did not answer in time.
     pub silent_cores: Vec<usize>,
 }
@@ -119,6 +129,8 @@ pub struct CoreTrace {
     pub clusters: Vec<(Listen, CoreCluster)>,
     /// Of each exported port.
     pub endpoints: Vec<(ServicePort, CoreEndpoint)>,
+    /// Of each port, as its gates have it: the same on all cores that have met it.
+    pub taken: Vec<Taken>,
 }
 
 /// What a core knows of a cluster.
@@ -147,8 +159,12 @@ pub struct CoreEndpoint {
     pub chosen: u32,
 }
 
-/// One answer of what each core said; `None` of one that did not.
-pub fn merge(service: &ServiceName, extra: &ExtraStatus, reports: &[Option<CoreReport>]) -> Trace {
+/// One answer of what each core said; `None` of one that did not. `whom`: whose streams policies are asked about.
+pub fn merge(
+    (service, whom): (&ServiceName, Option<&Whom>),
+    extra: &ExtraStatus,
+    reports: &[Option<CoreReport>],
+) -> Trace {
     let cores: Vec<&CoreTrace> = reports.iter().flatten().filter_map(|report| report.trace.as_ref()).collect();
     let table = &extra.table;
     let imports = table.imports.iter().filter(|(_, import)| import.service.service == *service);
@@ -156,14 +172,25 @@ pub fn merge(service: &ServiceName, extra: &ExtraStatus, reports: &[Option<CoreR
     Trace {
         cluster: extra.cluster.clone(),
         service: service.to_string(),
-        imports: imports.map(|(&listen, import)| import_trace(listen, import, extra, &cores)).collect(),
+        imports: imports.map(|(listen, import)| import_trace(listen, import, extra, &cores)).collect(),
         exports: exports.map(|(port, export)| export_trace(port, export, &cores)).collect(),
+        taken: taken(&cores),
+        decisions: whom.map(|whom| decision::decide(service, whom, extra)).unwrap_or_default(),
         silent_cores: (0..reports.len()).filter(|&core| reports[core].is_none()).collect(),
     }
 }
 
-fn import_trace(listen: Listen, import: &Import, extra: &ExtraStatus, cores: &[&CoreTrace]) -> ImportTrace {
-    let of_listener = || cores.iter().flat_map(|core| &core.clusters).filter(|(at, _)| *at == listen).map(|(_, of)| of);
+/// A core that met a service later knows more of it.
+fn taken(cores: &[&CoreTrace]) -> Vec<Taken> {
+    let mut all = std::collections::BTreeMap::new();
+    for taken in cores.iter().flat_map(|core| &core.taken) {
+        all.insert((&taken.name, &taken.side), taken);
+    }
+    all.into_values().cloned().collect()
+}
+
+fn import_trace(listen: &Listen, import: &Import, extra: &ExtraStatus, cores: &[&CoreTrace]) -> ImportTrace {
+    let of_listener = || cores.iter().flat_map(|core| &core.clusters).filter(|(at, _)| at == listen).map(|(_, of)| of);
     let all: u32 = of_listener().map(|of| of.chosen).sum();
     let own = extra.table.exports.get(&import.service);
     let own = own.map(|export| (None, u32::try_from(export.endpoints.len()).unwrap_or(u32::MAX)));
@@ -279,6 +306,7 @@ mod tests {
         let trace = CoreTrace {
             clusters: clusters.map(|of| ("127.0.0.1:80".parse().unwrap(), of)).into(),
             endpoints: vec![(port(), endpoint)],
+            taken: Vec::new(),
         };
         Some(CoreReport { trace: Some(trace), ..CoreReport::default() })
     }
@@ -309,7 +337,7 @@ mod tests {
     fn what_the_cores_would_do_is_put_together() {
         let ejected = HealthStatus::Ejected(Duration::from_secs(2));
         let reports = [core([30, 70], HealthStatus::Healthy), core([10, 90], ejected), None];
-        let trace = merge(&"shop/api".parse().unwrap(), &extra(), &reports);
+        let trace = merge((&"shop/api".parse().unwrap(), None), &extra(), &reports);
         let [west, east, north] = &trace.imports[0].clusters[..] else { panic!("three clusters") };
         assert_eq!((west.percent, east.percent, north.percent), (20.0, 80.0, 0.0));
         assert_eq!((west.here, west.healthy, east.rtt_ms), (true, Some(1), Some(7.0)));
@@ -321,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_service_that_nobody_knows_has_nothing() {
-        let trace = merge(&"shop/db".parse().unwrap(), &extra(), &[core([1, 1], HealthStatus::Healthy)]);
+        let trace = merge((&"shop/db".parse().unwrap(), None), &extra(), &[core([1, 1], HealthStatus::Healthy)]);
         assert!(trace.imports.is_empty() && trace.exports.is_empty());
     }
 }

@@ -5,9 +5,11 @@ mod open;
 pub(crate) use self::open::{Accepted, doubted};
 use self::open::{Early, OpenFailed, Read, open, send_rest};
 use super::{
-    announced, copy,
+    announced::{self, Announced},
+    copy,
     guard::{self, Guard, Stopped},
     local,
+    named::{self, Greeting},
 };
 use crate::{
     balance::{
@@ -24,7 +26,7 @@ use crate::{
     tunnel::{OpenRequest, Refusal, RefusalReason, TunnelHealth, TunnelStream},
     upstream::{self, Asker, Opening},
 };
-use isthmus_control_api::{Algorithm, ClusterName, GatewayId, Import, Listen, ServicePort};
+use isthmus_control_api::{Algorithm, ClusterName, GatewayId, Import, ServicePort};
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -50,6 +52,8 @@ pub(crate) struct Client {
     pub(crate) from: Option<SocketAddr>,
     /// Whether it has been moved from another core already.
     pub(crate) moved: bool,
+    /// What it has said already, where its address leads to several imports.
+    pub(crate) greeting: Option<Box<Greeting>>,
 }
 
 /// Serves a client, within the limit of connections.
@@ -105,22 +109,17 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: Gat
     });
 }
 
-fn reset(socket: &OwnedFd) {
+pub(super) fn reset(socket: &OwnedFd) {
     let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 async fn serve(core: &Rc<Core>, client: Client) {
-    let Some(import) = core.table.borrow().imports.get(&Listen::tcp(client.listen)).cloned() else {
-        // The listener went away while the client was in its queue.
-        reset(&client.socket);
-        return;
-    };
-    let from = client.from;
-    let Some(socket) = stay_or_move(core, &import, client) else { return };
+    let Some((import, client)) = named::import_of(core, client).await else { return };
+    let Some(Client { socket, from, greeting, .. }) = stay_or_move(core, &import, client) else { return };
     let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     // In a box of its own, so that a stream that is open does not keep room for what opening it took.
-    let opened = Box::pin(establish(core, &import, &socket, from, &mut meter)).await;
+    let opened = Box::pin(establish(core, &import, &socket, (from, greeting), &mut meter)).await;
     let timeouts = &import.policy.timeouts;
     let mut expiry = match &opened {
         Ok((Upstream::Local(endpoint, _), _)) => meter.held.watch(&timeouts.and(&endpoint.policy.timeouts)),
@@ -173,10 +172,13 @@ async fn establish<'a>(
     core: &'a Rc<Core>,
     import: &Import,
     socket: &Rc<Socket>,
-    from: Option<SocketAddr>,
+    (from, greeting): (Option<SocketAddr>, Option<Box<Greeting>>),
     meter: &mut StreamMeter<'_>,
 ) -> Result<(Upstream<'a>, Early), Closed> {
-    let who = announced::who(core, import, socket, from).await?;
+    let who = match greeting {
+        Some(greeting) => Announced { client: greeting.client, bytes: greeting.bytes },
+        None => announced::who(core, import, socket, from).await?,
+    };
     let comer = Comer { peer: None, source: who.client.map(|client| client.ip()) };
     let admitted = meter.admit(Side::Egress, &import.policy, comer);
     admitted.map_err(|_| Closed::Refused(RefusalReason::Limit))?;
@@ -203,14 +205,12 @@ async fn establish<'a>(
 }
 
 /// Moves the client to a core that has a tunnel, where this one has none and only a tunnel will do.
-fn stay_or_move(core: &Core, import: &Import, client: Client) -> Option<OwnedFd> {
+fn stay_or_move(core: &Core, import: &Import, client: Client) -> Option<Client> {
     let there = if client.moved { None } else { better_core(core, import) };
-    let Some(there) = there else { return Some(client.socket) };
+    let Some(there) = there else { return Some(client) };
     match core.common.mailboxes[there].try_send(Mail::Client(Client { moved: true, ..client })) {
         Ok(()) => None,
-        Err(TrySendError::Full(Mail::Client(client)) | TrySendError::Closed(Mail::Client(client))) => {
-            Some(client.socket)
-        }
+        Err(TrySendError::Full(Mail::Client(client)) | TrySendError::Closed(Mail::Client(client))) => Some(client),
         Err(_) => None,
     }
 }
@@ -246,7 +246,7 @@ fn says_of_endpoints(refusal: &Refusal) -> bool {
 }
 
 fn request(core: &Core, service: ServicePort, from: Option<SocketAddr>, sticky: bool) -> OpenRequest {
-    OpenRequest { service, source: core.source(from), sticky, traceparent: None }
+    OpenRequest { service, source: core.source(from), sticky, elsewhere: false, traceparent: None }
 }
 
 /// Opens a client's stream, or a flow: one upstream after the other until one accepts. What the client sends meanwhile comes along.
@@ -372,7 +372,7 @@ impl<'c, 'a> Asking<'c, 'a> {
     }
 
     /// What an endpoint here is to take.
-    fn here(&self) -> Opening<'_> {
+    pub(crate) fn here(&self) -> Opening<'_> {
         Opening { request: &self.request, cluster: &self.core.common.config.cluster }
     }
 
@@ -397,6 +397,8 @@ impl<'c, 'a> Asking<'c, 'a> {
         });
         let Some(choice) = choice else { return Next::Nowhere };
         self.tried.insert(&choice);
+        self.request.elsewhere =
+            with_sides(core, service, |sides| sides.has_another((&candidates, standing), &links, &self.tried, now));
         match choice {
             Choice::Local => Next::Local,
             Choice::Cluster(name) => Next::Cluster(name.clone()),

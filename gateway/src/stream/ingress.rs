@@ -132,7 +132,8 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut
     let guard = Guard::new(&core, peer.cluster.clone(), source.clone(), service.clone());
     if !service.protocol.is_tcp() {
         // In a box: streams of TCP are the many.
-        let closed = Box::pin(flow::ingress::serve(&core, &request, stream, &guard, &mut meter)).await;
+        let opening = Opening { request: &request, cluster: &peer.cluster };
+        let closed = Box::pin(flow::ingress::serve(&core, &opening, stream, &guard, &mut meter)).await;
         return meter.close(closed);
     }
     // In a box of its own, so that a stream that is open does not keep room for what connecting took.

@@ -24,6 +24,8 @@ struct Open {
     sticky: bool,
     #[prost(string, optional, tag = "8")]
     source_pod: Option<String>,
+    #[prost(bool, tag = "9")]
+    elsewhere: bool,
 }
 
 /// A request that cannot be read: it is refused, the tunnel goes on.
@@ -47,6 +49,7 @@ pub fn encode(request: &OpenRequest) -> Vec<u8> {
         traceparent: request.traceparent.clone(),
         sticky: request.sticky,
         source_pod: request.source.pod.as_ref().map(ToString::to_string),
+        elsewhere: request.elsewhere,
     };
     open.encode_to_vec()
 }
@@ -77,6 +80,7 @@ pub fn decode(payload: &[u8]) -> Result<OpenRequest, BadOpen> {
             address: open.source_address.map(|address| address.parse()).transpose().map_err(|e| bad(&e))?,
         },
         sticky: open.sticky,
+        elsewhere: open.elsewhere,
         traceparent: open.traceparent.filter(|text| text.len() <= 128),
     })
 }
@@ -126,6 +130,7 @@ mod tests {
                 address: Some("10.0.0.9:4711".parse().unwrap()),
             },
             sticky: true,
+            elsewhere: true,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         };
         assert_eq!(decode(&encode(&request)), Ok(request.clone()));
@@ -138,7 +143,7 @@ mod tests {
     fn a_gateway_that_knows_no_udp_sees_no_port() {
         let service = ServicePort { service: "shop/dns".parse().unwrap(), port: 53, protocol: Protocol::Udp };
         let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), pod: None, address: None };
-        let bytes = encode(&OpenRequest { service, source, sticky: false, traceparent: None });
+        let bytes = encode(&OpenRequest { service, source, sticky: false, elsewhere: false, traceparent: None });
         assert_eq!(Open::decode(&*bytes).unwrap().port, 0);
         let both = Open { port: 53, ..Open::decode(&*bytes).unwrap() };
         assert!(decode(&both.encode_to_vec()).is_err());
@@ -146,13 +151,15 @@ mod tests {
 
     /// What older gateways send, and what they make of ours.
     #[test]
-    fn a_gateway_that_knows_no_affinity_is_asked_for_none() {
+    fn a_gateway_that_knows_less_is_asked_for_less() {
         let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
         let source = Source { id: "spiffe://west.demo/ns/a/sa/b".parse().unwrap(), pod: None, address: None };
-        let request = OpenRequest { service, source, sticky: false, traceparent: None };
+        let request = OpenRequest { service, source, sticky: false, elsewhere: false, traceparent: None };
         let (without, with) = (encode(&request), encode(&OpenRequest { sticky: true, ..request.clone() }));
         assert_eq!(decode(&without), Ok(request));
         assert!(with.starts_with(&without) && with[without.len()..] == [7 << 3, 1], "one field more");
+        let elsewhere = encode(&OpenRequest { elsewhere: true, ..decode(&without).unwrap() });
+        assert!(elsewhere.starts_with(&without) && elsewhere[without.len()..] == [9 << 3, 1], "one field more");
     }
 
     proptest! {

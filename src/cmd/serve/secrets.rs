@@ -142,7 +142,7 @@ impl Keeping {
                     tracing::error!(error = error.message(), "what the Secrets say is not taken up");
                 }
                 let wrong = trust.iter().filter_map(|(cluster, trust)| match trust {
-                    Trust::By(_) => None,
+                    Trust::By(..) => None,
                     Trust::Broken(why) | Trust::Missing(why) => Some((cluster.clone(), why.clone())),
                 });
                 untrusted.send_replace(Arc::new(wrong.collect()));
@@ -174,15 +174,22 @@ impl Keeping {
                 Ok(_) => tracing::info!(%cluster, "not trusted any more: its link, or that one's Secret, has gone"),
                 Err(error) => failed.push(error.into()),
             }
+            failed.extend(self.directory.write_revocations(&cluster, None).err().map(Failure::from));
         }
         for (cluster, trust) in trust {
-            let Trust::By(anchors) = trust else { continue };
+            let Trust::By(anchors, crl) = trust else { continue };
             // One that cannot be read is replaced, too.
-            if matches!(self.directory.bundle(&self.domain.sibling(cluster)), Ok(Some(known)) if known == *anchors) {
-                continue;
+            let known = self.directory.bundle(&self.domain.sibling(cluster));
+            if !matches!(known, Ok(Some(known)) if known == *anchors) {
+                match self.directory.write_bundle(anchors) {
+                    Ok(_) => tracing::info!(%cluster, "trusted by what its link's Secret says"),
+                    Err(error) => failed.push(error.into()),
+                }
             }
-            match self.directory.write_bundle(anchors) {
-                Ok(_) => tracing::info!(%cluster, "trusted by what its link's Secret says"),
+            // After the bundle: a list that is not of it keeps the directory from being taken over, and what was revoked stays so.
+            match self.directory.write_revocations(cluster, crl.as_deref()) {
+                Ok(true) => tracing::info!(%cluster, "took over what its CAs have revoked, by its link's Secret"),
+                Ok(false) => {}
                 Err(error) => failed.push(error.into()),
             }
         }

@@ -1,5 +1,6 @@
 //! A trace as a text for people.
 
+use super::decisions::{write_decisions, write_taken};
 use crate::{cmd::Failure, output::Grid};
 use isthmus_gateway::status::trace::{ClusterTrace, EndpointTrace, ExportTrace, ImportTrace, Trace};
 use serde::{Deserialize, Serialize, Serializer};
@@ -35,13 +36,15 @@ impl Serialize for View {
 
 impl fmt::Display for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Trace { cluster, service, imports, exports, silent_cores } = &self.trace;
+        let Trace { cluster, service, imports, exports, taken, decisions, silent_cores } = &self.trace;
         writeln!(f, "{service} at a gateway of {cluster}")?;
         if !silent_cores.is_empty() {
             writeln!(f, "cores that did not answer, so that something is missing below: {silent_cores:?}")?;
         }
         imports.iter().try_for_each(|import| write_import(import, f))?;
-        exports.iter().try_for_each(|export| write_export(export, f))
+        exports.iter().try_for_each(|export| write_export(export, f))?;
+        write_taken(taken, f)?;
+        write_decisions(decisions, f)
     }
 }
 
@@ -124,6 +127,6 @@ fn millis(millis: f64) -> String {
     if millis >= 1000.0 { format!("{:.1} s", millis / 1e3) } else { format!("{millis:.1} ms") }
 }
 
-fn or_dash(value: Option<impl ToString>) -> String {
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

@@ -52,6 +52,32 @@ ENDPOINT       HEALTH   DISTANCE  SCORE  INFLIGHT  CONNECT  ANSWER  STREAMS  MES
 }
 
 #[test]
+fn people_see_who_decides_and_what_is_taken() {
+    let mut answer = answer();
+    answer["taken"] = json!([
+        {"name": "shop/api:80", "side": "ingress", "streams": 12, "pending": 1, "retrying": 0}
+    ]);
+    answer["decisions"] = json!([
+        {"name": "shop/api:80", "allowed": false, "by": "callers:default", "otherwise": null},
+        {"name": "shop/api:81", "allowed": true, "by": null, "otherwise": "callers:web"},
+    ]);
+    let view = view(&answer);
+    let expected = "
+limits
+PORT         SIDE     STREAMS  PENDING  RETRYING
+shop/api:80  ingress  12       1        0
+
+access policies
+PORT         DECISION  BY               DRY-RUN
+shop/api:80  denied    callers:default  -
+shop/api:81  allowed   -                callers:web
+";
+    let text = view.to_string();
+    assert!(text.ends_with(expected), "{text}");
+    assert_eq!(problem(&view.trace).as_deref(), Some("shop/api:80 would be denied by callers:default"));
+}
+
+#[test]
 fn scripts_see_everything_and_judge_by_the_exit_code() {
     let mut answer = answer();
     let found = view(&answer);

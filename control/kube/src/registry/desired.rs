@@ -19,7 +19,8 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired)
     let any = if has_ipv6(world) { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
     let plans = || plan.services.values();
     let imports = plans().flat_map(|plan| &plan.imports).map(|(&port, import)| {
-        let listen = Listen { address: SocketAddr::new(any, port), protocol: import.service.protocol };
+        let address = SocketAddr::new(any, port);
+        let listen = Listen { address, protocol: import.service.protocol, server_name: None };
         (listen, import.clone())
     });
     let exports = plans().flat_map(|plan| &plan.exports);
@@ -102,7 +103,7 @@ mod tests {
             policy: Default::default(),
             member: None,
         };
-        let file = Desired { imports: [(listen, import.clone())].into(), ..Desired::default() };
+        let file = Desired { imports: [(listen.clone(), import.clone())].into(), ..Desired::default() };
         let all = desired(&plan(Protocol::Tcp), &world("10.0.0.1"), &Links::new(), &file).imports;
         assert_eq!((all.len(), &all[&listen]), (2, &import));
     }

@@ -32,6 +32,8 @@ proptest! {
         for random in randoms {
             let Some(choice) = choose(&candidates, &up(|name| live[index(name)]), &tried, Draw::Random(random), &mut Rotation::default()) else { break };
             tried.insert(&choice);
+            let another = choose(&candidates, &up(|name| live[index(name)]), &tried, Draw::Random(1), &mut Rotation::default());
+            prop_assert_eq!(has_another(&candidates, &up(|name| live[index(name)]), &tried), another.is_some());
             order.push(match choice { Choice::Local => None, Choice::Cluster(name) => Some(index(name)) });
         }
         let mut expected: Vec<_> = (0..ready.len()).filter(|&i| ready[i] > 0 && live[i]).map(Some).collect();

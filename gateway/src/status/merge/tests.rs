@@ -174,9 +174,9 @@ fn imports_say_where_they_lead_and_what_keeps_them() {
         policy: Default::default(),
     };
     let status = |ready, error: Option<&str>| {
-        let table = Arc::new(Table { imports: [(listen, Arc::new(import(ready)))].into(), ..Table::default() });
+        let table = Arc::new(Table { imports: [(listen.clone(), Arc::new(import(ready)))].into(), ..Table::default() });
         let extra = ExtraStatus { table, ..ExtraStatus::default() };
-        let listeners = vec![ListenerReport { listen, error: error.map(str::to_owned) }];
+        let listeners = vec![ListenerReport { listen: listen.clone(), error: error.map(str::to_owned) }];
         merge(&extra, &READY, &[Some(CoreReport { listeners, ..CoreReport::default() })]).services.remove(0)
     };
     let works = status(2, None);

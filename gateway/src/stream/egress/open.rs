@@ -148,7 +148,7 @@ async fn open_on_one(
     tokio::select! {
         biased;
         opened = opened => opened.map_err(|failed| (failed, Some(tunnel.gateway())))?,
-        () = doubted(core, target, &*tunnel) => {
+        () = doubted(core, target, &*tunnel, request.elsewhere) => {
             let message = format!("a tunnel to {} does not answer", target.cluster);
             let refusal = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
             return Err((refusal.into(), Some(tunnel.gateway())));
@@ -193,11 +193,11 @@ async fn others_turn(core: &Core, target: &Target<'_>, gateway: GatewayId) {
     }
 }
 
-/// Waits until a tunnel's peer does not answer any more while another tunnel leads there.
-pub(crate) async fn doubted(core: &Core, target: &Target<'_>, tunnel: &dyn Tunnel) {
+/// Waits until a tunnel's peer does not answer any more while another tunnel leads there, or the stream may go `elsewhere`.
+pub(crate) async fn doubted(core: &Core, target: &Target<'_>, tunnel: &dyn Tunnel, elsewhere: bool) {
     loop {
         let changed = core.changed.notified();
-        if tunnel.health() == TunnelHealth::Unresponsive && core.peers.has(target) {
+        if tunnel.health() == TunnelHealth::Unresponsive && (elsewhere || core.peers.has(target)) {
             return;
         }
         changed.await;

@@ -8,6 +8,8 @@ const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// There if the client is to stay with an endpoint.
 const STICKY: HeaderName = HeaderName::from_static("isthmus-sticky");
+/// There if another cluster may serve the stream.
+const ELSEWHERE: HeaderName = HeaderName::from_static("isthmus-elsewhere");
 
 /// The `:authority` of a request, as `http` has it; to be kept for other streams to the same service.
 ///
@@ -32,6 +34,9 @@ pub fn encode(uri: Uri, request: &OpenRequest) -> Result<Request<()>, http::Erro
     }
     if request.sticky {
         headers.insert(STICKY, HeaderValue::from_static("true"));
+    }
+    if request.elsewhere {
+        headers.insert(ELSEWHERE, HeaderValue::from_static("true"));
     }
     if let Some(traceparent) = &request.traceparent {
         headers.insert(TRACEPARENT, HeaderValue::try_from(traceparent)?);
@@ -59,6 +64,7 @@ pub fn decode<B>(connect: &Request<B>, peer: &PeerIdentity) -> Result<OpenReques
         service,
         source: Source { id, pod: baggage.pod, address },
         sticky: headers.contains_key(STICKY),
+        elsewhere: headers.contains_key(ELSEWHERE),
         traceparent,
     })
 }
@@ -108,6 +114,7 @@ mod tests {
                 address: Some("[2001:db8::1]:4711".parse().unwrap()),
             },
             sticky: true,
+            elsewhere: true,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         }
     }

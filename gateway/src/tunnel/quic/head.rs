@@ -118,6 +118,7 @@ mod tests {
                 service: ServicePort::tcp("shop/api".parse().unwrap(), 80),
                 source: Source { id: "spiffe://west.demo/ns/shop/sa/web".parse().unwrap(), pod: None, address: None },
                 sticky: false,
+                elsewhere: false,
                 traceparent: None,
             };
             let bytes = [open(&request).unwrap(), behind.clone()].concat();

@@ -2,7 +2,7 @@
 
 use isthmus_certs::{Authority, Svid, TrustAnchors, TrustDomain, portable, renew::Renewal};
 use isthmus_control_api::ClusterName;
-use isthmus_control_kube::secrets::{CA, Data, GATEWAY, INVITE_KEY, TRUST, View, invitation};
+use isthmus_control_kube::secrets::{CA, CRL, Data, GATEWAY, INVITE_KEY, TRUST, View, invitation};
 use isthmus_link::Invite;
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -14,8 +14,8 @@ pub(super) const CA_KEY: &str = "ca.key";
 /// By what a linked cluster is trusted, as the Secret that its link names has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// By these.
-    By(TrustAnchors),
+    /// By these; with what they have revoked, as a text that was checked.
+    By(TrustAnchors, Option<Vec<u8>>),
     /// The Secret cannot be used: what was known before stays.
     Broken(String),
     /// There is no Secret: it is not trusted.
@@ -41,28 +41,41 @@ fn trust_in(view: &View, own: &TrustDomain, cluster: &ClusterName, secret: &str)
             "spec.credentialsRef: found no key {CA} in the Secret {secret}, expected the peer's CA"
         ));
     };
-    match TrustAnchors::from_pem(own.sibling(cluster), text) {
-        Ok(anchors) => Trust::By(anchors),
-        Err(why) => Trust::Broken(format!("spec.credentialsRef: the Secret {secret}: {CA}: {why}")),
+    let broken = |key: &str, why| Trust::Broken(format!("spec.credentialsRef: the Secret {secret}: {key}: {why}"));
+    let anchors = match TrustAnchors::from_pem(own.sibling(cluster), text) {
+        Ok(anchors) => anchors,
+        Err(why) => return broken(CA, why),
+    };
+    let crl = kept.data.get(CRL);
+    // A list that cannot be read may be of somebody who must not come in: what was known before stays.
+    match crl.map(|crl| anchors.clone().with_revocations_from_pem(crl)).transpose() {
+        Ok(_) => Trust::By(anchors, crl.cloned()),
+        Err(why) => broken(CRL, why),
     }
 }
 
 /// What the Secret that gateways trust by has to become; nothing if it is as it should be.
 pub(super) fn trust_changes(view: &View, trust: &BTreeMap<ClusterName, Trust>) -> Changes {
-    let file = |cluster: &ClusterName| format!("{cluster}.pem");
+    let file = |cluster: &ClusterName, kind: &str| format!("{cluster}.{kind}");
     let known = view.secrets.get(TRUST).map(|kept| &kept.data);
     let mut changes = Changes::new();
     for (cluster, trust) in trust {
-        let (name, Trust::By(anchors)) = (file(cluster), trust) else { continue };
-        let text = anchors.to_pem().into_bytes();
-        if known.and_then(|known| known.get(&name)) != Some(&text) {
-            changes.insert(name, Some(text));
+        let Trust::By(anchors, crl) = trust else { continue };
+        let texts = [("pem", Some(anchors.to_pem().into_bytes())), ("crl", crl.clone())];
+        for (kind, text) in texts.into_iter().filter_map(|(kind, text)| Some((kind, text?))) {
+            let name = file(cluster, kind);
+            if known.and_then(|known| known.get(&name)) != Some(&text) {
+                changes.insert(name, Some(text));
+            }
         }
     }
     let stays: Vec<_> = trust
         .iter()
-        .filter(|(_, trust)| !matches!(trust, Trust::Missing(_)))
-        .map(|(cluster, _)| file(cluster))
+        .flat_map(|(cluster, trust)| match trust {
+            Trust::Missing(_) => vec![],
+            Trust::By(_, None) => vec![file(cluster, "pem")],
+            Trust::By(_, Some(_)) | Trust::Broken(_) => vec![file(cluster, "pem"), file(cluster, "crl")],
+        })
         .collect();
     let goes = known.into_iter().flat_map(Data::keys).filter(|name| !stays.contains(name));
     changes.extend(goes.map(|name| (name.clone(), None)));

@@ -85,6 +85,7 @@ pub(crate) fn request(cluster: &str) -> OpenRequest {
             address: None,
         },
         sticky: false,
+        elsewhere: false,
         traceparent: None,
     }
 }

@@ -85,6 +85,7 @@ pub(super) fn request() -> OpenRequest {
             address: Some("10.0.0.9:4711".parse().unwrap()),
         },
         sticky: false,
+        elsewhere: false,
         traceparent: None,
     }
 }

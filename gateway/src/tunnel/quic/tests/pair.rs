@@ -69,6 +69,7 @@ pub(super) fn request(cluster: &str) -> OpenRequest {
             address: None,
         },
         sticky: false,
+        elsewhere: false,
         traceparent: None,
     }
 }

@@ -1,5 +1,5 @@
 use super::{own as plan_own, *};
-use isthmus_certs::issue::SVID_LIFETIME;
+use isthmus_certs::{Revoked, issue::SVID_LIFETIME};
 use isthmus_control_kube::secrets::Kept;
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn gateways_trust_those_whose_links_name_a_good_secret_and_nobody_else() {
     let found = trust(&view, &domain("west"));
     let names: Vec<_> = found.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["east", "north", "south"], "one without a Secret, and our own name, say nothing");
-    assert_eq!(found[&"east".parse().unwrap()], Trust::By(bundle(&east)));
+    assert_eq!(found[&"east".parse().unwrap()], Trust::By(bundle(&east), None));
     assert!(matches!(&found[&"north".parse().unwrap()], Trust::Missing(why) if why.contains("nowhere")));
     assert!(matches!(&found[&"south".parse().unwrap()], Trust::Broken(why) if why.contains("of-east")));
     let changes = trust_changes(&view, &found);
@@ -66,6 +66,43 @@ fn gateways_trust_those_whose_links_name_a_good_secret_and_nobody_else() {
     assert_eq!(after.data["east.pem"], east_pem.as_bytes());
     view.secrets.insert(TRUST.into(), after);
     assert_eq!(trust_changes(&view, &found), Changes::new());
+}
+
+#[test]
+fn what_a_peers_ca_has_revoked_goes_to_the_gateways_with_its_bundle() {
+    let (east, other) = (ca("east"), ca("east"));
+    let list = |authority: &Authority| {
+        let revoked = [Revoked { serial: vec![1, 2, 3], since: SystemTime::now() }];
+        authority.revocation_list_pem(&revoked, SystemTime::now()).unwrap()
+    };
+    let pem = east.to_pem().0;
+    let secret = |crl: Option<&str>| {
+        let crl = crl.map(|crl| (CRL, crl));
+        kept(&[(CA, pem.as_str())].into_iter().chain(crl).collect::<Vec<_>>())
+    };
+    let mut view = view(vec![("of-east", secret(None)), (TRUST, Kept::default())], &[("east", Some("of-east"))]);
+    let keep = |view: &mut View| {
+        let found = trust(view, &domain("west"));
+        let after = changed(&view.secrets[TRUST], &trust_changes(view, &found));
+        view.secrets.insert(TRUST.into(), after);
+        let names: Vec<_> = view.secrets[TRUST].data.keys().cloned().collect();
+        (found[&"east".parse().unwrap()].clone(), names)
+    };
+    assert_eq!(keep(&mut view).1, ["east.pem"]);
+    let good = list(&east);
+    view.secrets.insert("of-east".into(), secret(Some(&good)));
+    assert_eq!(keep(&mut view).1, ["east.crl", "east.pem"]);
+    assert_eq!(view.secrets[TRUST].data["east.crl"], good.as_bytes());
+    // One that another CA has signed, and one that is none.
+    for bad in [list(&other), "no list".into()] {
+        view.secrets.insert("of-east".into(), secret(Some(&bad)));
+        let (trust, names) = keep(&mut view);
+        assert!(matches!(&trust, Trust::Broken(why) if why.contains(CRL)), "{trust:?}");
+        assert_eq!(names, ["east.crl", "east.pem"]);
+        assert_eq!(view.secrets[TRUST].data["east.crl"], good.as_bytes(), "what was revoked stays so");
+    }
+    view.secrets.insert("of-east".into(), secret(None));
+    assert_eq!(keep(&mut view).1, ["east.pem"]);
 }
 
 #[test]

@@ -1,0 +1,267 @@
+//! Connects to one of a service's endpoints: another one beside one that is late, and in place of one that fails.
+//!
+//! Who connects first has the stream, and nobody else is sent a byte. When an endpoint is late, and how it goes on then, [`super::hedge`]
+//! says ●.
+
+use super::{
+    Asker, Connected, Opening,
+    hedge::{self, Sought, Then},
+    introduce,
+    lease::Lease,
+    refusal,
+};
+use crate::{
+    balance::Tried,
+    core::Core,
+    meter::StreamMeter,
+    metrics::{reasons::Hedge, streams::Side},
+    socket::Connecting,
+    tunnel::Refusal,
+};
+use isthmus_control_api::Export;
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+/// A stream's attempts to find an endpoint.
+pub(super) struct Race<'r> {
+    core: &'r Rc<Core>,
+    export: &'r Export,
+    opening: &'r Opening<'r>,
+    /// How long each endpoint may take.
+    limit: Duration,
+    tried: Tried,
+    /// The one that was begun last, unless it is late and nobody else is to be looked for.
+    newest: Option<Attempt>,
+    /// Those that are late; [`crate::balance::MAX_TRIED`] bounds them all.
+    late: Vec<Attempt>,
+    /// What the last one that failed has met.
+    last: Option<io::Error>,
+}
+
+/// One endpoint that is being connected to.
+struct Attempt {
+    lease: Lease,
+    address: SocketAddr,
+    connecting: Connecting,
+    begun: Instant,
+    /// When it is late.
+    late_at: Instant,
+    /// When it has failed.
+    until: Instant,
+    /// Whether it was begun beside another one.
+    hedge: bool,
+}
+
+enum Event {
+    Connected(Attempt),
+    Failed(Attempt, io::Error),
+    /// The newest is.
+    Late,
+}
+
+impl<'r> Race<'r> {
+    /// Nothing is begun yet.
+    pub(super) fn new(core: &'r Rc<Core>, export: &'r Export, opening: &'r Opening<'r>) -> Self {
+        let limit = export.policy.timeouts.connect.unwrap_or(core.common.config.connect_timeout);
+        Self { core, export, opening, limit, tried: Tried::default(), newest: None, late: Vec::new(), last: None }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// No endpoint has taken the connection, as far as it was waited for.
+    pub(super) async fn run(mut self, meter: &mut StreamMeter<'_>) -> Result<Connected, Refusal> {
+        self.seek(false, meter);
+        while self.newest.is_some() || !self.late.is_empty() {
+            let then = match self.event().await {
+                Event::Connected(attempt) => match self.take(attempt, meter) {
+                    Ok(connected) => return Ok(connected),
+                    Err(error) => self.after_failure(error, meter),
+                },
+                Event::Failed(attempt, error) => {
+                    attempt.fail(self.core);
+                    self.after_failure(error, meter)
+                }
+                Event::Late => self.after_lateness(meter),
+            };
+            if then == Then::Over {
+                break;
+            }
+        }
+        if !self.late.is_empty() {
+            self.last = Some(io::ErrorKind::TimedOut.into());
+            self.leave_late();
+        }
+        Err(refusal(&self.opening.request.service, self.last.as_ref()))
+    }
+
+    fn after_failure(&mut self, error: io::Error, meter: &mut StreamMeter<'_>) -> Then {
+        tracing::debug!(service = %self.opening.request.service, %error, "an endpoint failed");
+        self.last = Some(error);
+        if self.newest.is_some() {
+            return Then::On;
+        }
+        let sought = self.seek(false, meter);
+        let then = hedge::then(sought, self.late.len(), self.opening.request.elsewhere);
+        if then == Then::AskAgain {
+            self.newest = self.late.pop().map(Attempt::once_more);
+        }
+        then
+    }
+
+    fn after_lateness(&mut self, meter: &mut StreamMeter<'_>) -> Then {
+        let Some(newest) = self.newest.take() else { return Then::On };
+        newest.lease.late();
+        self.late.push(newest);
+        let sought = self.seek(true, meter);
+        let then = hedge::then(sought, self.late.len(), self.opening.request.elsewhere);
+        if then == Then::AskAgain {
+            self.newest = self.late.pop().map(Attempt::once_more);
+        }
+        then
+    }
+
+    /// Begins with one more endpoint, if there is one. The first one is nobody's budget.
+    fn seek(&mut self, hedge: bool, meter: &mut StreamMeter<'_>) -> Sought {
+        let (service, asker) = (&self.opening.request.service, Asker::of(self.opening.request));
+        loop {
+            let mut tried = self.tried;
+            let Some((lease, address)) = Lease::take(self.core, service, asker, &mut tried) else {
+                return Sought::Nobody;
+            };
+            let is_first = self.last.is_none() && self.late.is_empty();
+            if !is_first && !meter.may_retry(Side::Ingress) {
+                return Sought::NoBudget;
+            }
+            self.tried = tried;
+            meter.endpoint(Some(address));
+            match Connecting::begin(address) {
+                Ok(connecting) => {
+                    let begun = Instant::now();
+                    let (late_at, until) = (begun + hedge::patience(lease.usual()), begun + self.limit);
+                    self.newest = Some(Attempt { lease, address, connecting, begun, late_at, until, hedge });
+                    return Sought::Begun;
+                }
+                Err(error) => {
+                    tracing::debug!(%service, %address, %error, "an endpoint failed");
+                    lease.failed();
+                    self.last = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Waits for what happens next. There is an attempt.
+    async fn event(&mut self) -> Event {
+        let times = self.attempts().map(|attempt| attempt.until);
+        let next = times.chain(self.newest.as_ref().map(|newest| newest.late_at)).min();
+        let polled = {
+            let polling = poll_fn(|cx| self.poll(cx));
+            tokio::time::timeout_at(next.unwrap_or_else(Instant::now).into(), polling).await
+        };
+        match polled {
+            Ok((index, result)) => self.ended(index, result),
+            Err(_) => {
+                let now = Instant::now();
+                let over = self.attempts().position(|attempt| attempt.until <= now);
+                match over {
+                    Some(index) => self.ended(index, Err(io::ErrorKind::TimedOut.into())),
+                    None => Event::Late,
+                }
+            }
+        }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<(usize, io::Result<()>)> {
+        for (index, attempt) in self.attempts().enumerate() {
+            if let Poll::Ready(result) = attempt.connecting.poll(cx) {
+                return Poll::Ready((index, result));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.late.iter().chain(&self.newest)
+    }
+
+    /// The attempt at that place among all of them is over.
+    fn ended(&mut self, index: usize, result: io::Result<()>) -> Event {
+        let attempt = if index < self.late.len() { Some(self.late.swap_remove(index)) } else { self.newest.take() };
+        match (attempt, result) {
+            (Some(attempt), Ok(())) => Event::Connected(attempt),
+            (Some(attempt), Err(error)) => Event::Failed(attempt, error),
+            (None, _) => Event::Late,
+        }
+    }
+
+    /// The attempt has the stream, and the others are over.
+    fn take(&mut self, attempt: Attempt, meter: &mut StreamMeter<'_>) -> io::Result<Connected> {
+        let Attempt { lease, address, connecting, begun, hedge, .. } = attempt;
+        let socket = connecting.into_socket();
+        if let Err(error) = introduce(self.core, self.export, self.opening, address, &socket) {
+            lease.failed();
+            return Err(error);
+        }
+        lease.connected(begun.elapsed());
+        meter.endpoint(Some(address));
+        meter.watch(lease.id());
+        if hedge {
+            self.core.counters.hedged(Hedge::Won);
+        }
+        if let Some(newest) = self.newest.take() {
+            // It was not late yet, so nothing is known of it.
+            newest.count_lost(self.core);
+        }
+        self.leave_late();
+        Ok(Connected::new(socket, self.export.policy.clone(), lease))
+    }
+
+    /// Nobody waits any more for those that are late. Whether they connect after all is of use to the next stream.
+    fn leave_late(&mut self) {
+        for attempt in self.late.drain(..) {
+            attempt.lease.overtaken();
+            attempt.count_lost(self.core);
+            self.core.tasks.spawn_local(see_out(self.core.clone(), attempt));
+        }
+    }
+}
+
+impl Attempt {
+    /// It is waited for as long again before another one is looked for.
+    fn once_more(self) -> Self {
+        let late_at = Instant::now() + hedge::patience(self.lease.usual());
+        Self { late_at, ..self }
+    }
+
+    fn fail(self, core: &Core) {
+        self.count_lost(core);
+        self.lease.failed();
+    }
+
+    fn count_lost(&self, core: &Core) {
+        if self.hedge {
+            core.counters.hedged(Hedge::Lost);
+        }
+    }
+}
+
+/// Waits until an endpoint that was overtaken has connected after all, or had its time, and closes the connection.
+async fn see_out(core: Rc<Core>, attempt: Attempt) {
+    let connecting = poll_fn(|cx| attempt.connecting.poll(cx));
+    tokio::select! {
+        biased;
+        () = core.common.draining.cancelled() => {}
+        connected = tokio::time::timeout_at(attempt.until.into(), connecting) => {
+            if let Ok(Ok(())) = connected {
+                attempt.lease.connected(attempt.begun.elapsed());
+            }
+        }
+    }
+}
