@@ -25,6 +25,7 @@ mod meter;
 pub mod metrics;
 mod peer;
 pub mod policy;
+mod probe;
 pub mod proxy_protocol;
 mod ready;
 mod relay;

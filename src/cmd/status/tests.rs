@@ -170,6 +170,7 @@ async fn a_gateway_is_asked_over_http() {
         metrics: Metrics::new(1),
         cores: 1,
         ask: Arc::new(|_, CoreQuery(to, _)| drop(to.send(CoreReport::default()))),
+        probe: Arc::new(|_, _| {}),
         ready,
         extra: Arc::new(|| ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() }),
     };
