@@ -1,4 +1,5 @@
 use super::*;
+use crate::cmd::admin as fetch;
 use isthmus_gateway::{
     admin::{self, AdminSources, Readiness},
     metrics::Metrics,
