@@ -144,7 +144,8 @@ async fn serve_within(
         };
         match (accepted, room.clone().try_acquire_owned()) {
             (Ok((socket, from)), Ok(permit)) => {
-                let router = router.clone().layer(Extension(probe::Whence(from)));
+                let whence = probe::Whence { from, to: socket.local_addr().ok() };
+                let router = router.clone().layer(Extension(whence));
                 let connection = serve_connection(socket, router, limits);
                 connections.spawn(async move {
                     connection.await;

@@ -45,7 +45,20 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Who has come to the admin address.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Whence(pub(super) SocketAddr);
+pub(super) struct Whence {
+    /// From where.
+    pub(super) from: SocketAddr,
+    /// To which of this machine's addresses.
+    pub(super) to: Option<SocketAddr>,
+}
+
+impl Whence {
+    /// Whether it is this machine itself: no connection from elsewhere comes about with one of its own addresses.
+    fn is_here(self) -> bool {
+        let from = self.from.ip().to_canonical();
+        from.is_loopback() || self.to.is_some_and(|to| to.ip().to_canonical() == from)
+    }
+}
 
 /// What bounds probes.
 #[derive(Debug)]
@@ -113,14 +126,13 @@ impl Asked {
     /// do something.
     fn may_probe(
         &self,
-        Whence(from): Whence,
+        whence: Whence,
         headers: &HeaderMap,
     ) -> Result<SemaphorePermit<'_>, (StatusCode, &'static str)> {
-        let is_here = from.ip().to_canonical().is_loopback();
-        if !is_here || headers.contains_key(ORIGIN) {
+        if !whence.is_here() || headers.contains_key(ORIGIN) {
             return Err((
                 StatusCode::FORBIDDEN,
-                "probes are for commands on this machine: expected a loopback address\n",
+                "probes are for commands on this machine: expected a connection from it\n",
             ));
         }
         let bounds = &self.probes;
@@ -198,4 +210,20 @@ async fn connect(address: SocketAddr) -> EndpointProbe {
     };
     let connected_ms = error.is_none().then(|| millis(began.elapsed()));
     EndpointProbe { address: address.to_string(), connected_ms, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_known_by_loopback_and_by_its_own_addresses() {
+        let is_here = |from: &str, to: &str| Whence { from: from.parse().unwrap(), to: to.parse().ok() }.is_here();
+        for (from, to) in
+            [("127.0.0.1:1", ""), ("[::1]:1", ""), ("[::ffff:127.0.0.1]:1", ""), ("10.0.0.7:1", "10.0.0.7:15020")]
+        {
+            assert!(is_here(from, to), "{from} {to}");
+        }
+        assert!(!is_here("10.0.0.8:1", "10.0.0.7:15020") && !is_here("10.0.0.7:1", ""));
+    }
 }
