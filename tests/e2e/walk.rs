@@ -143,3 +143,19 @@ fn services_are_listed_and_yaml_is_the_same_as_json() {
     let top = pair.west.command(&["top"]);
     assert!(top.status.code() == Some(1) && String::from_utf8_lossy(&top.stderr).contains("no terminal"));
 }
+
+/// On a terminal of its own, which `script` makes: one look, and the key that ends it.
+#[test]
+fn top_shows_a_running_gateway_and_ends_by_a_key() {
+    let topology = Topology::west_and_east();
+    let pair = Pair::start(&topology, Transport::Tls, &[pair::endpoint()]);
+    let isthmus = isthmus_tests::identity::isthmus();
+    let line = format!("stty rows 24 cols 120; TERM=xterm {} top", isthmus.display());
+    let script = format!("printf q | script -qec '{line}' /dev/null");
+    let output = pair.west.cluster().edge().output("sh", &["-c", &script]);
+    let screen = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{screen}");
+    for part in ["west", "CLUSTER", "east", "up", "tls"] {
+        assert!(screen.contains(part), "{part} is not on {screen:?}");
+    }
+}
