@@ -15,10 +15,18 @@ pub(crate) struct Args {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Measure a service: how long streams to it take, and what it carries
+    Bench(cmd::bench::Args),
+    /// Check configuration, gateway, links and services, and say how to put right what is wrong
+    Check(cmd::check::Args),
+    /// Print completions for a shell
+    Completions(cmd::completions::Args),
     /// Run a cluster's control, which tells the cluster's gateways what to do
     Control(cmd::control::Args),
     /// Two clusters on this machine, one service, real traffic, and what happens when things break
     Demo(cmd::demo::Args),
+    /// Export a service to linked clusters: a ServiceExport, or lines for the configuration file
+    Export(cmd::export::Args),
     /// Run one of a cluster's gateways, which is told by the cluster's control what to do
     Gateway(cmd::gateway::Args),
     /// Make, show and exchange the identities by which clusters know each other
@@ -31,12 +39,20 @@ pub(crate) enum Command {
     Join(cmd::join::Args),
     /// Make the manifests that link two clusters of Kubernetes
     Link(cmd::link::Args),
+    /// Write manual pages
+    Man(cmd::completions::Man),
+    /// Show the services that a running gateway knows: imports and exports
+    Services(cmd::services::Args),
     /// Show how a running gateway fares: its links, its services, their endpoints
     Status(cmd::status::Args),
-    /// Show who could serve a service, how each fares, and where its next streams would go
+    /// Watch links, services and streams of a running gateway, live
+    Top(cmd::top::Args),
+    /// Follow a stream to a service, hop by hop; show who could serve it, and where its next streams would go
     Trace(cmd::trace::Args),
     /// Run a cluster's gateway, with its control, from a configuration file
     Run(cmd::run::Args),
+    /// Export a service no longer
+    Unexport(cmd::export::Unexport),
     /// Take isthmus out of a cluster of Kubernetes
     Uninstall(cmd::install::Uninstall),
     /// End the link with a cluster, and the trust in it: open tunnels close at once

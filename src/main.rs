@@ -4,8 +4,11 @@ mod args;
 mod cmd;
 #[cfg(test)]
 mod documented;
+mod exit;
 mod log;
 mod output;
+mod paint;
+mod progress;
 
 use std::process::ExitCode;
 

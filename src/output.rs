@@ -1,4 +1,4 @@
-//! What a command prints: a text for people or JSON for scripts, from the same value.
+//! What a command prints: a text for people, or JSON or YAML for scripts, from the same value.
 
 use serde::Serialize;
 use std::{
@@ -22,10 +22,12 @@ pub(crate) enum Format {
     Table,
     /// One JSON object for scripts
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 impl Output {
-    /// Prints `value` as JSON, or as its `Display`.
+    /// Prints `value` as JSON, as YAML, or as its `Display`.
     ///
     /// # Errors
     /// stdout cannot be written. A reader that has left early (`| head`) is no error.
@@ -33,6 +35,7 @@ impl Output {
         let text = match self.format {
             Format::Table => value.to_string(),
             Format::Json => serde_json::to_string_pretty(value)?,
+            Format::Yaml => serde_saphyr::to_string(value).map_err(io::Error::other)?,
         };
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.trim_end().as_bytes()).and_then(|()| stdout.write_all(b"\n")) {
@@ -40,6 +43,11 @@ impl Output {
             result => result,
         }
     }
+}
+
+/// So many of something: `1 tunnel`, `2 tunnels`.
+pub(crate) fn count(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Rows under headings, each column as wide as its widest cell.

@@ -1,18 +1,20 @@
-//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace`, over plain HTTP/1.1.
+//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace`, `/probe`, over plain HTTP/1.1.
 //!
 //! It runs on the control thread and asks the cores; nothing that happens here makes a stream wait. A connection serves one
 //! request within a fixed time, there are so many connections and no more, and a head has a size and a time limit.
 
+mod probe;
+
 use crate::{
     metrics::{Metrics, reasons::Bound, scrape},
-    status::{self, CoreQuery, CoreReport, ExtraStatus, Status, trace::Whom},
+    status::{self, CoreQuery, CoreReport, ExtraStatus, Status, probe::CoreProbe, trace::Whom},
 };
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, RawQuery, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -42,6 +44,8 @@ pub struct AdminSources {
     pub cores: usize,
     /// Hands a query to a core without waiting; dropping it (the core's mailbox is full) leaves the core out of the answer.
     pub ask: Arc<dyn Fn(usize, CoreQuery) + Send + Sync>,
+    /// Has a core open streams, in the same way.
+    pub probe: Arc<dyn Fn(usize, CoreProbe) + Send + Sync>,
     /// Whether the gateway is ready.
     pub ready: watch::Receiver<Readiness>,
     /// What is known outside the cores.
@@ -129,7 +133,7 @@ async fn serve_within(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let metrics = sources.metrics.clone();
-    let router = router(Asked { sources: Arc::new(sources), patience: limits.cores });
+    let router = router(Asked::new(sources, limits.cores));
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -139,8 +143,10 @@ async fn serve_within(
             accepted = listener.accept() => accepted,
         };
         match (accepted, room.clone().try_acquire_owned()) {
-            (Ok((socket, _)), Ok(permit)) => {
-                let connection = serve_connection(socket, router.clone(), limits);
+            (Ok((socket, from)), Ok(permit)) => {
+                let whence = probe::Whence { from, to: socket.local_addr().ok() };
+                let router = router.clone().layer(Extension(whence));
+                let connection = serve_connection(socket, router, limits);
                 connections.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -187,9 +193,14 @@ fn refuse(socket: &TcpStream) {
     );
 }
 
+/// What there is instead.
+const NO_SUCH_PATH: &str = "found: /livez /readyz /metrics /status /trace/namespace/name; by POST: /probe/links \
+                            /probe/service/namespace/name\n";
+
 #[derive(Clone)]
 struct Asked {
     sources: Arc<AdminSources>,
+    probes: Arc<probe::Bounds>,
     patience: Duration,
 }
 
@@ -200,13 +211,15 @@ fn router(asked: Asked) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/trace/{namespace}/{name}", get(trace))
-        .fallback(async || (StatusCode::NOT_FOUND, "found: /livez /readyz /metrics /status /trace/namespace/name\n"))
+        .route("/probe/links", post(probe::links))
+        .route("/probe/service/{namespace}/{name}", post(probe::service))
+        .fallback(async || (StatusCode::NOT_FOUND, NO_SUCH_PATH))
         .with_state(asked)
 }
 
 /// What `/status` says now.
 pub async fn look(sources: &AdminSources) -> Status {
-    let asked = Asked { sources: Arc::new(sources.clone()), patience: Limits::default().cores };
+    let asked = Asked::new(sources.clone(), Limits::default().cores);
     asked.status().await.0
 }
 
@@ -236,8 +249,7 @@ async fn trace(
     RawQuery(query): RawQuery,
 ) -> Response {
     let Ok(service) = format!("{namespace}/{name}").parse::<ServiceName>() else {
-        let message = format!("found: {namespace:?}/{name:?}, expected: /trace/namespace/name, each a DNS label\n");
-        return (StatusCode::BAD_REQUEST, message).into_response();
+        return no_service("/trace", &namespace, &name);
     };
     // Nothing in it needs to be escaped.
     let from = query.iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("from="));
@@ -249,6 +261,12 @@ async fn trace(
     Json(status::trace::merge((&service, whom.as_ref()), &(asked.sources.extra)(), &reports)).into_response()
 }
 
+/// No service can have such a name.
+fn no_service(path: &str, namespace: &str, name: &str) -> Response {
+    let message = format!("found: {namespace:?}/{name:?}, expected: {path}/namespace/name, each a DNS label\n");
+    (StatusCode::BAD_REQUEST, message).into_response()
+}
+
 async fn metrics(State(asked): State<Asked>) -> Response {
     let (status, reports) = asked.status().await;
     match scrape::text(&asked.sources.metrics, status, &reports) {
@@ -258,6 +276,10 @@ async fn metrics(State(asked): State<Asked>) -> Response {
 }
 
 impl Asked {
+    fn new(sources: AdminSources, patience: Duration) -> Self {
+        Self { sources: Arc::new(sources), probes: Arc::default(), patience }
+    }
+
     /// The status, and the cores' reports that it was made of.
     async fn status(&self) -> (Status, Vec<Option<CoreReport>>) {
         let reports = self.reports(None).await;

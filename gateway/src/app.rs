@@ -23,7 +23,7 @@ use crate::{
         quic::QuicCommon,
     },
     ready::Ready,
-    status::CoreQuery,
+    status::{CoreQuery, probe::CoreProbe},
     stream::record::{AccessLog, RecordWriter, Recorder},
     tunnel::{
         driver::MuxConfig,
@@ -272,6 +272,13 @@ impl Handle {
     pub fn ask(&self, core: usize, query: CoreQuery) {
         if let Some(mailbox) = self.0.mailboxes.get(core) {
             drop(mailbox.try_send(Mail::Report(query)));
+        }
+    }
+
+    /// Has a core open streams. One whose mailbox is full does not answer.
+    pub fn probe(&self, core: usize, asked: CoreProbe) {
+        if let Some(mailbox) = self.0.mailboxes.get(core) {
+            drop(mailbox.try_send(Mail::Probe(asked)));
         }
     }
 

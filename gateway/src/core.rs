@@ -24,9 +24,10 @@ use crate::{
     meter,
     metrics::CoreMetrics,
     peer::{LinkStates, Links, Peers, join::Joins},
+    probe,
     ready::Ready,
     relay,
-    status::{CoreQuery, CoreReport, DialReport, EndpointReport},
+    status::{CoreQuery, CoreReport, DialReport, EndpointReport, probe::CoreProbe},
     stream::{self, Client, guard::Guards, record::Recorder},
 };
 use isthmus_certs::IdentityStore;
@@ -61,6 +62,8 @@ pub(crate) enum Mail {
     Relay(relay::Leg),
     /// Somebody wants to know how the core fares.
     Report(CoreQuery),
+    /// Somebody wants to know whether streams get through.
+    Probe(CoreProbe),
 }
 
 /// What every core has in common.
@@ -127,6 +130,8 @@ pub(crate) struct Core {
     pub(crate) queued: Rc<flow::queue::Together>,
     /// Local clients being served.
     pub(crate) clients: Cell<usize>,
+    /// Echoes being served.
+    pub(crate) echoes: Cell<usize>,
     /// Streams of clients and endpoints, which a drain waits for.
     pub(crate) streams: TaskTracker,
     /// Tunnels' drivers, handshakes and exchanges, which it does not wait for.
@@ -217,6 +222,7 @@ impl Core {
             access: CoreAccess::default(),
             guards: Guards::default(),
             clients: Cell::default(),
+            echoes: Cell::default(),
             streams: TaskTracker::new(),
             tasks: TaskTracker::new(),
             changed: Notify::new(),
@@ -299,6 +305,7 @@ impl Core {
             Mail::Exchange(cluster, gateway, socket) => stream::start_exchange(self, cluster, gateway, socket),
             Mail::Relay(leg) => relay::start(self, leg),
             Mail::Report(query) => self.report(query, listeners),
+            Mail::Probe(asked) => probe::start(self, asked),
         }
     }
 

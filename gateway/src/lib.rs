@@ -26,6 +26,7 @@ mod meter;
 pub mod metrics;
 mod peer;
 pub mod policy;
+mod probe;
 pub mod proxy_protocol;
 mod ready;
 mod relay;

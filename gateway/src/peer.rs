@@ -151,6 +151,14 @@ impl Peers {
         live.filter_map(|known| known.tunnel.status().rtt).min().unwrap_or_default()
     }
 
+    /// The tunnels that streams can be opened on.
+    pub(crate) fn each(&self) -> Vec<(ClusterName, Rc<dyn Tunnel>)> {
+        let tunnels = self.tunnels.borrow();
+        let open = tunnels.iter().flat_map(|(cluster, tunnels)| tunnels.iter().map(move |known| (cluster, known)));
+        let open = open.filter(|(_, known)| is_open(&*known.tunnel));
+        open.map(|(cluster, known)| (cluster.clone(), known.tunnel.clone())).collect()
+    }
+
     /// What each tunnel tells of itself.
     pub(crate) fn report(&self) -> Vec<TunnelReport> {
         let tunnels = self.tunnels.borrow();

@@ -18,6 +18,8 @@ pub(crate) enum Reserved {
     Address,
     /// Inside a relayed tunnel: shall we try a direct path? `punch`, port 5.
     Punch,
+    /// To a peer: what is sent is to come back. `echo`, port 6.
+    Echo,
 }
 
 impl Reserved {
@@ -33,6 +35,7 @@ impl Reserved {
             (NAMESPACE, _, 3) => cluster().map(Self::RelayedFrom),
             (NAMESPACE, "address", 4) => Some(Self::Address),
             (NAMESPACE, "punch", 5) => Some(Self::Punch),
+            (NAMESPACE, "echo", 6) => Some(Self::Echo),
             _ => None,
         }
     }
@@ -49,6 +52,7 @@ impl Reserved {
             Self::RelayedFrom(cluster) => (cluster.as_str(), 3),
             Self::Address => ("address", 4),
             Self::Punch => ("punch", 5),
+            Self::Echo => ("echo", 6),
         };
         let service: ServiceName = format!("{NAMESPACE}/{name}").parse().expect("a valid name");
         ServicePort::tcp(service, port)
@@ -65,7 +69,7 @@ mod tests {
         fn what_is_asked_for_is_understood(name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
             let cluster: ClusterName = name.parse().unwrap();
             let ways = [Reserved::RelayTo(cluster.clone()), Reserved::RelayedFrom(cluster)];
-            for reserved in ways.into_iter().chain([Reserved::Exchange, Reserved::Address, Reserved::Punch]) {
+            for reserved in ways.into_iter().chain([Reserved::Exchange, Reserved::Address, Reserved::Punch, Reserved::Echo]) {
                 prop_assert_eq!(Reserved::parse(&reserved.service()), Some(reserved));
             }
         }

@@ -9,6 +9,7 @@
 mod gateways;
 pub mod merge;
 mod message;
+pub mod probe;
 pub mod report;
 pub mod timestamp;
 pub mod trace;

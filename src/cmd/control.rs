@@ -70,7 +70,14 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
     let extra = report::control(&config, process.identity.clone(), handles, server.status());
     let always = Readiness { table_applied: true, listeners_bound: true, draining: false };
     let (_readiness, ready) = watch::channel(always);
-    process.admin(AdminSources { metrics, cores: 0, ask: Arc::new(|_, _| {}), ready, extra });
+    process.admin(AdminSources {
+        metrics,
+        cores: 0,
+        ask: Arc::new(|_, _| {}),
+        probe: Arc::new(|_, _| {}),
+        ready,
+        extra,
+    });
     let serving = JoinSet::from_iter([server.run(listener, process.stop.clone())]);
     tracing::info!(cluster = %config.cluster, %listen, admin = %config.admin, "control is running");
     let signal = process.signals.next().await;

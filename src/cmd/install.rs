@@ -8,6 +8,7 @@ mod uninstall;
 pub(crate) use uninstall::{Uninstall, uninstall};
 
 use super::{Failure, kubernetes::Cluster, serve::secrets::within};
+use crate::output::Format;
 use isthmus_certs::{Directory, TrustDomain};
 use isthmus_control_api::{ClusterName, ClustersetName};
 use isthmus_control_kube::{
@@ -100,7 +101,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     super::linking::runtime()?.block_on(async {
         let client = args.cluster.client().await?;
         let installer = Installer::new(client.clone(), args.force_conflicts);
-        let mut progress = Progress::new(args.output == Form::Json);
+        let format = if args.output == Form::Json { Format::Json } else { Format::Table };
+        let mut progress = Progress::new(format);
         installer.find(&args.cluster.namespace).await?;
         for definition in &definitions {
             progress.done(definition, installer.define(definition).await?);

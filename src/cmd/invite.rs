@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         (runtime.block_on(report(args, &here))?, format!(" --config {}", shell(&args.config.path)))
     };
     match args.output.format {
-        Format::Json => args.output.print(&report)?,
+        Format::Json | Format::Yaml => args.output.print(&report)?,
         Format::Table => {
             linking::tell(&report.words(&at));
             args.output.print(&report)?;

@@ -1,11 +1,10 @@
 //! `isthmus status`: how a running gateway fares, as its admin address tells.
 
-pub(super) mod fetch;
 mod push;
 mod registry;
 mod render;
 
-use super::Failure;
+use super::{Failure, admin::Admin};
 use crate::output::Output;
 use isthmus_gateway::status::LinkWord;
 use render::View;
@@ -20,10 +19,8 @@ Exit codes:
   2  the command line is wrong
   3  the gateway is not ready or not attached, has refused a table, its certificate is not kept up, or a link is not up")]
 pub(crate) struct Args {
-    /// The gateway's admin address, as `admin:` of its configuration has it
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15020")]
-    admin: String,
-
+    #[command(flatten)]
+    admin: Admin,
     #[command(flatten)]
     output: Output,
 }
@@ -31,8 +28,8 @@ pub(crate) struct Args {
 /// Asks, prints, judges.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let json = runtime.block_on(fetch::get(&args.admin, "/status"))?;
-    let view = View::new(json, &args.admin, SystemTime::now())?;
+    let json = runtime.block_on(args.admin.get("/status"))?;
+    let view = View::new(json, &args.admin.address, SystemTime::now())?;
     args.output.print(&view)?;
     problem(&view).map_or(Ok(()), |problem| Err(Failure::unwell(problem)))
 }

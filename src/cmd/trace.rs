@@ -1,47 +1,69 @@
-//! `isthmus trace`: who could serve a service, and where its next streams would go, as a running gateway's admin address tells.
+//! `isthmus trace`: the way of a stream to a service, hop by hop; who could serve it, and where its next streams would go.
 
 mod decisions;
+mod hop;
 mod render;
 
-use super::{Failure, status::fetch};
-use crate::output::Output;
+use super::{Failure, admin::Admin};
+use crate::{output::Output, progress};
 use isthmus_control_api::ServiceName;
 use isthmus_gateway::status::trace::{Trace, Whom};
 use render::View;
+use std::net::IpAddr;
 
 /// Arguments of `isthmus trace`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+The gateway opens a stream to each cluster that it would choose, and closes it once an endpoint has taken it; nothing is sent. What it \
+takes is timed from the gateway.
+
 Exit codes:
-  0  new streams of the service would be served
+  0  new streams of the service are served
   1  the gateway could not be asked
   2  the command line is wrong
-  3  the gateway does not know the service, would send its streams nowhere, or would deny them (--from)")]
+  3  the gateway does not know the service, would send its streams nowhere, would deny them (--from), or a hop fails: the message names it")]
 pub(crate) struct Args {
     /// The service, as imports and exports name it
     #[arg(value_name = "NAMESPACE/NAME")]
     service: ServiceName,
-
-    /// The gateway's admin address, as `admin:` of its configuration has it
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15020")]
-    admin: String,
-
     /// Whose streams access policies are asked about, as `west/shop/web@10.0.0.9`
     #[arg(long, value_name = "CLUSTER[/NAMESPACE/ACCOUNT][@ADDRESS]")]
     from: Option<Whom>,
-
+    /// Open the streams on behalf of the client with this address: access policies may decide by it
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    /// The name that clients use; otherwise NAME.NAMESPACE.svc.clusterset.local, which need not be there
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Open no stream: show only what the gateway would choose
+    #[arg(long, conflicts_with_all = ["client", "name"])]
+    no_walk: bool,
+    #[command(flatten)]
+    admin: Admin,
     #[command(flatten)]
     output: Output,
 }
 
 /// Asks, prints, judges.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let from = args.from.as_ref().map(|from| format!("?from={from}")).unwrap_or_default();
-    let json = runtime.block_on(fetch::get(&args.admin, &format!("/trace/{}{from}", args.service)))?;
-    let view = View::new(&json, &args.admin)?;
+    let runtime = super::linking::runtime()?;
+    let view = runtime.block_on(progress::told("tracing", look(args)));
+    // A lookup of a name may hang in its thread.
+    runtime.shutdown_background();
+    let view = view?;
     args.output.print(&view)?;
-    problem(&view.trace).map_or(Ok(()), |problem| Err(Failure::unwell(problem)))
+    problem(&view.trace).or_else(|| hop::problem(&view.hops)).map_or(Ok(()), |problem| Err(Failure::unwell(problem)))
+}
+
+async fn look(args: &Args) -> Result<View, Failure> {
+    let from = args.from.as_ref().map(|from| format!("?from={from}")).unwrap_or_default();
+    let json = args.admin.get(&format!("/trace/{}{from}", args.service)).await?;
+    let mut view = View::new(&json, &args.admin.address)?;
+    if !args.no_walk {
+        let name = args.name.as_deref();
+        view.hops = hop::walk(&args.admin.address, &view.trace, &args.service, args.client, name).await?;
+    }
+    Ok(view)
 }
 
 /// Why its streams would not be served, in one line.

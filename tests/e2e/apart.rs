@@ -3,7 +3,7 @@
 use isthmus_tests::{
     Config, Gateway, Load, Nginx, Part, Surroundings, Topology,
     apart::{self, Apart},
-    eventually, identity,
+    check, eventually, identity,
     load::Reuse,
     pair::{self, SERVICE},
     several,
@@ -86,6 +86,10 @@ fn wait_kept(control: &Gateway<'_>, name: &str) {
 fn traffic_goes_on_without_control() {
     let topology = several::topology(2, 2);
     let mut both = Both::start(&topology);
+    let report = check::wait_well(&both.west.control);
+    assert_eq!(check::marks(&report, "link.stream"), ["skipped"], "a control has no tunnels: {report}");
+    let report = check::wait_well(&both.west.gateways[0]);
+    assert_eq!(check::marks(&report, "link.stream"), ["ok"], "{report}");
     let loads = [load(&both.west.gateways[0]), load(&both.west.gateways[1])];
     loads.iter().for_each(|load| load.wait_for(200));
     wait_kept(&both.west.control, "west");
@@ -94,6 +98,7 @@ fn traffic_goes_on_without_control() {
     both.east.control.kill();
     for gateway in both.west.gateways.iter().chain(&both.east.gateways) {
         wait_attachment(gateway, "it is not attached", |attachment| attachment["attached"] == false);
+        check::wait_named(gateway, "gateway of", &["not attached to"]);
     }
     loads.iter().for_each(|load| load.wait_for(200));
     let [first, second] = loads;

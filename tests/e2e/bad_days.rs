@@ -1,15 +1,19 @@
-//! Bad days: what can go wrong between clusters and within one, and what `status` says of it then.
+//! Bad days: what can go wrong between clusters and within one, and what `status` and `check` say of it then.
 
 use isthmus_tests::{
-    Cluster, Config, Endpoint, Gateway, Nginx, Papers, Pattern, Surroundings, Topology, Transport, client, endpoint,
-    eventually, identity,
+    Cluster, Config, Endpoint, Gateway, Nginx, Papers, Pattern, Surroundings, Topology, Transport, check, client,
+    endpoint, eventually, identity,
     load::Reuse,
     pair::{self, Pair},
     several::wait_message,
     stranger,
     topology::CLUSTERSET,
 };
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 /// East's clock differs by so much.
 fn east_clock(clock: &str) -> Surroundings {
@@ -33,6 +37,8 @@ fn clocks_that_differ_a_little_are_told() {
         assert_eq!((&link["state"], &link["degraded"]), (&"up".into(), &true.into()), "{link}");
         let ahead = link["clock_ahead_seconds"].as_f64().unwrap();
         assert!((55.0..65.0).contains(&ahead.abs()), "{link}");
+        let line = check::wait_named(gateway, &format!("link {peer}"), &["the clocks differ", word]);
+        assert!(line["fix"].as_str().unwrap().contains("NTP"), "{line}");
     }
 }
 
@@ -44,6 +50,8 @@ fn a_certificate_of_the_future_is_refused_and_the_clocks_are_named() {
     let link = wait_message(&west, "east", &["not_yet_valid", "the clocks differ by as much"]);
     assert_eq!(link["state"], "down", "{link}");
     assert_eq!(east.link("west")["state"], "waiting");
+    check::wait_named(&west, "link east", &["not_yet_valid", "the clocks differ"]);
+    check::wait_named(&east, "link west", &["waiting"]);
 }
 
 /// An hour behind: what west shows has not begun for east, and west only hears that it was refused.
@@ -71,6 +79,8 @@ fn whoever_is_dialled_tells_of_the_clocks_too() {
     assert_eq!(link["state"], "waiting", "{link}");
     let link = wait_message(&west, "east", &["see its log"]);
     assert_eq!(link["state"], "down", "{link}");
+    check::wait_named(&east, "link west", &words);
+    check::wait_named(&west, "link east", &["see its log"]);
 }
 
 /// The CA's key is lost: the SVID cannot be renewed, and nobody else does.
@@ -94,12 +104,16 @@ fn a_certificate_that_nobody_renews_is_told_before_and_after_its_end() {
     assert!(pair.east.metrics().has("isthmus_identity_expiry_timestamp_seconds"));
     // Certificates are valid to the end of their last second.
     assert!(identity("the SVID ended 2 s ago").contains("peers refuse new tunnels"));
+    let line = check::wait_named(&pair.east, "gateway of east", &["the SVID ended"]);
+    assert!(line["fix"].as_str().unwrap().contains("ca.key"), "{line}");
+    check::wait_named(&pair.west, "link east", &["expired"]);
     // The tunnels that are there go on; new ones are refused, and the other side says why.
     pair.wait_echo();
     let mut west = pair.west;
     west.restart();
     let link = wait_message(&west, "east", &["expired: found a certificate that ended"]);
     assert_eq!(link["state"], "down", "{link}");
+    check::wait_named(&west, "link east", &["expired: found a certificate that ended"]);
     fs::rename(key.with_extension("lost"), &key).unwrap();
     west.wait_link("east", &["up"]);
     eventually("east's certificate is in order", || {
@@ -140,6 +154,16 @@ fn half_open_connections_are_noticed_and_replaced() {
         });
         let link = wait_message(gateway, peer, &["broke within 10 min", "the peer does not answer"]);
         assert_eq!(link["degraded"], true, "{link}");
+        check::wait_named(gateway, &format!("link {peer}"), &["broke within 10 min", "the peer does not answer"]);
+    }
+}
+
+/// Ends those who come again and again, however the test ends.
+struct Seen<'a>(&'a AtomicBool);
+
+impl Drop for Seen<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -154,12 +178,18 @@ fn a_peer_of_an_older_revision_is_up_and_called_old() {
     let frame = [9, 0, 0, 12, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 100, 0, 1, 0, 0];
     fs::write(&hello, frame).unwrap();
     let papers = Papers::of(&west.identity_dir());
+    let seen = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // It answers nothing but HELLO, and is given up after some seconds: it comes again.
         scope.spawn(|| {
-            stranger::dial(west.edge(), east.tunnel_address(), Some(&papers), &["-alpn", "isthmus/1"], &hello)
+            while !seen.load(Ordering::Relaxed) {
+                stranger::dial(west.edge(), east.tunnel_address(), Some(&papers), &["-alpn", "isthmus/1"], &hello);
+            }
         });
+        let _seen = Seen(&seen);
         let words = ["the peer speaks revision 0 of isthmus/1, this gateway revision 1", "older"];
         wait_message(&gateway, "west", &words);
+        check::wait_line(&gateway, "link west", None, &words);
     });
 }
 
@@ -174,6 +204,8 @@ fn a_peer_of_another_version_is_refused_with_both_versions() {
     let gateway = Gateway::start(west, &pair::west_config(&topology, Transport::Tls));
     let link = wait_message(&gateway, "east", &["does not speak isthmus/1", "newer or older"]);
     assert_eq!(link["state"], "down", "{link}");
+    let line = check::wait_named(&gateway, "link east", &["does not speak isthmus/1"]);
+    assert!(line["fix"].as_str().unwrap().contains("upgrade the older"), "{line}");
 }
 
 #[test]
@@ -191,6 +223,7 @@ fn loss_in_one_direction_is_told_by_both_sides() {
             assert_eq!((&link["state"], &link["degraded"]), (&"up".into(), &true.into()), "{link}");
             let [lossy, clean] = [lossy, clean].map(|field| link[field].as_f64().unwrap_or_default());
             assert!(lossy >= 1.0 && lossy > 2.0 * clean, "{link}");
+            check::wait_named(gateway, &format!("link {peer}"), &["the path loses", "of what comes back"]);
         }
         load.wait_for(200);
         load.stop().assert_no_failure();
@@ -208,6 +241,7 @@ fn a_black_hole_for_large_packets_is_got_through_and_told() {
         if transport == Transport::Tls {
             let link = wait_message(&pair.west, "east", &["large packets vanish", "1280 bytes"]);
             assert_eq!((&link["state"], &link["degraded"]), (&"up".into(), &true.into()), "{link}");
+            check::wait_named(&pair.west, "link east", &["large packets vanish"]);
         }
         topology.block_on(async {
             let mut stream = pair.connect().await.unwrap();

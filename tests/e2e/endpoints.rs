@@ -2,7 +2,7 @@
 
 use crate::over_each_transport;
 use isthmus_tests::{
-    End, Endpoint, Nginx, Pattern, Topology, Transport, client, endpoint, eventually,
+    End, Endpoint, Nginx, Pattern, Topology, Transport, check, client, endpoint, eventually,
     load::Reuse,
     pair::{self, Pair},
     topology::pod,
@@ -42,6 +42,9 @@ fn the_only_one_refuses(transport: Transport) {
             assert_eq!((received.bytes, received.end), (0, End::Error(ErrorKind::ConnectionReset)));
         }
     });
+    let line = check::wait_named(&pair.west, "import shop/api:80", &["connection refused"]);
+    assert!(line["fix"].as_str().unwrap().contains("at east"), "{line}");
+    check::wait_named(&pair.east, "export shop/api:80", &[&pair::endpoint().to_string(), "refused"]);
     // It comes back, and nobody has to be told.
     let _endpoint = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
     pair.wait_echo();

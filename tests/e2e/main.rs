@@ -7,6 +7,7 @@ mod apart;
 mod bad_days;
 mod balancing;
 mod bulk;
+mod check;
 mod checks;
 mod drain;
 mod endpoints;
@@ -35,6 +36,7 @@ mod trust;
 mod two_clusters;
 mod udp;
 mod udp_flows;
+mod walk;
 mod wan;
 
 /// Makes each test once for each transport: over our multiplexer, over HTTP/2 and over QUIC.

@@ -1,7 +1,7 @@
 //! Peers that are dialled by name: what moves is found, and a resolver that fails takes nothing away.
 
 use isthmus_tests::{
-    Cluster, Gateway, Nginx, Surroundings, Topology, Transport,
+    Cluster, Gateway, Nginx, Surroundings, Topology, Transport, check,
     load::{Load, Reuse},
     names::{self, Names},
     pair,
@@ -115,6 +115,7 @@ fn a_resolver_that_fails_takes_nothing_away() {
     let words = ["cannot look up gw.east.example", "its last addresses stay in use"];
     let link = wait_message(&named.west, "east", &words);
     assert_eq!((&link["state"], &link["degraded"]), (&"up".into(), &true.into()), "{link}");
+    check::wait_named(&named.west, "link east", &words);
     assert!(named.west.metrics().sum("isthmus_tunnel_dial_failures_total", &["reason=\"resolve\""]) > 0.0);
     // Its last addresses are dialled again where that is needed.
     named.east[0].restart();
@@ -151,6 +152,7 @@ fn a_lookup_that_hangs_holds_up_no_drain() {
     let surroundings = Surroundings { resolv_conf: Some(resolv_conf), ..Surroundings::default() };
     let mut west = Gateway::start_in(west, &config.with("drain: 1s"), &surroundings);
     wait_message(&west, "east", &["looking up gw.east.example took over 5 s"]);
+    check::wait_named(&west, "link east", &["looking up gw.east.example took over 5 s"]);
     west.terminate();
     assert!(west.wait_end().success());
 }
@@ -165,4 +167,6 @@ fn a_name_that_does_not_exist_says_so() {
     let west = Gateway::start_in(west, &config, &surroundings);
     let link = wait_message(&west, "east", &["cannot look up gw.east.example"]);
     assert_eq!(link["state"], "down", "{link}");
+    let line = check::wait_named(&west, "link east", &["cannot look up gw.east.example"]);
+    assert!(line["fix"].as_str().unwrap().contains("getent"), "{line}");
 }

@@ -1,7 +1,7 @@
 //! No side dialable: a third cluster relays, and sees nothing.
 
 use isthmus_tests::{
-    Endpoint, Gateway, NatKind, Pattern, Topology, Transport, client, endpoint, eventually, pair,
+    Endpoint, Gateway, NatKind, Pattern, Topology, Transport, check, client, endpoint, eventually, pair,
     trio::{self, RELAY, Trio},
 };
 use std::time::{Duration, Instant};
@@ -63,6 +63,8 @@ fn a_hub_relays_when_it_is_told_to_and_no_longer() {
     let trio = Trio::start(&topology, Transport::Tls, "");
     wait_message(&trio.east, "west", "denied: hub does not relay between east and west");
     wait_message(&trio.west, "east", "waits for east to come through hub");
+    let line = check::wait_named(&trio.east, "link west", &["hub does not relay between east and west"]);
+    assert!(line["fix"].as_str().unwrap().contains("allow: [east, west]"), "{line}");
     trio.hub.configure(&trio::hub(&topology).with(RELAY));
     trio.wait_imported();
     trio.wait_echo();

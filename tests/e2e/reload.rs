@@ -1,7 +1,7 @@
 //! The configuration changes under load: what is right is taken up, what is wrong is refused, and no request notices.
 
 use isthmus_tests::{
-    Endpoint, Nginx, Topology, Transport, client, endpoint, eventually,
+    Endpoint, Nginx, Topology, Transport, check, client, endpoint, eventually,
     load::Reuse,
     pair::{self, Pair},
     topology::{gateway, pod},
@@ -83,6 +83,8 @@ fn a_bad_file_is_refused_with_its_line_and_the_table_stays() {
         });
         load.wait_for(50);
         assert_eq!(pair.west.status()["table"]["version"], version, "the table stays");
+        let line = check::wait_named(&pair.west, "gateway of west", &["the last change was refused", found]);
+        assert_eq!(line["check"], "gateway.configuration", "{line}");
     }
     pair.west.configure_text(&good);
     load.wait_for(50);

@@ -1,7 +1,7 @@
 //! Several gateways a side: those that die or restart take nothing but their own streams with them.
 
 use isthmus_tests::{
-    Cluster, Config, Endpoint, Gateway, Load, Nginx, Topology, Transport, client, endpoint,
+    Cluster, Config, Endpoint, Gateway, Load, Nginx, Topology, Transport, check, client, endpoint,
     load::Reuse,
     pair,
     several::{self, wait_message, wait_reached, wait_served},
@@ -94,6 +94,7 @@ fn a_gateway_is_killed_under_load(transport: Transport) {
     for gateway in &both.west {
         let link = wait_message(gateway, "east", &["1 of 2 gateways are reached", &dead]);
         assert_eq!((&link["state"], &link["degraded"]), (&"up".into(), &true.into()), "{link}");
+        check::wait_named(gateway, "link east", &["1 of 2 gateways are reached", &dead]);
     }
     loads.into_iter().for_each(|load| load.stop().assert_no_failure_since(killed, CLIENTS));
     assert_eq!(both.west.each_ref().map(version), versions, "the other gateway says the same of what east serves");
@@ -190,6 +191,8 @@ fn a_gateway_that_nobody_dials_says_so() {
     one_gateway.wait_link("west", &["up"]);
     let link = two_gateway.link("west");
     assert_eq!((&link["state"], &link["gateways"]["reached"]), (&"waiting".into(), &0.into()), "{link}");
+    let line = check::wait_named(&two_gateway, "link west", &["waiting"]);
+    assert!(line["fix"].as_str().unwrap().contains("has to dial this one"), "{line}");
     topology.block_on(async {
         let mut stream = client::connect(west.pods(), pair::import()).await.unwrap();
         client::exchange(&mut stream, b"through the one that is dialled").await.unwrap();

@@ -1,7 +1,7 @@
 //! Peers that show the wrong papers: each is refused, with a reason in the log and in a metric, and nobody else notices.
 
 use isthmus_tests::{
-    Config, Gateway, Nginx, Papers, Topology, Transport,
+    Config, Gateway, Nginx, Papers, Topology, Transport, check,
     load::Reuse,
     pair::{self, Pair},
     stranger::{self, Authority, Validity, gateway_id},
@@ -121,6 +121,7 @@ fn wrong_peers_that_are_dialled_are_refused_with_a_reason() {
         gateway.wait_metric(REFUSED, &[&label], |sum| sum >= 1.0);
         assert!(refusals_in_log(&gateway, reason) > 0, "{name}: the log does not say {reason}");
         assert_ne!(gateway.link("east")["state"], "up", "{name}");
+        check::wait_named(&gateway, "link east", &[if reason == "alpn" { "does not speak isthmus/1" } else { reason }]);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{over_each_transport, relay};
 use isthmus_tests::{
-    Cluster, Config, End, Endpoint, Gateway, Received, Topology, Transport, Trio, client, endpoint, eventually,
+    Cluster, Config, End, Endpoint, Gateway, Received, Topology, Transport, Trio, check, client, endpoint, eventually,
     identity,
     pair::{self, Pair},
     trio,
@@ -264,6 +264,7 @@ fn wait_down(gateway: &Gateway<'_>, peer: &str, state: &str) {
     let link = gateway.link(peer);
     assert_eq!((&link["streams_in"], &link["streams_out"]), (&0.into(), &0.into()), "{link}");
     assert!(state == "waiting" || link["message"].as_str().is_some_and(|why| !why.is_empty()), "{link}");
+    check::wait_named(gateway, &format!("link {peer}"), &[state]);
 }
 
 /// New clients are refused, and /status says that there is nobody for them.

@@ -2,7 +2,7 @@
 
 use crate::over_each_transport;
 use isthmus_tests::{
-    End, Endpoint, Nginx, Pattern, Topology, Transport, client, endpoint,
+    End, Endpoint, Nginx, Pattern, Topology, Transport, check, client, endpoint,
     load::Reuse,
     pair::{self, Pair},
 };
@@ -24,6 +24,9 @@ fn cut_and_restored(transport: Transport) {
         topology.cut_wan();
         pair.west.wait_link("east", &NOT_UP);
         pair.east.wait_link("west", &NOT_UP);
+        for (gateway, about) in [(&pair.west, "link east"), (&pair.east, "link west")] {
+            check::wait_named(gateway, about, &[]);
+        }
         topology.restore_wan();
         pair.wait_echo();
         pair.west.wait_link("east", &["up"]);

@@ -28,12 +28,26 @@ fn install(topology: &Topology) -> [KubeCluster; 2] {
     let options = names.map(|name| Options::new(name).inside(topology.cluster(name).edge(), topology::GATEWAY));
     let clusters = KubeCluster::start_all(&options);
     for cluster in &clusters {
+        assert_eq!(failed(topology, cluster, &["--before"]), [""; 0], "nothing is in the way");
+        assert_eq!(failed(topology, cluster, &[]), ["kubernetes.installed"]);
         let said =
             operate(topology, cluster, &["install", "--cluster", cluster.name(), "--clusterset", CLUSTERSET], "");
         assert_eq!(said.code, Some(0), "{said:?}");
+        // Its pods count as available, and nobody has made a CA.
+        assert_eq!(failed(topology, cluster, &[]), ["kubernetes.ca"]);
         cluster.make_namespace(SHOP);
     }
     clusters
+}
+
+/// What `isthmus check` says has failed.
+fn failed(topology: &Topology, cluster: &KubeCluster, args: &[&str]) -> Vec<String> {
+    let said = operate(topology, cluster, &[&["check", "--output", "json"], args].concat(), "");
+    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    let lines = report["lines"].as_array().unwrap().iter().filter(|line| line["mark"] == "failed");
+    let failed: Vec<_> = lines.map(|line| line["check"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(said.code, Some(if failed.is_empty() { 0 } else { 3 }), "{said:?}");
+    failed
 }
 
 /// Runs a command as the cluster's operator.

@@ -205,6 +205,22 @@ impl<'a> Gateway<'a> {
         write(self.cluster, self.part, yaml);
     }
 
+    /// Runs `isthmus <args>` to its end where it runs, in its surroundings.
+    ///
+    /// # Panics
+    /// If the command cannot be started.
+    pub fn command(&self, args: &[&str]) -> std::process::Output {
+        let (binary, mut command) = (isthmus(), self.surroundings.prefix());
+        command.push(text(&binary).to_owned());
+        let args: Vec<_> = command.iter().skip(1).map(String::as_str).chain(args.iter().copied()).collect();
+        self.cluster.edge().output(&command[0], &args)
+    }
+
+    /// Where its admin endpoints are.
+    pub fn admin(&self) -> SocketAddr {
+        self.part.admin()
+    }
+
     /// Its cluster.
     pub fn cluster(&self) -> &'a Cluster {
         self.cluster

@@ -13,6 +13,7 @@
 
 pub mod admin;
 pub mod apart;
+pub mod check;
 pub mod client;
 pub mod config;
 pub mod datagrams;

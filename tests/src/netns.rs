@@ -130,6 +130,18 @@ impl Netns {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs a program inside to its end, however that comes; the namespace's thread does other things meanwhile.
+    ///
+    /// # Panics
+    /// If it is not installed.
+    pub fn output(&self, program: &str, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.run(move || command.spawn());
+        let output = child.and_then(std::process::Child::wait_with_output);
+        output.unwrap_or_else(|e| panic!("netns {}: {program} {}: {e}", self.name, args.join(" ")))
+    }
+
     /// `ip <args>` inside.
     ///
     /// # Panics

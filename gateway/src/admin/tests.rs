@@ -25,14 +25,27 @@ fn start(limits: Limits) -> Admin {
 }
 
 fn start_with(limits: Limits, ask: impl Fn(usize, CoreQuery) + Send + Sync + 'static) -> Admin {
+    start_of(limits, ask, || ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() })
+}
+
+/// The same, of which this is known besides.
+fn start_about(limits: Limits, extra: impl Fn() -> ExtraStatus + Send + Sync + 'static) -> Admin {
+    start_of(limits, |_, CoreQuery(to, _)| drop(to.send(CoreReport::default())), extra)
+}
+
+fn start_of(
+    limits: Limits,
+    ask: impl Fn(usize, CoreQuery) + Send + Sync + 'static,
+    extra: impl Fn() -> ExtraStatus + Send + Sync + 'static,
+) -> Admin {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (metrics, shutdown, ready) = (Metrics::new(2), CancellationToken::new(), watch::Sender::default());
-    let extra = || ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() };
     let sources = AdminSources {
         metrics: metrics.clone(),
         cores: 2,
         ask: Arc::new(ask),
+        probe: Arc::new(answer_probe),
         ready: ready.subscribe(),
         extra: Arc::new(extra),
     };
@@ -207,4 +220,106 @@ async fn shutdown_lets_the_request_under_way_finish() {
     assert_eq!(code(&answer), "200");
     admin.server.join_next().await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(admin.address).await.is_err());
+}
+
+/// Both cores have a tunnel to east; only the second one has one that streams to services can be opened on.
+fn answer_probe(core: usize, asked: CoreProbe) {
+    match asked {
+        CoreProbe::Links(to) => {
+            let tunnel = status::probe::TunnelProbe {
+                core,
+                transport: "tls".into(),
+                gateway: "0000000000000001".into(),
+                answered_ms: Some(1.5),
+                echoed_ms: Some(2.5),
+                error: None,
+            };
+            drop(to.send(vec![("east".parse().unwrap(), tunnel)]));
+        }
+        CoreProbe::Service(_, to) => drop(to.send((core == 1).then_some(Ok(Duration::from_millis(3))))),
+    }
+}
+
+impl Admin {
+    async fn post(&self, path: &str, fields: &str) -> String {
+        let mut socket = self.connect().await;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\n{fields}\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        read_all(&mut socket).await
+    }
+}
+
+fn body(answer: &str) -> serde_json::Value {
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"))
+}
+
+#[tokio::test]
+async fn links_are_probed_on_every_core() {
+    let admin = start(AMPLE);
+    let found = body(&admin.post("/probe/links", "").await);
+    assert_eq!(found["links"][0]["cluster"], "east");
+    let tunnels = found["links"][0]["tunnels"].as_array().unwrap();
+    assert_eq!(tunnels.iter().map(|of| &of["core"]).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(code(&admin.get("/probe/links").await), "405", "a probe is not a look");
+}
+
+#[tokio::test]
+async fn a_service_is_probed_on_the_first_core_that_can() {
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let serving = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = start_about(AMPLE, move || ExtraStatus {
+        table: Arc::new(serving_table(&[serving.local_addr().unwrap(), refusing])),
+        ..ExtraStatus::default()
+    });
+    let found = body(&admin.post("/probe/service/shop/api?from=10.0.0.7", "").await);
+    assert_eq!(found["imports"][0]["clusters"][0]["opened_ms"], 3.0, "{found}");
+    let endpoints = found["exports"][0]["endpoints"].as_array().unwrap();
+    let failed = endpoints.iter().filter(|endpoint| endpoint["error"].is_string()).count();
+    assert_eq!((endpoints.len(), failed), (2, 1), "{found}");
+    assert_eq!(body(&admin.post("/probe/service/shop/db", "").await)["imports"], serde_json::json!([]));
+    for (path, said) in
+        [("/probe/service/shop/A", "each a DNS label"), ("/probe/service/shop/api?from=east", "an IP address")]
+    {
+        let answer = admin.post(path, "").await;
+        assert!(code(&answer) == "400" && answer.contains(said), "{answer}");
+    }
+}
+
+fn serving_table(endpoints: &[SocketAddr]) -> isthmus_control_api::Table {
+    use isthmus_control_api::{Endpoint, Export, Import, ServicePort, Table};
+    let port = ServicePort::tcp("shop/api".parse().unwrap(), 80);
+    let import = Import {
+        service: port.clone(),
+        affinity: Default::default(),
+        clusters: [("east".parse().unwrap(), 1)].into(),
+        weights: None,
+        sticky: false,
+        policy: Default::default(),
+    };
+    let endpoints = endpoints.iter().map(|&address| Endpoint::at(address)).collect();
+    Table {
+        imports: [("127.0.0.1:80".parse().unwrap(), Arc::new(import))].into(),
+        exports: [(port, Arc::new(Export { endpoints, ..Export::default() }))].into(),
+        ..Table::default()
+    }
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_cannot_probe() {
+    let admin = start(AMPLE);
+    assert_eq!(code(&admin.post("/probe/links", "origin: http://example.com\r\n").await), "403");
+}
+
+#[tokio::test]
+async fn probes_are_bounded_and_counted() {
+    let admin = start(AMPLE);
+    loop {
+        let answer = admin.post("/probe/links", "").await;
+        if code(&answer) == "429" {
+            break;
+        }
+        assert_eq!(code(&answer), "200", "{answer}");
+    }
+    assert!(!admin.get("/metrics").await.contains("isthmus_refusals_total{bound=\"probes\"} 0\n"));
 }

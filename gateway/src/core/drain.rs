@@ -43,7 +43,7 @@ impl Core {
                 Some(mail) = mail.recv() => match mail {
                     Mail::Client(client) => stream::start(self, client),
                     Mail::Report(query) => self.report(query, &Listeners::default()),
-                    Mail::Tunnel(..) | Mail::Exchange(..) | Mail::Datagram(_) | Mail::Relay(..) => {}
+                    Mail::Tunnel(..) | Mail::Exchange(..) | Mail::Datagram(_) | Mail::Relay(..) | Mail::Probe(_) => {}
                 },
                 // A core that drains is alive: nobody is to restart it for that.
                 _ = tick.tick() => self.counters.beat(Instant::now()),

@@ -71,6 +71,8 @@ words! {
         Sources = "sources",
         /// Further attempts of streams, by their service's budget.
         RetryBudget = "retry_budget",
+        /// Probes that commands ask for, and echoes that peers do.
+        Probes = "probes",
     }
 }
 

@@ -262,7 +262,7 @@ fn percent(part: f64) -> f64 {
 }
 
 /// Milliseconds, to the microsecond.
-pub(super) fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 

@@ -11,7 +11,7 @@ use crate::{
     meter::StreamMeter,
     metrics::streams::Side,
     peer::{punch, relayed},
-    relay,
+    probe, relay,
     reserved::{self, Reserved},
     socket::Socket,
     tunnel::{Ingress, OpenRequest, PeerIdentity, Refusal, RefusalReason, TunnelStream},
@@ -83,6 +83,9 @@ impl Incoming {
                 Some(hub) => drop(core.tasks.clone().spawn_local(punch::serve(core, peer, hub.clone(), stream))),
                 None => stream.refuse(&refused(RefusalReason::Denied, "this tunnel is direct already")),
             },
+            Some(Reserved::Echo) => {
+                drop(core.tasks.clone().spawn_local(probe::serve(probe::Place::take(&core), stream)));
+            }
             None => stream.refuse(&refused(RefusalReason::NoSuchExport, "no such reserved service")),
         }
     }

@@ -1,6 +1,6 @@
 //! Tells on stderr what is happening: a line a step, and a bar while something takes long.
 
-use super::paint::Paint;
+use crate::paint::Paint;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     cell::RefCell,

@@ -1,6 +1,7 @@
 //! What the demonstration has found: a table for people, one JSON object for scripts (documented in docs/demo.md).
 
-use super::{paint::Paint, samples::Outcome, wrk::Figures};
+use super::{samples::Outcome, wrk::Figures};
+use crate::paint::Paint;
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
 

@@ -1,6 +1,9 @@
 //! What `isthmus install` says while it goes on, and in the end.
 
-use crate::cmd::{Failure, kubernetes::Cluster, linking};
+use crate::{
+    cmd::{Failure, kubernetes::Cluster, linking},
+    output::{Format, Output},
+};
 use isthmus_control_api::ClusterName;
 use isthmus_control_kube::install::Done;
 use serde::Serialize;
@@ -12,7 +15,7 @@ use std::fmt;
 pub(super) struct Progress {
     objects: Vec<Line>,
     #[serde(skip)]
-    to_scripts: bool,
+    format: Format,
     #[serde(skip)]
     next: String,
 }
@@ -24,8 +27,8 @@ struct Line {
 }
 
 impl Progress {
-    pub(super) fn new(to_scripts: bool) -> Self {
-        Self { objects: Vec::new(), to_scripts, next: String::new() }
+    pub(super) fn new(format: Format) -> Self {
+        Self { objects: Vec::new(), format, next: String::new() }
     }
 
     /// An object was dealt with.
@@ -45,7 +48,7 @@ impl Progress {
 
     /// Something is so.
     pub(super) fn say(&mut self, object: &str, done: &str) {
-        if !self.to_scripts {
+        if self.format == Format::Table {
             linking::tell(&format!("{object:<60} {done}\n"));
         }
         self.objects.push(Line { object: object.to_owned(), done: done.to_owned() });
@@ -63,11 +66,10 @@ impl Progress {
 
     /// The end.
     pub(super) fn print(self) -> Result<(), Failure> {
-        let format = if self.to_scripts { crate::output::Format::Json } else { crate::output::Format::Table };
-        if !self.to_scripts && self.next.is_empty() {
+        if self.format == Format::Table && self.next.is_empty() {
             return Ok(());
         }
-        Ok(crate::output::Output { format }.print(&self)?)
+        Ok(Output { format: self.format }.print(&self)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{LOOK, load, manifests, progress::Progress};
 use crate::{
     cmd::{Failure, kubernetes::Cluster, linking, serve::secrets::within},
-    output::{Format, Output},
+    output::Output,
 };
 use isthmus_control_kube::{install::Installer, secrets::Secrets};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ pub(crate) fn uninstall(args: &Uninstall) -> Result<(), Failure> {
             )));
         }
         let secrets = Secrets::new(client, namespace);
-        let mut progress = Progress::new(args.output.format == Format::Json);
+        let mut progress = Progress::new(args.output.format);
         // While control runs: the other side is told.
         for link in within(secrets.links()).await.map_err(Failure::failed)? {
             within(secrets.unlink(&link)).await.map_err(Failure::failed)?;

@@ -1,6 +1,6 @@
 //! Waits until the running gateway has the link up, or has closed it, as its admin address tells.
 
-use crate::cmd::status::fetch::{self, FetchError};
+use crate::cmd::admin::{self as fetch, FetchError};
 use isthmus_control_api::ClusterName;
 use isthmus_gateway::status::{LinkStatus, LinkWord, Status};
 use serde::Serialize;

@@ -44,11 +44,12 @@ impl Carrying {
 
     /// What its admin address answers from.
     pub(in crate::cmd) fn sources(&self, ready: watch::Receiver<Readiness>, extra: Extra) -> AdminSources {
-        let handle = self.handle.clone();
+        let (handle, probing) = (self.handle.clone(), self.handle.clone());
         AdminSources {
             metrics: self.metrics.clone(),
             cores: self.cores,
             ask: Arc::new(move |core, query| handle.ask(core, query)),
+            probe: Arc::new(move |core, asked| probing.probe(core, asked)),
             ready,
             extra,
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cmd::admin as fetch;
 use isthmus_gateway::{
     admin::{self, AdminSources, Readiness},
     metrics::Metrics,
@@ -170,6 +171,7 @@ async fn a_gateway_is_asked_over_http() {
         metrics: Metrics::new(1),
         cores: 1,
         ask: Arc::new(|_, CoreQuery(to, _)| drop(to.send(CoreReport::default()))),
+        probe: Arc::new(|_, _| {}),
         ready,
         extra: Arc::new(|| ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() }),
     };

@@ -1,6 +1,9 @@
 //! A trace as a text for people.
 
-use super::decisions::{write_decisions, write_taken};
+use super::{
+    decisions::{write_decisions, write_taken},
+    hop::{self, Hop},
+};
 use crate::{cmd::Failure, output::Grid};
 use isthmus_gateway::status::trace::{ClusterTrace, EndpointTrace, ExportTrace, ImportTrace, Trace};
 use serde::{Deserialize, Serialize, Serializer};
@@ -10,6 +13,8 @@ use std::fmt;
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) trace: Trace,
+    /// What was found by going there.
+    pub(super) hops: Vec<Hop>,
     json: serde_json::Value,
 }
 
@@ -23,14 +28,18 @@ impl View {
         };
         let json: serde_json::Value = serde_json::from_slice(json.as_ref()).map_err(unknown)?;
         let trace = Trace::deserialize(&json).map_err(unknown)?;
-        Ok(Self { trace, json })
+        Ok(Self { trace, hops: Vec::new(), json })
     }
 }
 
 /// Keeps what a newer gateway says and this version does not know.
 impl Serialize for View {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        self.json.serialize(to)
+        let mut json = self.json.clone();
+        if !self.hops.is_empty() {
+            json["hops"] = serde_json::to_value(&self.hops).map_err(serde::ser::Error::custom)?;
+        }
+        json.serialize(to)
     }
 }
 
@@ -40,6 +49,9 @@ impl fmt::Display for View {
         writeln!(f, "{service} at a gateway of {cluster}")?;
         if !silent_cores.is_empty() {
             writeln!(f, "cores that did not answer, so that something is missing below: {silent_cores:?}")?;
+        }
+        if !self.hops.is_empty() {
+            write!(f, "\n{}", hop::grid(&self.hops))?;
         }
         imports.iter().try_for_each(|import| write_import(import, f))?;
         exports.iter().try_for_each(|export| write_export(export, f))?;

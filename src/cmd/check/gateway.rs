@@ -1,0 +1,189 @@
+//! ● What is wrong with a running gateway itself, by its status.
+
+use super::line::{Line, Lines};
+use isthmus_gateway::status::Status;
+use serde_json::Value;
+use std::time::SystemTime;
+
+/// Lines about the gateway that answers at `admin`.
+pub(super) fn lines(status: &Status, admin: &str, now: SystemTime) -> Vec<Line> {
+    let mut lines = Lines::about(format!("gateway of {} at {admin}", status.cluster));
+    lines.ok("gateway.answers", "it answers", Some(format!("isthmus {}", status.version)));
+    ready(&mut lines, status);
+    cores(&mut lines, status);
+    identity(&mut lines, status, now);
+    configuration(&mut lines, &status.control);
+    attachment(&mut lines, &status.control);
+    registry(&mut lines, &status.control["registry"]);
+    untold(&mut lines, &status.control["untold"]);
+    if status.links.is_empty() {
+        let why = "no cluster is linked: `isthmus invite` here and `isthmus join TOKEN` there link two";
+        lines.skipped("gateway.links", "it is linked with other clusters", why);
+    }
+    lines.into_vec()
+}
+
+fn ready(lines: &mut Lines, status: &Status) {
+    let wanted = "it is ready";
+    match &status.not_ready {
+        None => lines.ok("gateway.ready", wanted, None),
+        Some(why) if why == "draining" => {
+            lines.failed(
+                "gateway.ready",
+                wanted,
+                why.as_str(),
+                "start the next one: this one ends when its streams have",
+            );
+        }
+        Some(why) => {
+            let fix = "wait a few seconds; if it stays so, its log has the addresses that cannot be listened on";
+            lines.failed("gateway.ready", wanted, why.as_str(), fix);
+        }
+    }
+}
+
+fn cores(lines: &mut Lines, status: &Status) {
+    let wanted = "every core answers";
+    if status.silent_cores.is_empty() {
+        return lines.ok("gateway.cores", wanted, None);
+    }
+    let fix = "give it more CPU, or restart it if /livez says that a core is stuck";
+    lines.failed("gateway.cores", wanted, format!("no answer of the cores {:?}", status.silent_cores), fix);
+}
+
+fn identity(lines: &mut Lines, status: &Status, now: SystemTime) {
+    let (wanted, identity) = ("its certificate is valid, and kept up", &status.identity);
+    let ended = identity.not_after.is_some_and(|end| SystemTime::from(end) <= now);
+    let found = match (&identity.message, &identity.last_error) {
+        (Some(message), Some(error)) => Some(format!("{message}\n{error}")),
+        (found, None) | (None, found) => found.clone(),
+    };
+    match (found, ended) {
+        (None, false) => lines.ok("gateway.identity", wanted, identity.id.clone()),
+        (found, _) => {
+            let found = found.unwrap_or_else(|| "it has ended: peers refuse new tunnels".to_owned());
+            let fix = "put ca.key back into the identity directory, or have whoever renews svid.pem do so \
+                       (`isthmus identity renew DIR`); it is taken up without a restart";
+            lines.failed("gateway.identity", wanted, found, fix);
+        }
+    }
+}
+
+fn configuration(lines: &mut Lines, control: &Value) {
+    let wanted = "its configuration is in use";
+    let file = control["config"].as_str().unwrap_or("its configuration file");
+    if let Some(error) = control["lastReloadError"].as_str() {
+        let fix = format!("correct {file}: what was good before goes on meanwhile");
+        return lines.failed("gateway.configuration", wanted, format!("the last change was refused\n{error}"), fix);
+    }
+    let waiting: Vec<_> = control["needsRestart"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !waiting.is_empty() {
+        let found = format!("changes of {} take effect at the next start", waiting.join(", "));
+        return lines.failed("gateway.configuration", wanted, found, "restart the gateway, or undo the changes");
+    }
+    if control["config"].is_string() {
+        lines.ok("gateway.configuration", wanted, Some(file.to_owned()));
+    }
+}
+
+/// Where control is another process.
+fn attachment(lines: &mut Lines, control: &Value) {
+    let (wanted, attachment) = ("it is attached to its control", &control["attachment"]);
+    let Some(attached) = attachment["attached"].as_bool() else { return };
+    let address = attachment["address"].as_str().unwrap_or_default();
+    if let Some(why) = attachment["rejected"].as_str() {
+        let fix =
+            "upgrade this gateway to the version of its control: it goes on with the last table that it understood";
+        return lines.failed("gateway.control", wanted, format!("a table of control was refused: {why}"), fix);
+    }
+    if attached {
+        return lines.ok("gateway.control", wanted, Some(address.to_owned()));
+    }
+    let why = attachment["error"].as_str().unwrap_or("no connection");
+    let fix =
+        format!("start control, and see that {address} (control.address) leads there: it goes on with its last table");
+    lines.failed("gateway.control", wanted, format!("not attached to {address}: {why}"), fix);
+}
+
+/// Where the registry is Kubernetes.
+fn registry(lines: &mut Lines, registry: &Value) {
+    let wanted = "control has what the API server has";
+    let Some(synced) = registry["synced"].as_bool() else { return };
+    let mut wrong: Vec<String> = Vec::new();
+    if !synced {
+        wrong.push("not synced: the table is the last good one".to_owned());
+    }
+    for (kind, watch) in registry["watches"].as_object().into_iter().flatten() {
+        wrong.extend(watch["error"].as_str().map(|error| format!("{kind}: {error}")));
+    }
+    wrong.extend(registry["leader"]["error"].as_str().map(|error| format!("lease: {error}")));
+    for list in ["failures", "problems"] {
+        let found = registry[list].as_array().into_iter().flatten().filter_map(Value::as_str);
+        wrong.extend(found.take(5).map(str::to_owned));
+    }
+    if wrong.is_empty() {
+        return lines.ok("gateway.registry", wanted, None);
+    }
+    let fix = "see that the API server answers, that `isthmus install` has run with this version (definitions and rights), and \
+               correct the objects that are named";
+    lines.failed("gateway.registry", wanted, wrong.join("\n"), fix);
+}
+
+fn untold(lines: &mut Lines, untold: &Value) {
+    let names: Vec<_> = untold.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !names.is_empty() {
+        let found = format!("{} services are not told to peers, there being too many: {}", names.len(), names[0]);
+        lines.failed("gateway.exports", "peers are told of every export", found, "export fewer services");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmd::check::{line::Mark, samples};
+    use serde_json::json;
+
+    /// What failed of a status that is changed like this: the checks, and what the first one says.
+    fn failed(change: impl FnOnce(&mut Value)) -> (Vec<&'static str>, String) {
+        let lines = lines(&samples::status(change), "127.0.0.1:15020", samples::now());
+        let failed: Vec<_> = lines.into_iter().filter(|line| line.mark == Mark::Failed).collect();
+        assert!(failed.iter().all(|line| line.fix.as_ref().is_some_and(|fix| !fix.is_empty())), "{failed:?}");
+        let found = failed.first().and_then(|line| line.found.clone()).unwrap_or_default();
+        (failed.iter().map(|line| line.check).collect(), found)
+    }
+
+    #[test]
+    fn a_gateway_that_is_well_fails_nothing() {
+        assert_eq!(failed(|_| ()).0, [""; 0]);
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_fails_its_check() {
+        let is = |change: fn(&mut Value), check: &str, words: &str| {
+            let (checks, found) = failed(change);
+            assert_eq!(checks, [check]);
+            assert!(found.contains(words), "{found}");
+        };
+        is(|status| status["not_ready"] = json!("draining"), "gateway.ready", "draining");
+        is(|status| status["silent_cores"] = json!([1]), "gateway.cores", "[1]");
+        is(|status| status["identity"]["not_after"] = json!("1970-01-01T00:00:01Z"), "gateway.identity", "ended");
+        is(|status| status["identity"]["message"] = json!("renewal is overdue"), "gateway.identity", "overdue");
+        is(|status| status["identity"]["last_error"] = json!("ca.key: gone"), "gateway.identity", "ca.key");
+        is(|status| status["control"]["lastReloadError"] = json!("line 3"), "gateway.configuration", "line 3");
+        is(|status| status["control"]["needsRestart"] = json!(["admin"]), "gateway.configuration", "admin");
+        let attachment = json!({"attached": false, "address": "control:15010", "error": "refused"});
+        is(|status| status["control"]["attachment"] = attachment_of(false), "gateway.control", "control:15010");
+        assert!(failed(|status| status["control"]["attachment"] = attachment).1.contains("refused"));
+        is(|status| status["control"]["registry"] = json!({"synced": false}), "gateway.registry", "not synced");
+        let watches = |status: &mut Value| {
+            status["control"]["registry"] =
+                json!({"synced": true, "watches": {"serviceexports": {"error": "no such kind"}}});
+        };
+        is(watches, "gateway.registry", "serviceexports: no such kind");
+        is(|status| status["control"]["untold"] = json!(["shop/api"]), "gateway.exports", "shop/api");
+    }
+
+    fn attachment_of(attached: bool) -> Value {
+        json!({"attached": attached, "address": "control:15010"})
+    }
+}
