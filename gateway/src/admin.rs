@@ -1,23 +1,24 @@
-//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace`, over plain HTTP/1.1.
+//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace` and the console, over plain HTTP/1.1.
 //!
 //! It runs on the control thread and asks the cores; nothing that happens here makes a stream wait. A connection serves one
-//! request within a fixed time, there are so many connections and no more, and a head has a size and a time limit.
+//! request within a fixed time, there are so many connections and no more, and a head has a size and a time limit. An answer that
+//! goes on, as the console's events do, has that time anew with each part that is taken.
+
+mod connection;
+
+pub(crate) use connection::Connection;
 
 use crate::{
+    console::{self, Console},
     metrics::{Metrics, reasons::Bound, scrape},
     status::{self, CoreQuery, CoreReport, ExtraStatus, Status},
 };
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{FromRef, Path, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
-};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
 };
 use isthmus_control_api::ServiceName;
 use std::{
@@ -46,6 +47,8 @@ pub struct AdminSources {
     pub ready: watch::Receiver<Readiness>,
     /// What is known outside the cores.
     pub extra: Arc<dyn Fn() -> ExtraStatus + Send + Sync>,
+    /// How the console is served.
+    pub console: console::Settings,
 }
 
 /// What makes a gateway ready for traffic: both of the first two, and not the last.
@@ -129,7 +132,10 @@ async fn serve_within(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let metrics = sources.metrics.clone();
-    let router = router(Asked { sources: Arc::new(sources), patience: limits.cores });
+    let (router, producing) = router(Asked { sources: Arc::new(sources), patience: limits.cores });
+    // It ends with this, and what pages wait for ends with it.
+    let mut background = JoinSet::new();
+    background.spawn(producing);
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -140,7 +146,7 @@ async fn serve_within(
         };
         match (accepted, room.clone().try_acquire_owned()) {
             (Ok((socket, _)), Ok(permit)) => {
-                let connection = serve_connection(socket, router.clone(), limits);
+                let connection = connection::serve(socket, router.clone(), limits);
                 connections.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -158,26 +164,11 @@ async fn serve_within(
             }
         }
     }
+    background.shutdown().await;
     let finished = async { while connections.join_next().await.is_some() {} };
     // Whoever is slower is cut off when the set is dropped.
     let _ = time::timeout(limits.goodbye, finished).await;
     Ok(())
-}
-
-/// Serves one request.
-async fn serve_connection(socket: TcpStream, router: Router, limits: Limits) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(LONGEST_HEAD)
-        .max_headers(MOST_FIELDS)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
-    match time::timeout(limits.connection, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "admin request"),
-        Err(_) => tracing::debug!("an admin request was not over in time"),
-    }
 }
 
 /// Says that there are too many connections, if the socket takes it at once.
@@ -187,21 +178,47 @@ fn refuse(socket: &TcpStream) {
     );
 }
 
+/// Who is asked: the cores, and what is known outside them.
 #[derive(Clone)]
-struct Asked {
-    sources: Arc<AdminSources>,
+pub(crate) struct Asked {
+    pub(crate) sources: Arc<AdminSources>,
     patience: Duration,
 }
 
-fn router(asked: Asked) -> Router {
-    Router::new()
+/// What requests are answered from.
+#[derive(Clone)]
+pub(crate) struct Served {
+    asked: Asked,
+    console: Console,
+}
+
+impl FromRef<Served> for Asked {
+    fn from_ref(served: &Served) -> Self {
+        served.asked.clone()
+    }
+}
+
+impl FromRef<Served> for Console {
+    fn from_ref(served: &Served) -> Self {
+        served.console.clone()
+    }
+}
+
+/// What serves requests, and what has to run beside it.
+fn router(asked: Asked) -> (Router, impl Future<Output = ()> + Send) {
+    let (console, producing) = console::start(asked.clone());
+    let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/trace/{namespace}/{name}", get(trace))
-        .fallback(async || (StatusCode::NOT_FOUND, "found: /livez /readyz /metrics /status /trace/namespace/name\n"))
-        .with_state(asked)
+        .merge(console::routes())
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "found: /livez /readyz /metrics /status /trace/namespace/name /console/\n")
+        })
+        .with_state(Served { asked, console });
+    (router, producing)
 }
 
 /// What `/status` says now.
@@ -256,7 +273,7 @@ impl Asked {
     }
 
     /// Asks all cores at once, and waits until the one deadline for all.
-    async fn reports(&self, of: Option<&ServiceName>) -> Vec<Option<CoreReport>> {
+    pub(crate) async fn reports(&self, of: Option<&ServiceName>) -> Vec<Option<CoreReport>> {
         let deadline = time::Instant::now() + self.patience;
         let ask = |core| {
             let (to, answer) = oneshot::channel();

@@ -18,6 +18,7 @@ use crate::{
     },
     board::Board,
     busy, checks,
+    console::Tap,
     exchange::Exchanges,
     flow, limit,
     listener::Listeners,
@@ -86,6 +87,8 @@ pub(crate) struct Common {
     pub(crate) access: AccessStore,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,
+    /// Takes records for the console, while somebody looks at their service.
+    pub(crate) tap: Arc<Tap>,
     /// Whether the cores are ready for traffic.
     pub(crate) ready: Ready,
     /// Cancelled when the gateway drains: nothing new is taken then.

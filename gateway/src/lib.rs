@@ -16,6 +16,7 @@ mod board;
 mod busy;
 pub mod checks;
 pub mod close;
+pub mod console;
 mod core;
 mod exchange;
 pub mod flow;

@@ -35,6 +35,7 @@ fn start_with(limits: Limits, ask: impl Fn(usize, CoreQuery) + Send + Sync + 'st
         ask: Arc::new(ask),
         ready: ready.subscribe(),
         extra: Arc::new(extra),
+        console: console::Settings::default(),
     };
     let mut server = JoinSet::new();
     server.spawn(serve_within(listener, sources, shutdown.clone(), limits));

@@ -172,6 +172,7 @@ async fn a_gateway_is_asked_over_http() {
         ask: Arc::new(|_, CoreQuery(to, _)| drop(to.send(CoreReport::default()))),
         ready,
         extra: Arc::new(|| ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() }),
+        console: Default::default(),
     };
     let mut server = JoinSet::new();
     server.spawn(admin::serve(listener, sources, CancellationToken::new()));
