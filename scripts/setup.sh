@@ -26,8 +26,8 @@ packages_for() {
     case $1 in
     build) echo build-essential ca-certificates curl git pkg-config ;;
     demo) echo iproute2 nftables nginx-light procps wrk ;;
-    test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl procps python3 python3-venv wrk ;;
-    lint) echo nodejs npm shellcheck ;;
+    test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl procps prometheus python3 python3-venv wrk ;;
+    lint) echo nodejs npm prometheus shellcheck ;;
     bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
     fuzz) ;;
     *) die "setup: found '$1', expected build, demo, test, lint, bench or fuzz" ;;
