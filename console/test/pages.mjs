@@ -184,16 +184,13 @@ test("the filter and the heads of columns do what they say", async () => {
   });
 });
 
-test("every change of 200 links and 5,000 services is taken in the time between two", async () => {
+test("a change of all 200 links and 5,000 services at once is taken", async () => {
   await visit("#/services", everything(200, 5000), async (page) => {
     await page.waitForSelector(".virtual");
-    const took = await page.evaluate(async () => {
-      const begun = performance.now();
-      document.querySelector(".virtual").scrollTop = 90_000;
-      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-      return performance.now() - begun;
-    });
-    assert.ok(took < 1000, `${took} ms for a screen of rows`);
+    await page.getByRole("button", { name: "Streams" }).click();
+    const services = Object.entries(sample.services).map(([name, row]) => [name, { ...row, rates: { ...row.rates, active: row.rates.active + 1000 } }]);
+    tell({ links: sample.links, services: Object.fromEntries(services) });
+    await page.locator('[aria-rowindex="2"] >> text=1 k').waitFor();
   });
 });
 

@@ -76,11 +76,16 @@ impl<'s> LinkRow<'s> {
     }
 }
 
-/// The rows of all services, by the name of their port. `rates` has those of one.
+/// The rows of all services, by the name of their port. `rates` has those of one. Of what control complains of, each has what is
+/// of its own: conflicts between clusters, above all.
 pub(super) fn services<'s>(
     services: &'s [ServiceStatus],
+    control: &'s serde_json::Value,
     rates: impl Fn(&str) -> Rates,
 ) -> BTreeMap<String, ServiceRow<'s>> {
+    let complaints = lines(control, "problems").filter_map(|line| line.split_once(": "));
+    // Of several the first.
+    let complaints: BTreeMap<_, _> = complaints.rev().collect();
     let mut rows: BTreeMap<String, ServiceRow<'_>> = BTreeMap::new();
     for status in services {
         let row = rows.entry(status.name()).or_default();
@@ -100,7 +105,10 @@ pub(super) fn services<'s>(
             }
         }
     }
-    rows.iter_mut().for_each(|(name, row)| row.rates = rates(name));
+    for (name, row) in &mut rows {
+        row.message = row.message.or(complaints.get(row.service).copied());
+        row.rates = rates(name);
+    }
     rows
 }
 
@@ -111,11 +119,13 @@ fn serves(endpoint: &EndpointStatus) -> bool {
 /// What control says is wrong: of its file, its registry, its gateways' tables.
 fn notices(control: &serde_json::Value) -> Vec<&str> {
     let said = control["lastReloadError"].as_str().into_iter().chain(control["attachment"]["error"].as_str());
-    let lists = ["failures", "problems"].into_iter().flat_map(|list| {
-        let lines = control["registry"][list].as_array().into_iter().flatten();
-        lines.filter_map(serde_json::Value::as_str).take(MOST_NOTICES)
-    });
+    let lists = ["failures", "problems"].into_iter().flat_map(|list| lines(control, list).take(MOST_NOTICES));
     said.chain(lists).collect()
+}
+
+fn lines<'c>(control: &'c serde_json::Value, list: &str) -> impl DoubleEndedIterator<Item = &'c str> + use<'c> {
+    let lines = control["registry"][list].as_array().map(Vec::as_slice).unwrap_or_default();
+    lines.iter().filter_map(serde_json::Value::as_str)
 }
 
 #[cfg(test)]
@@ -138,7 +148,7 @@ mod tests {
     fn a_service_that_is_imported_and_exported_is_one_row() {
         let statuses =
             [service(ServiceKind::Import, &[]), service(ServiceKind::Export, &["healthy", "ejected", "unused"])];
-        let rows = services(&statuses, |_| Rates::default());
+        let rows = services(&statuses, &json!(null), |_| Rates::default());
         let row = &rows["shop/api:80"];
         assert_eq!((rows.len(), row.clusters["east"], row.endpoints, row.message), (1, 2, Some((2, 3)), None));
     }
@@ -146,7 +156,19 @@ mod tests {
     #[test]
     fn an_export_that_nobody_serves_says_so() {
         let statuses = [service(ServiceKind::Export, &["down", "ejected"])];
-        assert_eq!(services(&statuses, |_| Rates::default())["shop/api:80"].message, Some("no endpoint serves"));
+        assert_eq!(
+            services(&statuses, &json!(null), |_| Rates::default())["shop/api:80"].message,
+            Some("no endpoint serves")
+        );
+    }
+
+    #[test]
+    fn a_service_that_clusters_disagree_on_says_so() {
+        let statuses = [service(ServiceKind::Import, &[])];
+        let problems = ["shop/apis: other", "shop/api: Using port 80 from the oldest export", "shop/api: and more"];
+        let control = json!({"registry": {"problems": problems}});
+        let rows = services(&statuses, &control, |_| Rates::default());
+        assert_eq!(rows["shop/api:80"].message, Some("Using port 80 from the oldest export"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Show {
         let by_name: HashMap<_, _> =
             self.services.iter().map(|(port, (window, _))| (port.to_string(), window.rates(&bounds))).collect();
         let rates = |name: &str| by_name.get(name).copied().unwrap_or_default();
-        let services = rows::services(&status.services, rates);
+        let services = rows::services(&status.services, &status.control, rates);
         let services = services.iter().map(|(name, row)| (name.clone(), json(row)));
         let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         let (links, services) = (links.collect(), services.collect());
