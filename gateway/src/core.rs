@@ -23,7 +23,7 @@ use crate::{
     flow, limit,
     listener::Listeners,
     meter,
-    metrics::CoreMetrics,
+    metrics::{CoreMetrics, reasons::Bound},
     peer::{LinkStates, Links, Peers, join::Joins},
     ready::Ready,
     relay,
@@ -315,8 +315,9 @@ impl Core {
             self.counters.endpoint_ejections.add(balancer.take_ejections());
         }
         if self.id == 0 {
-            let granted = self.common.config.mux.budget.granted();
-            self.counters.memory_granted.set(granted as u64);
+            let budget = &self.common.config.mux.budget;
+            self.counters.memory_granted.set(budget.granted() as u64);
+            self.counters.refused_times(Bound::Memory, budget.take_refused());
         }
         crate::peer::quic::serve(self);
         listeners.beat(self);

@@ -226,6 +226,11 @@ impl CoreMetrics {
         self.refusals[bound as usize].add(1);
     }
 
+    /// The same, so many times.
+    pub fn refused_times(&self, bound: Bound, times: u64) {
+        self.refusals[bound as usize].add(times);
+    }
+
     /// Says that this core is alive.
     pub fn beat(&self, now: Instant) {
         let age = now.saturating_duration_since(self.born).as_millis();
