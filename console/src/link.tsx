@@ -7,7 +7,7 @@ import { watchDetail } from "./live";
 import { type Everything, type LinkDetail, type LinkRow, linkSeverity, linkWord, type Severity } from "./model";
 import { Facts, State, Table } from "./parts";
 
-const HEALTH: Record<string, Severity> = { live: 0, draining: 1, unresponsive: 2, up: 0, dialling: 1, down: 2 };
+const HEALTH: Record<string, Severity> = { live: 0, draining: 1, unresponsive: 2, up: 0, "not needed": 0, dialling: 1, down: 2 };
 
 function facts(link: LinkRow, now: number): [string, string][] {
   const loss = (percent: number | null) => (percent === null ? "not measured" : `${percent} %`);

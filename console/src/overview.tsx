@@ -8,17 +8,17 @@ import { type Column, VirtualTable } from "./virtual";
 
 function columns(now: number): Column<LinkRow>[] {
   return [
-    { name: "State", width: "8.5rem", cell: (link) => <State word={linkWord(link)} severity={linkSeverity(link)} />, by: (link) => -linkSeverity(link) },
-    { name: "Cluster", width: "minmax(9rem, 1fr)", cell: (link) => <a href={`#/link/${link.cluster}`}>{link.cluster}</a>, by: (link) => link.cluster },
-    { name: "Transport", width: "8rem", cell: (link) => way(link), by: (link) => way(link) },
-    { name: "Direction", width: "7rem", cell: (link) => link.direction ?? "–", by: (link) => link.direction ?? "" },
+    { name: "State", width: "9.8rem", cell: (link) => <State word={linkWord(link)} severity={linkSeverity(link)} />, by: (link) => -linkSeverity(link) },
+    { name: "Cluster", width: "minmax(8.5rem, 1fr)", cell: (link) => <a href={`#/link/${link.cluster}`}>{link.cluster}</a>, by: (link) => link.cluster },
+    { name: "Transport", width: "7.5rem", cell: (link) => way(link), by: (link) => way(link) },
+    { name: "Direction", width: "6.6rem", cell: (link) => link.direction ?? "–", by: (link) => link.direction ?? "" },
     { name: "Round trip", width: "7.2rem", number: true, cell: (link) => millis(link.rtt_ms), by: (link) => link.rtt_ms ?? -1 },
     { name: "Out", width: "6rem", number: true, cell: (link) => perSecond(link.rates.out_s), by: (link) => link.rates.out_s },
     { name: "In", width: "6rem", number: true, cell: (link) => perSecond(link.rates.back_s), by: (link) => link.rates.back_s },
     { name: "Streams", width: "6.4rem", number: true, cell: (link) => link.streams_in + link.streams_out, by: (link) => link.streams_in + link.streams_out },
     { name: "Sync", width: "5rem", number: true, cell: (link) => seconds(link.sync_age_seconds), by: (link) => link.sync_age_seconds ?? -1 },
     { name: "Certificate", width: "7.6rem", number: true, cell: (link) => until(link.cert_expiry, now), by: (link) => link.cert_expiry ?? "" },
-    { name: "Message", width: "minmax(12rem, 3fr)", cell: (link) => <span title={link.message ?? undefined}>{link.message ?? ""}</span>, by: (link) => link.message ?? "" },
+    { name: "Message", width: "minmax(11rem, 3fr)", cell: (link) => <span title={link.message ?? undefined}>{link.message ?? ""}</span>, by: (link) => link.message ?? "" },
   ];
 }
 

@@ -92,8 +92,12 @@ impl LinkHistory {
         push(&mut self.up, u8::from(link.state == LinkWord::Up), MOST_POINTS);
     }
 
-    /// Notes how it is at that time, if that is something new. The first time counts.
+    /// Notes how it is at that time, if that is something new. The first time counts; a moment in which no core has chosen yet what
+    /// carries new streams does not.
     pub(super) fn note(&mut self, link: &LinkStatus, at_ms: u64) {
+        if link.state == LinkWord::Up && link.chosen.is_none() {
+            return;
+        }
         let path = Path {
             state: link.state,
             chosen: link.chosen.clone(),
@@ -128,12 +132,14 @@ mod tests {
     fn link(state: LinkWord) -> LinkStatus {
         let links = [("east".parse().unwrap(), Link::default())].into();
         let extra = ExtraStatus { table: Arc::new(Table { links, ..Table::default() }), ..ExtraStatus::default() };
-        LinkStatus { state, ..merge(&extra, &Readiness::default(), &[]).links.remove(0) }
+        let chosen = (state == LinkWord::Up).then(|| "tls".to_owned());
+        LinkStatus { state, chosen, ..merge(&extra, &Readiness::default(), &[]).links.remove(0) }
     }
 
     #[test]
     fn what_does_not_change_is_noted_once() {
         let mut history = LinkHistory::default();
+        history.note(&LinkStatus { chosen: None, ..link(LinkWord::Up) }, 0);
         for (at, state) in
             [(1, LinkWord::Up), (2, LinkWord::Up), (3, LinkWord::Down), (4, LinkWord::Down), (5, LinkWord::Up)]
         {

@@ -49,9 +49,9 @@ impl Show {
         period: Duration,
     ) -> Bytes {
         let elapsed = self.last.map_or(Duration::ZERO, |last| at.0.saturating_duration_since(last));
-        self.last = Some(at.0);
+        let is_first = self.last.replace(at.0).is_none();
         self.count(status, streams, elapsed);
-        self.remember(status, at);
+        self.remember(status, at, is_first);
         let bounds = bounds();
         let of_link = |cluster: &str| self.links.get(cluster).map(|(window, _)| window.rates(&bounds));
         let links = status.links.iter().map(|link| {
@@ -139,10 +139,11 @@ impl Show {
         }
     }
 
-    fn remember(&mut self, status: &Status, at: (Instant, SystemTime)) {
+    fn remember(&mut self, status: &Status, at: (Instant, SystemTime), is_first: bool) {
         let at_ms = at.1.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
-        let (is_due, bounds) = (self.pace.is_due(at.0), bounds());
+        // At first there are no rates yet.
+        let (is_due, bounds) = (!is_first && self.pace.is_due(at.0), bounds());
         for link in &status.links {
             let Some((window, history)) = self.links.get_mut(link.cluster.as_str()) else { continue };
             history.note(link, at_ms);
@@ -165,3 +166,6 @@ fn bounds() -> [f64; LATENCY.len() + 1] {
 fn json(value: &impl Serialize) -> Box<str> {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()).into()
 }
+
+#[cfg(test)]
+mod tests;
