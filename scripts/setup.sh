@@ -49,9 +49,11 @@ packages() {
     apt_get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-# Node may have been installed otherwise, and npm with it: Debian's packages would take its place.
+# Node may have been installed otherwise, and npm with it: Debian's packages would take its place. CHROMIUM names another Chromium
+# than Debian's: Ubuntu has it as a snap only.
 installed() {
     case $1 in
+    chromium) [ -z "${CHROMIUM:-}" ] || return 0 ;;
     nodejs) command -v node >/dev/null && return 0 ;;
     npm) command -v npm >/dev/null && return 0 ;;
     esac

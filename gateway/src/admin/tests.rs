@@ -113,6 +113,18 @@ async fn a_core_that_does_not_answer_is_named() {
 }
 
 #[tokio::test]
+async fn events_that_are_taken_outlast_the_time_of_a_connection() {
+    let limits = Limits { connection: Duration::from_secs(4), ..AMPLE };
+    let (admin, begun) = (start(limits), Instant::now());
+    let mut socket = admin.connect().await;
+    socket.write_all(b"GET /console/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut room = [0; 4096];
+    while begun.elapsed() < limits.connection * 3 / 2 {
+        assert_ne!(socket.read(&mut room).await.unwrap(), 0, "cut off after {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_refused() {
     let admin = start(AMPLE);
     assert_eq!(code(&admin.get("/").await), "404");
