@@ -14,9 +14,9 @@ main() {
     rust
     for purpose in "$@"; do
         case $purpose in
-        test) envoy && go_toolchain ;;
+        test) envoy && go_toolchain && console ;;
         bench) envoy ;;
-        lint) cargo_deny ;;
+        lint) cargo_deny && console ;;
         fuzz) cargo_fuzz ;;
         esac
     done
@@ -26,8 +26,8 @@ packages_for() {
     case $1 in
     build) echo build-essential ca-certificates curl git pkg-config ;;
     demo) echo iproute2 nftables nginx-light procps wrk ;;
-    test) echo bind9-dnsutils dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light openssl procps python3 python3-venv wrk ;;
-    lint) echo shellcheck ;;
+    test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl procps prometheus python3 python3-venv wrk ;;
+    lint) echo nodejs npm prometheus shellcheck ;;
     bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
     fuzz) ;;
     *) die "setup: found '$1', expected build, demo, test, lint, bench or fuzz" ;;
@@ -49,7 +49,14 @@ packages() {
     apt_get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
+# Node may have been installed otherwise, and npm with it: Debian's packages would take its place. CHROMIUM names another Chromium
+# than Debian's: Ubuntu has it as a snap only.
 installed() {
+    case $1 in
+    chromium) [ -z "${CHROMIUM:-}" ] || return 0 ;;
+    nodejs) command -v node >/dev/null && return 0 ;;
+    npm) command -v npm >/dev/null && return 0 ;;
+    esac
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
@@ -105,6 +112,14 @@ install_rustup() {
     chmod 700 "$dir/rustup-init"
     "$dir/rustup-init" -y --quiet --no-modify-path --profile minimal --default-toolchain none
     rm -r "$dir"
+}
+
+# What builds and tests the console, by its lock file.
+console() {
+    [ console/node_modules/.package-lock.json -nt console/package-lock.json ] && return 0
+    say "installing what builds the console into console/node_modules"
+    npm --prefix console ci --silent --no-audit --no-fund
+    touch console/node_modules/.package-lock.json
 }
 
 # The Envoy that tests and benchmarks set us against.

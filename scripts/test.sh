@@ -10,10 +10,12 @@
 main() {
     local failed=0
     timed "unit and property" cargo test --workspace --exclude isthmus-tests --locked --no-fail-fast -- "$@" || failed=1
+    # They have no names for cargo's filter.
+    [ $# -gt 0 ] || timed "console's pages" npm --prefix console test --silent || failed=1
     root_runner
     # The topologies run the binary itself, which is a package of its own.
     if cargo build --locked --package isthmus; then
-        timed "end to end" end_to_end --lib --test harness --test e2e --test demo --test wan -- "$@" || failed=1
+        timed "end to end" end_to_end --lib --test harness --test e2e --test demo --test wan --test console --test monitoring -- "$@" || failed=1
         timed "Kubernetes" kubernetes "$@" || failed=1
     else
         failed=1

@@ -63,6 +63,8 @@ pub struct Config {
     pub tunnel: Tunnel,
     /// Where the admin endpoints are served.
     pub admin: SocketAddr,
+    /// Who may look at the console there.
+    pub console: Console,
     /// Where the last good table is kept.
     pub state: PathBuf,
     /// Where access records go.
@@ -129,6 +131,13 @@ pub enum AccessLog {
     Stdout,
     /// To the end of this file.
     File(PathBuf),
+}
+
+/// The `console` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Console {
+    /// The file with the token that whoever looks has to know; `None`: only those on loopback may look.
+    pub token_file: Option<PathBuf>,
 }
 
 /// The `tunnel` section.

@@ -1,25 +1,25 @@
-//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace`, `/probe`, over plain HTTP/1.1.
+//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace`, `/probe` and the console, over plain HTTP/1.1.
 //!
 //! It runs on the control thread and asks the cores; nothing that happens here makes a stream wait. A connection serves one
-//! request within a fixed time, there are so many connections and no more, and a head has a size and a time limit.
+//! request within a fixed time, there are so many connections and no more, and a head has a size and a time limit. An answer that
+//! goes on, as the console's events do, has that time anew with each part that is taken.
 
+mod connection;
 mod probe;
 
+pub(crate) use connection::Connection;
+
 use crate::{
+    console::{self, Console},
     metrics::{Metrics, reasons::Bound, scrape},
     status::{self, CoreQuery, CoreReport, ExtraStatus, Status, probe::CoreProbe, trace::Whom},
 };
 use axum::{
-    Extension, Json, Router,
-    extract::{Path, RawQuery, State},
+    Json, Router,
+    extract::{FromRef, Path, RawQuery, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
-};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
 };
 use isthmus_control_api::ServiceName;
 use std::{
@@ -50,6 +50,8 @@ pub struct AdminSources {
     pub ready: watch::Receiver<Readiness>,
     /// What is known outside the cores.
     pub extra: Arc<dyn Fn() -> ExtraStatus + Send + Sync>,
+    /// How the console is served.
+    pub console: console::Settings,
 }
 
 /// What makes a gateway ready for traffic: both of the first two, and not the last.
@@ -133,7 +135,10 @@ async fn serve_within(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let metrics = sources.metrics.clone();
-    let router = router(Asked::new(sources, limits.cores));
+    let (router, producing) = router(Asked::new(sources, limits.cores));
+    // It ends with this, and what pages wait for ends with it.
+    let mut background = JoinSet::new();
+    background.spawn(producing);
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -143,10 +148,8 @@ async fn serve_within(
             accepted = listener.accept() => accepted,
         };
         match (accepted, room.clone().try_acquire_owned()) {
-            (Ok((socket, from)), Ok(permit)) => {
-                let whence = probe::Whence { from, to: socket.local_addr().ok() };
-                let router = router.clone().layer(Extension(whence));
-                let connection = serve_connection(socket, router, limits);
+            (Ok((socket, _)), Ok(permit)) => {
+                let connection = connection::serve(socket, router.clone(), limits);
                 connections.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -164,26 +167,11 @@ async fn serve_within(
             }
         }
     }
+    background.shutdown().await;
     let finished = async { while connections.join_next().await.is_some() {} };
     // Whoever is slower is cut off when the set is dropped.
     let _ = time::timeout(limits.goodbye, finished).await;
     Ok(())
-}
-
-/// Serves one request.
-async fn serve_connection(socket: TcpStream, router: Router, limits: Limits) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(LONGEST_HEAD)
-        .max_headers(MOST_FIELDS)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
-    match time::timeout(limits.connection, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "admin request"),
-        Err(_) => tracing::debug!("an admin request was not over in time"),
-    }
 }
 
 /// Says that there are too many connections, if the socket takes it at once.
@@ -194,18 +182,40 @@ fn refuse(socket: &TcpStream) {
 }
 
 /// What there is instead.
-const NO_SUCH_PATH: &str = "found: /livez /readyz /metrics /status /trace/namespace/name; by POST: /probe/links \
+const NO_SUCH_PATH: &str = "found: /livez /readyz /metrics /status /trace/namespace/name /console/; by POST: /probe/links \
                             /probe/service/namespace/name\n";
 
+/// Who is asked: the cores, and what is known outside them.
 #[derive(Clone)]
-struct Asked {
-    sources: Arc<AdminSources>,
+pub(crate) struct Asked {
+    pub(crate) sources: Arc<AdminSources>,
     probes: Arc<probe::Bounds>,
     patience: Duration,
 }
 
-fn router(asked: Asked) -> Router {
-    Router::new()
+/// What requests are answered from.
+#[derive(Clone)]
+pub(crate) struct Served {
+    asked: Asked,
+    console: Console,
+}
+
+impl FromRef<Served> for Asked {
+    fn from_ref(served: &Served) -> Self {
+        served.asked.clone()
+    }
+}
+
+impl FromRef<Served> for Console {
+    fn from_ref(served: &Served) -> Self {
+        served.console.clone()
+    }
+}
+
+/// What serves requests, and what has to run beside it.
+fn router(asked: Asked) -> (Router, impl Future<Output = ()> + Send) {
+    let (console, producing) = console::start(asked.clone());
+    let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -213,8 +223,10 @@ fn router(asked: Asked) -> Router {
         .route("/trace/{namespace}/{name}", get(trace))
         .route("/probe/links", post(probe::links))
         .route("/probe/service/{namespace}/{name}", post(probe::service))
+        .merge(console::routes())
         .fallback(async || (StatusCode::NOT_FOUND, NO_SUCH_PATH))
-        .with_state(asked)
+        .with_state(Served { asked, console });
+    (router, producing)
 }
 
 /// What `/status` says now.
@@ -288,7 +300,7 @@ impl Asked {
     }
 
     /// Asks all cores at once, and waits until the one deadline for all.
-    async fn reports(&self, of: Option<&ServiceName>) -> Vec<Option<CoreReport>> {
+    pub(crate) async fn reports(&self, of: Option<&ServiceName>) -> Vec<Option<CoreReport>> {
         let deadline = time::Instant::now() + self.patience;
         let ask = |core| {
             let (to, answer) = oneshot::channel();

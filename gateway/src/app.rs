@@ -12,6 +12,7 @@ use crate::{
     balance::near::Place,
     board::{Board, Tunnels},
     checks::Findings,
+    console,
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
     limit::Gates,
@@ -174,6 +175,7 @@ impl Gateway {
             accepted: AcceptedTunnels::new(config.cores),
             access: AccessStore::new(TrustDomain::new(config.cluster.clone(), config.clusterset.clone())),
             recorder,
+            tap: Arc::default(),
             ready: Ready::new(config.cores),
             config,
             metrics,
@@ -280,6 +282,11 @@ impl Handle {
         if let Some(mailbox) = self.0.mailboxes.get(core) {
             drop(mailbox.try_send(Mail::Probe(asked)));
         }
+    }
+
+    /// Where the console gets records of streams.
+    pub fn records(&self) -> console::Records {
+        console::Records(Some(self.0.tap.clone()))
     }
 
     /// Ends the drain's patience: what still runs is cut off.

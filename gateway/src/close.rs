@@ -98,6 +98,12 @@ impl Closed {
         }
     }
 
+    /// Whether its client did not get what it came for, and not by its own or the endpoint's doing: it was refused, timed out or was
+    /// cut off.
+    pub const fn is_failure(self) -> bool {
+        !matches!(self, Self::Fin | Self::ResetLocal | Self::ResetPeer | Self::Idle)
+    }
+
     /// Whether another attempt elsewhere (another tunnel, another cluster) may succeed and does nothing twice.
     ///
     /// Only a stream that was never opened can be tried again: of an open one the endpoint may have acted on what it got. Where

@@ -18,11 +18,12 @@ use crate::{
     },
     board::Board,
     busy, checks,
+    console::Tap,
     exchange::Exchanges,
     flow, limit,
     listener::Listeners,
     meter,
-    metrics::CoreMetrics,
+    metrics::{CoreMetrics, reasons::Bound},
     peer::{LinkStates, Links, Peers, join::Joins},
     probe,
     ready::Ready,
@@ -89,6 +90,8 @@ pub(crate) struct Common {
     pub(crate) access: AccessStore,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,
+    /// Takes records for the console, while somebody looks at their service.
+    pub(crate) tap: Arc<Tap>,
     /// Whether the cores are ready for traffic.
     pub(crate) ready: Ready,
     /// Cancelled when the gateway drains: nothing new is taken then.
@@ -319,8 +322,9 @@ impl Core {
             self.counters.endpoint_ejections.add(balancer.take_ejections());
         }
         if self.id == 0 {
-            let granted = self.common.config.mux.budget.granted();
-            self.counters.memory_granted.set(granted as u64);
+            let budget = &self.common.config.mux.budget;
+            self.counters.memory_granted.set(budget.granted() as u64);
+            self.counters.refused_times(Bound::Memory, budget.take_refused());
         }
         crate::peer::quic::serve(self);
         listeners.beat(self);

@@ -17,6 +17,7 @@ mod busy;
 pub mod checks;
 pub mod client_hello;
 pub mod close;
+pub mod console;
 mod core;
 mod exchange;
 pub mod flow;

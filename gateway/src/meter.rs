@@ -99,7 +99,8 @@ impl<'a> StreamMeter<'a> {
     /// A stream begins.
     pub(crate) fn new(core: &'a Core, side: Side, service: ServicePort) -> Self {
         let key = StreamKey { service, peer: None, side };
-        let notes = core.common.recorder.is_some().then(Box::default);
+        let wanted = core.common.recorder.is_some() || core.common.tap.wants(&key.service);
+        let notes = wanted.then(Box::default);
         Self {
             core,
             key,
@@ -319,8 +320,12 @@ impl<'a> StreamMeter<'a> {
         let lived = self.begun.elapsed();
         counters.retried(u64::from(self.retries));
         counters.closed(how, lived);
-        if let (Some(notes), Some(recorder)) = (self.notes.take(), &self.core.common.recorder) {
-            recorder.record(self.record(*notes, how, lived), &self.core.counters);
+        let Some(notes) = self.notes.take() else { return };
+        let record = self.record(*notes, how, lived);
+        let common = &self.core.common;
+        common.tap.take(&record);
+        if let Some(recorder) = &common.recorder {
+            recorder.record(record, &self.core.counters);
         }
     }
 

@@ -26,10 +26,11 @@ use counter::{Counter, Gauge};
 use isthmus_certs::HandshakeRefusal;
 use reasons::{Bound, DialFailure, Hedge, HelloRefusal, JoinResult, PunchResult};
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use streams::{Families, Side, StreamKey, StreamMetrics};
+use streams::{Families, Side, StreamKey, StreamMetrics, StreamTotals};
 
 /// A core that has not stamped its heartbeat for so long is stuck.
 pub const STUCK: Duration = Duration::from_secs(10);
@@ -114,9 +115,39 @@ impl Metrics {
         self.joins[result as usize].add(1);
     }
 
+    /// What was counted of streams so far, in a stable order.
+    pub(crate) fn stream_totals(&self) -> Vec<StreamTotals> {
+        self.families.totals()
+    }
+
+    /// What became of handshakes and dialling so far.
+    pub(crate) fn handshake_counts(&self) -> HandshakeCounts {
+        let sum = |of: &dyn Fn(&CoreMetrics) -> u64| self.rows().map(of).sum::<u64>();
+        let refused = HandshakeRefusal::ALL
+            .iter()
+            .map(|&why| (why.as_str(), sum(&|row| row.handshakes_refused[why as usize].get())));
+        let failed =
+            DialFailure::ALL.iter().map(|&why| (why.as_str(), sum(&|row| row.dial_failures[why as usize].get())));
+        HandshakeCounts {
+            dialled: sum(&|row| row.handshakes[direction_index(Direction::Dialled)].get()),
+            accepted: sum(&|row| row.handshakes[direction_index(Direction::Accepted)].get()),
+            refused: refused.filter(|&(_, count)| count > 0).collect(),
+            dial_failures: failed.filter(|&(_, count)| count > 0).collect(),
+        }
+    }
+
     fn rows(&self) -> impl Iterator<Item = &CoreMetrics> {
         self.cores.iter().chain([&self.control]).map(AsRef::as_ref)
     }
+}
+
+/// What became of handshakes and dialling, all cores together; reasons that did not occur are left out.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct HandshakeCounts {
+    dialled: u64,
+    accepted: u64,
+    refused: BTreeMap<&'static str, u64>,
+    dial_failures: BTreeMap<&'static str, u64>,
 }
 
 /// What one core counts. No other core writes to it, and it shares no cache line with another's.
@@ -207,6 +238,11 @@ impl CoreMetrics {
     /// Something was refused because a bound was reached.
     pub fn refused(&self, bound: Bound) {
         self.refusals[bound as usize].add(1);
+    }
+
+    /// The same, so many times.
+    pub fn refused_times(&self, bound: Bound, times: u64) {
+        self.refusals[bound as usize].add(times);
     }
 
     /// Says that this core is alive.

@@ -154,7 +154,7 @@ async fn service(core: &Core, ServiceQuery { cluster, service, client }: &Servic
 }
 
 fn request(core: &Core, service: ServicePort, client: Option<SocketAddr>) -> OpenRequest {
-    OpenRequest { service, source: core.source(client), sticky: false, traceparent: None }
+    OpenRequest { service, source: core.source(client), sticky: false, traceparent: None, elsewhere: false }
 }
 
 #[cfg(test)]

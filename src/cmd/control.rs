@@ -13,6 +13,7 @@ use isthmus_certs::Role;
 use isthmus_control::ControlAt;
 use isthmus_gateway::{
     admin::{AdminSources, Readiness},
+    console::Settings,
     metrics::{Metrics, reasons::Bound},
 };
 use isthmus_push::{Meter, PushKind, Refused, Server, ServerConfig};
@@ -70,6 +71,7 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
     let extra = report::control(&config, process.identity.clone(), handles, server.status());
     let always = Readiness { table_applied: true, listeners_bound: true, draining: false };
     let (_readiness, ready) = watch::channel(always);
+    let console = Settings { token_file: config.console.token_file.clone(), ..Settings::default() };
     process.admin(AdminSources {
         metrics,
         cores: 0,
@@ -77,6 +79,7 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
         probe: Arc::new(|_, _| {}),
         ready,
         extra,
+        console,
     });
     let serving = JoinSet::from_iter([server.run(listener, process.stop.clone())]);
     tracing::info!(cluster = %config.cluster, %listen, admin = %config.admin, "control is running");

@@ -22,7 +22,10 @@ pub(super) use compat::Compat;
 use super::Failure;
 use isthmus_certs::{Directory, IdentityStore, Role};
 use isthmus_control::Config;
-use isthmus_gateway::admin::{self, AdminSources};
+use isthmus_gateway::{
+    admin::{self, AdminSources},
+    console::Token,
+};
 use std::{net::TcpListener, path::PathBuf};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -71,6 +74,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         secrets::prepare(&config, role).await?;
+        console_is_usable(&config).await?;
         serve(Process::start(config, role)?).await
     });
     // Lookups of DNS names may hang in their threads: nothing waits for them.
@@ -99,6 +103,17 @@ impl Process {
                 tracing::error!(%error, "the admin address is not served any more");
             }
         });
+    }
+}
+
+/// The console's token must be there at the start; later on it is read whenever it is needed.
+async fn console_is_usable(config: &Config) -> Result<(), Failure> {
+    match &config.console.token_file {
+        Some(path) => {
+            let read = Token::read(path).await.map_err(|e| Failure::failed(format!("{}: {e}", config.path.display())));
+            read.map(drop)
+        }
+        None => Ok(()),
     }
 }
 

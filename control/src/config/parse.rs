@@ -1,7 +1,7 @@
 //! From the tree to [`Config`]: every section read, and what the sections must not do to each other.
 
 use super::{
-    Config, ControlAt, Dns, ExternalDns, Kubernetes, Limits, MOST_LINKS, System, Tunnel, Udp, access,
+    Config, Console, ControlAt, Dns, ExternalDns, Kubernetes, Limits, MOST_LINKS, System, Tunnel, Udp, access,
     compat::KNOWN,
     error::Position,
     fields::{Fields, Once, again, parsed},
@@ -32,7 +32,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     if let Some(admin) = admin {
         listeners.claim(Listen::tcp(admin), top, "admin");
     }
-    let (limits, udp) = (limits(top), udp(top));
+    let (limits, udp, console) = (limits(top), udp(top), console(top, directory));
     let dns = dns(top, &mut listeners);
     let control = control(top, &mut listeners);
     let links = links(top, cluster.as_ref());
@@ -59,6 +59,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         bundles: bundles.map(|bundles| directory.join(bundles)),
         tunnel: tunnel?,
         admin: admin?,
+        console: console?,
         state: directory.join(state),
         access_log: access_log?.within(directory),
         drain: drain?,
@@ -111,6 +112,12 @@ fn limits(top: &Fields<'_>) -> Option<Limits> {
         connect_timeout: connect_timeout?,
         udp_flows: udp_flows?,
     })
+}
+
+fn console(top: &Fields<'_>, directory: &Path) -> Option<Console> {
+    let fields = top.mapping_or_empty("console")?;
+    let token_file = fields.value("tokenFile", directory_name);
+    Some(Console { token_file: token_file.map(|file| directory.join(file)) })
 }
 
 fn udp(top: &Fields<'_>) -> Option<Udp> {

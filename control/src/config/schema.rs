@@ -103,7 +103,14 @@ pub const KEYS: &[Key] = &[
         LISTEN,
         Text("127.0.0.1:15020"),
         "127.0.0.1:15020",
-        "Where /livez, /readyz, /metrics and /status are served. It has no authentication: keep it on loopback or behind a firewall.",
+        "Where /livez, /readyz, /metrics, /status and the console are served. But for the console it has no authentication: keep it on loopback or behind a firewall.",
+    ),
+    key(
+        ("", "console"),
+        "a mapping",
+        Rule("its keys' defaults"),
+        "{tokenFile: console-token}",
+        "The page at /console/ of the admin address: docs/console.md.",
     ),
     key(
         ("", "state"),
@@ -238,6 +245,13 @@ pub const KEYS: &[Key] = &[
         Rule("nothing"),
         "[\"gw.west.example:15008\"]",
         "Where peers can dial this gateway: what `isthmus invite` and `isthmus join` tell the other side.",
+    ),
+    key(
+        ("console", "tokenFile"),
+        "a file",
+        Rule("none: the console is served on loopback only"),
+        "/etc/isthmus/console-token",
+        "What whoever opens the console has to know: a line of 16 to 256 printable ASCII characters without spaces. Relative to this file; read each time it is asked for.",
     ),
     key(
         ("limits", "memory"),

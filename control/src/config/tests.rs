@@ -297,6 +297,16 @@ fn listeners_do_not_take_each_others_connections() {
 }
 
 #[test]
+fn the_consoles_token_is_a_file_beside_this_one() {
+    assert_eq!(parse(WEST).unwrap().console.token_file, None);
+    let config = parse(&format!("{WEST}console: {{tokenFile: console-token}}\n")).unwrap();
+    assert_eq!(config.console.token_file.as_deref(), Some(Path::new("etc/console-token")));
+    let error = parse(&format!("{WEST}console: {{token: secret}}\n")).expect_err("a token in the file");
+    assert!(error.to_string().contains("console.token"), "{error}");
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[test]
 fn repeated_services_links_and_endpoints_are_refused() {
     let link = "  - cluster: east\n    endpoints: [\"203.0.113.7:15008\"]\n";
     let said = refused(link, &format!("{link}{link}"));

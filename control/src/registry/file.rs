@@ -240,6 +240,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("identity", running.identity != new.identity),
         ("tunnel", running.tunnel != new.tunnel),
         ("admin", running.admin != new.admin),
+        ("console", running.console != new.console),
         ("state", running.state != new.state),
         ("drain", running.drain != new.drain),
         ("cores", running.cores != new.cores),

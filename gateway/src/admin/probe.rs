@@ -1,6 +1,6 @@
 //! `/probe`: streams that are opened to see whether they get through, for whoever is on this machine.
 
-use super::Asked;
+use super::{Asked, Connection};
 use crate::{
     limit::bucket::{Bucket, Rate},
     metrics::reasons::Bound,
@@ -21,6 +21,7 @@ use axum::{
 use isthmus_control_api::{ServiceName, ServicePort};
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -43,23 +44,6 @@ const MOST: usize = 32;
 /// For a connection to an endpoint.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Who has come to the admin address.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Whence {
-    /// From where.
-    pub(super) from: SocketAddr,
-    /// To which of this machine's addresses.
-    pub(super) to: Option<SocketAddr>,
-}
-
-impl Whence {
-    /// Whether it is this machine itself: no connection from elsewhere comes about with one of its own addresses.
-    fn is_here(self) -> bool {
-        let from = self.from.ip().to_canonical();
-        from.is_loopback() || self.to.is_some_and(|to| to.ip().to_canonical() == from)
-    }
-}
-
 /// What bounds probes.
 #[derive(Debug)]
 pub(super) struct Bounds {
@@ -77,10 +61,10 @@ impl Default for Bounds {
 /// `POST /probe/links`
 pub(super) async fn links(
     State(asked): State<Asked>,
-    Extension(whence): Extension<Whence>,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
 ) -> Response {
-    let _place = match asked.may_probe(whence, &headers) {
+    let _place = match asked.may_probe(&connection, &headers) {
         Ok(place) => place,
         Err(refused) => return refused.into_response(),
     };
@@ -100,7 +84,7 @@ pub(super) async fn links(
 /// `POST /probe/service/namespace/name?from=ADDRESS`
 pub(super) async fn service(
     State(asked): State<Asked>,
-    Extension(whence): Extension<Whence>,
+    Extension(connection): Extension<Arc<Connection>>,
     Path((namespace, name)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
@@ -114,7 +98,7 @@ pub(super) async fn service(
         return (StatusCode::BAD_REQUEST, message).into_response();
     };
     let client = client.map(|client| SocketAddr::new(client, 0));
-    let _place = match asked.may_probe(whence, &headers) {
+    let _place = match asked.may_probe(&connection, &headers) {
         Ok(place) => place,
         Err(refused) => return refused.into_response(),
     };
@@ -126,10 +110,10 @@ impl Asked {
     /// do something.
     fn may_probe(
         &self,
-        whence: Whence,
+        connection: &Connection,
         headers: &HeaderMap,
     ) -> Result<SemaphorePermit<'_>, (StatusCode, &'static str)> {
-        if !whence.is_here() || headers.contains_key(ORIGIN) {
+        if !connection.is_here || headers.contains_key(ORIGIN) {
             return Err((
                 StatusCode::FORBIDDEN,
                 "probes are for commands on this machine: expected a connection from it\n",
@@ -210,20 +194,4 @@ async fn connect(address: SocketAddr) -> EndpointProbe {
     };
     let connected_ms = error.is_none().then(|| millis(began.elapsed()));
     EndpointProbe { address: address.to_string(), connected_ms, error }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_machine_is_known_by_loopback_and_by_its_own_addresses() {
-        let is_here = |from: &str, to: &str| Whence { from: from.parse().unwrap(), to: to.parse().ok() }.is_here();
-        for (from, to) in
-            [("127.0.0.1:1", ""), ("[::1]:1", ""), ("[::ffff:127.0.0.1]:1", ""), ("10.0.0.7:1", "10.0.0.7:15020")]
-        {
-            assert!(is_here(from, to), "{from} {to}");
-        }
-        assert!(!is_here("10.0.0.8:1", "10.0.0.7:15020") && !is_here("10.0.0.7:1", ""));
-    }
 }

@@ -48,6 +48,7 @@ fn start_of(
         probe: Arc::new(answer_probe),
         ready: ready.subscribe(),
         extra: Arc::new(extra),
+        console: console::Settings::default(),
     };
     let mut server = JoinSet::new();
     server.spawn(serve_within(listener, sources, shutdown.clone(), limits));
@@ -122,6 +123,18 @@ async fn a_core_that_does_not_answer_is_named() {
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let status: Status = serde_json::from_str(body).unwrap();
     assert_eq!((status.cluster.as_str(), status.silent_cores), ("west", vec![1]));
+}
+
+#[tokio::test]
+async fn events_that_are_taken_outlast_the_time_of_a_connection() {
+    let limits = Limits { connection: Duration::from_secs(4), ..AMPLE };
+    let (admin, begun) = (start(limits), Instant::now());
+    let mut socket = admin.connect().await;
+    socket.write_all(b"GET /console/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut room = [0; 4096];
+    while begun.elapsed() < limits.connection * 3 / 2 {
+        assert_ne!(socket.read(&mut room).await.unwrap(), 0, "cut off after {:?}", begun.elapsed());
+    }
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ impl East {
             accepted: AcceptedTunnels::new(config.cores),
             access: AccessStore::new("east.demo".parse().unwrap()),
             recorder: None,
+            tap: Arc::default(),
             findings: Default::default(),
             gates: Default::default(),
             ready: Ready::new(config.cores),

@@ -39,6 +39,8 @@ words! {
         OpenRequest = "open_request",
         /// Connections to the admin address.
         AdminConnections = "admin_connections",
+        /// Pages of the console that are open.
+        ConsolePages = "console_pages",
         /// UDP flows of local clients, all together.
         UdpFlows = "udp_flows",
         /// Connections of those who want to join, and attempts in a time.

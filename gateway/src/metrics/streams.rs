@@ -193,18 +193,18 @@ impl Family {
 
 /// What all cores together have counted for one [`StreamKey`].
 #[derive(Debug, Clone)]
-pub(super) struct StreamTotals {
+pub(crate) struct StreamTotals {
     /// `None`: what is beyond the limit.
-    pub(super) key: Option<StreamKey>,
-    pub(super) side: Side,
-    pub(super) opened: u64,
-    pub(super) closed: [u64; Closed::ALL.len()],
-    pub(super) up: u64,
-    pub(super) down: u64,
-    pub(super) retries: u64,
-    pub(super) connect: HistogramSum,
-    pub(super) first_byte: HistogramSum,
-    pub(super) lifetime: HistogramSum,
+    pub(crate) key: Option<StreamKey>,
+    pub(crate) side: Side,
+    pub(crate) opened: u64,
+    pub(crate) closed: [u64; Closed::ALL.len()],
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+    pub(crate) retries: u64,
+    pub(crate) connect: HistogramSum,
+    pub(crate) first_byte: HistogramSum,
+    pub(crate) lifetime: HistogramSum,
     pub(super) datagrams: DatagramTotals,
 }
 
@@ -235,17 +235,22 @@ impl StreamTotals {
     }
 
     /// Streams that have not ended.
-    pub(super) fn active(&self) -> u64 {
+    pub(crate) fn active(&self) -> u64 {
         self.opened.saturating_sub(self.closed.iter().sum())
     }
 
+    /// Streams that were refused, timed out or were cut off.
+    pub(crate) fn failed(&self) -> u64 {
+        Closed::ALL.iter().zip(&self.closed).filter(|(how, _)| how.is_failure()).map(|(_, count)| count).sum()
+    }
+
     /// The label `service`.
-    pub(super) fn service(&self) -> String {
+    pub(crate) fn service(&self) -> String {
         self.key.as_ref().map_or_else(|| OTHER.to_owned(), |key| key.service.to_string())
     }
 
     /// The label `peer`.
-    pub(super) fn peer(&self) -> String {
+    pub(crate) fn peer(&self) -> String {
         match self.key.as_ref().map(|key| &key.peer) {
             None => OTHER.to_owned(),
             Some(None) => LOCAL.to_owned(),

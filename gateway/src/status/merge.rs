@@ -11,13 +11,14 @@ use crate::{
     tunnel::{TunnelHealth, link::LinkState},
 };
 use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, ServicePort};
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 /// One status of what each core reported, in the order of the cores; `None` of one that did not answer.
 pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreReport>]) -> Status {
     let all: Vec<&CoreReport> = reports.iter().flatten().collect();
-    let exports = extra.table.exports.iter().map(|(port, export)| export_status(port, export, &all));
-    let imports = extra.table.imports.iter().map(|(listen, import)| import_status(listen, import, extra, &all));
+    let index = Index::new(&all);
+    let exports = extra.table.exports.iter().map(|(port, export)| export_status(port, export, &index));
+    let imports = extra.table.imports.iter().map(|(listen, import)| import_status(listen, import, extra, &index));
     Status {
         cluster: extra.cluster.clone(),
         clusterset: extra.clusterset.clone(),
@@ -31,6 +32,34 @@ pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreR
         identity: extra.identity.clone(),
         silent_cores: (0..reports.len()).filter(|&core| reports[core].is_none()).collect(),
         control: extra.control.clone(),
+    }
+}
+
+/// What the cores report of services, by what it is of: there may be thousands.
+struct Index<'r> {
+    /// Why a listener does not listen.
+    refused: HashMap<Listen, &'r str>,
+    endpoints: HashMap<(&'r ServicePort, SocketAddr), Vec<&'r EndpointReport>>,
+    checks: HashMap<(&'r ServicePort, SocketAddr), &'r CheckReport>,
+}
+
+impl<'r> Index<'r> {
+    fn new(reports: &[&'r CoreReport]) -> Self {
+        let mut index = Self { refused: HashMap::new(), endpoints: HashMap::new(), checks: HashMap::new() };
+        for report in reports {
+            for listener in &report.listeners {
+                if let Some(error) = &listener.error {
+                    index.refused.entry(listener.listen.clone()).or_insert(error);
+                }
+            }
+            for known in &report.endpoints {
+                index.endpoints.entry((&known.service, known.status.address)).or_default().push(known);
+            }
+            for check in &report.checks {
+                index.checks.entry((&check.service, check.address)).or_insert(check);
+            }
+        }
+        index
     }
 }
 
@@ -156,14 +185,13 @@ fn link_word(link: &Link, tunnels: &[&TunnelReport], dials: &[&DialReport], look
     }
 }
 
-fn import_status(listen: &Listen, import: &Import, extra: &ExtraStatus, reports: &[&CoreReport]) -> ServiceStatus {
+fn import_status(listen: &Listen, import: &Import, extra: &ExtraStatus, index: &Index<'_>) -> ServiceStatus {
     let mut clusters: std::collections::BTreeMap<String, u32> =
         import.clusters.iter().map(|(cluster, &ready)| (cluster.to_string(), ready)).collect();
     if let Some(export) = extra.table.exports.get(&import.service) {
         clusters.insert(extra.cluster.clone(), u32::try_from(export.endpoints.len()).unwrap_or(u32::MAX));
     }
-    let mut listeners = reports.iter().flat_map(|report| &report.listeners).filter(|at| at.listen == listen.socket());
-    let message = listeners.find_map(|listener| listener.error.clone());
+    let message = index.refused.get(&listen.socket()).map(|&error| error.to_owned());
     let nowhere = || clusters.values().all(|&ready| ready == 0).then(|| "no cluster has a ready endpoint".to_owned());
     ServiceStatus {
         service: import.service.service.to_string(),
@@ -180,13 +208,12 @@ fn import_status(listen: &Listen, import: &Import, extra: &ExtraStatus, reports:
     }
 }
 
-fn export_status(port: &ServicePort, export: &Export, reports: &[&CoreReport]) -> ServiceStatus {
+fn export_status(port: &ServicePort, export: &Export, index: &Index<'_>) -> ServiceStatus {
     let endpoints = export.endpoints.iter().map(|endpoint| {
-        let of_service = reports.iter().flat_map(|report| &report.endpoints).filter(|known| known.service == *port);
-        let of_endpoint = of_service.filter(|known| known.status.address == endpoint.address);
-        let mut checks = reports.iter().flat_map(|report| &report.checks);
-        let check = checks.find(|check| check.service == *port && check.address == endpoint.address);
-        EndpointStatus { check: check.map(check_status), ..endpoint_status(endpoint.address, of_endpoint) }
+        let key = (port, endpoint.address);
+        let known = index.endpoints.get(&key).into_iter().flatten().copied();
+        let check = index.checks.get(&key).map(|check| check_status(check));
+        EndpointStatus { check, ..endpoint_status(endpoint.address, known) }
     });
     ServiceStatus {
         service: port.service.to_string(),

@@ -3,7 +3,7 @@
 //! A core hands a record over without waiting: if the writer is too slow, or cannot write, records are dropped and counted
 //! (`isthmus_access_records_dropped_total`), and streams go on.
 
-mod line;
+pub(crate) mod line;
 mod writer;
 
 use crate::{

@@ -8,9 +8,10 @@ use isthmus_gateway::{
     Gateway, Handle, Limits, MuxConfig,
     admin::{AdminSources, Readiness},
     balance::near::Place,
+    console::Settings,
     metrics::Metrics,
 };
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// A gateway that runs, and takes nothing from peers yet.
@@ -20,6 +21,7 @@ pub(in crate::cmd) struct Carrying {
     pub(in crate::cmd) metrics: Arc<Metrics>,
     cores: usize,
     drain: Duration,
+    token_file: Option<PathBuf>,
 }
 
 impl Carrying {
@@ -34,7 +36,8 @@ impl Carrying {
         let metrics = Metrics::new(cores);
         metrics.memory_limit.set(config.limits.memory as u64);
         let gateway = Gateway::start(config, process.identity.clone(), table, metrics.clone())?;
-        Ok(Self { handle: gateway.handle(), gateway, metrics, cores, drain })
+        let token_file = process.config.console.token_file.clone();
+        Ok(Self { handle: gateway.handle(), gateway, metrics, cores, drain, token_file })
     }
 
     /// Whether it is ready, as its cores know it.
@@ -45,6 +48,11 @@ impl Carrying {
     /// What its admin address answers from.
     pub(in crate::cmd) fn sources(&self, ready: watch::Receiver<Readiness>, extra: Extra) -> AdminSources {
         let (handle, probing) = (self.handle.clone(), self.handle.clone());
+        let console = Settings {
+            token_file: self.token_file.clone(),
+            records: handle.records(),
+            tunnels: Some(handle.tunnels()),
+        };
         AdminSources {
             metrics: self.metrics.clone(),
             cores: self.cores,
@@ -52,6 +60,7 @@ impl Carrying {
             probe: Arc::new(move |core, asked| probing.probe(core, asked)),
             ready,
             extra,
+            console,
         }
     }
 

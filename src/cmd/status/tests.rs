@@ -174,6 +174,7 @@ async fn a_gateway_is_asked_over_http() {
         probe: Arc::new(|_, _| {}),
         ready,
         extra: Arc::new(|| ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() }),
+        console: Default::default(),
     };
     let mut server = JoinSet::new();
     server.spawn(admin::serve(listener, sources, CancellationToken::new()));

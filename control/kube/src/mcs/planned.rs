@@ -53,6 +53,15 @@ pub struct ServicePlan {
     pub problems: Vec<Problem>,
 }
 
+impl ServicePlan {
+    /// What the clusters that export it disagree on, in a sentence each.
+    pub fn conflict(&self) -> Option<&str> {
+        let conditions = &self.export_status.as_ref()?.conditions;
+        let conflict = conditions.iter().find(|condition| condition.type_ == "Conflict" && condition.status == "True");
+        conflict.map(|conflict| conflict.message.as_str())
+    }
+}
+
 /// An object of ours that is to go, as it was seen: only that very one is to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unwanted {

@@ -261,10 +261,13 @@ fn a_change_of_type_makes_the_service_anew() {
     assert!(!import.spec.ip_families.is_empty());
     let status = west.service_plan("shop/api").export_status.clone().unwrap();
     assert_eq!(condition(&status.conditions, "Conflict").reason, "TypeConflict");
+    let conflict = west.service_plan("shop/api").conflict().unwrap();
+    assert!(conflict.contains("from the oldest export, in cluster \"east\"; 1 of 2 clusters disagrees."), "{conflict}");
     west.link("east", view(&[]));
     west.settle();
     let import = west.import("shop/api").unwrap();
     assert_eq!((import.spec.type_, import.spec.ips.len()), (ImportType::ClusterSetIP, 2));
+    assert_eq!(west.service_plan("shop/api").conflict(), None);
 }
 
 #[test]

@@ -109,6 +109,7 @@ pub(super) fn report(facts: &Facts<'_>, now: Instant) -> KubeStatus {
     let of_links = facts.wrong_links.iter().map(|(name, why)| format!("ClusterLink {name}: {why}"));
     let of_services = facts.plan.services.iter();
     let of_services = of_services.flat_map(|(key, plan)| plan.problems.iter().map(move |p| format!("{key}: {p}")));
+    let conflicts = facts.plan.services.iter().filter_map(|(key, plan)| Some(format!("{key}: {}", plan.conflict()?)));
     let failures = facts.failures.iter().map(|(target, why)| format!("{target}: {why}"));
     KubeStatus {
         synced: facts.index.is_whole(),
@@ -121,7 +122,15 @@ pub(super) fn report(facts: &Facts<'_>, now: Instant) -> KubeStatus {
         },
         writes: facts.writes,
         counts: counts(facts),
-        problems: facts.notes.iter().cloned().chain(of_links).chain(of_services).take(LISTED).collect(),
+        problems: facts
+            .notes
+            .iter()
+            .cloned()
+            .chain(of_links)
+            .chain(of_services)
+            .chain(conflicts)
+            .take(LISTED)
+            .collect(),
         failures: failures.take(LISTED).collect(),
     }
 }

@@ -35,7 +35,7 @@ struct Line<'r> {
 }
 
 /// Adds `record` to `text`, as one line.
-pub(super) fn append(record: &Record, text: &mut Vec<u8>) -> serde_json::Result<()> {
+pub(crate) fn append(record: &Record, text: &mut Vec<u8>) -> serde_json::Result<()> {
     let line = Line {
         time: timestamp(record.time),
         service: record.service.service.as_str(),

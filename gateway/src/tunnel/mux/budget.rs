@@ -1,6 +1,6 @@
 //! The memory budget: what bounds the sum of all credit that this process has granted.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Bytes of credit granted to peers by all streams of all cores, with a limit. Peers may send that much without asking again, so it
 /// bounds what can lie in our buffers.
@@ -9,25 +9,32 @@ pub struct Budget {
     granted: AtomicUsize,
     /// What connections of QUIC have beyond what each begins with.
     windows: AtomicUsize,
+    /// Streams that it had nothing for, and that nobody has counted yet.
+    refused: AtomicU64,
     limit: usize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { granted: AtomicUsize::new(0), windows: AtomicUsize::new(0), limit }
+        Self { granted: AtomicUsize::new(0), windows: AtomicUsize::new(0), refused: AtomicU64::new(0), limit }
     }
 
-    /// Takes `bytes`, if that stays within the limit.
+    /// Takes `bytes` for a stream of our own, if that stays within the limit.
     #[must_use]
     pub fn take(&self, bytes: usize) -> bool {
-        self.take_within(bytes, self.limit)
+        self.take_for_stream(bytes, self.limit)
     }
 
     /// Takes `bytes` for a stream that a peer opens: a quarter of the budget is kept for our own, so that no peer can take all.
     #[must_use]
     pub fn take_for_peer(&self, bytes: usize) -> bool {
-        self.take_within(bytes, self.limit / 4 * 3)
+        self.take_for_stream(bytes, self.limit / 4 * 3)
+    }
+
+    /// How many streams it had nothing for since this was last asked.
+    pub fn take_refused(&self) -> u64 {
+        self.refused.swap(0, Relaxed)
     }
 
     /// Whether [`Self::take`] would take `bytes` now.
@@ -78,6 +85,14 @@ impl Budget {
         self.limit
     }
 
+    fn take_for_stream(&self, bytes: usize, limit: usize) -> bool {
+        let taken = self.take_within(bytes, limit);
+        if !taken {
+            self.refused.fetch_add(1, Relaxed);
+        }
+        taken
+    }
+
     fn take_within(&self, bytes: usize, limit: usize) -> bool {
         take_within(&self.granted, bytes, limit)
     }
@@ -90,4 +105,17 @@ fn take_within(taken: &AtomicUsize, bytes: usize, limit: usize) -> bool {
 /// What is taken with `bytes` more, if that stays within `limit`.
 fn fits(taken: usize, bytes: usize, limit: usize) -> Option<usize> {
     taken.checked_add(bytes).filter(|&sum| sum <= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_it_has_nothing_for_are_counted_once() {
+        let budget = Budget::new(100);
+        assert!(budget.take_for_peer(75) && !budget.take_for_peer(1) && budget.take(25) && !budget.take(1));
+        assert!(!budget.take_for_growth(1), "a window that does not grow is no refusal");
+        assert_eq!((budget.take_refused(), budget.take_refused()), (2, 0));
+    }
 }
