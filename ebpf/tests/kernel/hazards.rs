@@ -76,6 +76,53 @@ fn changing_ways_keeps_the_order() {
     assert!(counts.redirected > 1000, "{counts:?}");
 }
 
+/// Bytes that come while connections are being accepted, and so by TCP, stay in front of those that are redirected then.
+#[test]
+fn the_first_bytes_keep_the_order() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    programs.open_door(listener.as_fd()).unwrap();
+    let to = listener.local_addr().unwrap();
+    const CONNECTIONS: u64 = 2000;
+    const PIECES: [usize; 6] = [1, 700, 3, 20_000, 1, 9];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for seed in 0..CONNECTIONS {
+                let client = TcpStream::connect(to).unwrap();
+                client.set_nodelay(true).unwrap();
+                client.set_nonblocking(true).unwrap();
+                let mut sent = Pattern::new(seed);
+                PIECES.iter().for_each(|&piece| sent.write(&client, piece, piece));
+                read_end(&client);
+            }
+        });
+        for seed in 0..CONNECTIONS {
+            let (server, _) = listener.accept().unwrap();
+            server.set_nonblocking(true).unwrap();
+            Pattern::new(seed).read(&server, PIECES.iter().sum(), 4096);
+        }
+    });
+    let counts = programs.counts().unwrap();
+    assert_eq!(counts.joined, 2 * CONNECTIONS, "{counts:?}");
+    assert!(counts.redirected > 0 && counts.behind + counts.waits > 0, "{counts:?}");
+}
+
+/// The same where packets are handed from CPU to CPU (RPS), and so arrive later than what is redirected.
+#[test]
+fn rps_does_not_change_the_order() {
+    // A namespace of its own has a loopback of its own, whose packets all CPUs take.
+    const INSIDE: &str = "mount -t sysfs sysfs /mnt && ip link set lo up && \
+                          printf %x $(((1 << $(nproc)) - 1)) > /mnt/class/net/lo/queues/rx-0/rps_cpus && exec \"$@\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--net", "--mount", "sh", "-c", INSIDE, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "hazards::the_first_bytes_keep_the_order", "hazards::changing_ways_keeps_the_order"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("2 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A GiB, byte by byte, past a reader that pauses.
 #[test]
 fn a_gib_arrives_whole() {
