@@ -123,6 +123,31 @@ fn rps_does_not_change_the_order() {
     assert!(output.status.success() && said.contains("2 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What a sender has left behind, which has closed since, arrives whole, however late it is read, and by however much more than may be unread.
+#[test]
+fn what_was_written_before_a_close_arrives() {
+    const MOST: usize = 8 << 20;
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    thread::scope(|scope| {
+        for seed in 0..24 {
+            let (client, server) =
+                connect(&programs, &listener, if seed % 2 == 0 { Ours::Client } else { Ours::Server });
+            let (client, server) = if seed % 4 < 2 { (client, server) } else { (server, client) };
+            let bytes = MOST - (seed as usize) * 300_001;
+            scope.spawn(move || {
+                Pattern::new(seed).write(&client, bytes, 64 * 1024);
+                client.shutdown(Shutdown::Write).unwrap();
+            });
+            scope.spawn(move || {
+                thread::sleep(Duration::from_secs(3));
+                Pattern::new(seed).read(&server, bytes, 64 * 1024);
+                read_end(&server);
+            });
+        }
+    });
+}
+
 /// A GiB, byte by byte, past a reader that pauses.
 #[test]
 fn a_gib_arrives_whole() {
