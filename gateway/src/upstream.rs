@@ -3,6 +3,7 @@
 use crate::{
     balance::{Balancer, Pick, Tried, client::Client},
     core::Core,
+    hop,
     limit::Comer,
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
@@ -14,6 +15,7 @@ use isthmus_control_api::{ClusterName, Export, ProxyProtocol, ServicePolicy, Ser
 use std::{
     io,
     net::SocketAddr,
+    os::fd::BorrowedFd,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -159,13 +161,16 @@ async fn connect_to_one(
         }
         let start = Instant::now();
         meter.endpoint(Some(address));
-        let connecting = tokio::time::timeout(limit, socket::connect(address)).await;
+        let prepare = |socket: BorrowedFd<'_>| core.common.local_hop.mark(socket, &export.policy);
+        let connecting = tokio::time::timeout(limit, socket::connect(address, prepare)).await;
         let connected = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match connected.and_then(|socket| introduced(core, export, opening, address, socket)) {
             Ok(socket) => {
                 lease.connected(start.elapsed());
                 meter.watch(lease.pick.as_ref().map(Pick::id));
-                return Ok(Connected { socket: Rc::new(socket), policy: export.policy.clone(), lease });
+                let socket = Rc::new(socket);
+                hop::take_part(core, &socket);
+                return Ok(Connected { socket, policy: export.policy.clone(), lease });
             }
             Err(error) => {
                 lease.failed();

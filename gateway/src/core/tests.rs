@@ -65,6 +65,7 @@ impl East {
             access: AccessStore::new("east.demo".parse().unwrap()),
             recorder: None,
             findings: Default::default(),
+            local_hop: Default::default(),
             gates: Default::default(),
             ready: Ready::new(config.cores),
             metrics: Metrics::new(config.cores),
