@@ -24,7 +24,7 @@ main() {
 
 packages_for() {
     case $1 in
-    build) echo build-essential ca-certificates curl git pkg-config ;;
+    build) echo build-essential ca-certificates clang curl git pkg-config ;;
     demo) echo iproute2 nftables nginx-light procps wrk ;;
     test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl procps prometheus python3 python3-venv wrk ;;
     lint) echo nodejs npm prometheus shellcheck ;;

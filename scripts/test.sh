@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests: unit, property and corpus replay as whoever calls, then the end-to-end topologies and the Kubernetes clusters, which
-# make network namespaces and therefore run as root. Called as a user, only the compiled test programs get root, by sudo; cargo
+# All tests: unit, property and corpus replay as whoever calls, then the programs of the local hop, the end-to-end topologies and the
+# Kubernetes clusters, which load programs and make network namespaces and therefore run as root. Called as a user, only the compiled test programs get root, by sudo; cargo
 # never does.
 #
 # usage: scripts/test.sh [FILTER]      FILTER: as for cargo test, a part of the test's name
@@ -9,10 +9,11 @@
 
 main() {
     local failed=0
-    timed "unit and property" cargo test --workspace --exclude isthmus-tests --locked --no-fail-fast -- "$@" || failed=1
+    timed "unit and property" cargo test --workspace --exclude isthmus-tests --exclude isthmus-ebpf --locked --no-fail-fast -- "$@" || failed=1
     # They have no names for cargo's filter.
     [ $# -gt 0 ] || timed "console's pages" npm --prefix console test --silent || failed=1
     root_runner
+    timed "local hop" cargo test --package isthmus-ebpf --locked --no-fail-fast -- "$@" || failed=1
     # The topologies run the binary itself, which is a package of its own.
     if cargo build --locked --package isthmus; then
         timed "end to end" end_to_end --lib --test harness --test e2e --test demo --test wan --test console --test monitoring -- "$@" || failed=1

@@ -1,6 +1,97 @@
-//! The local hop in the kernel: **not built yet**.
+//! The local hop in the kernel: what a process of this node and the gateway say to each other, past most of TCP.
 //!
-//! This crate will load the programs of `ebpf/programs/` (sockops and sk_msg over a sockhash, sk_lookup) with aya. Until then it
-//! exports nothing, nothing depends on it, and the gateway's local hop is an ordinary socket.
+//! ```text
+//!            connect()                                    accept()
+//! client ─────────────▶ door of the gateway    gateway ─────────────▶ endpoint
+//!    │   write()             ▲ its queue           │  write()             ▲ its queue
+//!    └── local_hop_msg ──────┘                     └── local_hop_msg ─────┘
+//! ```
+//!
+//! [`Programs::load`] puts the programs of `programs/` into the kernel. They touch connections of two kinds only: those that come to
+//! a listener given to [`Programs::open_door`], and those that a socket given to [`Programs::mark`] makes. [`selftest::run`] says
+//! whether this kernel does it right; nothing may be opened or marked before it has. When a [`Programs`] is dropped, or its
+//! process ends however it may, the programs are gone; connections that they have redirected until then go on as they are.
+//!
+//! Where there was no clang when this was built, or on another system, [`Programs::load`] says so.
 
-#![forbid(unsafe_code)]
+#[cfg(programs)]
+mod capabilities;
+#[cfg(programs)]
+mod map;
+mod mountinfo;
+#[cfg_attr(not(programs), path = "absent.rs")]
+mod programs;
+pub mod selftest;
+
+pub use mountinfo::cgroup_root;
+pub use programs::Programs;
+
+use std::{io, path::PathBuf};
+
+#[allow(missing_docs, dead_code, reason = "made from programs/shared.h, which says what there is to say")]
+mod shared {
+    include!(concat!(env!("OUT_DIR"), "/shared.rs"));
+}
+
+/// Bytes that an end may have unread before its peer goes on by TCP.
+pub const UNREAD: u32 = 1 << 20;
+
+/// Why there is no local hop.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is not in this binary.
+    #[error("this isthmus was built without clang, or not for Linux")]
+    Absent,
+    /// The kernel does not describe its own types.
+    #[error("/sys/kernel/btf/vmlinux: {0}: the kernel needs CONFIG_DEBUG_INFO_BTF")]
+    NoTypes(io::Error),
+    /// There is no directory to attach to.
+    #[error("no cgroup2 file system is mounted")]
+    NoCgroup,
+    /// That directory cannot be opened.
+    #[error("{0}: {1}")]
+    Cgroup(PathBuf, io::Error),
+    /// This process may not.
+    #[error("not permitted: {} missing", .0.join(", "))]
+    Lacks(Vec<&'static str>),
+    /// The kernel does not let us, capabilities or not.
+    #[error("not permitted, though this process has the capabilities: is it in a user namespace?")]
+    NotPermitted,
+    /// The kernel does not take the programs.
+    #[error("this kernel does not take the programs: {0}")]
+    Refused(String),
+}
+
+/// What has been counted since the programs were loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ends of connections that take part or did.
+    pub joined: u64,
+    /// Ends that could not, for what they are.
+    pub refused: u64,
+    /// Ends that could not, because a map was full.
+    pub full: u64,
+    /// Messages redirected.
+    pub redirected: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages by TCP, because the other end does not take part.
+    pub alone: u64,
+    /// Messages by TCP, because the other end had not read yet what came by TCP before.
+    pub behind: u64,
+    /// Messages by TCP, because whoever reads them may wait in the read.
+    pub waits: u64,
+    /// Ends that went back to TCP for good, because the other end had too much unread.
+    pub unread: u64,
+    /// Ends that went back to TCP for good, because of kTLS.
+    pub encrypted: u64,
+}
+
+/// What is known of one socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Whether it takes part.
+    pub joined: bool,
+    /// Bytes redirected into it.
+    pub delivered: u64,
+}

@@ -15,6 +15,7 @@ use crate::{
     console,
     core::{Common, Core, Mail},
     exchange::{self, Exchanges, Incoming},
+    hop::LocalHop,
     limit::Gates,
     metrics::Metrics,
     peer::{
@@ -171,6 +172,7 @@ impl Gateway {
             exchanges: Exchanges(exchanges),
             joins: Joins(joins),
             findings: Findings::default(),
+            local_hop: Arc::<LocalHop>::default(),
             gates: Gates::default(),
             accepted: AcceptedTunnels::new(config.cores),
             access: AccessStore::new(TrustDomain::new(config.cluster.clone(), config.clusterset.clone())),

@@ -20,7 +20,7 @@ use crate::{
     busy, checks,
     console::Tap,
     exchange::Exchanges,
-    flow, limit,
+    flow, hop, limit,
     listener::Listeners,
     meter,
     metrics::{CoreMetrics, reasons::Bound},
@@ -81,6 +81,8 @@ pub(crate) struct Common {
     pub(crate) joins: Joins,
     /// The endpoints that checks have found to be down.
     pub(crate) findings: checks::Findings,
+    /// The local hop in the kernel.
+    pub(crate) local_hop: Arc<hop::LocalHop>,
     /// Who lets services' streams in.
     pub(crate) gates: limit::Gates,
     /// The tunnels that peers have dialled.
@@ -117,6 +119,8 @@ pub(crate) struct Core {
     pub(crate) sides: RefCell<HashMap<ServicePort, Sides>>,
     /// How endpoints are checked: by core 0 for all.
     pub(crate) checks: RefCell<checks::Plan>,
+    /// Its sockets that take part in the local hop and are looked at.
+    pub(crate) hop_sample: hop::Sample,
     /// What this core decides on streams by.
     pub(crate) access: CoreAccess,
     /// Open streams that access policies are for.
@@ -165,6 +169,7 @@ impl Core {
     ) {
         let core = Rc::new(Self::new(id, common));
         let mut findings = core.common.findings.subscribe();
+        let mut local_hop = core.common.local_hop.subscribe();
         let (mut listeners, mut links) = (Listeners::default(), Links::default());
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let polls = core.common.config.busy_poll;
@@ -173,6 +178,7 @@ impl Core {
         crate::peer::quic::serve(&core);
         if id == 0 {
             core.tasks.spawn_local(checks::run(core.clone()));
+            core.tasks.spawn_local(hop::run(core.clone()));
         }
         let draining = core.common.draining.clone();
         let mut control_lives = true;
@@ -187,6 +193,7 @@ impl Core {
                     Err(_) => control_lives = false,
                 },
                 Ok(()) = findings.changed() => core.take_findings(),
+                Ok(()) = local_hop.changed() => listeners.set_doors(&core),
                 _ = tick.tick() => {
                     core.beat(&mut listeners);
                 }
@@ -222,6 +229,7 @@ impl Core {
             balancers: RefCell::default(),
             sides: RefCell::default(),
             checks: RefCell::default(),
+            hop_sample: hop::Sample::default(),
             access: CoreAccess::default(),
             guards: Guards::default(),
             clients: Cell::default(),
@@ -327,6 +335,7 @@ impl Core {
             self.counters.refused_times(Bound::Memory, budget.take_refused());
         }
         crate::peer::quic::serve(self);
+        self.hop_sample.beat();
         listeners.beat(self);
         if listeners.retry(self) {
             self.say_ready(listeners);
@@ -371,6 +380,7 @@ impl Core {
             listeners: listeners.report(),
             endpoints: endpoints.collect(),
             checks: self.checks.borrow().report(now),
+            local_hop: (self.id == 0).then(|| self.common.local_hop.status()),
             trace: query.1.as_ref().map(|service| self.trace(service, now)),
         };
         // Whoever asked may have given up.

@@ -9,6 +9,7 @@ use rustix::{
     net::{Shutdown, SocketFlags, acceptfrom_with},
 };
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io,
     net::SocketAddr,
@@ -42,6 +43,8 @@ enum Open {
 #[derive(Debug)]
 struct Acceptor {
     socket: Rc<AsyncFd<OwnedFd>>,
+    /// Whether its connections take part in the local hop.
+    door: Cell<bool>,
     task: AbortHandle,
 }
 
@@ -63,6 +66,17 @@ impl Listeners {
         self.failed.clear();
         for (listen, import) in &table.imports {
             self.open(core, listen.socket(), &import.service);
+        }
+        self.set_doors(core);
+    }
+
+    /// Has the connections of those listeners take part in the local hop whose imports say so, if there is one.
+    pub(crate) fn set_doors(&self, core: &Core) {
+        let table = core.table.borrow();
+        for (listen, open) in &self.open {
+            if let (Open::Tcp(acceptor), Some(import)) = (open, table.imports.get(listen)) {
+                acceptor.set_door(core, import.policy.local_hop);
+            }
         }
     }
 
@@ -165,9 +179,15 @@ impl Open {
 }
 
 impl Acceptor {
+    fn set_door(&self, core: &Core, wanted: bool) {
+        let is_open = core.common.local_hop.door(self.socket.get_ref().as_fd(), wanted, self.door.get());
+        self.door.set(is_open);
+    }
+
     /// Takes what the kernel has accepted already, so that no client that was let in is turned away, and closes.
     fn close(&self, core: &Rc<Core>, address: SocketAddr) {
         self.task.abort();
+        self.set_door(core, false);
         while let Ok(client) = accept(&self.socket, address) {
             stream::start(core, client);
         }
@@ -179,7 +199,7 @@ impl Acceptor {
 fn start(core: &Rc<Core>, address: SocketAddr) -> io::Result<Acceptor> {
     let socket = Rc::new(socket::register(socket::listen(address)?, Interest::READABLE)?);
     let task = core.tasks.spawn_local(serve(core.clone(), socket.clone(), address)).abort_handle();
-    Ok(Acceptor { socket, task })
+    Ok(Acceptor { socket, door: Cell::default(), task })
 }
 
 async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, address: SocketAddr) {

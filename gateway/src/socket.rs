@@ -1,5 +1,6 @@
 //! Local sockets: non-blocking, with readiness from the core's reactor. Every socket option is set here.
 
+use crate::hop::part::Part;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -7,6 +8,7 @@ use rustix::{
 };
 use socket2::SockFilter;
 use std::{
+    cell::OnceCell,
     io::{self, IoSlice},
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -21,7 +23,11 @@ pub mod udp;
 
 /// A connected stream socket (TCP, or a Unix pair for the exchange) on this core's reactor.
 #[derive(Debug)]
-pub struct Socket(AsyncFd<OwnedFd>);
+pub struct Socket {
+    fd: AsyncFd<OwnedFd>,
+    /// Whether it takes part in the local hop; what is noted of it, if it is looked at.
+    part: OnceCell<Option<Box<Part>>>,
+}
 
 impl Socket {
     /// Takes a non-blocking stream socket into this core's reactor.
@@ -29,12 +35,13 @@ impl Socket {
     /// # Errors
     /// The reactor cannot take it (out of memory or descriptors).
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        register(fd, Interest::READABLE | Interest::WRITABLE).map(Self)
+        let fd = register(fd, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { fd, part: OnceCell::new() })
     }
 
     /// Takes it out of this core's reactor.
     pub fn into_fd(self) -> OwnedFd {
-        self.0.into_inner()
+        self.fd.into_inner()
     }
 
     /// Reads once; 0 is the end.
@@ -46,7 +53,7 @@ impl Socket {
 
     /// Waits until there is something to read, without reading it.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_read_ready(cx).map_ok(drop)
+        self.fd.poll_read_ready(cx).map_ok(drop)
     }
 
     /// Reads once by `read`, which says how many bytes it got, and whether it had room for more.
@@ -56,18 +63,45 @@ impl Socket {
         mut read: impl FnMut(BorrowedFd<'_>) -> Result<(usize, bool), Errno>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let mut guard = ready!(self.0.poll_read_ready(cx))?;
-            match read(self.0.as_fd()) {
+            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
+            match read(self.fd.as_fd()) {
                 Ok((n, short)) => {
-                    // A short read has emptied the socket: the next bytes raise a new edge, so the next call need not ask.
-                    if n > 0 && short {
+                    // A short read has emptied the socket: the next bytes raise a new edge, so the next call need not ask. But in the
+                    // local hop bytes may have come by TCP behind those that were redirected, with an edge that has passed.
+                    if n > 0 && short && self.part.get().is_none() {
                         guard.clear_ready();
                     }
+                    self.has_read(Ok(n));
                     return Poll::Ready(Ok(n));
                 }
-                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::AGAIN) => {
+                    self.has_read(Err(Errno::AGAIN));
+                    guard.clear_ready();
+                }
                 Err(Errno::INTR) => {}
                 Err(e) => return Poll::Ready(Err(e.into())),
+            }
+        }
+    }
+
+    /// Has it read as one that takes part in the local hop: once.
+    pub(crate) fn take_part(&self, part: Option<Part>) {
+        // It is asked once, where its stream begins.
+        let _ = self.part.set(part.map(Box::new));
+    }
+
+    /// What is done every second, if it is looked at.
+    pub(crate) fn check_part(&self) {
+        if let Some(Some(part)) = self.part.get() {
+            part.beat(self.as_fd());
+        }
+    }
+
+    fn has_read(&self, result: Result<usize, Errno>) {
+        if let Some(Some(part)) = self.part.get() {
+            match result {
+                Ok(bytes) => part.read(self.as_fd(), bytes),
+                Err(_) => part.found_nothing(),
             }
         }
     }
@@ -75,8 +109,8 @@ impl Socket {
     /// Writes once.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            let mut guard = ready!(self.0.poll_write_ready(cx))?;
-            match rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL) {
+            let mut guard = ready!(self.fd.poll_write_ready(cx))?;
+            match rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL) {
                 Ok(n) => return Poll::Ready(Ok(n)),
                 Err(Errno::AGAIN) => guard.clear_ready(),
                 Err(Errno::INTR) => {}
@@ -88,13 +122,13 @@ impl Socket {
     /// Writes what fits now, without waiting and without noting interest; 0 if nothing fits or the socket failed (the next
     /// [`Self::poll_send`] says which).
     pub fn try_send(&self, bytes: &[u8]) -> usize {
-        rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL).unwrap_or(0)
+        rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL).unwrap_or(0)
     }
 
     /// As [`Self::try_send`], for bytes that lie apart.
     pub fn try_send_vectored(&self, slices: &[IoSlice<'_>]) -> usize {
         let mut none = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(&self.0, slices, &mut none, SendFlags::NOSIGNAL).unwrap_or(0)
+        rustix::net::sendmsg(&self.fd, slices, &mut none, SendFlags::NOSIGNAL).unwrap_or(0)
     }
 
     /// Reads what is there now, without waiting and without noting interest; `None` if nothing is.
@@ -102,8 +136,11 @@ impl Socket {
     /// # Errors
     /// The socket failed.
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        match rustix::net::recv(&self.0, buf, RecvFlags::empty()) {
-            Ok((n, _)) => Ok(Some(n)),
+        match rustix::net::recv(&self.fd, buf, RecvFlags::empty()) {
+            Ok((n, _)) => {
+                self.has_read(Ok(n));
+                Ok(Some(n))
+            }
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(e) => Err(e.into()),
         }
@@ -112,24 +149,24 @@ impl Socket {
     /// Waits until the socket has failed (it was reset, or its other side is gone), even while nobody reads or writes it.
     pub async fn failed(&self) {
         // No reactor any more: the core is ending, and its streams with it.
-        let _ = self.0.ready(Interest::ERROR).await;
+        let _ = self.fd.ready(Interest::ERROR).await;
     }
 
     /// Why it has failed.
     pub fn take_error(&self) -> io::Error {
-        let error = sockopt::socket_error(self.0.as_fd()).ok().and_then(Result::err);
+        let error = sockopt::socket_error(self.fd.as_fd()).ok().and_then(Result::err);
         error.map_or_else(|| io::ErrorKind::ConnectionReset.into(), io::Error::from)
     }
 
     /// Ends the writing side (FIN).
     pub fn finish(&self) {
         // The peer may have reset it already, which the next read reports.
-        let _ = rustix::net::shutdown(&self.0, Shutdown::Write);
+        let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
     }
 
     /// Makes the coming close a reset (RST).
     pub fn reset_on_close(&self) {
-        let _ = sockopt::set_socket_linger(self.0.as_fd(), Some(Duration::ZERO));
+        let _ = sockopt::set_socket_linger(self.fd.as_fd(), Some(Duration::ZERO));
     }
 }
 
@@ -184,13 +221,14 @@ pub struct Connecting {
 }
 
 impl Connecting {
-    /// Begins to connect.
+    /// Begins to connect. `prepare` has the socket before that.
     ///
     /// # Errors
     /// There is no descriptor for it, or no route.
-    pub fn begin(address: SocketAddr) -> io::Result<Self> {
+    pub fn begin(address: SocketAddr, prepare: impl FnOnce(BorrowedFd<'_>)) -> io::Result<Self> {
         let socket = new_socket(address)?;
         tune_local(&socket)?;
+        prepare(socket.as_fd());
         let mut taken = match rustix::net::connect(&socket, &address) {
             Ok(()) => true,
             Err(Errno::INPROGRESS) => false,
@@ -211,8 +249,8 @@ impl Connecting {
     /// The endpoint refuses, or cannot be reached.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.taken {
-            let _ = ready!(self.socket.0.poll_write_ready(cx))?;
-            sockopt::socket_error(self.socket.0.as_fd())??;
+            let _ = ready!(self.socket.fd.poll_write_ready(cx))?;
+            sockopt::socket_error(self.socket.fd.as_fd())??;
         }
         Poll::Ready(Ok(()))
     }
@@ -259,7 +297,7 @@ pub fn tune_short_path(socket: &impl AsFd) {
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

@@ -17,7 +17,7 @@ pub mod trace;
 pub use merge::merge;
 pub use report::{
     BreakReport, CheckReport, ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra,
-    ListenerReport, LossReport, TunnelReport,
+    ListenerReport, LocalHopStatus, LossReport, TunnelReport,
 };
 pub use timestamp::Timestamp;
 
@@ -49,6 +49,9 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// This gateway's identity.
     pub identity: IdentityReport,
+    /// The local hop in the kernel; nothing where core 0 did not answer.
+    #[serde(default)]
+    pub local_hop: Option<LocalHopStatus>,
     /// Cores that did not answer in time: what they know is missing above.
     pub silent_cores: Vec<usize>,
     /// What control has to add.

@@ -1,6 +1,6 @@
 //! SIGTERM: what is under way is finished, nothing new is taken, and then it ends.
 
-use crate::over_each_transport;
+use crate::{and_over_the_local_hop, over_each_transport};
 use isthmus_tests::{
     End, Endpoint, Gateway, Nginx, Topology, Transport, client, endpoint, eventually,
     load::Reuse,
@@ -19,6 +19,13 @@ use tokio::{
 };
 
 over_each_transport!(
+    the_egress_finishes_what_is_under_way,
+    the_ingress_finishes_what_is_under_way,
+    no_request_fails_while_the_egress_drains,
+    half_closed_clients_get_the_last_bytes_of_an_ingress_that_drains,
+    the_last_bytes_take_their_time_on_a_slow_path,
+);
+and_over_the_local_hop!(
     the_egress_finishes_what_is_under_way,
     the_ingress_finishes_what_is_under_way,
     no_request_fails_while_the_egress_drains,

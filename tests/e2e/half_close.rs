@@ -1,6 +1,6 @@
 //! One side has said all it has to say, the other goes on.
 
-use crate::over_each_transport;
+use crate::{and_over_the_local_hop, over_each_transport};
 use isthmus_tests::{
     Endpoint, Pattern, Topology, Transport, client, endpoint,
     pair::{self, Pair},
@@ -11,6 +11,7 @@ use tokio::{
 };
 
 over_each_transport!(by_the_client, by_the_server, by_both_at_once, without_a_byte);
+and_over_the_local_hop!(by_the_client, by_the_server, by_both_at_once, without_a_byte);
 
 /// Tails longer than any window, and none.
 const LENGTHS: [u64; 4] = [0, 1, 70_000, 6 << 20];

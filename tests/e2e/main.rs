@@ -18,6 +18,7 @@ mod garbage;
 mod half_close;
 mod limits;
 mod linking;
+mod local_hop;
 mod many_streams;
 mod names;
 mod peers;
@@ -54,6 +55,16 @@ macro_rules! over_each_transport {
     };
 }
 use over_each_transport;
+
+/// Makes each test once more with the local hop of both gateways in the kernel.
+macro_rules! and_over_the_local_hop {
+    ($($test:ident),+ $(,)?) => {
+        mod over_the_local_hop {
+            $(#[test] fn $test() { super::$test(isthmus_tests::Transport::TlsAndLocalHop); })+
+        }
+    };
+}
+use and_over_the_local_hop;
 
 /// Tests that need the machine for themselves take turns.
 fn heavy() -> std::sync::MutexGuard<'static, ()> {

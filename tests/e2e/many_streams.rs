@@ -1,6 +1,6 @@
 //! Five thousand streams at once.
 
-use crate::{heavy, over_each_transport};
+use crate::{and_over_the_local_hop, heavy, over_each_transport};
 use isthmus_tests::{
     Endpoint, Pattern, Topology, Transport, client, endpoint,
     pair::{self, Pair},
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet};
 
 over_each_transport!(five_thousand_at_once);
+and_over_the_local_hop!(five_thousand_at_once);
 
 const STREAMS: usize = 5000;
 

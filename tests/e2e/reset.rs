@@ -1,6 +1,6 @@
 //! A transfer that was broken off is an error at the other end, never a clean end.
 
-use crate::over_each_transport;
+use crate::{and_over_the_local_hop, over_each_transport};
 use isthmus_tests::{
     Endpoint, Pattern, Topology, Transport, client, endpoint,
     pair::{self, Pair},
@@ -13,6 +13,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 over_each_transport!(
+    by_the_client,
+    by_the_client_while_the_server_reads_nothing,
+    by_the_server_between_messages,
+    by_the_server_in_the_middle,
+    by_the_server_after_the_clients_end,
+    by_the_client_after_the_servers_end,
+);
+and_over_the_local_hop!(
     by_the_client,
     by_the_client_while_the_server_reads_nothing,
     by_the_server_between_messages,

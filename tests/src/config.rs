@@ -17,13 +17,15 @@ pub enum Transport {
     Quic,
     /// HTTP/2 CONNECT.
     H2,
+    /// Our multiplexer over TLS, and the local hop of both gateways in the kernel.
+    TlsAndLocalHop,
 }
 
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
-            Self::Tls => "tls",
+            Self::Tls | Self::TlsAndLocalHop => "tls",
             Self::Quic => "quic",
             Self::H2 => "h2",
         })

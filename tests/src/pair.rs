@@ -12,6 +12,9 @@ use tokio::net::TcpStream;
 /// The service that east exports.
 pub const SERVICE: &str = "shop/api";
 
+/// The policy of an export or import that has the local hop.
+pub const LOCAL_HOP: &str = "{localHop: \"on\"}";
+
 /// Where west's clients find it.
 pub fn import() -> SocketAddr {
     gateway(18080)
@@ -46,12 +49,17 @@ impl<'a> Pair<'a> {
     ///
     /// # Panics
     /// If that takes too long.
-    pub fn start_with(topology: &'a Topology, west: &Config, east: &Config) -> Self {
-        let is_here = west.exports.iter().any(|(service, ..)| service == SERVICE);
+    pub fn start_with(topology: &'a Topology, west_config: &Config, east_config: &Config) -> Self {
+        let is_here = west_config.exports.iter().any(|(service, ..)| service == SERVICE);
         let clusters: &[&str] = if is_here { &["east", "west"] } else { &["east"] };
-        let east = Gateway::start(topology.cluster("east"), east);
-        let west = Gateway::start(topology.cluster("west"), west);
+        let east = Gateway::start(topology.cluster("east"), east_config);
+        let west = Gateway::start(topology.cluster("west"), west_config);
         west.wait_imported(SERVICE, clusters);
+        for (gateway, config) in [(&west, west_config), (&east, east_config)] {
+            if [config.import_policy, config.export_policy].contains(&Some(LOCAL_HOP)) {
+                gateway.wait_metric("isthmus_local_hop", &["state=\"on\""], |on| on == 1.0);
+            }
+        }
         Self { topology, west, east }
     }
 
@@ -96,7 +104,8 @@ impl<'a> Pair<'a> {
 /// West's configuration: it dials east and imports its service.
 pub fn west_config(topology: &Topology, transport: Transport) -> Config {
     let (west, east) = (topology.cluster("west"), topology.cluster("east"));
-    Config::new(west).dials(east, transport).imports(SERVICE, import())
+    let config = Config::new(west).dials(east, transport).imports(SERVICE, import());
+    if transport == Transport::TlsAndLocalHop { config.with_import_policy(LOCAL_HOP) } else { config }
 }
 
 /// East's configuration: it exports the service, and west dials it.
@@ -106,6 +115,7 @@ pub fn east_config(topology: &Topology, transport: Transport, endpoints: &[Socke
     let (west, east) = (topology.cluster("west"), topology.cluster("east"));
     let config = match transport {
         Transport::Auto | Transport::Tls | Transport::Quic => Config::new(east).is_dialled_by(west),
+        Transport::TlsAndLocalHop => Config::new(east).is_dialled_by(west).with_export_policy(LOCAL_HOP),
         Transport::H2 => Config::new(east).dials(west, transport),
     };
     config.exports(SERVICE, endpoints)

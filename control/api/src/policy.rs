@@ -27,6 +27,9 @@ pub struct ServicePolicy {
     pub outliers: Outliers,
     /// When streams go to other clusters than the preferred one.
     pub failover: Failover,
+    /// Whether local connections may pass by most of TCP in the kernel: an export's with its endpoints, an import's with its clients.
+    /// Streams of TCP only.
+    pub local_hop: bool,
     /// Whether endpoints are told of the client, in front of its bytes. Streams of TCP only.
     pub proxy_protocol: ProxyProtocol,
     /// Proxies that tell of their client, in front of its bytes: who connects from one of these networks has to. At most 64.

@@ -784,6 +784,13 @@ pub const KEYS: &[Key] = &[
         "Networks of their addresses, as their own gateway sees them. Clusters may have the same addresses: name them beside it.",
     ),
     key(
+        ("policy", "localHop"),
+        "off or on",
+        Text("off"),
+        "on",
+        "TCP. `on`: connections between the gateway and endpoints (of an export) or clients (of an import) on its node pass by most of TCP, in the kernel. Not for programs that read with splice(2), MSG_WAITALL or kTLS: docs/local-hop.md.",
+    ),
+    key(
         ("policy", "proxyProtocol"),
         "off or v2",
         Text("off"),

@@ -66,6 +66,7 @@ impl East {
             recorder: None,
             tap: Arc::default(),
             findings: Default::default(),
+            local_hop: Default::default(),
             gates: Default::default(),
             ready: Ready::new(config.cores),
             metrics: Metrics::new(config.cores),

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     close::Closed,
+    hop::STATES as LOCAL_HOP_STATES,
     status::{LinkWord, ServiceKind},
     tunnel::TunnelHealth,
 };
@@ -235,6 +236,33 @@ define! {
     Counter "isthmus_accept_errors" []
         "Connections that the kernel did not hand over, for want of descriptors or memory."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.accept_errors.get()).sum());
+    Gauge "isthmus_local_hop" ["state"]
+        "Whether there is a local hop in the kernel: 1 for its state. Alert on distrusted: something was wrong while it was on."
+        => |s, to| for &state in &LOCAL_HOP_STATES {
+            let is_it = s.status.local_hop.as_ref().is_some_and(|hop| hop.state == state);
+            to.whole([state.into()], is_it.into());
+        };
+    Counter "isthmus_local_hop_ends" ["result"]
+        "Ends of local connections that take part in the local hop or did, and those that the kernel did not take."
+        => |s, to| if let Some(hop) = &s.status.local_hop {
+            to.whole(["joined".into()], hop.joined);
+            to.whole(["refused".into()], hop.refused);
+        };
+    Counter "isthmus_local_hop_messages" ["way"]
+        "Messages written at such ends, by the way that they took."
+        => |s, to| if let Some(hop) = &s.status.local_hop {
+            to.whole(["redirected".into()], hop.redirected);
+            to.whole(["tcp".into()], hop.by_tcp);
+        };
+    Counter "isthmus_local_hop_bytes" []
+        "Bytes that were redirected."
+        => |s, to| s.status.local_hop.iter().for_each(|hop| to.whole([], hop.bytes));
+    Counter "isthmus_local_hop_returns" ["because"]
+        "Ends that went back to TCP for good: their reader was late, or the kernel encrypts (kTLS)."
+        => |s, to| if let Some(hop) = &s.status.local_hop {
+            to.whole(["late".into()], hop.late);
+            to.whole(["encrypted".into()], hop.encrypted);
+        };
     Counter "isthmus_busy_polls" []
         "Times that a core went on asking for work after work, instead of sleeping at once."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.busy_polls.get()).sum());
@@ -456,7 +484,7 @@ further ones together as `_other`. All other labels take the words listed below.
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 15] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 19] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
@@ -472,6 +500,10 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 15] {
         ("reason of isthmus_client_hellos_refused_total", HelloRefusal::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_punches_total", PunchResult::ALL.iter().map(|word| word.as_str()).collect()),
         ("kind of an update", vec!["snapshot", "delta"]),
+        ("result of isthmus_local_hop_ends_total", vec!["joined", "refused"]),
+        ("state of isthmus_local_hop", LOCAL_HOP_STATES.to_vec()),
+        ("way of isthmus_local_hop_messages_total", vec!["redirected", "tcp"]),
+        ("because of isthmus_local_hop_returns_total", vec!["late", "encrypted"]),
         ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),
     ]
 }

@@ -22,6 +22,8 @@ const RTT: usize = 68;
 /// See [`RTT`].
 const TOTAL_RETRANS: usize = 100;
 /// See [`RTT`].
+const BYTES_RECEIVED: usize = 128;
+/// See [`RTT`].
 const DATA_SEGS_OUT: usize = 156;
 /// Up to the last field that is read here.
 const LENGTH: usize = DATA_SEGS_OUT + 4;
@@ -59,6 +61,15 @@ pub fn tcp_facts(socket: &impl AsFd) -> io::Result<TcpFacts> {
         sent: word(DATA_SEGS_OUT).into(),
         lost: word(TOTAL_RETRANS).into(),
     })
+}
+
+/// Bytes that have come by TCP in order; the end counts as one.
+///
+/// # Errors
+/// As [`tcp_facts`].
+pub(crate) fn bytes_received(socket: &impl AsFd) -> io::Result<u64> {
+    let info = tcp_info(socket)?;
+    Ok(u64::from_ne_bytes(std::array::from_fn(|i| info[BYTES_RECEIVED + i])))
 }
 
 fn tcp_info(socket: &impl AsFd) -> io::Result<[u8; LENGTH]> {
@@ -100,6 +111,10 @@ mod tests {
         let facts = tcp_facts(&dialled).unwrap();
         assert!(facts.sent >= 5 && facts.lost <= facts.sent, "{facts:?}");
         assert!(facts.rtt > Duration::ZERO, "{facts:?}");
+        assert_eq!(bytes_received(&accepted).unwrap(), 5);
+        dialled.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(accepted.read(&mut [0]).unwrap(), 0);
+        assert_eq!(bytes_received(&accepted).unwrap(), 5 + 1);
         assert!(tcp_facts(&std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).is_err());
     }
 }

@@ -30,6 +30,7 @@ pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreR
         links: extra.table.links.iter().map(|(cluster, link)| link_status(cluster, link, extra, &all)).collect(),
         services: imports.chain(exports).collect(),
         identity: extra.identity.clone(),
+        local_hop: all.iter().find_map(|report| report.local_hop.clone()),
         silent_cores: (0..reports.len()).filter(|&core| reports[core].is_none()).collect(),
         control: extra.control.clone(),
     }

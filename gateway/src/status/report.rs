@@ -5,7 +5,7 @@ use crate::{
     balance,
     tunnel::{Transport, TunnelStatus, link::LinkState},
 };
-pub use crate::{checks::CheckReport, peer::breaks::Broken};
+pub use crate::{checks::CheckReport, hop::LocalHopStatus, peer::breaks::Broken};
 use isthmus_control_api::{ClusterName, GatewayId, Listen, ServiceName, ServicePort, Table};
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,8 @@ pub struct CoreQuery(pub oneshot::Sender<CoreReport>, pub Option<ServiceName>);
 /// What one core knows.
 #[derive(Debug, Clone, Default)]
 pub struct CoreReport {
+    /// What there is to say of the local hop: core 0 says it.
+    pub local_hop: Option<LocalHopStatus>,
     /// Its tunnels, whoever dialled them.
     pub tunnels: Vec<TunnelReport>,
     /// What carries new streams, for each cluster that has a live tunnel.

@@ -19,6 +19,7 @@ use crate::{
     },
     close::Closed,
     core::{Core, Mail},
+    hop,
     limit::{Comer, expiry},
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
@@ -117,6 +118,7 @@ async fn serve(core: &Rc<Core>, client: Client) {
     let Some((import, client)) = named::import_of(core, client).await else { return };
     let Some(Client { socket, from, greeting, .. }) = stay_or_move(core, &import, client) else { return };
     let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
+    hop::take_part(core, &socket);
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     // In a box of its own, so that a stream that is open does not keep room for what opening it took.
     let opened = Box::pin(establish(core, &import, &socket, (from, greeting), &mut meter)).await;

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     balance::Tried,
     core::Core,
+    hop,
     meter::StreamMeter,
     metrics::{reasons::Hedge, streams::Side},
     socket::Connecting,
@@ -23,6 +24,7 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
+    os::fd::BorrowedFd,
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -141,7 +143,8 @@ impl<'r> Race<'r> {
             }
             self.tried = tried;
             meter.endpoint(Some(address));
-            match Connecting::begin(address) {
+            let prepare = |socket: BorrowedFd<'_>| self.core.common.local_hop.mark(socket, &self.export.policy);
+            match Connecting::begin(address, prepare) {
                 Ok(connecting) => {
                     let begun = Instant::now();
                     let (late_at, until) = (begun + hedge::patience(lease.usual()), begun + self.limit);
@@ -220,7 +223,9 @@ impl<'r> Race<'r> {
             newest.count_lost(self.core);
         }
         self.leave_late();
-        Ok(Connected::new(socket, self.export.policy.clone(), lease))
+        let connected = Connected::new(socket, self.export.policy.clone(), lease);
+        hop::take_part(self.core, &connected.socket);
+        Ok(connected)
     }
 
     /// Nobody waits any more for those that are late. Whether they connect after all is of use to the next stream.

@@ -251,6 +251,27 @@ mod tests {
         assert_eq!(more, rights(include_str!("../../../deploy/rbac-pods.yaml")));
     }
 
+    #[test]
+    fn gateways_are_privileged_only_where_the_local_hop_is_asked_for() {
+        let container = |own: &str| {
+            let texts = rendered(&values(Some(("mine", own))).unwrap(), "mesh").unwrap();
+            let objects = objects(texts.iter().map(String::as_str)).unwrap();
+            let is_it =
+                |object: &&Value| object["kind"] == "Deployment" && object["metadata"]["name"] == "isthmus-gateway";
+            let gateway = objects.iter().find(is_it).unwrap().clone();
+            gateway["spec"]["template"]["spec"].clone()
+        };
+        let plain = container("{cluster: west, clusterset: demo}");
+        let drops_all = serde_json::json!({"drop": ["ALL"]});
+        assert_eq!(plain["containers"][0]["securityContext"]["capabilities"], drops_all);
+        assert!(!plain.to_string().contains("hostPath"));
+        let hop = container("{cluster: west, clusterset: demo, gateway: {localHop: true}}");
+        let context = &hop["containers"][0]["securityContext"];
+        assert_eq!(context["capabilities"]["add"], serde_json::json!(["BPF", "NET_ADMIN", "PERFMON"]));
+        assert_eq!((&context["runAsUser"], &context["allowPrivilegeEscalation"]), (&0.into(), &false.into()));
+        assert!(hop["volumes"].to_string().contains("/sys/fs/cgroup"));
+    }
+
     /// Every right that roles and cluster roles of `text` give: where, what and what of it.
     fn rights(text: &str) -> BTreeSet<[String; 5]> {
         let mut rights = BTreeSet::new();

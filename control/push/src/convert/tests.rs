@@ -55,6 +55,7 @@ fn a_policy_goes_over_whole() {
     let probe = Probe::Http { path: "/well".into(), host: Some("api.example".into()), expect: 200..=204 };
     let limits = Limits { streams: Some(7), bytes_per_second: Some(1 << 30), ..Limits::default() };
     let policy = Arc::new(ServicePolicy {
+        local_hop: true,
         proxy_protocol: ProxyProtocol::V2,
         accept_proxy_protocol: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
         health: Some(HealthCheck { probe, interval: time, timeout: time, healthy: 1, unhealthy: 9 }),

@@ -21,12 +21,13 @@ fn what_is_left_out_is_as_without_a_policy() {
 #[test]
 fn all_keys_are_read() {
     let read = policy(
-        "{proxyProtocol: v2, acceptProxyProtocol: [10.0.0.0/8, \"::1\"], \
+        "{localHop: on, proxyProtocol: v2, acceptProxyProtocol: [10.0.0.0/8, \"::1\"], \
          health: {check: http, path: /well, host: api.example, expect: 200-204, interval: 2s}, \
          timeouts: {connect: 1s, firstByte: 2s, idle: 5m, maxAge: 24h}, retries: {budget: 50%, perSecond: 0}, \
          limits: {streams: 1, pending: 2, opensPerSecond: 3, bytesPerSecond: 1MiB, perSource: {streams: 4}}}",
     )
     .unwrap();
+    assert!(read.local_hop);
     assert_eq!(read.proxy_protocol, ProxyProtocol::V2);
     assert_eq!(
         read.accept_proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -47,6 +48,7 @@ fn all_keys_are_read() {
 #[test]
 fn what_is_wrong_is_named() {
     for (text, field, expected) in [
+        ("{localHop: always}", "policy.localHop", "off or on"),
         ("{proxyProtocol: v1}", "policy.proxyProtocol", "off or v2"),
         ("{acceptProxyProtocol: [10.0.0.1/8]}", "policy.acceptProxyProtocol[0]", "a CIDR"),
         ("{acceptProxyProtocol: true}", "policy.acceptProxyProtocol", "a list of 1 to 64"),

@@ -61,7 +61,7 @@ impl Socket {
     /// path does not count.
     pub async fn refused(&self) -> io::Error {
         // Without a reactor the core is ending, and its flows with it.
-        while let Ok(mut guard) = self.0.ready(Interest::ERROR).await {
+        while let Ok(mut guard) = self.fd.ready(Interest::ERROR).await {
             // Before the error is taken: one that comes later is told of anew.
             guard.clear_ready_matching(Ready::ERROR);
             match sockopt::socket_error(self.as_fd()) {

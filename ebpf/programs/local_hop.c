@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+// The local hop: what one process of this node writes into a TCP connection with the gateway is queued at the other end's
+// socket, and passes by the rest of TCP.
+//
+// local_hop_ops runs where connections of the node are established, and decides which take part: those that the gateway opens
+// with a socket that it has marked, and those that come to one of its doors. Of both, both ends must be on this node. It looks at
+// all others, and leaves them as they are.
+//
+// local_hop_msg runs where an end that has joined writes, and only there. It keeps two invariants, without which bytes arrive in
+// the wrong order, or pile up without a bound:
+//
+//   order  a message is redirected only when the other end has read every byte that came by TCP before: what is redirected is
+//          read first. The other way round nothing can go wrong.
+//   bound  a message is redirected only while the other end has less than `unread` bytes unread: a redirected message does not
+//          wait for a window. Above that the sender goes on by TCP, whose window stops it, and stays there.
+//
+// The limits of all this are in docs/local-hop.md.
+#include "kernel.h"
+#include "shared.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct door);
+	__type(value, __u32);
+} doors SEC(".maps");
+
+// Clients whose SYN has come to a door, until they are established; the oldest are forgotten.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct flow);
+	__type(value, __u32);
+} knocks SEC(".maps");
+
+// The sockets that accept at a door inherit its mark.
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct mark);
+} marks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct flow);
+	__type(value, struct end);
+} ends SEC(".maps");
+
+// The same ends, as sockets.
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, struct flow);
+	__type(value, __u32);
+} sockets SEC(".maps");
+
+INLINE void count(__u32 what, __u64 by)
+{
+	__u64 *number = bpf_map_lookup_elem(&counts, &what);
+
+	if (number)
+		*number += by;
+}
+
+INLINE const struct settings *now(void)
+{
+	__u32 only = 0;
+
+	return bpf_map_lookup_elem(&settings, &only);
+}
+
+INLINE void mirror(const struct flow *of, struct flow *to)
+{
+	__builtin_memcpy(to->local, of->remote, sizeof(to->local));
+	__builtin_memcpy(to->remote, of->local, sizeof(to->remote));
+	to->local_port = of->remote_port;
+	to->remote_port = of->local_port;
+	to->sent = of->received;
+	to->received = of->sent;
+}
+
+// The addresses of a connection; its sequence numbers stay 0. False: it is neither IPv4 nor IPv6.
+INLINE int addresses(struct bpf_sock_ops *ops, struct flow *flow)
+{
+	__u32 local4 = ops->local_ip4, remote4 = ops->remote_ip4;
+
+	PIN(local4);
+	PIN(remote4);
+	if (ops->family == AF_INET6) {
+		flow->local[0] = ops->local_ip6[0];
+		flow->local[1] = ops->local_ip6[1];
+		flow->local[2] = ops->local_ip6[2];
+		flow->local[3] = ops->local_ip6[3];
+		flow->remote[0] = ops->remote_ip6[0];
+		flow->remote[1] = ops->remote_ip6[1];
+		flow->remote[2] = ops->remote_ip6[2];
+		flow->remote[3] = ops->remote_ip6[3];
+	}
+	// A request over IPv4 at a listener for both has the family of the listener, and no address of that family.
+	if (ops->family == AF_INET || !(flow->local[0] | flow->local[1] | flow->local[2] | flow->local[3])) {
+		flow->local[2] = flow->remote[2] = NETWORK32(0xffff);
+		flow->local[3] = local4;
+		flow->remote[3] = remote4;
+	} else if (ops->family != AF_INET6) {
+		return 0;
+	}
+	flow->local_port = ops->local_port;
+	flow->remote_port = HOST32(ops->remote_port);
+	return 1;
+}
+
+// A SYN has come to a listener. If that is one of our doors, and the client is on this node, its end is established next.
+INLINE void knock(struct bpf_sock_ops *ops)
+{
+	struct flow here = {}, client = {};
+	struct door door = {};
+	__u32 there = 1;
+
+	if (!addresses(ops, &here))
+		return;
+	door.netns = bpf_get_netns_cookie(ops);
+	door.port = here.local_port;
+	__builtin_memcpy(door.address, here.local, sizeof(door.address));
+	if (!bpf_map_lookup_elem(&doors, &door)) {
+		int is_v4 = !door.address[0] && !door.address[1] && door.address[2] == NETWORK32(0xffff);
+
+		door.address[0] = door.address[1] = door.address[3] = 0;
+		door.address[2] = is_v4 ? NETWORK32(0xffff) : 0;
+		if (!bpf_map_lookup_elem(&doors, &door))
+			return;
+	}
+	mirror(&here, &client);
+	bpf_map_update_elem(&knocks, &client, &there, BPF_ANY);
+}
+
+// Takes an end in, so that its messages may be redirected, and others' to it.
+INLINE void join(struct bpf_sock_ops *ops, struct tcp_sock *tcp, struct mark *mark, struct flow *flow)
+{
+	struct end end = { .socket = (__u64)tcp, .ours = mark->ours };
+	long error = bpf_map_update_elem(&ends, flow, &end, BPF_NOEXIST);
+
+	if (error) {
+		// -EEXIST is a second connection with the same numbers throughout. It goes by TCP.
+		count(error == -17 ? REFUSED : FULL, 1);
+		return;
+	}
+	error = bpf_sock_hash_update(ops, &sockets, flow, BPF_NOEXIST);
+	if (error) {
+		bpf_map_delete_elem(&ends, flow);
+		// -E2BIG, -ENOMEM. Anything else is said of the socket: another program redirects it, or it is no plain TCP.
+		count(error == -7 || error == -12 ? FULL : REFUSED, 1);
+		return;
+	}
+	mirror(flow, &mark->peer);
+	mark->joined = 1;
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	count(JOINED, 1);
+}
+
+INLINE struct tcp_sock *sequences(struct bpf_sock *sk, struct flow *flow)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	if (tcp) {
+		// With data in the SYN (TCP Fast Open) these are not what the other end has: then the two never find each other.
+		flow->sent = tcp->write_seq;
+		flow->received = tcp->copied_seq;
+	}
+	return tcp;
+}
+
+// The end that has connected. It is established before the other one is.
+INLINE void connected(struct bpf_sock_ops *ops, struct bpf_sock *sk)
+{
+	struct mark *mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
+	struct mark none = {};
+	struct flow flow = {};
+	struct tcp_sock *tcp;
+
+	if (!addresses(ops, &flow))
+		return;
+	if (!mark || !mark->ours) {
+		if (bpf_map_delete_elem(&knocks, &flow))
+			return;
+		mark = bpf_sk_storage_get(&marks, sk, &none, BPF_SK_STORAGE_GET_F_CREATE);
+	}
+	tcp = sequences(sk, &flow);
+	if (mark && tcp)
+		join(ops, tcp, mark, &flow);
+}
+
+// The end that was connected to. The other one has joined before, if it is on this node and one of the two is ours.
+INLINE void accepted(struct bpf_sock_ops *ops, struct bpf_sock *sk)
+{
+	struct flow flow = {}, other = {};
+	struct mark *mark, none = {};
+	struct tcp_sock *tcp;
+	struct end *client;
+
+	if (!addresses(ops, &flow))
+		return;
+	mirror(&flow, &other);
+	bpf_map_delete_elem(&knocks, &other);
+	tcp = sequences(sk, &flow);
+	if (!tcp)
+		return;
+	mirror(&flow, &other);
+	client = bpf_map_lookup_elem(&ends, &other);
+	if (!client)
+		return;
+	mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
+	if (!client->ours && !(mark && mark->ours))
+		return;
+	if (!mark)
+		mark = bpf_sk_storage_get(&marks, sk, &none, BPF_SK_STORAGE_GET_F_CREATE);
+	if (mark)
+		join(ops, tcp, mark, &flow);
+}
+
+// The kernel takes it out of `sockets` by itself.
+INLINE void closed(struct bpf_sock *sk)
+{
+	struct mark *mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
+	struct flow flow = {};
+	struct end *end;
+
+	if (!mark || !mark->joined)
+		return;
+	mirror(&mark->peer, &flow);
+	end = bpf_map_lookup_elem(&ends, &flow);
+	if (end)
+		mark->delivered = end->delivered;
+	mark->joined = 0;
+	bpf_map_delete_elem(&ends, &flow);
+}
+
+SEC("sockops")
+int local_hop_ops(struct bpf_sock_ops *ops)
+{
+	const struct settings *settings = now();
+	struct bpf_sock *sk;
+
+	// What the kernel takes for "there is no program".
+	ops->reply = -1;
+	if (ops->op == BPF_SOCK_OPS_RWND_INIT) {
+		if (!ops->is_fullsock && settings && settings->enabled)
+			knock(ops);
+		return 1;
+	}
+	if (ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
+	    ops->op != BPF_SOCK_OPS_STATE_CB)
+		return 1;
+	sk = ops->sk;
+	if (!sk)
+		return 1;
+	if (ops->op == BPF_SOCK_OPS_STATE_CB) {
+		if (ops->args[1] == BPF_TCP_CLOSE)
+			closed(sk);
+		return 1;
+	}
+	if (!settings || !settings->enabled)
+		return 1;
+	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		connected(ops, sk);
+	else
+		accepted(ops, sk);
+	return 1;
+}
+
+// Whether reads of this socket may wait: then they may be such as wait for all that they ask for (MSG_WAITALL), or move it into a
+// pipe (splice), and those get what came by TCP only.
+INLINE int waits(const struct sock *sk)
+{
+	struct socket *socket = NULL;
+	struct file *file = NULL;
+	__u32 flags = 0;
+
+	// One that has not been accepted yet has no file.
+	if (bpf_probe_read_kernel(&socket, sizeof(socket), &sk->sk_socket) || !socket ||
+	    bpf_probe_read_kernel(&file, sizeof(file), &socket->file) || !file ||
+	    bpf_probe_read_kernel(&flags, sizeof(flags), &file->f_flags))
+		return 1;
+	return !(flags & O_NONBLOCK);
+}
+
+SEC("sk_msg")
+int local_hop_msg(struct sk_msg_md *msg)
+{
+	const struct settings *settings = now();
+	const void *encrypts = NULL;
+	struct bpf_sock *sk = msg->sk;
+	struct tcp_sock *from, *to;
+	__u32 read = 0;
+	int unread = 0;
+	struct mark *mark;
+	struct end *end;
+
+	if (!sk || !settings)
+		return SK_PASS;
+	mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
+	if (!mark || !mark->joined || mark->left)
+		return SK_PASS;
+	end = bpf_map_lookup_elem(&ends, &mark->peer);
+	from = bpf_skc_to_tcp_sock(sk);
+	if (!end || !from) {
+		count(ALONE, 1);
+		return SK_PASS;
+	}
+	// The other end may be closing on another CPU: these reads fail or give anything then, and the redirect finds no socket.
+	to = (struct tcp_sock *)end->socket;
+	if (bpf_probe_read_kernel(&read, sizeof(read), &to->copied_seq) ||
+	    bpf_probe_read_kernel(&unread, sizeof(unread), &((struct sock *)to)->sk_backlog.rmem_alloc.counter) ||
+	    bpf_probe_read_kernel(&encrypts, sizeof(encrypts), &to->inet_conn.icsk_ulp_ops))
+		return SK_PASS;
+	// With kTLS the message is not what the wire would carry.
+	if (encrypts || from->inet_conn.icsk_ulp_ops) {
+		mark->left = 1;
+		count(ENCRYPTED, 1);
+		return SK_PASS;
+	}
+	if (read != from->write_seq) {
+		count(BEHIND, 1);
+		return SK_PASS;
+	}
+	if (waits((struct sock *)to)) {
+		count(WAITS, 1);
+		return SK_PASS;
+	}
+	if (unread < 0 || (__u32)unread > settings->unread) {
+		mark->left = 1;
+		count(UNREAD, 1);
+		return SK_PASS;
+	}
+	if (bpf_msg_redirect_hash(msg, &sockets, &mark->peer, BPF_F_INGRESS) != SK_PASS)
+		return SK_PASS;
+	__sync_fetch_and_add(&end->delivered, msg->size);
+	count(REDIRECTED, 1);
+	count(BYTES, msg->size);
+	return SK_PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,84 @@
+// What the programs and the gateway share: the keys and values of the maps. build.rs makes Rust's types out of this file, so
+// it has structures of fixed-size fields, enumerations and comments, and nothing else. Padding is written out.
+
+// One end of a connection as that end sees it. Two connections of the same addresses in different network namespaces differ
+// in the sequence numbers that they began with.
+struct flow {
+	// Addresses in network byte order; an IPv4 address as ::ffff:a.b.c.d.
+	__u32 local[4];
+	__u32 remote[4];
+	// Ports in host byte order.
+	__u16 local_port;
+	__u16 remote_port;
+	// The first sequence numbers of what this end sends and of what it receives.
+	__u32 sent;
+	__u32 received;
+};
+
+// What is noted of a socket, in its own storage: it goes with the socket, and nobody can confuse it with another's.
+struct mark {
+	// The other end, once this one has joined.
+	struct flow peer;
+	// 1: the gateway's own socket, as the gateway says.
+	__u32 ours;
+	// 1: it is in the map that messages are redirected by.
+	__u32 joined;
+	// 1: what it sends goes by TCP from now on.
+	__u32 left;
+	// Bytes that were redirected into it; written when it closes, in `end` before.
+	__u64 delivered;
+};
+
+// An end that has joined, by its `flow`.
+struct end {
+	// The kernel's address of its socket, to read two numbers from.
+	__u64 socket;
+	// Bytes that were redirected into it.
+	__u64 delivered;
+	// 1: the gateway's own socket.
+	__u32 ours;
+	__u32 padding;
+};
+
+// Where the gateway listens for local clients.
+struct door {
+	// The cookie of the network namespace.
+	__u64 netns;
+	// As in `flow`; zero behind the prefix of its family: any.
+	__u32 address[4];
+	__u32 port;
+	__u32 padding;
+};
+
+// What the gateway can change at any time.
+struct settings {
+	// 0: no connection joins any more.
+	__u32 enabled;
+	// Bytes that an end may have unread, above which its peer goes on by TCP.
+	__u32 unread;
+};
+
+// What is counted, one number a CPU each.
+enum count {
+	// Ends that have joined.
+	JOINED,
+	// Ends that could not: the kernel does not redirect them, or something else does already.
+	REFUSED,
+	// Ends that could not, because a map was full.
+	FULL,
+	// Messages redirected.
+	REDIRECTED,
+	// Their bytes.
+	BYTES,
+	// Messages by TCP, because the other end has not joined.
+	ALONE,
+	// Messages by TCP, because the other end has not read yet what came by TCP before.
+	BEHIND,
+	// Messages by TCP, because whoever reads them may wait in the read.
+	WAITS,
+	// Ends that went back to TCP for good, because the other end had too much unread.
+	UNREAD,
+	// Ends that went back to TCP for good, because the kernel encrypts on one of the two sockets.
+	ENCRYPTED,
+	COUNTS,
+};

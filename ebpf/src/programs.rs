@@ -1,0 +1,242 @@
+//! The programs, in the kernel.
+
+use crate::{
+    Counts, LoadError, Noted, UNREAD, capabilities,
+    map::{Map, Write},
+    shared::{self, Door, End, Flow, Mark, Settings},
+};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{self, MapData},
+    programs::{CgroupAttachMode, Program, ProgramError, SkMsg, SockOps},
+};
+use std::{
+    error::Error,
+    fmt,
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::Path,
+};
+
+mod door;
+
+const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/local_hop.o"));
+
+/// The programs, loaded and attached, until this is dropped.
+pub struct Programs {
+    settings: Map<u32, Settings>,
+    counts: maps::PerCpuArray<MapData, u64>,
+    doors: Map<Door, u32>,
+    marks: Map<i32, Mark>,
+    ends: Map<Flow, End>,
+    /// What detaches them.
+    _loaded: Ebpf,
+}
+
+impl fmt::Debug for Programs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Programs").finish_non_exhaustive()
+    }
+}
+
+impl Programs {
+    /// Loads them, attaches them to `cgroup`, and lets connections join.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; the kernel is as before.
+    pub fn load(cgroup: &Path) -> Result<Self, LoadError> {
+        let lacking = capabilities::lacking();
+        if !lacking.is_empty() {
+            return Err(LoadError::Lacks(lacking));
+        }
+
+        File::open("/sys/kernel/btf/vmlinux").map_err(LoadError::NoTypes)?;
+        let types = Btf::from_sys_fs().map_err(|error| refused(&error))?;
+        let cgroup = File::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.into(), error))?;
+        let mut loader = EbpfLoader::new();
+        let mut ebpf = loader.btf(Some(&types)).load(OBJECT).map_err(|error| refused(&error))?;
+        attach(&mut ebpf, &cgroup)?;
+        let programs = Self {
+            settings: Map::new(descriptor(&mut ebpf, "settings")?),
+            doors: Map::new(descriptor(&mut ebpf, "doors")?),
+            marks: Map::new(descriptor(&mut ebpf, "marks")?),
+            ends: Map::new(descriptor(&mut ebpf, "ends")?),
+            counts: take(&mut ebpf, "counts")?.try_into().map_err(|error: maps::MapError| refused(&error))?,
+            _loaded: ebpf,
+        };
+        programs.enable(true).map_err(|error| refused(&error))?;
+        Ok(programs)
+    }
+
+    /// Whether connections join from now on. Those that have go on as they are.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enable(&self, on: bool) -> io::Result<()> {
+        self.settings.set(&0, &Settings { enabled: on.into(), unread: UNREAD }, Write::Any)
+    }
+
+    /// The connection that this socket is about to make takes part, if its other end is on this node.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it: the connection can be made as it is.
+    pub fn mark(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.marks.set(&socket.as_raw_fd(), &Mark { ours: 1, ..Mark::default() }, Write::Any)
+    }
+
+    /// Connections to this listener take part, if they come from this node.
+    ///
+    /// # Errors
+    /// It is none, or the kernel has no room for more.
+    pub fn open_door(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        for door in door::of(listener)? {
+            self.doors.set(&door, &1, Write::Any)?;
+        }
+        self.mark(listener)
+    }
+
+    /// Connections to this listener, and to others of the same address, do not take part any more.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn close_door(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        self.marks.remove(&listener.as_raw_fd())?;
+        for door in door::of(listener)? {
+            self.doors.remove(&door)?;
+        }
+        Ok(())
+    }
+
+    /// What is known of a socket.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn noted(&self, socket: BorrowedFd<'_>) -> io::Result<Noted> {
+        let Some(mark) = self.marks.get(&socket.as_raw_fd())? else { return Ok(Noted::default()) };
+        if mark.joined != 0
+            && let Some(end) = self.ends.get(&mirrored(&mark.peer))?
+        {
+            return Ok(Noted { joined: true, delivered: end.delivered });
+        }
+        // It has closed, perhaps just now: then the mark says what its end said.
+        let mark = self.marks.get(&socket.as_raw_fd())?.unwrap_or_default();
+        Ok(Noted { joined: false, delivered: mark.delivered })
+    }
+
+    /// What has been counted.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn counts(&self) -> io::Result<Counts> {
+        let sum = |what| {
+            let numbers = self.counts.get(&what, 0).map_err(io::Error::other)?;
+            Ok::<u64, io::Error>(numbers.iter().sum())
+        };
+        Ok(Counts {
+            joined: sum(shared::JOINED)?,
+            refused: sum(shared::REFUSED)?,
+            full: sum(shared::FULL)?,
+            redirected: sum(shared::REDIRECTED)?,
+            bytes: sum(shared::BYTES)?,
+            alone: sum(shared::ALONE)?,
+            behind: sum(shared::BEHIND)?,
+            waits: sum(shared::WAITS)?,
+            unread: sum(shared::UNREAD)?,
+            encrypted: sum(shared::ENCRYPTED)?,
+        })
+    }
+
+    /// How many ends take part now. It takes time: for tests.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ends(&self) -> io::Result<usize> {
+        let (mut number, mut last) = (0, self.ends.next(None)?);
+        while let Some(key) = last {
+            number += 1;
+            last = self.ends.next(Some(&key))?;
+        }
+        Ok(number)
+    }
+}
+
+fn mirrored(flow: &Flow) -> Flow {
+    Flow {
+        local: flow.remote,
+        remote: flow.local,
+        local_port: flow.remote_port,
+        remote_port: flow.local_port,
+        sent: flow.received,
+        received: flow.sent,
+    }
+}
+
+/// Into the kernel: what redirects first, so that whatever joins is redirected then.
+fn attach(ebpf: &mut Ebpf, cgroup: &File) -> Result<(), LoadError> {
+    // As long as the programs are not loaded, they know their maps by descriptors, which have to stay.
+    let message: &mut SkMsg = program(ebpf, "local_hop_msg")?;
+    message.load().map_err(|error| refused(&error))?;
+    let establish: &mut SockOps = program(ebpf, "local_hop_ops")?;
+    establish.load().map_err(|error| refused(&error))?;
+    let sockets: maps::SockHash<MapData, Flow> =
+        take(ebpf, "sockets")?.try_into().map_err(|error: maps::MapError| refused(&error))?;
+    let message: &mut SkMsg = program(ebpf, "local_hop_msg")?;
+    message.attach(sockets.fd()).map_err(|error| refused(&error))?;
+    let establish: &mut SockOps = program(ebpf, "local_hop_ops")?;
+    // A link takes no flags: several can be attached in any case.
+    establish.attach(cgroup, CgroupAttachMode::Single).map_err(|error| refused(&error))?;
+    Ok(())
+}
+
+fn program<'e, P>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut P, LoadError>
+where
+    &'e mut P: TryFrom<&'e mut Program, Error = ProgramError>,
+{
+    let missing = || LoadError::Refused(format!("the object has no program {name}"));
+    let program = ebpf.program_mut(name).ok_or_else(missing)?;
+    program.try_into().map_err(|error: ProgramError| refused(&error))
+}
+
+// SAFETY: see `map::Plain`.
+unsafe impl aya::Pod for Flow {}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<maps::Map, LoadError> {
+    ebpf.take_map(name).ok_or_else(|| LoadError::Refused(format!("the object has no map {name}")))
+}
+
+fn descriptor(ebpf: &mut Ebpf, name: &str) -> Result<std::os::fd::OwnedFd, LoadError> {
+    let (maps::Map::Array(data) | maps::Map::HashMap(data) | maps::Map::SkStorage(data)) = take(ebpf, name)? else {
+        return Err(LoadError::Refused(format!("the map {name} is of another kind")));
+    };
+    data.fd().as_fd().try_clone_to_owned().map_err(|error| refused(&error))
+}
+
+/// What the kernel or aya says, as one line; EPERM wherever it is.
+fn refused(error: &(dyn Error + 'static)) -> LoadError {
+    let (mut causes, mut last) = (Vec::new(), Some(error));
+    while let Some(error) = last {
+        causes.push(error);
+        last = error.source();
+    }
+    let denied = |error: &&(dyn Error + 'static)| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::EPERM))
+    };
+    if causes.iter().any(denied) {
+        return LoadError::NotPermitted;
+    }
+    let said = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    LoadError::Refused(shortened(&said.split_whitespace().collect::<Vec<_>>().join(" ")))
+}
+
+/// The verifier tells the program that it read; what is wrong stands at the end.
+fn shortened(said: &str) -> String {
+    const END: usize = 300;
+    match said.char_indices().rev().nth(END) {
+        Some((from, _)) if from > END => {
+            let begin: String = said.chars().take(END / 2).collect();
+            format!("{begin} … {}", &said[from..])
+        }
+        _ => said.to_owned(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What is tried.
+
+use super::{
+    Kind, Pair, Side, Wrong,
+    pair::{read, read_end, receive, send, write},
+};
+use rustix::net::sockopt;
+use std::{
+    io::ErrorKind,
+    net::{Shutdown, TcpStream},
+    os::fd::AsFd,
+    thread,
+    time::Duration,
+};
+
+/// More than may be unread, so that flows go back to TCP within it.
+const LARGE: u64 = 4 << 20;
+
+/// One byte there and one back, often; all of it redirected.
+pub(super) fn tiny(kind: Kind<'_>) -> Result<(), Wrong> {
+    const TIMES: u64 = 200;
+    let pair = kind.pair()?;
+    let before = kind.programs.counts()?;
+    for at in 0..TIMES {
+        one(&pair.client, &pair.server, at)?;
+        one(&pair.server, &pair.client, at)?;
+    }
+    let after = kind.programs.counts()?;
+    if after.redirected - before.redirected < 2 * TIMES - 2 {
+        return Err(Wrong::NotRedirected);
+    }
+    Ok(())
+}
+
+fn one(from: &TcpStream, to: &TcpStream, at: u64) -> Result<(), Wrong> {
+    send(from, &[super::pair::byte(at)])?;
+    read(to, at, at + 1)
+}
+
+/// Much both ways at once, in small pieces one way and a huge one the other. Readers come late, so that flows change from redirect to
+/// TCP in the middle.
+pub(super) fn both_ways(kind: Kind<'_>) -> Result<(), Wrong> {
+    let Pair { client, server } = &kind.pair()?;
+    let late = |from: &TcpStream| {
+        thread::sleep(Duration::from_millis(30));
+        read(from, 0, LARGE)?;
+        read_end(from, LARGE)
+    };
+    let all = |to: &TcpStream, piece| {
+        write(to, LARGE, piece)?;
+        Ok(to.shutdown(Shutdown::Write)?)
+    };
+    thread::scope(|scope| {
+        let up = scope.spawn(|| all(client, 1000));
+        let down = scope.spawn(|| all(server, 4 << 20));
+        let at_server = scope.spawn(|| late(server));
+        let at_client = late(client);
+        let others = [up, down, at_server].map(|thread| thread.join().unwrap_or(Err(Wrong::ResetLost)));
+        others.into_iter().chain([at_client]).collect()
+    })
+}
+
+/// One end has said all, and reads only when the other one has closed: nothing of what is queued is lost.
+pub(super) fn half_close(kind: Kind<'_>) -> Result<(), Wrong> {
+    const QUEUED: u64 = 300_000;
+    for closes in [Side::Connects, Side::Accepts] {
+        let Pair { client, server } = kind.pair()?;
+        let (first, last) = if closes == Side::Connects { (client, server) } else { (server, client) };
+        write(&first, 10, 10)?;
+        first.shutdown(Shutdown::Write)?;
+        read(&last, 0, 10)?;
+        read_end(&last, 10)?;
+        write(&last, QUEUED, 10_000)?;
+        drop(last);
+        // What is told by TCP has arrived long before.
+        thread::sleep(Duration::from_millis(2));
+        read(&first, 0, QUEUED)?;
+        read_end(&first, QUEUED)?;
+    }
+    Ok(())
+}
+
+/// A reset is a reset, with data before it or not.
+pub(super) fn reset(kind: Kind<'_>) -> Result<(), Wrong> {
+    for queued in [0, 1, 100_000] {
+        let Pair { client, server } = kind.pair()?;
+        write(&server, queued, 10_000)?;
+        sockopt::set_socket_linger(server.as_fd(), Some(Duration::ZERO)).map_err(std::io::Error::from)?;
+        drop(server);
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match receive(&client, &mut buffer) {
+                Ok(0) => return Err(Wrong::ResetLost),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Many connections that all carry something at the same time.
+pub(super) fn many(kind: Kind<'_>) -> Result<(), Wrong> {
+    const BYTES: u64 = 3000;
+    let pairs = (0..64).map(|_| kind.pair()).collect::<Result<Vec<_>, _>>()?;
+    for pair in &pairs {
+        write(&pair.client, BYTES, 700)?;
+        write(&pair.server, BYTES, 3000)?;
+    }
+    for pair in &pairs {
+        read(&pair.server, 0, BYTES)?;
+        read(&pair.client, 0, BYTES)?;
+    }
+    Ok(())
+}
+
+/// Nobody else's connection takes part, on the same addresses.
+pub(super) fn strangers(kind: Kind<'_>) -> Result<(), Wrong> {
+    let pair = Pair::make(kind.programs, kind.address, Side::Nobodys)?;
+    write(&pair.client, 100, 100)?;
+    read(&pair.server, 0, 100)?;
+    if pair.joined(kind.programs)? == (false, false) { Ok(()) } else { Err(Wrong::Stranger) }
+}

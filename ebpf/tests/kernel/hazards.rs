@@ -1,0 +1,251 @@
+//! What has gone wrong with such programs elsewhere, each as a test.
+
+use crate::{
+    connection::{Ours, Pattern, connect, joined, read_end, send, socket},
+    programs,
+};
+use rustix::net::RecvFlags;
+use std::{
+    io::ErrorKind,
+    net::{Shutdown, TcpListener, TcpStream},
+    os::fd::{AsFd, AsRawFd},
+    thread,
+    time::Duration,
+};
+
+/// Data in the SYN lies at the server before anything can be redirected, and must stay in front.
+#[test]
+fn tcp_fast_open_is_left_alone() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    enable_fast_open();
+    set(&listener, libc::TCP_FASTOPEN, 16);
+    for _ in 0..20 {
+        let client = socket(to);
+        set(&client, libc::TCP_FASTOPEN_CONNECT, 1);
+        programs.mark(client.as_fd()).unwrap();
+        client.connect(&to.into()).unwrap();
+        let client: TcpStream = client.into();
+        client.set_nonblocking(true).unwrap();
+        let mut sent = Pattern::new(8);
+        sent.write(&client, 500, 500);
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        sent.write(&client, 5_000, 50);
+        client.shutdown(Shutdown::Write).unwrap();
+        Pattern::new(8).read(&server, 5_500, 333);
+        read_end(&server);
+    }
+}
+
+/// Pieces of all sizes with a reader that keeps falling behind and catching up: each change between the ways keeps the order.
+#[test]
+fn changing_ways_keeps_the_order() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    thread::scope(|scope| {
+        for seed in 0..8 {
+            let pair = connect(&programs, &listener, if seed % 2 == 0 { Ours::Client } else { Ours::Server });
+            scope.spawn(move || {
+                let (client, server) = &pair;
+                let mut received = Pattern::new(seed);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let mut sent = Pattern::new(seed);
+                        for piece in (1..2000).map(|n| n * n % 70_001 + 1) {
+                            sent.write(client, piece, piece);
+                        }
+                        client.shutdown(Shutdown::Write).unwrap();
+                    });
+                    let mut read = 0;
+                    for piece in (1..2000).map(|n| n * n % 70_001 + 1) {
+                        received.read(server, piece, 16 * 1024);
+                        read += piece;
+                        if read > 5 << 20 {
+                            read = 0;
+                            thread::sleep(Duration::from_millis(5));
+                        }
+                    }
+                    read_end(server);
+                });
+            });
+        }
+    });
+    let counts = programs.counts().unwrap();
+    assert!(counts.redirected > 1000, "{counts:?}");
+}
+
+/// Bytes that come while connections are being accepted, and so by TCP, stay in front of those that are redirected then.
+#[test]
+fn the_first_bytes_keep_the_order() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    programs.open_door(listener.as_fd()).unwrap();
+    let to = listener.local_addr().unwrap();
+    const CONNECTIONS: u64 = 2000;
+    const PIECES: [usize; 6] = [1, 700, 3, 20_000, 1, 9];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for seed in 0..CONNECTIONS {
+                let client = TcpStream::connect(to).unwrap();
+                client.set_nodelay(true).unwrap();
+                client.set_nonblocking(true).unwrap();
+                let mut sent = Pattern::new(seed);
+                PIECES.iter().for_each(|&piece| sent.write(&client, piece, piece));
+                read_end(&client);
+            }
+        });
+        for seed in 0..CONNECTIONS {
+            let (server, _) = listener.accept().unwrap();
+            server.set_nonblocking(true).unwrap();
+            Pattern::new(seed).read(&server, PIECES.iter().sum(), 4096);
+        }
+    });
+    let counts = programs.counts().unwrap();
+    assert_eq!(counts.joined, 2 * CONNECTIONS, "{counts:?}");
+    assert!(counts.redirected > 0 && counts.behind + counts.waits > 0, "{counts:?}");
+}
+
+/// The same where packets are handed from CPU to CPU (RPS), and so arrive later than what is redirected.
+#[test]
+fn rps_does_not_change_the_order() {
+    // A namespace of its own has a loopback of its own, whose packets all CPUs take.
+    const INSIDE: &str = "mount -t sysfs sysfs /mnt && ip link set lo up && \
+                          printf %x $(((1 << $(nproc)) - 1)) > /mnt/class/net/lo/queues/rx-0/rps_cpus && exec \"$@\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--net", "--mount", "sh", "-c", INSIDE, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "hazards::the_first_bytes_keep_the_order", "hazards::changing_ways_keeps_the_order"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("2 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What a sender has left behind, which has closed since, arrives whole, however late it is read, and by however much more than may be unread.
+#[test]
+fn what_was_written_before_a_close_arrives() {
+    const MOST: usize = 8 << 20;
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    thread::scope(|scope| {
+        for seed in 0..24 {
+            let (client, server) =
+                connect(&programs, &listener, if seed % 2 == 0 { Ours::Client } else { Ours::Server });
+            let (client, server) = if seed % 4 < 2 { (client, server) } else { (server, client) };
+            let bytes = MOST - (seed as usize) * 300_001;
+            scope.spawn(move || {
+                Pattern::new(seed).write(&client, bytes, 64 * 1024);
+                client.shutdown(Shutdown::Write).unwrap();
+            });
+            scope.spawn(move || {
+                thread::sleep(Duration::from_secs(3));
+                Pattern::new(seed).read(&server, bytes, 64 * 1024);
+                read_end(&server);
+            });
+        }
+    });
+}
+
+/// A GiB, byte by byte, past a reader that pauses.
+#[test]
+fn a_gib_arrives_whole() {
+    const GIB: usize = 1 << 30;
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (client, server) = connect(&programs, &listener, Ours::Client);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            Pattern::new(4).write(&client, GIB, 256 * 1024);
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        Pattern::new(4).read(&server, GIB, 64 * 1024);
+        read_end(&server);
+    });
+}
+
+/// Whoever writes to an end that has reset the connection is told.
+#[test]
+fn a_reset_reaches_a_writer() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for ours in [Ours::Client, Ours::Server] {
+        let (client, server) = connect(&programs, &listener, ours);
+        send(&client, &[1; 5000]).unwrap();
+        rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO)).unwrap();
+        drop(server);
+        let failed = (0..100).find_map(|_| send(&client, &[2; 5000]).err()).expect("a write after a reset fails");
+        assert!(matches!(failed.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{failed}");
+    }
+}
+
+/// A read that waits for all that it asks for gets it.
+#[test]
+fn who_waits_in_a_read_is_not_redirected_to() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (client, server) = connect(&programs, &listener, Ours::Client);
+    server.set_nonblocking(false).unwrap();
+    const BYTES: usize = 100_000;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut sent = Pattern::new(1);
+            for _ in 0..BYTES / 1000 {
+                sent.write(&client, 1000, 1000);
+                thread::sleep(Duration::from_micros(20));
+            }
+        });
+        let (mut found, mut expected) = (vec![0; BYTES], vec![0; BYTES]);
+        let (length, _) = rustix::net::recv(&server, &mut found[..], RecvFlags::WAITALL).unwrap();
+        Pattern::new(1).fill(&mut expected);
+        assert_eq!(length, BYTES);
+        assert!(found == expected);
+    });
+    let counts = programs.counts().unwrap();
+    assert!(counts.waits > 0 && counts.redirected == 0, "{counts:?}");
+}
+
+/// A connection that is encrypted by the kernel goes by TCP: what is written there is not what the other end expects.
+#[test]
+fn ktls_goes_by_tcp() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (client, server) = connect(&programs, &listener, Ours::Client);
+    assert_eq!(joined(&programs, &(client.try_clone().unwrap(), server.try_clone().unwrap())), (true, true));
+    let name = b"tls";
+    // SAFETY: the kernel reads as many bytes as `name` has.
+    let result =
+        unsafe { libc::setsockopt(client.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_ULP, name.as_ptr().cast(), 3) };
+    if result != 0 {
+        // A kernel without kTLS, or one that refuses it here: then there is nothing to encrypt.
+        let error = std::io::Error::last_os_error();
+        assert!(matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP)), "{error}");
+        return;
+    }
+    let before = programs.counts().unwrap().redirected;
+    // Without keys it is written as it is.
+    Pattern::new(1).write(&client, 500, 500);
+    Pattern::new(1).read(&server, 500, 500);
+    let after = programs.counts().unwrap();
+    assert_eq!((after.redirected, after.encrypted), (before, 1));
+}
+
+fn enable_fast_open() {
+    // Both sides, for this namespace; the value is left as the next test wants it, too.
+    std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "1027").unwrap();
+}
+
+fn set(socket: &impl AsFd, option: i32, value: i32) {
+    // SAFETY: the kernel reads one int.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}

@@ -1,0 +1,216 @@
+//! The local hop in the kernel (docs/local-hop.md), as the gateway has it: off until a service asks for it and this kernel has shown
+//! that it does it right, and off again as soon as anything looks wrong.
+//!
+//! ```text
+//! table asks ─▶ driver (core 0): load, self-test ─▶ State (watch) ─▶ each core: doors at listeners, marks at sockets to endpoints
+//!                    ▲ counts, every second                              │ joined sockets
+//!                    └────────── distrust ◀── part ● ◀───────────────────┘ bytes, on a sample
+//! ```
+
+mod driver;
+pub(crate) mod part;
+
+pub(crate) use driver::run;
+
+use crate::{core::Core, socket::Socket};
+use isthmus_control_api::{ServicePolicy, Table};
+use isthmus_ebpf::{Counts, Programs};
+use part::Part;
+use serde::{Deserialize, Serialize};
+use std::{
+    cell::RefCell,
+    os::fd::{AsFd, BorrowedFd},
+    rc::{Rc, Weak},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+/// Whether there is a local hop.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No service has asked for it.
+    #[default]
+    Unused,
+    /// It is being loaded and tested.
+    Starting,
+    /// It works.
+    On,
+    /// There is none, and why.
+    Off(Arc<str>),
+    /// It was on, and something was wrong.
+    Distrusted(Arc<str>),
+}
+
+/// The words of [`State::word`].
+pub(crate) const STATES: [&str; 5] = ["unused", "starting", "on", "off", "distrusted"];
+
+impl State {
+    const fn word(&self) -> &'static str {
+        STATES[match self {
+            Self::Unused => 0,
+            Self::Starting => 1,
+            Self::On => 2,
+            Self::Off(_) => 3,
+            Self::Distrusted(_) => 4,
+        }]
+    }
+}
+
+/// What `/status` says of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalHopStatus {
+    /// `unused`, `starting`, `on`, `off` or `distrusted`.
+    pub state: String,
+    /// Why it is off or distrusted.
+    pub reason: Option<String>,
+    /// Ends of connections that take part or did.
+    pub joined: u64,
+    /// Ends that could not.
+    pub refused: u64,
+    /// Messages that were redirected.
+    pub redirected: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages of such ends that went by TCP.
+    pub by_tcp: u64,
+    /// Ends that went back to TCP for good, because their reader was late.
+    pub late: u64,
+    /// Ends that went back to TCP for good, because of kTLS.
+    pub encrypted: u64,
+}
+
+/// The process's local hop.
+#[derive(Debug, Default)]
+pub(crate) struct LocalHop {
+    state: watch::Sender<State>,
+    /// Whether the state is [`State::On`], for who asks for each connection.
+    on: AtomicBool,
+    /// There once the self-test has passed, and then for good: what has joined goes on.
+    programs: OnceLock<Programs>,
+}
+
+impl LocalHop {
+    /// The state, and every change of it.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// The programs, if connections may join.
+    pub(crate) fn on(&self) -> Option<&Programs> {
+        self.programs.get().filter(|_| self.on.load(Ordering::Relaxed))
+    }
+
+    /// The programs, if connections ever could.
+    fn ever_on(&self) -> Option<&Programs> {
+        self.programs.get()
+    }
+
+    /// No connection joins any more. The first reason stays.
+    pub(crate) fn distrust(&self, reason: &str) {
+        if self.on.swap(false, Ordering::Relaxed) {
+            if let Some(Err(error)) = self.programs.get().map(|programs| programs.enable(false)) {
+                tracing::error!(%error, "the local hop cannot be turned off in the kernel: nothing is marked for it any more");
+            }
+            tracing::error!(reason, "the local hop is off until the next start: new streams go by TCP");
+            self.state.send_replace(State::Distrusted(reason.into()));
+        }
+    }
+
+    /// What there is to say of it.
+    pub(crate) fn status(&self) -> LocalHopStatus {
+        let state = self.state.borrow().clone();
+        let reason = match &state {
+            State::Off(reason) | State::Distrusted(reason) => Some(reason.to_string()),
+            _ => None,
+        };
+        let counts = self.ever_on().and_then(|programs| programs.counts().ok()).unwrap_or_default();
+        let Counts { joined, refused, full, redirected, bytes, alone, behind, waits, unread, encrypted } = counts;
+        LocalHopStatus {
+            state: state.word().into(),
+            reason,
+            joined,
+            refused: refused + full,
+            redirected,
+            bytes,
+            by_tcp: alone + behind + waits,
+            late: unread,
+            encrypted,
+        }
+    }
+
+    /// Makes the connection take part that `socket` is about to make, if `policy` asks for that.
+    pub(crate) fn mark(&self, socket: BorrowedFd<'_>, policy: &ServicePolicy) {
+        // Without a mark it goes by TCP, as all do by default.
+        if policy.local_hop
+            && let Some(Err(error)) = self.on().map(|programs| programs.mark(socket))
+        {
+            tracing::debug!(%error, "cannot mark a socket for the local hop");
+        }
+    }
+
+    /// Opens or closes a listener's door, as its import's policy and the state have it; whether it is open now.
+    pub(crate) fn door(&self, listener: BorrowedFd<'_>, wanted: bool, is_open: bool) -> bool {
+        let Some(programs) = self.ever_on() else { return false };
+        let result = match (wanted && self.on().is_some(), is_open) {
+            (true, false) => programs.open_door(listener),
+            (false, true) => programs.close_door(listener),
+            _ => return is_open,
+        };
+        match result {
+            Ok(()) => wanted,
+            Err(error) => {
+                tracing::warn!(%error, "the local hop: a listener's door stays as it is");
+                is_open
+            }
+        }
+    }
+}
+
+/// Whether a service of the table asks for it.
+fn is_wanted(table: &Table) -> bool {
+    table.exports.iter().any(|(port, export)| port.protocol.is_tcp() && export.policy.local_hop)
+        || table.imports.iter().any(|(listen, import)| listen.protocol.is_tcp() && import.policy.local_hop)
+}
+
+/// Sockets of one core that are looked at every second.
+#[derive(Debug, Default)]
+pub(crate) struct Sample(RefCell<Vec<Weak<Socket>>>);
+
+/// Of so many sockets that take part, one is looked at.
+const ONE_OF: u64 = 16;
+/// Sockets of a core that are looked at at once.
+const MOST: usize = 64;
+
+/// Has a connected socket read as one that takes part, if it does, and looks at it if its turn has come.
+pub(crate) fn take_part(core: &Core, socket: &Rc<Socket>) {
+    let Some(programs) = core.common.local_hop.ever_on() else { return };
+    if !programs.noted(socket.as_fd()).is_ok_and(|noted| noted.joined) {
+        return;
+    }
+    let mut sample = core.hop_sample.0.borrow_mut();
+    let looked_at = core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
+    socket.take_part(looked_at.then(|| Part::new(core.common.local_hop.clone())));
+    if looked_at {
+        sample.push(Rc::downgrade(socket));
+    }
+}
+
+impl Sample {
+    /// What is done every second.
+    pub(crate) fn beat(&self) {
+        self.0.borrow_mut().retain(|socket| socket.upgrade().inspect(|socket| socket.check_part()).is_some());
+    }
+}
+
+/// Compares what came with what the kernel says that it delivered: to a socket that has read its end.
+pub(crate) fn delivered(hop: &LocalHop, socket: BorrowedFd<'_>) -> Option<u64> {
+    let programs = hop.ever_on()?;
+    let by_tcp = crate::socket::info::bytes_received(&socket).ok()?;
+    Some(programs.noted(socket).ok()?.delivered + by_tcp)
+}
+
+#[cfg(test)]
+mod tests;
