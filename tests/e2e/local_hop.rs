@@ -9,7 +9,7 @@ use isthmus_tests::{
 /// The ends that have joined, and the messages redirected.
 fn counts(pair: &Pair<'_>) -> [f64; 4] {
     [&pair.west, &pair.east]
-        .map(|gateway| gateway.metrics())
+        .map(isthmus_tests::Gateway::metrics)
         .map(|metrics| {
             let joined = metrics.sum("isthmus_local_hop_ends_total", &["result=\"joined\""]);
             [joined, metrics.sum("isthmus_local_hop_messages_total", &["way=\"redirected\""])]
