@@ -102,7 +102,8 @@ async fn listener(args: &Args) -> Result<(SocketAddr, Option<String>), Failure> 
         let port = args.port.map_or_else(String::new, |port| format!(":{port}"));
         let own = &trace.cluster;
         Failure::failed(format!(
-            "{own} has no listener of TCP for {service}{port}: expected one of its imports; --at measures any address"
+            "{own} has no listener of TCP for {service}{port} without server names: expected one of its imports; --at measures any \
+             address"
         ))
     })?;
     let chosen = import.clusters.iter().filter(|cluster| cluster.percent > 0.0);

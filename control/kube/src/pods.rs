@@ -34,6 +34,8 @@ const TOGETHER: Duration = Duration::from_millis(100);
 /// Between two attempts: doubled each time, until one works.
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// So long the pods of before a start count while they cannot be listed: an address may be another pod's meanwhile.
+const LIST_PATIENCE: Duration = Duration::from_mins(5);
 /// A watch is asked for anew after so many seconds.
 const WATCH_SECONDS: u32 = 60;
 
@@ -103,8 +105,17 @@ pub(crate) async fn merge(
     to: watch::Sender<Arc<Desired>>,
 ) {
     let mut is_loaded = false;
+    let patience = sleep(LIST_PATIENCE);
+    let mut patience = pin!(patience);
+    let mut waits = true;
     loop {
         tokio::select! {
+            () = &mut patience, if waits => {
+                waits = false;
+                if sources.borrow().is_none() {
+                    warn!("pods could not be listed for {} s: their identities of before end", LIST_PATIENCE.as_secs());
+                }
+            }
             changed = desired.changed() => match changed {
                 // What stands there before the first change stands for nothing.
                 Ok(()) => is_loaded = true,
@@ -115,7 +126,7 @@ pub(crate) async fn merge(
         if is_loaded {
             let of_pods = sources.borrow_and_update().clone();
             let mut desired = (**desired.borrow_and_update()).clone();
-            desired.awaits_sources = of_pods.is_none();
+            desired.awaits_sources = waits && of_pods.is_none();
             let stated = std::mem::replace(&mut desired.sources, of_pods.as_deref().cloned().unwrap_or_default());
             desired.sources.extend(stated);
             to.send_replace(Arc::new(desired));
@@ -172,5 +183,20 @@ mod tests {
         pods.send_replace(Some(Arc::default()));
         all.changed().await.unwrap();
         assert!(!all.borrow().awaits_sources, "a cluster without pods is one that is listed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_that_cannot_be_listed_are_not_waited_for_without_end() {
+        let (desired, inner) = watch::channel(Arc::new(Desired::default()));
+        let (_pods, of_pods) = watch::channel(Sources::default());
+        let (outer, mut all) = watch::channel(Arc::new(Desired::default()));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(merge(inner, of_pods, outer));
+        desired.send_replace(Arc::new(Desired::default()));
+        all.changed().await.unwrap();
+        assert!(all.borrow_and_update().awaits_sources);
+        let began = Instant::now();
+        all.changed().await.unwrap();
+        assert!(!all.borrow().awaits_sources && began.elapsed() >= LIST_PATIENCE);
     }
 }

@@ -7,7 +7,7 @@ use super::{
     policy, values,
 };
 use crate::registry::DesiredImport;
-use isthmus_control_api::{Cidr, ClusterName, Listen, ServerName, ServicePort, Weights};
+use isthmus_control_api::{Cidr, ClusterName, Listen, ServerName, ServicePolicy, ServicePort, Weights};
 use std::collections::BTreeMap;
 
 /// How many names an import may be for.
@@ -40,7 +40,7 @@ pub(super) fn read(
         if !socket.protocol.is_tcp() {
             policy::check_datagrams(&fields, &policy);
         }
-        shared.claim(listeners, &socket, (&fields, &names), &policy.accept_proxy_protocol);
+        shared.claim(listeners, &socket, (&fields, &names), &policy);
         if let (Some(service), Some(port), Some(affinity), Some(sticky)) = (service, port, affinity, sticky) {
             let service = ServicePort { service, port, protocol: socket.protocol };
             let import = DesiredImport { service, affinity, weights, sticky, policy, member: None };
@@ -71,6 +71,8 @@ struct Place {
     has_default: bool,
     /// Whom the first import takes for proxies: they are asked before there is a name.
     proxies: Vec<Cidr>,
+    /// Whether the first import has a local hop.
+    hops: bool,
 }
 
 impl Shared {
@@ -80,14 +82,20 @@ impl Shared {
         listeners: &mut Listeners,
         socket: &Listen,
         (fields, names): (&Fields<'_>, &[At<ServerName>]),
-        proxies: &[Cidr],
+        policy: &ServicePolicy,
     ) {
         let is_named = fields.has("serverNames");
+        let (proxies, hops) = (&policy.accept_proxy_protocol, policy.local_hop);
+        if hops && is_named {
+            // The name is read before it is known whose bytes they are.
+            fields.conflict("policy", "localHop: on where clients ask by name".into(), "localHop: off");
+        }
         let Some(place) = self.0.get_mut(socket) else {
             listeners.claim(socket.clone(), fields, "listen");
             let mut once = Once::new();
             note_twice(&mut once, fields, names);
-            self.0.insert(socket.clone(), Place { names: once, has_default: !is_named, proxies: proxies.into() });
+            self.0
+                .insert(socket.clone(), Place { names: once, has_default: !is_named, hops, proxies: proxies.clone() });
             return;
         };
         if !is_named && std::mem::replace(&mut place.has_default, true) {
@@ -95,7 +103,11 @@ impl Shared {
             listeners.claim(socket.clone(), fields, "listen");
         }
         note_twice(&mut place.names, fields, names);
-        if place.proxies != proxies {
+        if (hops && !is_named) || place.hops {
+            let found = format!("localHop: on at \"{}\", which imports share by name", socket.address);
+            fields.conflict("policy", found, "localHop: off for all of them");
+        }
+        if place.proxies != *proxies {
             let found = format!("other networks than the first import at \"{}\" has", socket.address);
             fields.conflict("policy", format!("acceptProxyProtocol with {found}"), "the same for all at one address");
         }

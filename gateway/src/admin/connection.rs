@@ -27,7 +27,8 @@ use tokio::{
 pub(crate) struct Connection {
     /// Whether both its ends are on loopback: nobody from elsewhere has such an address.
     pub(crate) on_loopback: bool,
-    /// Whether it is from this machine itself: no connection from elsewhere comes about with one of its own addresses.
+    /// Whether it is from this machine itself, by the addresses. Where something in front puts the machine's own address in the
+    /// place of the client's (a node's masquerading), a client from elsewhere looks the same.
     pub(crate) is_here: bool,
     patience: Duration,
     /// When it is cut off.
@@ -43,7 +44,7 @@ impl Connection {
     fn between(own: Option<IpAddr>, from: Option<IpAddr>, patience: Duration) -> Self {
         let is_loopback = |end: Option<IpAddr>| end.is_some_and(|end| end.is_loopback());
         let on_loopback = is_loopback(own) && is_loopback(from);
-        let is_here = is_loopback(from) || from.is_some() && own == from;
+        let is_here = on_loopback || from.is_some() && own == from;
         Self { on_loopback, is_here, patience, deadline: Mutex::new(Instant::now() + patience) }
     }
 
@@ -98,7 +99,7 @@ mod tests {
             (connection.on_loopback, connection.is_here)
         };
         assert_eq!(between("127.0.0.1", "127.0.0.1"), (true, true));
-        assert_eq!(between("", "::1"), (false, true));
+        assert_eq!(between("10.0.0.7", "127.0.0.6"), (false, false), "as a sidecar has it");
         assert_eq!(between("10.0.0.7", "10.0.0.7"), (false, true));
         assert_eq!(between("10.0.0.7", "10.0.0.8"), (false, false));
         assert_eq!(between("", ""), (false, false));

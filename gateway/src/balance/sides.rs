@@ -123,13 +123,22 @@ impl Sides {
 
     /// A cluster has no endpoint for a stream, or none that answers in time.
     pub fn refused(&mut self, cluster: &ClusterName, policy: &ServicePolicy, now: Instant) {
+        self.failed(cluster, &rules(policy), now);
+    }
+
+    /// A cluster's endpoints were late for a stream, which is for others then: that happens once, and counts when it goes on.
+    pub fn late(&mut self, cluster: &ClusterName, policy: &ServicePolicy, now: Instant) {
+        self.failed(cluster, &policy.outliers, now);
+    }
+
+    fn failed(&mut self, cluster: &ClusterName, rules: &Outliers, now: Instant) {
         if self.member(cluster).is_none() {
             let (health, share) = (Health::default(), Returning::default());
             self.members.push(Member { cluster: cluster.clone(), health, share });
         }
         if let Some(member) = self.member(cluster) {
             let probe = matches!(member.health.status(now), HealthStatus::Probing);
-            member.health.failed(now, probe, &rules(policy), true);
+            member.health.failed(now, probe, rules, true);
         }
     }
 

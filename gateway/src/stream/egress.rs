@@ -262,6 +262,8 @@ pub(crate) struct Asking<'c, 'a> {
     tried: locality::Tried,
     deadline: Instant,
     last: Option<RefusalReason>,
+    /// The first cluster that has given way to others, as its endpoints were late.
+    gave_way: Option<ClusterName>,
 }
 
 /// An upstream that is to be used.
@@ -293,7 +295,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         meter.request(&request);
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let (early, tried) = (Early::default(), locality::Tried::default());
-        Self { core, import, read, request, early, tried, deadline, last: None }
+        Self { core, import, read, request, early, tried, deadline, last: None, gave_way: None }
     }
 
     /// The next upstream.
@@ -302,13 +304,22 @@ impl<'c, 'a> Asking<'c, 'a> {
     /// There is none, or the client has gone.
     pub(crate) async fn establish(&mut self, meter: &mut StreamMeter<'_>) -> Result<Established<'c>, Closed> {
         loop {
-            let next = self.next();
-            match (self.last, &next) {
-                (None, _) | (_, Next::Nowhere) => {}
+            let mut next = self.next();
+            let refused = match (self.last, &next) {
+                (None, _) => None,
+                (Some(last), Next::Nowhere) => Some(last),
                 // A lost tunnel says nothing of the service.
-                (Some(RefusalReason::TunnelLost), _) => meter.retry(),
-                (Some(last), _) if !meter.may_retry(Side::Egress) => return Err(Closed::Refused(last)),
-                (Some(_), _) => {}
+                (Some(RefusalReason::TunnelLost), _) => {
+                    meter.retry();
+                    None
+                }
+                (Some(last), _) => (!meter.may_retry(Side::Egress)).then_some(last),
+            };
+            if let Some(last) = refused {
+                // Who has given way for others to serve the stream is waited for after all.
+                let Some(cluster) = self.gave_way.take() else { return Err(Closed::Refused(last)) };
+                self.request.elsewhere = false;
+                next = Next::Cluster(cluster);
             }
             let refusal = match next {
                 Next::Local => {
@@ -326,14 +337,17 @@ impl<'c, 'a> Asking<'c, 'a> {
                     meter.peer(Some(&cluster));
                     let opened = self.open(&cluster, meter).await;
                     self.learn(&cluster, opened.as_ref().map(drop));
+                    if opened.as_ref().is_err_and(|failed| gives_way(&self.request, failed)) {
+                        self.gave_way.get_or_insert_with(|| cluster.clone());
+                    }
                     match opened {
                         Ok(accepted) => return Ok(Established::Cluster(cluster, accepted)),
                         Err(OpenFailed::Client) => return Err(Closed::ResetLocal),
                         Err(OpenFailed::Refused(refusal)) => refusal,
                     }
                 }
-                Next::Nowhere if self.last.is_none() && self.change_before_deadline().await => continue,
-                Next::Nowhere => return Err(Closed::Refused(self.last.unwrap_or(RefusalReason::NoEndpoint))),
+                Next::Nowhere if self.change_before_deadline().await => continue,
+                Next::Nowhere => return Err(Closed::Refused(RefusalReason::NoEndpoint)),
             };
             self.refused(&refusal)?;
         }
@@ -411,6 +425,9 @@ impl<'c, 'a> Asking<'c, 'a> {
     fn learn(&self, cluster: &ClusterName, opened: Result<(), &OpenFailed>) {
         with_sides(self.core, &self.import.service, |sides| match opened {
             Ok(()) => sides.accepted(cluster, Instant::now()),
+            Err(failed) if gives_way(&self.request, failed) => {
+                sides.late(cluster, &self.import.policy, Instant::now());
+            }
             Err(OpenFailed::Refused(refusal)) if says_of_endpoints(refusal) => {
                 sides.refused(cluster, &self.import.policy, Instant::now());
             }

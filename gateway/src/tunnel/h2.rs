@@ -202,7 +202,14 @@ impl Tunnel for H2Tunnel {
             Poll::Ready(Err(_)) => return Err(lost()),
             Poll::Pending => return Err(refuse(RefusalReason::Limit, "the peer takes no more streams".into())),
         }
-        let Some(window) = shared.windows.borrow_mut().add(false) else {
+        let mut windows = shared.windows.borrow_mut();
+        let window = windows.add(false);
+        if window.is_none() && windows.news().is_none() {
+            // Nobody makes room: it is not waited for.
+            windows.note_refused();
+        }
+        drop(windows);
+        let Some(window) = window else {
             shared.wake_driver();
             return Err(refuse(RefusalReason::Limit, "the memory budget is used up".into()));
         };

@@ -210,6 +210,9 @@ impl<'r> Race<'r> {
         let socket = connecting.into_socket();
         if let Err(error) = introduce(self.core, self.export, self.opening, address, &socket) {
             lease.failed();
+            if hedge {
+                self.core.counters.hedged(Hedge::Lost);
+            }
             return Err(error);
         }
         lease.connected(begun.elapsed());

@@ -49,8 +49,8 @@ async fn service(admin: &str, name: &str) -> Result<ServiceProbe, String> {
 
 /// Connects as a client does, and goes.
 async fn connect(listen: &str) -> Result<(), String> {
-    let address: SocketAddr = listen.parse().map_err(|_| format!("{listen} is no address"))?;
-    match timeout(CONNECT, TcpStream::connect(here(address))).await {
+    let listen: Listen = listen.parse().map_err(|_| format!("{listen} is no address"))?;
+    match timeout(CONNECT, TcpStream::connect(here(listen.address))).await {
         Ok(connected) => connected.map(drop).map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {} s", CONNECT.as_secs())),
     }

@@ -109,6 +109,19 @@ fn where_nobody_else_is_left_health_is_not_heeded() {
 }
 
 #[test]
+fn a_cluster_that_is_late_once_is_not_left_out() {
+    let mut world = World::new(Affinity::Local, &[3]);
+    let policy = ServicePolicy::default();
+    let out =
+        |world: &World| world.sides.snapshot(world.now).iter().any(|of| matches!(of.health, HealthStatus::Ejected(_)));
+    for late in 1..=policy.outliers.failures {
+        assert!(!out(&world), "before the {late}th");
+        world.sides.late(&c0(), &policy, world.now);
+    }
+    assert!(out(&world));
+}
+
+#[test]
 fn a_probe_that_was_given_up_leaves_room_for_the_next() {
     let mut world = World::new(Affinity::Remote, &[1, 1]);
     world.sides.refused(&c0(), &ServicePolicy::default(), world.now);

@@ -131,7 +131,7 @@ pub(super) async fn send_rest(
 /// Tunnels to one cluster that a stream is tried on.
 const TUNNELS: usize = 5;
 
-/// Opens a stream on one tunnel; or why not, and which gateway has said so.
+/// Opens a stream on one tunnel; or why not, and which gateway has said so, if another one of its cluster may say otherwise.
 async fn open_on_one(
     core: &Core,
     target: &Target<'_>,
@@ -147,7 +147,11 @@ async fn open_on_one(
     let opened = poll_fn(|cx| poll_open(cx, core, &mut *stream, read, early, &mut sent));
     tokio::select! {
         biased;
-        opened = opened => opened.map_err(|failed| (failed, Some(tunnel.gateway())))?,
+        opened = opened => opened.map_err(|failed| {
+            // Its other gateways would ask the same endpoints.
+            let gateway = (!gives_way(request, &failed)).then(|| tunnel.gateway());
+            (failed, gateway)
+        })?,
         () = doubted(core, target, &*tunnel, request.elsewhere) => {
             let message = format!("a tunnel to {} does not answer", target.cluster);
             let refusal = Refusal { reason: RefusalReason::TunnelLost, message, retry: true };
@@ -160,6 +164,11 @@ async fn open_on_one(
         }
     }
     Ok(Accepted { stream, tunnel, sent })
+}
+
+/// Whether a cluster's endpoints are late, and the stream is to go elsewhere.
+pub(super) fn gives_way(request: &OpenRequest, failed: &OpenFailed) -> bool {
+    request.elsewhere && matches!(failed, OpenFailed::Refused(refusal) if refusal.reason == RefusalReason::Timeout)
 }
 
 /// How long a stream waits for tunnels to make room for it.

@@ -6,6 +6,7 @@ use super::{
     gather::{Flusher, Gathered},
     request,
     stream::H2Stream,
+    windows::MOST_WAITING,
 };
 use crate::{
     busy,
@@ -43,11 +44,14 @@ pub struct Driver<IO: AsyncRead + AsyncWrite + Unpin> {
     asked: Option<u64>,
     liveness: Liveness,
     said_goodbye: bool,
-    /// Streams of the peer that wait for room: no more than it may have.
-    waiting: VecDeque<Offered>,
+    /// Streams of the peer that wait for room, [`MOST_WAITING`] at most, and since when each has.
+    waiting: VecDeque<(Instant, Offered)>,
     /// Tells that it has ended, however it does.
     _ended: DropGuard,
 }
+
+/// How long a stream of the peer waits for room; it is looked at whenever the tunnel is, for its liveness at least.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A stream that the peer opens.
 type Offered = (http::request::Parts, H2Stream);
@@ -118,7 +122,7 @@ where
         if let Some(end) = self.poll_connection(cx) {
             return Err(end);
         }
-        self.take_waiting(cx);
+        take_waiting(&mut self.waiting, &self.shared, (&self.peer, self.ingress.as_ref()), cx);
         self.tell_window(cx);
         let now = Instant::now();
         busy::worked(now);
@@ -145,7 +149,11 @@ where
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
                         let offered = H2Stream::offered(self.shared.clone(), request.into_parts(), respond);
-                        self.waiting.push_back(offered);
+                        self.waiting.push_back((Instant::now(), offered));
+                        if self.waiting.len() > MOST_WAITING {
+                            let (shared, ingress) = (&self.shared, self.ingress.as_ref());
+                            take_waiting(&mut self.waiting, shared, (&self.peer, ingress), cx);
+                        }
                     }
                     Poll::Ready(Some(Err(e))) => break Poll::Ready(Err(e)),
                     Poll::Ready(None) => break Poll::Ready(Ok(())),
@@ -158,20 +166,6 @@ where
             Poll::Ready(Ok(())) if self.shared.health() == TunnelHealth::Draining => Some(TunnelEnd::Drained),
             Poll::Ready(Ok(())) => Some(TunnelEnd::PeerClosed),
             Poll::Ready(Err(e)) => Some(e.into()),
-        }
-    }
-
-    /// Hands on the streams for which there is room, and refuses those for which none will come.
-    fn take_waiting(&mut self, cx: &Context<'_>) {
-        while let Some((_, stream)) = self.waiting.front_mut() {
-            let windowed = stream.windowed();
-            let will_have = || self.shared.windows.borrow_mut().poll_room(true, cx).is_pending();
-            if windowed.is_err() && will_have() {
-                return;
-            }
-            if let Some(offered) = self.waiting.pop_front() {
-                offer(offered, windowed, &self.peer, self.ingress.as_ref());
-            }
         }
     }
 
@@ -267,6 +261,34 @@ where
     fn believe(&self) {
         if self.shared.health() == TunnelHealth::Unresponsive {
             self.shared.set_health(TunnelHealth::Live);
+        }
+    }
+}
+
+/// Hands on the streams for which there is room, and refuses those for which none comes: in time, or for so many.
+fn take_waiting(
+    waiting: &mut VecDeque<(Instant, Offered)>,
+    shared: &Shared,
+    (peer, ingress): (&Rc<PeerIdentity>, Option<&Rc<dyn Ingress>>),
+    cx: &Context<'_>,
+) {
+    while let Some((since, (_, stream))) = waiting.front_mut() {
+        let windowed = stream.windowed();
+        if windowed.is_err() && since.elapsed() <= PATIENCE && waiting.len() <= MOST_WAITING {
+            let room = shared.windows.borrow_mut().poll_room(true, cx);
+            if room == Poll::Ready(true) {
+                // Another core has given some back just now.
+                cx.waker().wake_by_ref();
+            }
+            if room != Poll::Ready(false) {
+                return;
+            }
+        }
+        if windowed.is_err() {
+            shared.windows.borrow().note_refused();
+        }
+        if let Some((_, offered)) = waiting.pop_front() {
+            offer(offered, windowed, peer, ingress);
         }
     }
 }

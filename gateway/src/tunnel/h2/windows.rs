@@ -16,6 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Who may wait for room on one tunnel; others are refused.
+pub(super) const MOST_WAITING: usize = 256;
+
 /// The streams' common window, and what each stream holds of the budget for it.
 ///
 /// A stream is charged for what its peer may send at the moment, or may have sent: a smaller window counts only once the peer has
@@ -72,7 +75,8 @@ impl Windows {
     pub(super) fn add(&mut self, by_peer: bool) -> Option<u64> {
         let bytes = self.held;
         let take = || if by_peer { self.budget.take_for_peer(bytes) } else { self.budget.take(bytes) };
-        if !self.is_within_connection() || !take() {
+        // It is asked first, as what is refused by `take` counts as a stream refused.
+        if !self.has_room(by_peer) || !take() {
             self.make_room();
             return None;
         }
@@ -87,18 +91,22 @@ impl Windows {
     /// Whether there is room for a stream that had none. Pending while there may be soon, since the peer is being told of smaller
     /// windows: then `cx` is woken.
     pub(super) fn poll_room(&mut self, by_peer: bool, cx: &Context<'_>) -> Poll<bool> {
-        let has_room = if by_peer { self.budget.has_for_peer(self.held) } else { self.budget.has(self.held) };
-        if has_room && self.is_within_connection() {
+        if self.has_room(by_peer) {
             return Poll::Ready(true);
         }
         self.make_room();
-        if self.news().is_none() {
+        if self.news().is_none() || self.waiting.len() >= MOST_WAITING {
             return Poll::Ready(false);
         }
         if !self.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
             self.waiting.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Counts a stream that was refused for want of memory.
+    pub(super) fn note_refused(&self) {
+        self.budget.note_refused();
     }
 
     /// Gives back an ended stream's window.
@@ -164,8 +172,9 @@ impl Windows {
         }
     }
 
-    fn is_within_connection(&self) -> bool {
-        (self.charges.len() + 1) * self.held <= CONNECTION_WINDOW as usize
+    fn has_room(&self, by_peer: bool) -> bool {
+        let has = if by_peer { self.budget.has_for_peer(self.held) } else { self.budget.has(self.held) };
+        has && (self.charges.len() + 1) * self.held <= CONNECTION_WINDOW as usize
     }
 
     fn give_back(&mut self, bytes: usize) {

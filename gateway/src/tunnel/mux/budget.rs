@@ -88,9 +88,14 @@ impl Budget {
     fn take_for_stream(&self, bytes: usize, limit: usize) -> bool {
         let taken = self.take_within(bytes, limit);
         if !taken {
-            self.refused.fetch_add(1, Relaxed);
+            self.note_refused();
         }
         taken
+    }
+
+    /// Counts a stream that was refused for want of memory and was not asked for by [`Self::take`] or [`Self::take_for_peer`].
+    pub fn note_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
     fn take_within(&self, bytes: usize, limit: usize) -> bool {

@@ -1,10 +1,8 @@
 //! Where clients connect.
 
 use super::Hop;
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use isthmus_control_api::Listen;
+use std::time::{Duration, Instant};
 use tokio::{net::TcpStream, time::timeout};
 
 /// For a connection.
@@ -12,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Connects there, and goes.
 pub(super) async fn hop(listen: &str) -> Hop {
-    let Ok(address) = listen.parse::<SocketAddr>() else {
+    let Some(Listen { address, .. }) = listen.parse().ok().filter(|listen: &Listen| listen.protocol.is_tcp()) else {
         return Hop::skipped("listener", listen, "a listener of UDP does not say whether it is there");
     };
     let began = Instant::now();
