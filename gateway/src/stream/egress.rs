@@ -3,7 +3,7 @@
 mod open;
 
 pub(crate) use self::open::{Accepted, doubted};
-use self::open::{Early, OpenFailed, Read, open, send_rest};
+use self::open::{Early, OpenFailed, Read, gives_way, open, send_rest};
 use super::{
     announced::{self, Announced},
     copy,

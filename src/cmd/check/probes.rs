@@ -2,13 +2,13 @@
 
 use super::services::Probed;
 use crate::cmd::admin::{self, here};
+use isthmus_control_api::Listen;
 use isthmus_gateway::status::{
     ServiceKind, ServiceStatus, Status,
     probe::{LinksProbe, ServiceProbe},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     time::Duration,
 };
 use tokio::{net::TcpStream, time::timeout};
