@@ -17,6 +17,8 @@
 #[cfg(programs)]
 mod capabilities;
 #[cfg(programs)]
+mod command;
+#[cfg(programs)]
 mod map;
 mod mountinfo;
 #[cfg_attr(not(programs), path = "absent.rs")]
@@ -33,7 +35,8 @@ mod shared {
     include!(concat!(env!("OUT_DIR"), "/shared.rs"));
 }
 
-/// Bytes that an end may have unread before its peer goes on by TCP.
+/// Bytes that an end may have unread before its peer goes on by TCP. Whoever writes at an end of the gateway's must not let it come to
+/// that: see [`Programs::unread`].
 pub const UNREAD: u32 = 1 << 20;
 
 /// Why there is no local hop.

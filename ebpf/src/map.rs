@@ -1,6 +1,9 @@
 //! Maps by their descriptors, from any thread. aya's own types want a `&mut` for every write.
 
-use crate::shared::{Door, End, Flow, Mark, Settings};
+use crate::{
+    command::bpf,
+    shared::{Door, End, Flow, Mark, Settings},
+};
 use std::{
     ffi::c_long,
     io,
@@ -97,8 +100,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
         };
         // SAFETY: the attributes are laid out as bpf(2) has them for these commands; key and value are addresses of whole values of
         // the map's types, or 0 where the command has none, and outlive the call.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attributes, size_of::<Attributes>()) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        unsafe { bpf(command, &raw const attributes) }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use crate::{
     Counts, LoadError, Noted, UNREAD, capabilities,
+    command::ByHand,
     map::{Map, Write},
     shared::{self, Door, End, Flow, Mark, Settings},
 };
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{self, MapData},
-    programs::{CgroupAttachMode, Program, ProgramError, SkMsg, SockOps},
+    programs::{CgroupAttachMode, Program, ProgramError, RawTracePoint, SkMsg, SockOps},
 };
 use std::{
     error::Error,
@@ -30,6 +31,7 @@ pub struct Programs {
     doors: Map<Door, u32>,
     marks: Map<i32, Mark>,
     ends: Map<Flow, End>,
+    unread: ByHand,
     /// What detaches them.
     _loaded: Ebpf,
 }
@@ -57,11 +59,15 @@ impl Programs {
         let mut loader = EbpfLoader::new();
         let mut ebpf = loader.btf(Some(&types)).load(OBJECT).map_err(|error| refused(&error))?;
         attach(&mut ebpf, &cgroup)?;
+        let unread: &mut RawTracePoint = program(&mut ebpf, "local_hop_unread")?;
+        unread.load().map_err(|error| refused(&error))?;
+        let unread = unread.fd().map_err(|error| refused(&error))?.as_fd().try_clone_to_owned();
         let programs = Self {
             settings: Map::new(descriptor(&mut ebpf, "settings")?),
             doors: Map::new(descriptor(&mut ebpf, "doors")?),
             marks: Map::new(descriptor(&mut ebpf, "marks")?),
             ends: Map::new(descriptor(&mut ebpf, "ends")?),
+            unread: ByHand::new(unread.map_err(|error| refused(&error))?),
             counts: take(&mut ebpf, "counts")?.try_into().map_err(|error: maps::MapError| refused(&error))?,
             _loaded: ebpf,
         };
@@ -122,6 +128,17 @@ impl Programs {
         // It has closed, perhaps just now: then the mark says what its end said.
         let mark = self.marks.get(&socket.as_raw_fd())?.unwrap_or_default();
         Ok(Noted { joined: false, delivered: mark.delivered })
+    }
+
+    /// How many bytes the other end of a socket that takes part has unread; 0 if it does not take part any more.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unread(&self, socket: BorrowedFd<'_>) -> io::Result<u32> {
+        match self.marks.get(&socket.as_raw_fd())? {
+            Some(mark) if mark.joined != 0 => self.unread.run(&mark.peer),
+            _ => Ok(0),
+        }
     }
 
     /// What has been counted.

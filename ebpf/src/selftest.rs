@@ -66,6 +66,14 @@ pub enum Wrong {
     /// The kernel holds more for a reader than it may.
     #[error("the kernel held {0} bytes for a reader that had stopped")]
     TooMuchHeld(u64),
+    /// The kernel does not tell what a reader has unread.
+    #[error("the kernel says that {found} bytes are unread, expected {expected}")]
+    Unread {
+        /// What it says.
+        found: u32,
+        /// What was not read.
+        expected: u32,
+    },
     /// Something stayed behind.
     #[error("{0} ends stayed behind")]
     LeftBehind(usize),
@@ -122,6 +130,7 @@ type Case = fn(Kind<'_>) -> Result<(), Wrong>;
 
 const CASES: &[(&str, Case)] = &[
     ("one byte after the other", cases::tiny),
+    ("what is unread", cases::unread),
     ("both ways at once, readers late", cases::both_ways),
     ("an end with data queued", cases::half_close),
     ("a reset", cases::reset),

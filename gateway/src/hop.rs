@@ -9,6 +9,7 @@
 
 mod driver;
 pub(crate) mod part;
+mod room;
 
 pub(crate) use driver::run;
 
@@ -23,7 +24,7 @@ use std::{
     rc::{Rc, Weak},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use tokio::sync::watch;
@@ -78,6 +79,8 @@ pub struct LocalHopStatus {
     pub by_tcp: u64,
     /// Ends that went back to TCP for good, because their reader was late.
     pub late: u64,
+    /// Waits of the gateway's before a write, because the reader had much unread.
+    pub held: u64,
     /// Ends that went back to TCP for good, because of kTLS.
     pub encrypted: u64,
 }
@@ -90,6 +93,8 @@ pub(crate) struct LocalHop {
     on: AtomicBool,
     /// There once the self-test has passed, and then for good: what has joined goes on.
     programs: OnceLock<Programs>,
+    /// Waits before a write, because the reader had much unread.
+    held: AtomicU64,
 }
 
 impl LocalHop {
@@ -119,6 +124,16 @@ impl LocalHop {
         }
     }
 
+    /// What the other end of a socket that takes part has unread.
+    fn unread(&self, socket: BorrowedFd<'_>) -> std::io::Result<u32> {
+        self.ever_on().map_or(Ok(0), |programs| programs.unread(socket))
+    }
+
+    /// A write waits, because its reader has much unread.
+    fn held(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What there is to say of it.
     pub(crate) fn status(&self) -> LocalHopStatus {
         let state = self.state.borrow().clone();
@@ -137,6 +152,7 @@ impl LocalHop {
             bytes,
             by_tcp: alone + behind + waits,
             late: unread,
+            held: self.held.load(Ordering::Relaxed),
             encrypted,
         }
     }
@@ -192,7 +208,7 @@ pub(crate) fn take_part(core: &Core, socket: &Rc<Socket>) {
     }
     let mut sample = core.hop_sample.0.borrow_mut();
     let looked_at = core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
-    socket.take_part(looked_at.then(|| Part::new(core.common.local_hop.clone())));
+    socket.take_part(Part::new(core.common.local_hop.clone(), looked_at));
     if looked_at {
         sample.push(Rc::downgrade(socket));
     }

@@ -25,8 +25,8 @@ pub mod udp;
 #[derive(Debug)]
 pub struct Socket {
     fd: AsyncFd<OwnedFd>,
-    /// Whether it takes part in the local hop; what is noted of it, if it is looked at.
-    part: OnceCell<Option<Box<Part>>>,
+    /// There if it takes part in the local hop.
+    part: OnceCell<Box<Part>>,
 }
 
 impl Socket {
@@ -85,20 +85,20 @@ impl Socket {
     }
 
     /// Has it read as one that takes part in the local hop: once.
-    pub(crate) fn take_part(&self, part: Option<Part>) {
+    pub(crate) fn take_part(&self, part: Part) {
         // It is asked once, where its stream begins.
-        let _ = self.part.set(part.map(Box::new));
+        let _ = self.part.set(Box::new(part));
     }
 
     /// What is done every second, if it is looked at.
     pub(crate) fn check_part(&self) {
-        if let Some(Some(part)) = self.part.get() {
+        if let Some(part) = self.part.get() {
             part.beat(self.as_fd());
         }
     }
 
     fn has_read(&self, result: Result<usize, Errno>) {
-        if let Some(Some(part)) = self.part.get() {
+        if let Some(part) = self.part.get() {
             match result {
                 Ok(bytes) => part.read(self.as_fd(), bytes),
                 Err(_) => part.found_nothing(),
@@ -109,9 +109,16 @@ impl Socket {
     /// Writes once.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
+            let most = match self.part.get() {
+                Some(part) => ready!(part.poll_room(cx, self.as_fd()))?,
+                None => bytes.len(),
+            };
             let mut guard = ready!(self.fd.poll_write_ready(cx))?;
-            match rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL) {
-                Ok(n) => return Poll::Ready(Ok(n)),
+            match rustix::net::send(&self.fd, &bytes[..bytes.len().min(most)], SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    self.has_written(n);
+                    return Poll::Ready(Ok(n));
+                }
                 Err(Errno::AGAIN) => guard.clear_ready(),
                 Err(Errno::INTR) => {}
                 Err(e) => return Poll::Ready(Err(e.into())),
@@ -119,16 +126,45 @@ impl Socket {
         }
     }
 
+    fn has_written(&self, bytes: usize) {
+        if let Some(part) = self.part.get() {
+            part.written(bytes);
+        }
+    }
+
+    /// What may be written without waiting.
+    fn room(&self) -> usize {
+        self.part.get().map_or(usize::MAX, |part| part.room())
+    }
+
     /// Writes what fits now, without waiting and without noting interest; 0 if nothing fits or the socket failed (the next
     /// [`Self::poll_send`] says which).
     pub fn try_send(&self, bytes: &[u8]) -> usize {
-        rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL).unwrap_or(0)
+        let bytes = &bytes[..bytes.len().min(self.room())];
+        if bytes.is_empty() {
+            return 0;
+        }
+        let n = rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL).unwrap_or(0);
+        self.has_written(n);
+        n
     }
 
     /// As [`Self::try_send`], for bytes that lie apart.
     pub fn try_send_vectored(&self, slices: &[IoSlice<'_>]) -> usize {
+        let mut room = self.room();
+        let fit = slices.iter().take_while(|slice| {
+            let fits = slice.len() <= room;
+            room = room.saturating_sub(slice.len());
+            fits
+        });
+        let slices = &slices[..fit.count()];
+        if slices.is_empty() {
+            return 0;
+        }
         let mut none = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(&self.fd, slices, &mut none, SendFlags::NOSIGNAL).unwrap_or(0)
+        let n = rustix::net::sendmsg(&self.fd, slices, &mut none, SendFlags::NOSIGNAL).unwrap_or(0);
+        self.has_written(n);
+        n
     }
 
     /// Reads what is there now, without waiting and without noting interest; `None` if nothing is.

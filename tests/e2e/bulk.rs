@@ -14,8 +14,7 @@ use tokio::{
 };
 
 over_each_transport!(one_gib_each_way_past_slow_readers, stalled_readers_stall_only_themselves);
-// Not stalled readers: these take a short read for an empty socket, as programs on tokio do (docs/local-hop.md, "Limits").
-and_over_the_local_hop!(one_gib_each_way_past_slow_readers);
+and_over_the_local_hop!(one_gib_each_way_past_slow_readers, stalled_readers_stall_only_themselves);
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

@@ -32,6 +32,23 @@ pub(super) fn tiny(kind: Kind<'_>) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// What the gateway asks before it writes on is what is there.
+pub(super) fn unread(kind: Kind<'_>) -> Result<(), Wrong> {
+    const BYTES: u32 = 5000;
+    let pair = kind.pair()?;
+    for (from, to) in [(&pair.client, &pair.server), (&pair.server, &pair.client)] {
+        write(from, BYTES.into(), 1000)?;
+        for expected in [BYTES, 0] {
+            let found = kind.programs.unread(from.as_fd())?;
+            if found != expected {
+                return Err(Wrong::Unread { found, expected });
+            }
+            read(to, 0, expected.into())?;
+        }
+    }
+    Ok(())
+}
+
 fn one(from: &TcpStream, to: &TcpStream, at: u64) -> Result<(), Wrong> {
     send(from, &[super::pair::byte(at)])?;
     read(to, at, at + 1)

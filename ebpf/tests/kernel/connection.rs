@@ -10,7 +10,7 @@ use std::{
 };
 
 /// No wait of a test is longer.
-const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
+pub(crate) const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
 /// Which of the two ends is the gateway's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

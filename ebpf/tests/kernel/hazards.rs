@@ -1,16 +1,17 @@
 //! What has gone wrong with such programs elsewhere, each as a test.
 
 use crate::{
-    connection::{Ours, Pattern, connect, joined, read_end, send, socket},
+    connection::{Ours, PATIENCE, Pattern, connect, joined, read_end, send, socket},
     programs,
 };
-use rustix::net::RecvFlags;
+use isthmus_ebpf::UNREAD;
+use rustix::{event::epoll, net::RecvFlags};
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read},
     net::{Shutdown, TcpListener, TcpStream},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Data in the SYN lies at the server before anything can be redirected, and must stay in front.
@@ -146,6 +147,76 @@ fn what_was_written_before_a_close_arrives() {
             });
         }
     });
+}
+
+/// A reader that takes a read with room left for the last one until epoll tells of more, as programs on tokio and nginx do, gets what
+/// the gateway wrote while it had stopped: nothing of that is behind an edge that has passed.
+#[test]
+fn a_late_reader_by_edges_misses_nothing() {
+    const BYTES: usize = 5 << 20;
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for ours in [Ours::Client, Ours::Server] {
+        let (client, server) = connect(&programs, &listener, ours);
+        let (writer, reader) = if ours == Ours::Client { (client, server) } else { (server, client) };
+        let (epoll, mut events) = edges(&reader);
+        let unread = |writer: &TcpStream| programs.unread(writer.as_fd()).unwrap() as usize;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // As the gateway writes.
+                let (mut sent, room) = (Pattern::new(5), UNREAD as usize / 8);
+                for _ in 0..BYTES / room {
+                    eventually(|| unread(&writer) <= UNREAD as usize - room);
+                    sent.write(&writer, room, 10_000);
+                }
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            // It has stopped until the writer waits for it.
+            eventually(|| unread(&writer) == UNREAD as usize);
+            let (mut read, mut ended) = (Pattern::new(5), false);
+            let (mut found, mut expected) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+            let mut left = BYTES;
+            while !ended {
+                events.clear();
+                epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&PATIENCE)).unwrap();
+                assert!(!events.is_empty(), "{left} bytes lie behind an edge that has passed");
+                loop {
+                    let length = match (&reader).read(&mut found) {
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        length => length.unwrap(),
+                    };
+                    read.fill(&mut expected[..length]);
+                    assert!(found[..length] == expected[..length], "{left} bytes before the end");
+                    left -= length;
+                    ended = length == 0;
+                    // The end is told of apart: as tokio has it, it is not forgotten.
+                    let has_ended =
+                        events.iter().any(|&epoll::Event { flags, .. }| flags.contains(epoll::EventFlags::RDHUP));
+                    if ended || (length < found.len() && !has_ended) {
+                        break;
+                    }
+                }
+            }
+            assert_eq!(left, 0);
+        });
+    }
+    let counts = programs.counts().unwrap();
+    assert_eq!(counts.unread + counts.behind + counts.waits, 0, "all of it was redirected: {counts:?}");
+}
+
+fn edges(socket: &TcpStream) -> (OwnedFd, Vec<epoll::Event>) {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+    epoll::add(&epoll, socket, epoll::EventData::new_u64(0), flags).unwrap();
+    (epoll, Vec::with_capacity(4))
+}
+
+fn eventually(mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed().as_secs() < PATIENCE.tv_sec.cast_unsigned(), "it has not come to that");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A GiB, byte by byte, past a reader that pauses.

@@ -49,7 +49,7 @@ fn a_killed_process_leaves_nothing_behind() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("loaded")), "the child loads the programs");
     let held = programs_of(child.id());
-    assert_eq!(held.len(), 2, "{held:?}");
+    assert_eq!(held.len(), 3, "{held:?}");
     assert!(held.is_subset(&all_programs()));
     child.kill().unwrap();
     child.wait().unwrap();

@@ -1,13 +1,27 @@
-//! What is noted of a socket that takes part in the local hop and is looked at: whether what was delivered to it is what it read.
+//! A socket that takes part in the local hop: when it may write, and, if it is looked at, whether what was delivered to it is what it
+//! read.
 
-use super::LocalHop;
+use super::{LocalHop, room::Room};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::{cell::Cell, os::fd::BorrowedFd, sync::Arc};
+use std::{
+    cell::Cell,
+    io,
+    os::fd::BorrowedFd,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-/// One socket's notes.
+/// One socket's part.
 #[derive(Debug)]
 pub(crate) struct Part {
     hop: Arc<LocalHop>,
+    room: Room,
+    watch: Option<Watch>,
+}
+
+/// What is noted of a socket that is looked at.
+#[derive(Debug, Default)]
+struct Watch {
     read: Cell<u64>,
     /// Whether the last read found nothing.
     empty: Cell<bool>,
@@ -49,17 +63,37 @@ fn mismatch(delivered: u64, read: u64) -> Option<String> {
 }
 
 impl Part {
-    pub(super) fn new(hop: Arc<LocalHop>) -> Self {
-        Self { hop, read: Cell::new(0), empty: Cell::new(false), stall: Cell::default() }
+    /// `looked_at`: whether what was delivered is compared with what is read.
+    pub(super) fn new(hop: Arc<LocalHop>, looked_at: bool) -> Self {
+        Self { hop, room: Room::default(), watch: looked_at.then(Watch::default) }
+    }
+
+    /// Waits until something may be written; how many bytes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>, socket: BorrowedFd<'_>) -> Poll<io::Result<usize>> {
+        self.room.poll(cx, || self.hop.unread(socket), || self.hop.held())
+    }
+
+    /// Bytes that may be written without asking.
+    pub(crate) const fn room(&self) -> usize {
+        self.room.left()
+    }
+
+    /// So many bytes were written.
+    pub(crate) fn written(&self, bytes: usize) {
+        self.room.written(bytes);
     }
 
     /// Bytes were read, or the end.
     pub(crate) fn read(&self, socket: BorrowedFd<'_>, bytes: usize) {
-        self.empty.set(false);
-        self.read.set(self.read.get() + bytes as u64);
+        let Some(watch) = &self.watch else { return };
+        watch.empty.set(false);
+        watch.read.set(watch.read.get() + bytes as u64);
         if bytes == 0
             && let Some(delivered) = super::delivered(&self.hop, socket)
-            && let Some(why) = mismatch(delivered, self.read.get())
+            && let Some(why) = mismatch(delivered, watch.read.get())
         {
             self.hop.distrust(&why);
         }
@@ -67,16 +101,19 @@ impl Part {
 
     /// There was nothing to read.
     pub(crate) fn found_nothing(&self) {
-        self.empty.set(true);
+        if let Some(watch) = &self.watch {
+            watch.empty.set(true);
+        }
     }
 
     /// A second has passed.
     pub(crate) fn beat(&self, socket: BorrowedFd<'_>) {
+        let Some(watch) = &self.watch else { return };
         let Some(delivered) = super::delivered(&self.hop, socket) else { return };
-        let hidden = self.empty.get() && !is_readable(socket);
-        self.stall.set(self.stall.get().beat(delivered, self.read.get(), hidden));
-        if self.stall.get().is_one() {
-            let lost = delivered - self.read.get();
+        let hidden = watch.empty.get() && !is_readable(socket);
+        watch.stall.set(watch.stall.get().beat(delivered, watch.read.get(), hidden));
+        if watch.stall.get().is_one() {
+            let lost = delivered - watch.read.get();
             self.hop.distrust(&format!("{lost} bytes were delivered to a connection that does not show them"));
         }
     }
