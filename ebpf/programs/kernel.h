@@ -55,6 +55,7 @@ struct sock {
 		atomic_t rmem_alloc;
 	} sk_backlog;
 	struct socket *sk_socket;
+	int sk_rcvbuf;
 } __attribute__((preserve_access_index));
 
 HELPER(void *, map_lookup_elem, void *map, const void *key);

@@ -11,10 +11,10 @@
 //
 //   order  a message is redirected only when the other end has read every byte that came by TCP before: what is redirected is
 //          read first. The other way round nothing can go wrong.
-//   bound  a message is redirected only while the other end has less than `unread` bytes unread: a redirected message does not
-//          wait for a window. Above that the sender goes on by TCP, whose window stops it, and stays there. The gateway does not
-//          let it come to that: it asks local_hop_unread, and waits. For bytes by TCP behind redirected ones raise no edge when
-//          the reader comes to them, and most programs take a read that is short at that seam for the last one.
+//   bound  a message is redirected only while the other end has few bytes unread: a redirected message does not wait for a window.
+//          Above that the sender goes on by TCP, whose window stops it, and stays there. The gateway does so only when the other
+//          end has read everything (local_hop_room): bytes by TCP behind redirected ones raise no edge when the reader comes to
+//          them, and most programs take a read that is short at that seam for the last one.
 //
 // The limits of all this are in docs/local-hop.md.
 #include "kernel.h"
@@ -303,6 +303,29 @@ INLINE int waits(const struct sock *sk)
 	return !(flags & O_NONBLOCK);
 }
 
+// Bytes that a socket may have unread. The kernel drops whatever comes by TCP, a reset among it, while somebody reads a socket that
+// holds more than its receive buffer, half of its send buffer and 64 KiB (tcp_add_backlog). What is redirected counts there.
+INLINE __u32 bound(const struct sock *sk)
+{
+	int buffer = 0;
+
+	if (bpf_probe_read_kernel(&buffer, sizeof(buffer), &sk->sk_rcvbuf) || buffer < 0)
+		return 0;
+	return (__u32)buffer + 64 * 1024;
+}
+
+// The bytes that may be redirected to an end. It may be closing on another CPU: then this is anything, and the redirect finds no
+// socket.
+INLINE __u32 room(const struct sock *sk)
+{
+	__u32 most = bound(sk);
+	int unread = 0;
+
+	if (bpf_probe_read_kernel(&unread, sizeof(unread), &sk->sk_backlog.rmem_alloc.counter) || unread < 0 || (__u32)unread > most)
+		return 0;
+	return most - (__u32)unread;
+}
+
 SEC("sk_msg")
 int local_hop_msg(struct sk_msg_md *msg)
 {
@@ -311,14 +334,13 @@ int local_hop_msg(struct sk_msg_md *msg)
 	struct bpf_sock *sk = msg->sk;
 	struct tcp_sock *from, *to;
 	__u32 read = 0;
-	int unread = 0;
 	struct mark *mark;
 	struct end *end;
 
 	if (!sk || !settings)
 		return SK_PASS;
 	mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
-	if (!mark || !mark->joined || mark->left)
+	if (!mark || !mark->joined)
 		return SK_PASS;
 	end = bpf_map_lookup_elem(&ends, &mark->peer);
 	from = bpf_skc_to_tcp_sock(sk);
@@ -326,15 +348,16 @@ int local_hop_msg(struct sk_msg_md *msg)
 		count(ALONE, 1);
 		return SK_PASS;
 	}
-	// The other end may be closing on another CPU: these reads fail or give anything then, and the redirect finds no socket.
+	if (end->left)
+		return SK_PASS;
+	// As for `room`: these reads may fail, or give anything.
 	to = (struct tcp_sock *)end->socket;
 	if (bpf_probe_read_kernel(&read, sizeof(read), &to->copied_seq) ||
-	    bpf_probe_read_kernel(&unread, sizeof(unread), &((struct sock *)to)->sk_backlog.rmem_alloc.counter) ||
 	    bpf_probe_read_kernel(&encrypts, sizeof(encrypts), &to->inet_conn.icsk_ulp_ops))
 		return SK_PASS;
 	// With kTLS the message is not what the wire would carry.
 	if (encrypts || from->inet_conn.icsk_ulp_ops) {
-		mark->left = 1;
+		end->left = 1;
 		count(ENCRYPTED, 1);
 		return SK_PASS;
 	}
@@ -346,8 +369,8 @@ int local_hop_msg(struct sk_msg_md *msg)
 		count(WAITS, 1);
 		return SK_PASS;
 	}
-	if (unread < 0 || (__u32)unread > settings->unread) {
-		mark->left = 1;
+	if (msg->size > room((struct sock *)to)) {
+		end->left = 1;
 		count(UNREAD, 1);
 		return SK_PASS;
 	}
@@ -359,23 +382,31 @@ int local_hop_msg(struct sk_msg_md *msg)
 	return SK_PASS;
 }
 
-// How many bytes the end of this flow has unread: for the gateway, which runs it by hand (BPF_PROG_TEST_RUN).
-SEC("raw_tracepoint/unread")
-int local_hop_unread(struct bpf_raw_tracepoint_args *arguments)
+// How many bytes may be redirected to the end of this flow: for the gateway, which runs it by hand (BPF_PROG_TEST_RUN) between its
+// own messages to that end.
+SEC("raw_tracepoint/room")
+int local_hop_room(struct bpf_raw_tracepoint_args *arguments)
 {
 	union {
 		struct flow flow;
 		__u64 words[(sizeof(struct flow) + 7) / 8];
 	} of;
+	__u64 ask = arguments->args[sizeof(of.words) / 8];
 	struct end *end;
-	int unread = 0;
+	__u32 left;
 
 	for (__u32 i = 0; i < sizeof(of.words) / 8; i++)
 		of.words[i] = arguments->args[i];
 	end = bpf_map_lookup_elem(&ends, &of.flow);
-	if (!end || bpf_probe_read_kernel(&unread, sizeof(unread), &((struct sock *)end->socket)->sk_backlog.rmem_alloc.counter))
+	if (!end || end->left)
 		return 0;
-	return unread;
+	left = room((struct sock *)end->socket);
+	if (ask == LEAVE && left && left == bound((struct sock *)end->socket)) {
+		end->left = 1;
+		count(UNREAD, 1);
+		return 0;
+	}
+	return left + 1;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

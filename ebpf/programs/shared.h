@@ -23,8 +23,6 @@ struct mark {
 	__u32 ours;
 	// 1: it is in the map that messages are redirected by.
 	__u32 joined;
-	// 1: what it sends goes by TCP from now on.
-	__u32 left;
 	// Bytes that were redirected into it; written when it closes, in `end` before.
 	__u64 delivered;
 };
@@ -37,7 +35,8 @@ struct end {
 	__u64 delivered;
 	// 1: the gateway's own socket.
 	__u32 ours;
-	__u32 padding;
+	// 1: what is sent to it goes by TCP from now on.
+	__u32 left;
 };
 
 // Where the gateway listens for local clients.
@@ -54,8 +53,15 @@ struct door {
 struct settings {
 	// 0: no connection joins any more.
 	__u32 enabled;
-	// Bytes that an end may have unread, above which its peer goes on by TCP.
-	__u32 unread;
+};
+
+// What the gateway asks of an end. The answer is 0 if what is sent to it goes by TCP, and otherwise one more than the number of bytes
+// that may be redirected to it.
+enum ask {
+	// How many bytes that are.
+	ROOM,
+	// The same, and that what is sent to it goes by TCP from when it has nothing unread.
+	LEAVE,
 };
 
 // What is counted, one number a CPU each.

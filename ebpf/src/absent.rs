@@ -1,6 +1,6 @@
 //! In the place of the programs where they are not in this binary.
 
-use crate::{Counts, LoadError, Noted};
+use crate::{Counts, LoadError, Noted, Room};
 use std::{io, os::fd::BorrowedFd, path::Path};
 
 /// There are none.
@@ -52,7 +52,7 @@ impl Programs {
     ///
     /// # Errors
     /// Never.
-    pub fn unread(&self, _socket: BorrowedFd<'_>) -> io::Result<u32> {
+    pub fn room(&self, _socket: BorrowedFd<'_>, _leave: bool) -> io::Result<Room> {
         match *self {}
     }
 

@@ -35,9 +35,14 @@ mod shared {
     include!(concat!(env!("OUT_DIR"), "/shared.rs"));
 }
 
-/// Bytes that an end may have unread before its peer goes on by TCP. Whoever writes at an end of the gateway's must not let it come to
-/// that: see [`Programs::unread`].
-pub const UNREAD: u32 = 1 << 20;
+/// How much may be redirected to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// So many bytes. Whoever writes more has the rest go by TCP behind redirected ones, which many readers do not look for.
+    Bytes(u32),
+    /// As much as TCP takes: it is by TCP.
+    ByTcp,
+}
 
 /// Why there is no local hop.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! The programs, in the kernel.
 
 use crate::{
-    Counts, LoadError, Noted, UNREAD, capabilities,
+    Counts, LoadError, Noted, Room, capabilities,
     command::ByHand,
     map::{Map, Write},
     shared::{self, Door, End, Flow, Mark, Settings},
@@ -31,7 +31,7 @@ pub struct Programs {
     doors: Map<Door, u32>,
     marks: Map<i32, Mark>,
     ends: Map<Flow, End>,
-    unread: ByHand,
+    room: ByHand,
     /// What detaches them.
     _loaded: Ebpf,
 }
@@ -59,15 +59,15 @@ impl Programs {
         let mut loader = EbpfLoader::new();
         let mut ebpf = loader.btf(Some(&types)).load(OBJECT).map_err(|error| refused(&error))?;
         attach(&mut ebpf, &cgroup)?;
-        let unread: &mut RawTracePoint = program(&mut ebpf, "local_hop_unread")?;
-        unread.load().map_err(|error| refused(&error))?;
-        let unread = unread.fd().map_err(|error| refused(&error))?.as_fd().try_clone_to_owned();
+        let room: &mut RawTracePoint = program(&mut ebpf, "local_hop_room")?;
+        room.load().map_err(|error| refused(&error))?;
+        let room = room.fd().map_err(|error| refused(&error))?.as_fd().try_clone_to_owned();
         let programs = Self {
             settings: Map::new(descriptor(&mut ebpf, "settings")?),
             doors: Map::new(descriptor(&mut ebpf, "doors")?),
             marks: Map::new(descriptor(&mut ebpf, "marks")?),
             ends: Map::new(descriptor(&mut ebpf, "ends")?),
-            unread: ByHand::new(unread.map_err(|error| refused(&error))?),
+            room: ByHand::new(room.map_err(|error| refused(&error))?),
             counts: take(&mut ebpf, "counts")?.try_into().map_err(|error: maps::MapError| refused(&error))?,
             _loaded: ebpf,
         };
@@ -80,7 +80,7 @@ impl Programs {
     /// # Errors
     /// The kernel's.
     pub fn enable(&self, on: bool) -> io::Result<()> {
-        self.settings.set(&0, &Settings { enabled: on.into(), unread: UNREAD }, Write::Any)
+        self.settings.set(&0, &Settings { enabled: on.into() }, Write::Any)
     }
 
     /// The connection that this socket is about to make takes part, if its other end is on this node.
@@ -130,14 +130,21 @@ impl Programs {
         Ok(Noted { joined: false, delivered: mark.delivered })
     }
 
-    /// How many bytes the other end of a socket that takes part has unread; 0 if it does not take part any more.
+    /// How much may be redirected from a socket of the gateway's to its other end. `leave`: what is written goes by TCP from when the
+    /// other end has read everything.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn unread(&self, socket: BorrowedFd<'_>) -> io::Result<u32> {
+    pub fn room(&self, socket: BorrowedFd<'_>, leave: bool) -> io::Result<Room> {
         match self.marks.get(&socket.as_raw_fd())? {
-            Some(mark) if mark.joined != 0 => self.unread.run(&mark.peer),
-            _ => Ok(0),
+            Some(mark) if mark.joined != 0 => {
+                let ask = if leave { shared::LEAVE } else { shared::ROOM };
+                Ok(match self.room.run(&mark.peer, ask)? {
+                    0 => Room::ByTcp,
+                    more => Room::Bytes(more - 1),
+                })
+            }
+            _ => Ok(Room::ByTcp),
         }
     }
 

@@ -6,7 +6,7 @@ mod bound;
 mod cases;
 mod pair;
 
-use crate::Programs;
+use crate::{Programs, Room};
 use pair::{Pair, Side};
 use std::{
     fmt, io,
@@ -67,12 +67,12 @@ pub enum Wrong {
     #[error("the kernel held {0} bytes for a reader that had stopped")]
     TooMuchHeld(u64),
     /// The kernel does not tell what a reader has unread.
-    #[error("the kernel says that {found} bytes are unread, expected {expected}")]
-    Unread {
+    #[error("the kernel says that there is room for {found:?}, expected {expected:?}")]
+    Room {
         /// What it says.
-        found: u32,
-        /// What was not read.
-        expected: u32,
+        found: Room,
+        /// What there is.
+        expected: Room,
     },
     /// Something stayed behind.
     #[error("{0} ends stayed behind")]
@@ -130,7 +130,7 @@ type Case = fn(Kind<'_>) -> Result<(), Wrong>;
 
 const CASES: &[(&str, Case)] = &[
     ("one byte after the other", cases::tiny),
-    ("what is unread", cases::unread),
+    ("what there is room for", cases::room),
     ("both ways at once, readers late", cases::both_ways),
     ("an end with data queued", cases::half_close),
     ("a reset", cases::reset),

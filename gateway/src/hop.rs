@@ -15,16 +15,17 @@ pub(crate) use driver::run;
 
 use crate::{core::Core, socket::Socket};
 use isthmus_control_api::{ServicePolicy, Table};
-use isthmus_ebpf::{Counts, Programs};
+use isthmus_ebpf::{Counts, Programs, Room};
 use part::Part;
 use serde::{Deserialize, Serialize};
 use std::{
     cell::RefCell,
+    io,
     os::fd::{AsFd, BorrowedFd},
     rc::{Rc, Weak},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 use tokio::sync::watch;
@@ -79,8 +80,6 @@ pub struct LocalHopStatus {
     pub by_tcp: u64,
     /// Ends that went back to TCP for good, because their reader was late.
     pub late: u64,
-    /// Waits of the gateway's before a write, because the reader had much unread.
-    pub held: u64,
     /// Ends that went back to TCP for good, because of kTLS.
     pub encrypted: u64,
 }
@@ -93,8 +92,6 @@ pub(crate) struct LocalHop {
     on: AtomicBool,
     /// There once the self-test has passed, and then for good: what has joined goes on.
     programs: OnceLock<Programs>,
-    /// Waits before a write, because the reader had much unread.
-    held: AtomicU64,
 }
 
 impl LocalHop {
@@ -124,14 +121,9 @@ impl LocalHop {
         }
     }
 
-    /// What the other end of a socket that takes part has unread.
-    fn unread(&self, socket: BorrowedFd<'_>) -> std::io::Result<u32> {
-        self.ever_on().map_or(Ok(0), |programs| programs.unread(socket))
-    }
-
-    /// A write waits, because its reader has much unread.
-    fn held(&self) {
-        self.held.fetch_add(1, Ordering::Relaxed);
+    /// How much may be redirected from a socket of ours to its other end, or that it goes by TCP: with `leave`, from when all is read.
+    fn room(&self, socket: BorrowedFd<'_>, leave: bool) -> io::Result<Room> {
+        self.ever_on().map_or(Ok(Room::ByTcp), |programs| programs.room(socket, leave))
     }
 
     /// What there is to say of it.
@@ -152,7 +144,6 @@ impl LocalHop {
             bytes,
             by_tcp: alone + behind + waits,
             late: unread,
-            held: self.held.load(Ordering::Relaxed),
             encrypted,
         }
     }

@@ -131,7 +131,8 @@ fn what_somebody_changes_or_deletes_of_ours_is_put_right() {
         let again = found.and_then(::kube::ResourceExt::uid);
         if again.is_some() && again != uid { Ok(()) } else { Err(format!("{again:?}")) }
     }));
-    let after = before.again(&mesh.west);
+    // Its slices may go with it, and come again after it.
+    let after = Imported::wait(&mesh.west, "api", &["east"]);
     assert_eq!(
         (after.port(), after.service.spec.unwrap().cluster_ips),
         (before.port(), before.service.spec.unwrap().cluster_ips)

@@ -4,6 +4,7 @@ use super::{
     Kind, Pair, Side, Wrong,
     pair::{read, read_end, receive, send, write},
 };
+use crate::Room;
 use rustix::net::sockopt;
 use std::{
     io::ErrorKind,
@@ -32,19 +33,27 @@ pub(super) fn tiny(kind: Kind<'_>) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// What the gateway asks before it writes on is what is there.
-pub(super) fn unread(kind: Kind<'_>) -> Result<(), Wrong> {
+/// What the gateway asks before it writes on is told, and it can leave when all is read, not before.
+pub(super) fn room(kind: Kind<'_>) -> Result<(), Wrong> {
     const BYTES: u32 = 5000;
     let pair = kind.pair()?;
     for (from, to) in [(&pair.client, &pair.server), (&pair.server, &pair.client)] {
+        let ask = |leave, expected| match kind.programs.room(from.as_fd(), leave)? {
+            found if found == expected => Ok(()),
+            found => Err(Wrong::Room { found, expected }),
+        };
+        let Room::Bytes(all) = kind.programs.room(from.as_fd(), false)? else {
+            return Err(Wrong::NotRedirected);
+        };
         write(from, BYTES.into(), 1000)?;
-        for expected in [BYTES, 0] {
-            let found = kind.programs.unread(from.as_fd())?;
-            if found != expected {
-                return Err(Wrong::Unread { found, expected });
-            }
-            read(to, 0, expected.into())?;
-        }
+        ask(false, Room::Bytes(all.saturating_sub(BYTES)))?;
+        ask(true, Room::Bytes(all.saturating_sub(BYTES)))?;
+        read(to, 0, BYTES.into())?;
+        ask(false, Room::Bytes(all))?;
+        ask(true, Room::ByTcp)?;
+        ask(false, Room::ByTcp)?;
+        write(from, BYTES.into(), 1000)?;
+        read(to, 0, BYTES.into())?;
     }
     Ok(())
 }

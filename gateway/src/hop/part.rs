@@ -73,7 +73,7 @@ impl Part {
     /// # Errors
     /// The kernel's.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>, socket: BorrowedFd<'_>) -> Poll<io::Result<usize>> {
-        self.room.poll(cx, || self.hop.unread(socket), || self.hop.held())
+        self.room.poll(cx, |leave| self.hop.room(socket, leave))
     }
 
     /// Bytes that may be written without asking.

@@ -1,8 +1,8 @@
-//! How much may be written to a socket that takes part in the local hop: what is redirected waits for no window, so the gateway asks
-//! how much its reader has unread, each time that it has written as much as there was room for.
-//!
-//! Nothing tells when the reader has read. It is asked again: soon at first, then less and less often.
+//! How much may be written to a socket that takes part in the local hop. What is redirected waits for no window, so the gateway asks
+//! for room each time that it has used up what there was. A reader that keeps up has more. One that does not reads what there is, and
+//! the rest goes by TCP.
 
+use isthmus_ebpf::Room as Found;
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -12,71 +12,71 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-/// Bytes that a reader may have unread.
-const MOST: u32 = isthmus_ebpf::UNREAD;
-/// It is not worth the call to write less, in bytes.
-const LEAST: u32 = MOST / 8;
+/// Bytes that may be written to a new connection: what it has room for, however small its receive buffer is.
+const FIRST_ROOM: u32 = 64 * 1024;
+/// A reader with less room, in bytes, does not keep up.
+const LEAST: u32 = FIRST_ROOM;
+/// How often the reader is looked at whenever the core has done something else, before there are waits in between.
+const TURNS: u32 = 16;
 /// The first wait.
-const FIRST: Duration = Duration::from_millis(1);
+const FIRST_WAIT: Duration = Duration::from_millis(1);
 /// The longest one. A reader that goes on after a stop waits no longer than that stop was, and no longer than this.
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// One socket's room.
 #[derive(Debug)]
 pub(crate) struct Room {
-    /// Bytes that may be written before the reader is looked at again.
-    left: Cell<u32>,
-    /// How often in a row there was too little.
-    waits: Cell<u32>,
+    /// Bytes that may be written before it is asked again.
+    left: Cell<usize>,
+    /// How often it was asked since the reader did not keep up any more. Then it is to go by TCP.
+    asked: Cell<u32>,
     sleep: RefCell<Option<Pin<Box<Sleep>>>>,
 }
 
 impl Default for Room {
-    /// A new connection's.
     fn default() -> Self {
-        Self { left: Cell::new(MOST), waits: Cell::new(0), sleep: RefCell::default() }
+        Self { left: Cell::new(FIRST_ROOM as usize), asked: Cell::new(0), sleep: RefCell::default() }
     }
 }
 
-/// ● Bytes for a reader that has so many unread, or how long to wait, after so many waits in a row.
-fn room(unread: u32, waits: u32) -> Result<u32, Duration> {
-    match MOST.saturating_sub(unread) {
-        room if room >= LEAST => Ok(room),
-        _ => Err(FIRST.saturating_mul(1 << waits.min(16)).min(LONGEST)),
-    }
+/// ● How long to wait after having asked so often; not at all at first.
+fn wait(asked: u32) -> Option<Duration> {
+    let times = asked.checked_sub(TURNS)?;
+    Some(FIRST_WAIT.saturating_mul(1 << times.min(16)).min(LONGEST_WAIT))
 }
 
 impl Room {
-    /// Bytes that may be written without a wait, if it is known.
+    /// Bytes that may be written without asking.
     pub(crate) const fn left(&self) -> usize {
-        self.left.get() as usize
+        self.left.get()
     }
 
-    /// Waits until something may be written; how many bytes. `unread`: what the reader has unread now. `held` is called for each wait.
+    /// Waits until something may be written; how many bytes. `ask` with `true` leaves for TCP, if all is read.
     ///
     /// # Errors
-    /// Those of `unread`.
+    /// Those of `ask`.
     pub(crate) fn poll(
         &self,
         cx: &mut Context<'_>,
-        unread: impl Fn() -> io::Result<u32>,
-        held: impl Fn(),
+        ask: impl Fn(bool) -> io::Result<Found>,
     ) -> Poll<io::Result<usize>> {
         while self.left() == 0 {
             let mut sleeping = self.sleep.borrow_mut();
             if let Some(sleep) = &mut *sleeping {
                 ready!(sleep.as_mut().poll(cx));
+                *sleeping = None;
             }
-            *sleeping = None;
-            match room(unread()?, self.waits.get()) {
-                Ok(room) => {
-                    self.left.set(room);
-                    self.waits.set(0);
-                }
-                Err(wait) => {
-                    self.waits.set(self.waits.get().saturating_add(1));
-                    *sleeping = Some(Box::pin(sleep(wait)));
-                    held();
+            let asked = self.asked.get();
+            match ask(asked > 0)? {
+                Found::ByTcp => self.left.set(usize::MAX),
+                Found::Bytes(room) if asked == 0 && room >= LEAST => self.left.set(room as usize),
+                Found::Bytes(_) => {
+                    self.asked.set(asked.saturating_add(1));
+                    let Some(length) = wait(asked) else {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    };
+                    *sleeping = Some(Box::pin(sleep(length)));
                 }
             }
         }
@@ -85,8 +85,9 @@ impl Room {
 
     /// So many bytes were written.
     pub(crate) fn written(&self, bytes: usize) {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.left.set(self.left.get().saturating_sub(bytes));
+        if self.left.get() != usize::MAX {
+            self.left.set(self.left.get().saturating_sub(bytes));
+        }
     }
 }
 
@@ -95,34 +96,51 @@ mod tests {
     use super::*;
     use std::{future::poll_fn, time::Instant};
 
-    #[test]
-    fn there_is_room_up_to_what_may_be_unread() {
-        assert_eq!(room(0, 0), Ok(MOST));
-        assert_eq!(room(MOST - LEAST, 7), Ok(LEAST));
-        assert!(room(MOST - LEAST + 1, 0).is_err() && room(u32::MAX, 0).is_err());
-    }
+    const ALL: u32 = 200_000;
 
     #[test]
     fn waits_double_up_to_the_longest() {
-        let lengths = [0, 1, 2, 8, 9, 10, u32::MAX].map(|waits| room(MOST, waits).unwrap_err().as_millis());
-        assert_eq!(lengths, [1, 2, 4, 256, 500, 500, 500]);
+        let waits = [0, TURNS - 1, TURNS, TURNS + 1, TURNS + 8, TURNS + 9, u32::MAX].map(wait);
+        let waits = waits.map(|wait| wait.map(|wait| wait.as_millis()));
+        assert_eq!(waits, [None, None, Some(1), Some(2), Some(256), Some(500), Some(500)]);
     }
 
     #[tokio::test]
-    async fn who_has_written_all_waits_for_the_reader() {
-        let (room, unread, held) = (Room::default(), Cell::new(MOST), Cell::new(0));
+    async fn a_reader_that_keeps_up_has_more() {
+        let room = Room::default();
+        let ask = |leave: bool| {
+            assert!(!leave);
+            Ok(Found::Bytes(ALL))
+        };
+        for expected in [FIRST_ROOM as usize, ALL as usize, ALL as usize] {
+            assert_eq!(poll_fn(|cx| room.poll(cx, ask)).await.unwrap(), expected);
+            room.written(10);
+            assert_eq!(room.left(), expected - 10);
+            room.written(expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn for_one_that_does_not_it_goes_by_tcp_once_all_is_read() {
+        let (room, unread) = (Room::default(), Cell::new(ALL - LEAST + 1));
+        room.written(FIRST_ROOM as usize);
+        let asked = Cell::new(0);
+        let ask = |leave: bool| {
+            asked.set(asked.get() + 1);
+            assert_eq!(leave, asked.get() > 1, "it is not left before it must be");
+            Ok(if leave && unread.get() == 0 { Found::ByTcp } else { Found::Bytes(ALL - unread.get()) })
+        };
         let began = Instant::now();
-        let ask = || poll_fn(|cx| room.poll(cx, || Ok(unread.get()), || held.set(held.get() + 1)));
-        assert_eq!(ask().await.unwrap(), MOST as usize, "nobody is asked before there is anything to read");
-        room.written(MOST as usize - 10);
-        assert_eq!((ask().await.unwrap(), room.left()), (10, 10));
-        room.written(11);
         let reads = async {
             sleep(Duration::from_millis(5)).await;
-            unread.set(MOST / 2);
+            unread.set(1);
+            sleep(Duration::from_millis(5)).await;
+            unread.set(0);
         };
-        let (room, ()) = tokio::join!(ask(), reads);
-        assert_eq!(room.unwrap(), MOST as usize / 2);
-        assert!(began.elapsed() >= Duration::from_millis(5) && held.get() > 0);
+        let (left, ()) = tokio::join!(poll_fn(|cx| room.poll(cx, ask)), reads);
+        assert_eq!(left.unwrap(), usize::MAX);
+        assert!(began.elapsed() >= Duration::from_millis(10), "some room is not enough any more");
+        room.written(1 << 40);
+        assert_eq!(poll_fn(|cx| room.poll(cx, |_| unreachable!())).await.unwrap(), usize::MAX);
     }
 }

@@ -263,9 +263,6 @@ define! {
             to.whole(["late".into()], hop.late);
             to.whole(["encrypted".into()], hop.encrypted);
         };
-    Counter "isthmus_local_hop_held" []
-        "Waits of the gateway's before a write to such an end, because its reader had much unread."
-        => |s, to| s.status.local_hop.iter().for_each(|hop| to.whole([], hop.held));
     Counter "isthmus_busy_polls" []
         "Times that a core went on asking for work after work, instead of sleeping at once."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.busy_polls.get()).sum());
