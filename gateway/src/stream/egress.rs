@@ -1,9 +1,13 @@
 //! The client's side: which service, which cluster, open, and copy.
 
+mod chosen;
 mod open;
 
 pub(crate) use self::open::{Accepted, doubted};
-use self::open::{Early, OpenFailed, Read, gives_way, open, send_rest};
+use self::{
+    chosen::Chosen,
+    open::{Early, OpenFailed, Read, gives_way, open, send_rest},
+};
 use super::{
     announced::{self, Announced},
     copy,
@@ -275,9 +279,9 @@ pub(crate) enum Established<'c> {
 }
 
 /// Where to try next.
-enum Next {
+enum Next<'c, 'a> {
     Local,
-    Cluster(ClusterName),
+    Cluster(Chosen<'c, 'a>),
     Nowhere,
 }
 
@@ -319,7 +323,7 @@ impl<'c, 'a> Asking<'c, 'a> {
                 // Who has given way for others to serve the stream is waited for after all.
                 let Some(cluster) = self.gave_way.take() else { return Err(Closed::Refused(last)) };
                 self.request.elsewhere = false;
-                next = Next::Cluster(cluster);
+                next = Next::Cluster(Chosen::new(self.core, &self.import.service, cluster));
             }
             let refusal = match next {
                 Next::Local => {
@@ -333,10 +337,10 @@ impl<'c, 'a> Asking<'c, 'a> {
                         Err(refusal) => refusal,
                     }
                 }
-                Next::Cluster(cluster) => {
-                    meter.peer(Some(&cluster));
-                    let opened = self.open(&cluster, meter).await;
-                    self.learn(&cluster, opened.as_ref().map(drop));
+                Next::Cluster(chosen) => {
+                    meter.peer(Some(&chosen.cluster));
+                    let opened = self.open(&chosen.cluster, meter).await;
+                    let cluster = self.learn(chosen, opened.as_ref().map(drop));
                     if opened.as_ref().is_err_and(|failed| gives_way(&self.request, failed)) {
                         self.gave_way.get_or_insert_with(|| cluster.clone());
                     }
@@ -392,7 +396,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         Opening { request: &self.request, cluster: &self.core.common.config.cluster }
     }
 
-    fn next(&mut self) -> Next {
+    fn next(&mut self) -> Next<'c, 'a> {
         let (core, service, now) = (self.core, &self.import.service, Instant::now());
         // The table may have changed since the client came: what is ready now counts.
         let table = core.table.borrow();
@@ -417,22 +421,19 @@ impl<'c, 'a> Asking<'c, 'a> {
             with_sides(core, service, |sides| sides.has_another((&candidates, standing), &links, &self.tried, now));
         match choice {
             Choice::Local => Next::Local,
-            Choice::Cluster(name) => Next::Cluster(name.clone()),
+            Choice::Cluster(name) => Next::Cluster(Chosen::new(core, service, name.clone())),
         }
     }
 
     /// A cluster has answered, or its tunnel has gone: what that says of the next stream's chances there.
-    fn learn(&self, cluster: &ClusterName, opened: Result<(), &OpenFailed>) {
-        with_sides(self.core, &self.import.service, |sides| match opened {
-            Ok(()) => sides.accepted(cluster, Instant::now()),
-            Err(failed) if gives_way(&self.request, failed) => {
-                sides.late(cluster, &self.import.policy, Instant::now());
-            }
-            Err(OpenFailed::Refused(refusal)) if says_of_endpoints(refusal) => {
-                sides.refused(cluster, &self.import.policy, Instant::now());
-            }
+    fn learn(&self, chosen: Chosen<'_, '_>, opened: Result<(), &OpenFailed>) -> ClusterName {
+        let (policy, now) = (&self.import.policy, Instant::now());
+        chosen.learn(|sides, cluster| match opened {
+            Ok(()) => sides.accepted(cluster, now),
+            Err(failed) if gives_way(&self.request, failed) => sides.late(cluster, policy, now),
+            Err(OpenFailed::Refused(refusal)) if says_of_endpoints(refusal) => sides.refused(cluster, policy, now),
             Err(_) => sides.gave_up(cluster),
-        });
+        })
     }
 
     /// Waits for the table or a tunnel to change; false at the deadline.

@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::{
-    core::tests::{East, deaf, exporting, idle, importing, local, read_all, reset},
+    balance::{health::HealthStatus, sides::SideStatus},
+    core::tests::{East, deaf, exporting, idle, importing, local, read_all, reset, service},
     tunnel::{
         StreamError, Tunnel,
         driver::tests::pair::{End, Offer, SETTINGS, Stream, on_a_core, opened, request as asked, spawn, until},
         mux::{Introduction, Settings, hello::REVISION},
+        tls::tests::authority,
     },
 };
-use isthmus_control_api::GatewayId;
+use isthmus_control_api::{GatewayId, Link, Retries, ServicePolicy};
 use std::{
     future::poll_fn,
     task::{Context, Poll},
@@ -182,5 +184,41 @@ fn a_gateway_that_does_not_answer_is_left_for_another_one_and_asked_after_it_fro
         let Offer(_, mut two) = good.offers.recv().await.unwrap();
         two.accept();
         assert!(deaf.offers.try_recv().is_err(), "the deaf one was asked again");
+    });
+}
+
+/// Whether a stream is finding out, or is thought to be, whether one of these is back.
+fn is_probing(east: &East, clusters: &[&str]) -> bool {
+    let is_one = |of: &SideStatus| clusters.contains(&of.cluster.as_str()) && of.health == HealthStatus::Probing;
+    with_sides(&east.core, &service(), |sides| sides.snapshot(Instant::now()).iter().any(is_one))
+}
+
+/// The first stream finds out about one cluster, and has no second try: nothing comes of the other one, which was chosen for that.
+#[test]
+fn a_cluster_whose_turn_was_a_retry_too_many_is_not_waited_for() {
+    on_a_core(async {
+        let (east, north) = (East::new(), authority("north"));
+        east.trust(&[&east.west, &north]);
+        let mut table = importing(&["west", "north"]);
+        table.links.insert("north".parse().unwrap(), Link::default());
+        for import in table.imports.values_mut() {
+            let retries = Retries { percent: 0, per_second: 0 };
+            Arc::make_mut(import).policy = Arc::new(ServicePolicy { retries, ..ServicePolicy::default() });
+        }
+        east.apply(table);
+        let (mut west, mut north) = (east.peer(SETTINGS).await, east.peer_of(&north).await);
+        let (long_ago, policy) = (Instant::now() - Duration::from_mins(1), ServicePolicy::default());
+        for cluster in ["west", "north"] {
+            with_sides(&east.core, &service(), |sides| sides.refused(&cluster.parse().unwrap(), &policy, long_ago));
+        }
+        let mut client = east.client().await;
+        let Offer(_, mut stream) = tokio::select! {
+            offer = west.offers.recv() => offer.unwrap(),
+            offer = north.offers.recv() => offer.unwrap(),
+        };
+        assert!(is_probing(&east, &["west", "north"]));
+        stream.refuse(&Refusal { reason: RefusalReason::NoEndpoint, message: String::new(), retry: true });
+        assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(!is_probing(&east, &["west", "north"]));
     });
 }
