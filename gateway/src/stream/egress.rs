@@ -24,7 +24,10 @@ use crate::{
     close::Closed,
     core::{Core, Mail},
     hop,
-    limit::{Comer, expiry},
+    limit::{
+        Comer,
+        expiry::{self, Expiry},
+    },
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
@@ -96,7 +99,7 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: Gat
         let opened = match open(&core, (&cluster, Some(gateway)), &request, &read, &mut early, &mut || true).await {
             Ok(accepted) => {
                 let health = accepted.tunnel.watch();
-                send_rest(accepted, &socket, &mut early).await.map(|stream| (stream, health))
+                send_rest(accepted, &socket, &early, &mut ()).await.map(|stream| (stream, health))
             }
             Err(error) => Err(error),
         };
@@ -126,15 +129,11 @@ async fn serve(core: &Rc<Core>, client: Client) {
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     // In a box of its own, so that a stream that is open does not keep room for what opening it took.
     let opened = Box::pin(establish(core, &import, &socket, (from, greeting), &mut meter)).await;
-    let timeouts = &import.policy.timeouts;
-    let mut expiry = match &opened {
-        Ok((Upstream::Local(endpoint, _), _)) => meter.held.watch(&timeouts.and(&endpoint.policy.timeouts)),
-        _ => meter.held.watch(timeouts),
-    };
     drop(import);
     let closed = match opened {
-        Ok((Upstream::Cluster(mut stream), early)) => {
-            let ended = early.into_ended(&mut meter);
+        Ok(Opened { upstream: Upstream::Cluster(mut stream), early, mut expiry }) => {
+            let ended = early.ended;
+            drop(early);
             let copied = {
                 let copying = pin!(copy::copy(&mut *stream, &socket, ended, &mut meter));
                 expiry::until(&mut expiry, copying).await
@@ -146,7 +145,7 @@ async fn serve(core: &Rc<Core>, client: Client) {
             meter.first_byte(stream.first_byte());
             closed
         }
-        Ok((Upstream::Local(endpoint, guard), early)) => {
+        Ok(Opened { upstream: Upstream::Local(endpoint, guard), early, mut expiry }) => {
             // In a box, too: streams through a tunnel are the many.
             let stopped = {
                 let mut copying =
@@ -172,15 +171,22 @@ enum Upstream<'a> {
     Local(upstream::Connected, Guard<'a>),
 }
 
-/// Tries upstreams until one accepts. What the client has sent meanwhile comes along: a cluster has been sent it, a local endpoint
-/// has not.
+/// A stream that goes on from here.
+struct Opened<'a> {
+    upstream: Upstream<'a>,
+    /// What the client has sent meanwhile: a cluster has been sent it, a local endpoint has not.
+    early: Early,
+    expiry: Option<Expiry>,
+}
+
+/// Tries upstreams until one accepts.
 async fn establish<'a>(
     core: &'a Rc<Core>,
     import: &Import,
     socket: &Rc<Socket>,
     (from, greeting): (Option<SocketAddr>, Option<Box<Greeting>>),
     meter: &mut StreamMeter<'_>,
-) -> Result<(Upstream<'a>, Early), Closed> {
+) -> Result<Opened<'a>, Closed> {
     let who = match greeting {
         Some(greeting) => Announced { client: greeting.client, bytes: greeting.bytes },
         None => announced::who(core, import, socket, from).await?,
@@ -194,15 +200,22 @@ async fn establish<'a>(
     loop {
         match asking.establish(meter).await? {
             Established::Cluster(_, accepted) => {
-                let mut early = asking.early;
+                let early = asking.early;
                 meter.connected();
-                let stream = send_rest(accepted, socket, &mut early).await.map_err(|_| Closed::ResetLocal)?;
-                return Ok((Upstream::Cluster(stream), early));
+                let mut expiry = meter.held.watch(&import.policy.timeouts);
+                let sent = {
+                    let sending = pin!(send_rest(accepted, socket, &early, meter));
+                    expiry::until(&mut expiry, sending).await
+                };
+                let stream = sent.map_err(|expired| Stopped::Expired(expired).close(meter))?;
+                let upstream = Upstream::Cluster(stream.map_err(|_| Closed::ResetLocal)?);
+                return Ok(Opened { upstream, early, expiry });
             }
             Established::Local(guard) => match upstream::connect(core, &asking.here(), meter).await {
                 Ok(endpoint) => {
                     meter.connected();
-                    return Ok((Upstream::Local(endpoint, guard), asking.early));
+                    let expiry = meter.held.watch(&import.policy.timeouts.and(&endpoint.policy.timeouts));
+                    return Ok(Opened { upstream: Upstream::Local(endpoint, guard), early: asking.early, expiry });
                 }
                 Err(refusal) => asking.refused(&refusal)?,
             },

@@ -11,7 +11,7 @@ use crate::{
         tls::tests::authority,
     },
 };
-use isthmus_control_api::{GatewayId, Link, Retries, ServicePolicy};
+use isthmus_control_api::{GatewayId, Link, Retries, ServicePolicy, Table, Timeouts};
 use std::{
     future::poll_fn,
     task::{Context, Poll},
@@ -60,7 +60,12 @@ const LITTLE: Settings = Settings { window: 1000, ..SETTINGS };
 
 /// A client's stream that west has accepted with the client's first bytes half way, and west's end of it.
 async fn half_sent(east: &East) -> (TcpStream, Stream, End) {
-    east.apply(importing(&["west"]));
+    half_sent_by(east, importing(&["west"])).await
+}
+
+/// The same by an import of that table.
+async fn half_sent_by(east: &East, table: Table) -> (TcpStream, Stream, End) {
+    east.apply(table);
     let mut west = east.peer(LITTLE).await;
     let (mut client, accepted) = crate::tunnel::tls::tests::connection().await;
     client.write_all(&[7; EARLY_BYTES]).await.unwrap();
@@ -129,6 +134,32 @@ fn a_client_that_goes_while_its_first_bytes_wait_resets_its_stream() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         until(|| matches!(theirs.poll_write(&mut cx, b"!"), Poll::Ready(Err(StreamError::Reset)))).await;
     });
+}
+
+/// The import's timeouts hold from the moment that the stream is open, whether its first bytes have all been sent or not.
+#[test]
+fn first_bytes_that_a_peer_never_takes_wait_no_longer_than_the_stream_may() {
+    let soon = Some(Duration::from_millis(50));
+    for timeouts in [
+        Timeouts { first_byte: soon, ..Timeouts::default() },
+        Timeouts { idle: soon, ..Timeouts::default() },
+        Timeouts { max_age: soon, ..Timeouts::default() },
+    ] {
+        on_a_core(async {
+            let east = East::new();
+            let mut table = importing(&["west"]);
+            for import in table.imports.values_mut() {
+                Arc::make_mut(import).policy =
+                    Arc::new(ServicePolicy { timeouts: timeouts.clone(), ..ServicePolicy::default() });
+            }
+            let (mut client, mut theirs, _west) = half_sent_by(&east, table).await;
+            assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+            let labels = r#"service="shop/api:80",peer="west",direction="egress",reason="timeout""#;
+            until(|| east.counted(&format!("isthmus_streams_closed_total{{{labels}}} 1"))).await;
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            until(|| matches!(theirs.poll_write(&mut cx, b"!"), Poll::Ready(Err(StreamError::Reset)))).await;
+        });
+    }
 }
 
 #[test]
