@@ -9,7 +9,7 @@ use crate::{
     core::{Core, said::Line},
     flow,
     meter::StreamMeter,
-    metrics::streams::Side,
+    metrics::{reasons::Bound, streams::Side},
     peer::{punch, relayed},
     probe, relay,
     reserved::{self, Reserved},
@@ -53,6 +53,12 @@ impl Ingress for Incoming {
             self.reserved(core, peer, &request, stream);
         } else {
             core.streams.clone().spawn_local(serve(core, peer, request, stream));
+        }
+    }
+
+    fn is_full(&self) {
+        if let Some(core) = self.core.upgrade() {
+            core.counters.refused(Bound::StreamsPerTunnel);
         }
     }
 }
