@@ -74,8 +74,7 @@ pub(crate) fn start(core: &Rc<Core>, client: Client) {
         return;
     }
     core.clients.set(core.clients.get() + 1);
-    let counted = Counted(core.clone());
-    core.streams.spawn_local(async move { serve(&counted.0, client).await });
+    core.streams.spawn_local(serve(Counted(core.clone()), Box::new(client)));
 }
 
 /// A client that counts towards the limit as long as this lives.
@@ -121,19 +120,12 @@ pub(super) fn reset(socket: &OwnedFd) {
     let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-async fn serve(core: &Rc<Core>, client: Client) {
-    let Some((import, client)) = named::import_of(core, client).await else { return };
-    let Some(Client { socket, from, greeting, .. }) = stay_or_move(core, &import, client) else { return };
-    let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
-    hop::take_part(core, &socket);
-    let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
-    // In a box of its own, so that a stream that is open does not keep room for what opening it took.
-    let opened = Box::pin(establish(core, &import, &socket, (from, greeting), &mut meter)).await;
-    drop(import);
+/// The client is in a box, and so is all that opening its stream takes: one that is open does not keep room for it.
+async fn serve(counted: Counted, client: Box<Client>) {
+    let core = &counted.0;
+    let Some(Begun { socket, mut meter, opened }) = Box::pin(begin(core, *client)).await else { return };
     let closed = match opened {
-        Ok(Opened { upstream: Upstream::Cluster(mut stream), early, mut expiry }) => {
-            let ended = early.ended;
-            drop(early);
+        Ok(Opened { upstream: Upstream::Cluster(mut stream, ended), mut expiry }) => {
             let copied = {
                 let copying = pin!(copy::copy(&mut *stream, &socket, ended, &mut meter));
                 expiry::until(&mut expiry, copying).await
@@ -145,17 +137,9 @@ async fn serve(core: &Rc<Core>, client: Client) {
             meter.first_byte(stream.first_byte());
             closed
         }
-        Ok(Opened { upstream: Upstream::Local(endpoint, guard), early, mut expiry }) => {
-            // In a box, too: streams through a tunnel are the many.
-            let stopped = {
-                let mut copying =
-                    Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter));
-                guard::watched(&guard, &mut expiry, copying.as_mut()).await
-            };
-            stopped.unwrap_or_else(|stopped| {
-                endpoint.socket.reset_on_close();
-                stopped.close(&mut meter)
-            })
+        // In a box, too: streams through a tunnel are the many.
+        Ok(Opened { upstream: Upstream::Local(local), expiry }) => {
+            Box::pin(local.serve(core, &socket, expiry, &mut meter)).await
         }
         Err(closed) => closed,
     };
@@ -165,18 +149,63 @@ async fn serve(core: &Rc<Core>, client: Client) {
     meter.close(closed);
 }
 
-/// What has taken a client's stream.
-enum Upstream<'a> {
-    Cluster(Box<dyn TunnelStream>),
-    Local(upstream::Connected, Guard<'a>),
+/// A client's stream.
+struct Begun<'a> {
+    socket: Rc<Socket>,
+    meter: StreamMeter<'a>,
+    /// Whether it goes on from here, or how it has ended.
+    opened: Result<Opened<'a>, Closed>,
 }
 
-/// A stream that goes on from here.
 struct Opened<'a> {
     upstream: Upstream<'a>,
-    /// What the client has sent meanwhile: a cluster has been sent it, a local endpoint has not.
-    early: Early,
     expiry: Option<Expiry>,
+}
+
+/// What has taken a client's stream.
+enum Upstream<'a> {
+    /// A cluster, which has been sent what the client has sent meanwhile; and whether the client has ended.
+    Cluster(Box<dyn TunnelStream>, bool),
+    Local(Box<Local<'a>>),
+}
+
+/// An endpoint here.
+struct Local<'a> {
+    endpoint: upstream::Connected,
+    guard: Guard<'a>,
+    /// What the client has sent meanwhile, and the endpoint has not been sent.
+    early: Early,
+}
+
+impl Local<'_> {
+    async fn serve(
+        self: Box<Self>,
+        core: &Core,
+        socket: &Rc<Socket>,
+        mut expiry: Option<Expiry>,
+        meter: &mut StreamMeter<'_>,
+    ) -> Closed {
+        let Self { endpoint, guard, early } = *self;
+        let stopped = {
+            let copying = pin!(local::copy(core, (socket, &endpoint.socket), early.bytes, early.ended, meter));
+            guard::watched(&guard, &mut expiry, copying).await
+        };
+        stopped.unwrap_or_else(|stopped| {
+            endpoint.socket.reset_on_close();
+            stopped.close(meter)
+        })
+    }
+}
+
+/// Opens a client's stream; `None` if there is nothing to be opened here.
+async fn begin(core: &Rc<Core>, client: Client) -> Option<Begun<'_>> {
+    let (import, client) = named::import_of(core, client).await?;
+    let Client { socket, from, greeting, .. } = stay_or_move(core, &import, client)?;
+    let socket = Socket::new(socket).map(Rc::new).ok()?;
+    hop::take_part(core, &socket);
+    let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
+    let opened = establish(core, &import, &socket, (from, greeting), &mut meter).await;
+    Some(Begun { socket, meter, opened })
 }
 
 /// Tries upstreams until one accepts.
@@ -208,14 +237,15 @@ async fn establish<'a>(
                     expiry::until(&mut expiry, sending).await
                 };
                 let stream = sent.map_err(|expired| Stopped::Expired(expired).close(meter))?;
-                let upstream = Upstream::Cluster(stream.map_err(|_| Closed::ResetLocal)?);
-                return Ok(Opened { upstream, early, expiry });
+                let upstream = Upstream::Cluster(stream.map_err(|_| Closed::ResetLocal)?, early.ended);
+                return Ok(Opened { upstream, expiry });
             }
             Established::Local(guard) => match upstream::connect(core, &asking.here(), meter).await {
                 Ok(endpoint) => {
                     meter.connected();
                     let expiry = meter.held.watch(&import.policy.timeouts.and(&endpoint.policy.timeouts));
-                    return Ok(Opened { upstream: Upstream::Local(endpoint, guard), early: asking.early, expiry });
+                    let upstream = Upstream::Local(Box::new(Local { endpoint, guard, early: asking.early }));
+                    return Ok(Opened { upstream, expiry });
                 }
                 Err(refusal) => asking.refused(&refusal)?,
             },

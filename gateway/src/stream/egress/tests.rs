@@ -253,3 +253,13 @@ fn a_cluster_whose_turn_was_a_retry_too_many_is_not_waited_for() {
         assert!(!is_probing(&east, &["west", "north"]));
     });
 }
+
+/// Idle connections are mostly this.
+#[test]
+fn a_stream_that_is_open_keeps_no_room_for_what_opening_it_took() {
+    fn size<A, B, F>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+    let found = size(serve);
+    assert!(found <= 576, "{found} bytes");
+}

@@ -152,3 +152,13 @@ fn streams_beyond_a_tunnels_bound_are_counted() {
         until(|| east.core.streams.len() == 1).await;
     });
 }
+
+/// Idle connections are mostly this.
+#[test]
+fn a_stream_that_is_open_keeps_no_room_for_what_opening_it_took() {
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+    let found = size(super::serve);
+    assert!(found <= 768, "{found} bytes");
+}
