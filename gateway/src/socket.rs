@@ -8,7 +8,7 @@ use rustix::{
 };
 use socket2::SockFilter;
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell},
     io::{self, IoSlice},
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -27,6 +27,8 @@ pub struct Socket {
     fd: AsyncFd<OwnedFd>,
     /// Whether it takes part in the local hop; what is noted of it, if it is looked at.
     part: OnceCell<Option<Box<Part>>>,
+    /// How it failed, where that was met by somebody who could not tell: the kernel says it once.
+    failure: Cell<Option<Errno>>,
 }
 
 impl Socket {
@@ -36,7 +38,7 @@ impl Socket {
     /// The reactor cannot take it (out of memory or descriptors).
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let fd = register(fd, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { fd, part: OnceCell::new() })
+        Ok(Self { fd, part: OnceCell::new(), failure: Cell::default() })
     }
 
     /// Takes it out of this core's reactor.
@@ -72,14 +74,14 @@ impl Socket {
                         guard.clear_ready();
                     }
                     self.has_read(Ok(n));
-                    return Poll::Ready(Ok(n));
+                    return Poll::Ready(self.unless_failed(n));
                 }
                 Err(Errno::AGAIN) => {
                     self.has_read(Err(Errno::AGAIN));
                     guard.clear_ready();
                 }
                 Err(Errno::INTR) => {}
-                Err(e) => return Poll::Ready(Err(e.into())),
+                Err(e) => return Poll::Ready(Err(self.why(e))),
             }
         }
     }
@@ -114,7 +116,7 @@ impl Socket {
                 Ok(n) => return Poll::Ready(Ok(n)),
                 Err(Errno::AGAIN) => guard.clear_ready(),
                 Err(Errno::INTR) => {}
-                Err(e) => return Poll::Ready(Err(e.into())),
+                Err(e) => return Poll::Ready(Err(self.why(e))),
             }
         }
     }
@@ -122,13 +124,32 @@ impl Socket {
     /// Writes what fits now, without waiting and without noting interest; 0 if nothing fits or the socket failed (the next
     /// [`Self::poll_send`] says which).
     pub fn try_send(&self, bytes: &[u8]) -> usize {
-        rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL).unwrap_or(0)
+        self.noted(rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL))
     }
 
     /// As [`Self::try_send`], for bytes that lie apart.
     pub fn try_send_vectored(&self, slices: &[IoSlice<'_>]) -> usize {
         let mut none = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(&self.fd, slices, &mut none, SendFlags::NOSIGNAL).unwrap_or(0)
+        self.noted(rustix::net::sendmsg(&self.fd, slices, &mut none, SendFlags::NOSIGNAL))
+    }
+
+    fn noted(&self, sent: Result<usize, Errno>) -> usize {
+        sent.unwrap_or_else(|error| {
+            if !matches!(error, Errno::AGAIN | Errno::INTR) {
+                self.failure.set(self.failure.get().or(Some(error)));
+            }
+            0
+        })
+    }
+
+    /// Why it failed, of which `error` may be no more than a trace.
+    fn why(&self, error: Errno) -> io::Error {
+        self.failure.get().unwrap_or(error).into()
+    }
+
+    /// So many bytes were read. Once its failure has been told, the kernel says that the socket has ended in order.
+    fn unless_failed(&self, bytes: usize) -> io::Result<usize> {
+        self.failure.get().filter(|_| bytes == 0).map_or(Ok(bytes), |failure| Err(failure.into()))
     }
 
     /// Reads what is there now, without waiting and without noting interest; `None` if nothing is.
@@ -139,10 +160,10 @@ impl Socket {
         match rustix::net::recv(&self.fd, buf, RecvFlags::empty()) {
             Ok((n, _)) => {
                 self.has_read(Ok(n));
-                Ok(Some(n))
+                self.unless_failed(n).map(Some)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(e) => Err(e.into()),
+            Err(e) => Err(self.why(e)),
         }
     }
 
@@ -154,7 +175,7 @@ impl Socket {
 
     /// Why it has failed.
     pub fn take_error(&self) -> io::Error {
-        let error = sockopt::socket_error(self.fd.as_fd()).ok().and_then(Result::err);
+        let error = self.failure.get().or_else(|| sockopt::socket_error(self.fd.as_fd()).ok()?.err());
         error.map_or_else(|| io::ErrorKind::ConnectionReset.into(), io::Error::from)
     }
 
