@@ -174,14 +174,14 @@ impl Directory {
     }
 
     /// Puts this CA in the place of the directory's own, which is made if it is not there. `certificates` are those of `ca.pem`, the
-    /// authority's first. An SVID of another CA is removed.
+    /// authority's first. An SVID of another CA is removed, and what that one has revoked.
     ///
     /// # Errors
     /// The files cannot be written.
     pub fn adopt(&self, authority: &Authority, certificates: &TrustAnchors) -> Result<(), DirectoryError> {
         let own = || Some(self.authority().ok()??.certificate().clone());
         if own().as_ref() != Some(authority.certificate()) {
-            for name in [SVID, SVID_KEY] {
+            for name in [SVID, SVID_KEY, CRL] {
                 write::remove(&self.path.join(name))?;
             }
         }

@@ -1,35 +1,23 @@
 //! Who may use what: a core's view of policies and sources, made once for all cores, and what it asks of them for each stream.
 
+pub(crate) mod prepare;
+
 use crate::{
     core::Core,
     meter::StreamMeter,
-    metrics::{Metrics, policy::RuleMetrics},
+    metrics::policy::RuleMetrics,
     policy::{Caller, Decision, Policies},
     source::KnownSources,
     tunnel::{Refusal, RefusalReason, Source},
 };
-use isthmus_certs::TrustDomain;
-use isthmus_control_api::{ClusterName, ServicePort, Table};
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use isthmus_control_api::{ClusterName, ServicePort};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, sync::Arc};
 
 /// What all cores decide by.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Access {
     policies: Arc<Policies>,
     sources: Arc<KnownSources>,
-}
-
-/// The newest [`Access`] that a core has asked for.
-#[derive(Debug)]
-pub(crate) struct AccessStore {
-    domain: TrustDomain,
-    /// Taken when a core's table changes, never for a stream.
-    newest: Mutex<Access>,
 }
 
 /// A core's [`Access`], and what it counts of its decisions.
@@ -39,31 +27,9 @@ pub(crate) struct CoreAccess {
     handles: RefCell<HashMap<Arc<str>, Arc<RuleMetrics>>>,
 }
 
-impl AccessStore {
-    /// Nothing is asked yet. Ids of local clients are of `domain`.
-    pub(crate) fn new(domain: TrustDomain) -> Self {
-        Self { domain, newest: Mutex::default() }
-    }
-
-    /// What `table` says. What it says as the one before is not made again: the first core that asks makes the rest.
-    fn of(&self, table: &Table, metrics: &Metrics) -> Access {
-        // It is whole after every step, so a panic elsewhere while it was locked broke nothing.
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if *newest.policies.source() != table.policies {
-            newest.policies = Arc::new(Policies::new(&table.policies));
-            metrics.policies.keep(newest.policies.names());
-        }
-        if *newest.sources.source() != table.sources {
-            newest.sources = Arc::new(KnownSources::new(&self.domain, &table.sources));
-        }
-        newest.clone()
-    }
-}
-
 impl Core {
-    /// Takes over what `table` says. Streams that may not go on are told.
-    pub(crate) fn apply_access(&self, table: &Table) {
-        let access = self.common.access.of(table, &self.common.metrics);
+    /// Takes over what cores are to decide by. Streams that may not go on are told. Returns what they have decided by before.
+    pub(crate) fn apply_access(&self, access: &Access) -> Access {
         let before = self.access.now.replace(access.clone());
         if !Arc::ptr_eq(&before.policies, &access.policies) {
             self.access.handles.borrow_mut().clear();
@@ -74,6 +40,7 @@ impl Core {
                 Some(by.clone())
             });
         }
+        before
     }
 
     /// On whose behalf a local client's stream is opened: its workload's, or this gateway's where nothing is known of it.

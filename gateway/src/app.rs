@@ -3,11 +3,11 @@
 //! ```text
 //! control's thread: acceptor of the tunnel port ──▶ core 0 ┐  each core: its own thread, reactor,
 //!                   admin                       ──▶ core 1 ┤  listeners, tunnels, streams
-//!                   table (watch) ─────────────▶ core n ┘
+//!                   table (watch) ─▶ access ───▶ core n ┘
 //! ```
 
 use crate::{
-    access::AccessStore,
+    access::prepare::{self, Maker, Prepared, Spent},
     admin::Readiness,
     balance::near::Place,
     board::{Board, Tunnels},
@@ -162,6 +162,8 @@ impl Gateway {
         let (exchanges, incoming) = mpsc::channel(EXCHANGES);
         let (joins, joining) = mpsc::channel(JOINS);
         let tls = TlsConfigs::new(&identity, table.clone())?;
+        let domain = TrustDomain::new(config.cluster.clone(), config.clusterset.clone());
+        let (maker, (spent, unused)) = (Maker::new(domain, metrics.clone()), Spent::new());
         let common = Arc::new(Common {
             quic: QuicCommon::new(&config, tls.isthmus_server())?,
             handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
@@ -175,7 +177,7 @@ impl Gateway {
             local_hop: Arc::<LocalHop>::default(),
             gates: Gates::default(),
             accepted: AcceptedTunnels::new(config.cores),
-            access: AccessStore::new(TrustDomain::new(config.cluster.clone(), config.clusterset.clone())),
+            spent,
             recorder,
             tap: Arc::default(),
             ready: Ready::new(config.cores),
@@ -184,9 +186,11 @@ impl Gateway {
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
-        let start = |(id, letters)| start_core(id, common.clone(), letters, table.clone());
-        let threads =
-            letters.into_iter().enumerate().map(start).collect::<io::Result<_>>().map_err(StartError::Core)?;
+        let prepared = prepare::start(maker, table.clone(), unused, common.draining.clone());
+        let (preparing, tables) = prepared.map_err(StartError::Core)?;
+        let start = |(id, letters)| start_core(id, common.clone(), letters, tables.clone());
+        let cores = letters.into_iter().enumerate().map(start);
+        let threads = cores.chain([Ok(preparing)]).collect::<io::Result<_>>().map_err(StartError::Core)?;
         Ok(Self { common, threads, incoming: Some(incoming), joining: Some(joining), acceptor, records })
     }
 
@@ -301,7 +305,7 @@ fn start_core(
     id: usize,
     common: Arc<Common>,
     letters: mpsc::Receiver<Mail>,
-    table: watch::Receiver<Arc<Table>>,
+    tables: watch::Receiver<Prepared>,
 ) -> io::Result<JoinHandle<()>> {
     let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
     let run = move || {
@@ -311,7 +315,7 @@ fn start_core(
             Err(error) => return drop(ready.send(Err(error))),
         };
         let _ = ready.send(Ok(()));
-        runtime.block_on(Core::run(id, common, letters, table));
+        runtime.block_on(Core::run(id, common, letters, tables));
         // Lookups of DNS names may hang in their threads: a drain does not wait for them.
         runtime.shutdown_background();
     };

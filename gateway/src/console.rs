@@ -36,7 +36,7 @@ use axum::{
     extract::{FromRef, FromRequestParts, Path},
     http::{
         HeaderMap, HeaderName, StatusCode,
-        header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE},
+        header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE},
         request::Parts,
     },
     response::{IntoResponse, Redirect, Response},
@@ -114,18 +114,18 @@ pub(crate) fn routes() -> Router<Served> {
         .route("/console/events/link/{cluster}", get(link))
 }
 
-async fn everything(_: Admitted, place: Place) -> Response {
+async fn everything(_: Own, place: Place) -> Response {
     place.watch(None)
 }
 
-async fn service(_: Admitted, place: Place, Path((namespace, name)): Path<(String, String)>) -> Response {
+async fn service(_: Own, place: Place, Path((namespace, name)): Path<(String, String)>) -> Response {
     match format!("{namespace}/{name}").parse() {
         Ok(service) => place.watch(Some(Focus::Service(service))),
         Err(_) => bad_request(&format!("found: {namespace:?}/{name:?}, expected: namespace/name, each a DNS label")),
     }
 }
 
-async fn link(_: Admitted, place: Place, Path(cluster): Path<String>) -> Response {
+async fn link(_: Own, place: Place, Path(cluster): Path<String>) -> Response {
     match cluster.parse() {
         Ok(cluster) => place.watch(Some(Focus::Link(cluster))),
         Err(_) => bad_request(&format!("found: {cluster:?}, expected: a cluster, which is a DNS label")),
@@ -194,6 +194,23 @@ impl FromRequestParts<Served> for Admitted {
     }
 }
 
+/// Whoever asks may look, and asks for the console's own page, or is no page. The page itself shows nothing, so links may lead there.
+#[derive(Debug)]
+struct Own;
+
+impl FromRequestParts<Served> for Own {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, served: &Served) -> Result<Self, Response> {
+        Admitted::from_request_parts(parts, served).await?;
+        let of = |name| text(&parts.headers, name);
+        gate::is_own(of(SEC_FETCH_SITE), of(ORIGIN), of(HOST)).map(|()| Self).map_err(refusal)
+    }
+}
+
+/// What a browser says of the page that asks.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
@@ -205,7 +222,7 @@ fn refusal(refused: Refused) -> Response {
             let how = [(WWW_AUTHENTICATE, "Basic realm=\"isthmus console, any user, the token for a password\"")];
             (StatusCode::UNAUTHORIZED, how, message).into_response()
         }
-        Refused::NoToken | Refused::Host => (StatusCode::FORBIDDEN, message).into_response(),
+        Refused::NoToken | Refused::Host | Refused::Foreign => (StatusCode::FORBIDDEN, message).into_response(),
     }
 }
 

@@ -8,7 +8,10 @@ pub(crate) mod said;
 mod trace;
 
 use crate::{
-    access::{AccessStore, CoreAccess},
+    access::{
+        CoreAccess,
+        prepare::{Prepared, Spent},
+    },
     app::Config,
     balance::{
         Balancer,
@@ -88,8 +91,8 @@ pub(crate) struct Common {
     /// The tunnels that peers have dialled.
     pub(crate) accepted: Arc<crate::peer::bound::AcceptedTunnels>,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
-    /// What streams are decided on by.
-    pub(crate) access: AccessStore,
+    /// Takes the tables that cores need no more.
+    pub(crate) spent: Spent,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,
     /// Takes records for the console, while somebody looks at their service.
@@ -165,7 +168,7 @@ impl Core {
         id: usize,
         common: Arc<Common>,
         mut mail: mpsc::Receiver<Mail>,
-        mut table: watch::Receiver<Arc<Table>>,
+        mut tables: watch::Receiver<Prepared>,
     ) {
         let core = Rc::new(Self::new(id, common));
         let mut findings = core.common.findings.subscribe();
@@ -174,7 +177,7 @@ impl Core {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let polls = core.common.config.busy_poll;
         let polling = polls.then(|| core.tasks.spawn_local(busy::run(core.counters.clone())));
-        core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links);
+        core.apply(&tables.borrow_and_update().clone(), &mut listeners, &mut links);
         crate::peer::quic::serve(&core);
         if id == 0 {
             core.tasks.spawn_local(checks::run(core.clone()));
@@ -187,8 +190,8 @@ impl Core {
                 biased;
                 () = draining.cancelled() => break,
                 Some(mail) = mail.recv() => core.receive(mail, &listeners),
-                changed = table.changed(), if control_lives => match changed {
-                    Ok(()) => core.apply(&table.borrow_and_update().clone(), &mut listeners, &mut links),
+                changed = tables.changed(), if control_lives => match changed {
+                    Ok(()) => core.apply(&tables.borrow_and_update().clone(), &mut listeners, &mut links),
                     // Control is gone: what it said last stays true.
                     Err(_) => control_lives = false,
                 },
@@ -267,7 +270,7 @@ impl Core {
         self.said.borrow_mut().may(line, now)
     }
 
-    fn apply(self: &Rc<Self>, table: &Arc<Table>, listeners: &mut Listeners, links: &mut Links) {
+    fn apply(self: &Rc<Self>, Prepared { table, access }: &Prepared, listeners: &mut Listeners, links: &mut Links) {
         let before = self.table.replace(table.clone());
         let now = Instant::now();
         let mut here = self.place.borrow_mut();
@@ -291,13 +294,14 @@ impl Core {
             sides.retain(|cluster| table.links.contains_key(cluster));
             knows(table, service)
         });
-        self.apply_access(table);
+        let access = self.apply_access(access);
         links.reconcile(self, table);
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));
         self.gates.borrow_mut().iter_mut().for_each(|gates| gates.retain(|service, _| knows(table, service)));
         self.say_ready(listeners);
         self.changed.notify_waiters();
+        self.common.spent.put(Prepared { table: before, access });
     }
 
     /// Leaves out the endpoints that checks have found to be down, and no others.

@@ -8,7 +8,7 @@ use rustix::{
 };
 use socket2::SockFilter;
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell},
     io::{self, IoSlice},
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -27,6 +27,8 @@ pub struct Socket {
     fd: AsyncFd<OwnedFd>,
     /// There if it takes part in the local hop.
     part: OnceCell<Box<Part>>,
+    /// How it failed, where that was met by somebody who could not tell: the kernel says it once.
+    failure: Cell<Option<Errno>>,
 }
 
 impl Socket {
@@ -36,7 +38,7 @@ impl Socket {
     /// The reactor cannot take it (out of memory or descriptors).
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let fd = register(fd, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { fd, part: OnceCell::new() })
+        Ok(Self { fd, part: OnceCell::new(), failure: Cell::default() })
     }
 
     /// Takes it out of this core's reactor.
@@ -72,14 +74,14 @@ impl Socket {
                         guard.clear_ready();
                     }
                     self.has_read(Ok(n));
-                    return Poll::Ready(Ok(n));
+                    return Poll::Ready(self.unless_failed(n));
                 }
                 Err(Errno::AGAIN) => {
                     self.has_read(Err(Errno::AGAIN));
                     guard.clear_ready();
                 }
                 Err(Errno::INTR) => {}
-                Err(e) => return Poll::Ready(Err(e.into())),
+                Err(e) => return Poll::Ready(Err(self.why(e))),
             }
         }
     }
@@ -121,7 +123,7 @@ impl Socket {
                 }
                 Err(Errno::AGAIN) => guard.clear_ready(),
                 Err(Errno::INTR) => {}
-                Err(e) => return Poll::Ready(Err(e.into())),
+                Err(e) => return Poll::Ready(Err(self.why(e))),
             }
         }
     }
@@ -144,9 +146,7 @@ impl Socket {
         if bytes.is_empty() {
             return 0;
         }
-        let n = rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL).unwrap_or(0);
-        self.has_written(n);
-        n
+        self.noted(rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL))
     }
 
     /// As [`Self::try_send`], for bytes that lie apart.
@@ -162,9 +162,31 @@ impl Socket {
             return 0;
         }
         let mut none = SendAncillaryBuffer::default();
-        let n = rustix::net::sendmsg(&self.fd, slices, &mut none, SendFlags::NOSIGNAL).unwrap_or(0);
-        self.has_written(n);
-        n
+        self.noted(rustix::net::sendmsg(&self.fd, slices, &mut none, SendFlags::NOSIGNAL))
+    }
+
+    fn noted(&self, sent: Result<usize, Errno>) -> usize {
+        match sent {
+            Ok(bytes) => {
+                self.has_written(bytes);
+                bytes
+            }
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(error) => {
+                self.failure.set(self.failure.get().or(Some(error)));
+                0
+            }
+        }
+    }
+
+    /// Why it failed, of which `error` may be no more than a trace.
+    fn why(&self, error: Errno) -> io::Error {
+        self.failure.get().unwrap_or(error).into()
+    }
+
+    /// So many bytes were read. Once its failure has been told, the kernel says that the socket has ended in order.
+    fn unless_failed(&self, bytes: usize) -> io::Result<usize> {
+        self.failure.get().filter(|_| bytes == 0).map_or(Ok(bytes), |failure| Err(failure.into()))
     }
 
     /// Reads what is there now, without waiting and without noting interest; `None` if nothing is.
@@ -175,10 +197,10 @@ impl Socket {
         match rustix::net::recv(&self.fd, buf, RecvFlags::empty()) {
             Ok((n, _)) => {
                 self.has_read(Ok(n));
-                Ok(Some(n))
+                self.unless_failed(n).map(Some)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(e) => Err(e.into()),
+            Err(e) => Err(self.why(e)),
         }
     }
 
@@ -190,7 +212,7 @@ impl Socket {
 
     /// Why it has failed.
     pub fn take_error(&self) -> io::Error {
-        let error = sockopt::socket_error(self.fd.as_fd()).ok().and_then(Result::err);
+        let error = self.failure.get().or_else(|| sockopt::socket_error(self.fd.as_fd()).ok()?.err());
         error.map_or_else(|| io::ErrorKind::ConnectionReset.into(), io::Error::from)
     }
 

@@ -422,6 +422,9 @@ pub enum DatagramError {
 pub trait Ingress: std::fmt::Debug {
     /// Takes a stream that `peer` opened. It must be accepted, refused or dropped in bounded time.
     fn incoming(&self, peer: &Rc<PeerIdentity>, request: OpenRequest, stream: Box<dyn TunnelStream>);
+
+    /// A stream that the peer opened was refused: its tunnel carries as many as it may.
+    fn is_full(&self);
 }
 
 /// Who is at the other end of a tunnel, as its certificate proved.

@@ -18,6 +18,7 @@ use isthmus_control_kube::{
 use progress::Progress;
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     io::Write as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -151,8 +152,8 @@ impl Args {
         Ok(values)
     }
 
-    /// The certificates and the key of the CA in `--identity`.
-    fn authority(&self) -> Result<Option<(String, String)>, Failure> {
+    /// The certificates and the key of the CA in `--identity`, and what it has revoked, if anything: by their names in the Secret.
+    fn authority(&self) -> Result<Option<Authority>, Failure> {
         let Some(path) = &self.identity else { return Ok(None) };
         let directory = Directory::new(path);
         let authority = directory.authority()?.ok_or_else(|| super::identity::issue::no_authority(path))?;
@@ -164,7 +165,17 @@ impl Args {
                 path.display()
             )));
         }
-        Ok(Some((directory.own_bundle(&domain)?.to_pem(), authority.to_pem().1)))
+        let list = directory.own_crl_path();
+        let crl = match std::fs::read(&list) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Failure::failed(format!("cannot read {}: {error}", list.display()))),
+        };
+        let certificates = directory.own_bundle(&domain)?.to_pem().into_bytes();
+        let texts =
+            [("ca.pem", Some(certificates)), ("ca.key", Some(authority.to_pem().1.into_bytes())), ("crl.pem", crl)];
+        let there = texts.into_iter().filter(|(_, text)| text.is_some());
+        Ok(Some(there.map(|(name, text)| (name.to_owned(), text)).collect()))
     }
 }
 
@@ -176,22 +187,22 @@ fn load(path: Option<&Path>) -> Result<Value, Failure> {
     manifests::values(Some((&name, &text))).map_err(Failure::failed)
 }
 
+/// What a CA's Secret is to have.
+type Authority = BTreeMap<String, Option<Vec<u8>>>;
+
 /// Puts a CA into the Secret, if there is none; another one is not replaced.
-async fn bring(secrets: &Secrets, (certificates, key): &(String, String)) -> Result<(), Failure> {
-    let data = [("ca.pem", certificates), ("ca.key", key)];
-    let data: std::collections::BTreeMap<_, _> =
-        data.iter().map(|(name, text)| ((*name).to_owned(), Some(text.as_bytes().to_vec()))).collect();
+async fn bring(secrets: &Secrets, data: &Authority) -> Result<(), Failure> {
     let place = format!("the Secret isthmus-ca in {}", secrets.namespace());
     let kept = within(secrets.get("isthmus-ca")).await.map_err(Failure::failed)?;
     let kept = kept.ok_or_else(|| Failure::failed(format!("{place} has gone")))?;
     if !kept.data.is_empty() {
-        let is_same = kept.data.get("ca.pem").map(Vec::as_slice) == Some(certificates.as_bytes());
+        let is_same = kept.data.get("ca.pem") == data.get("ca.pem").and_then(Option::as_ref);
         let other = || {
             Failure::failed(format!("{place}: found another CA, expected none: delete the Secret if nothing trusts it"))
         };
         return is_same.then_some(()).ok_or_else(other);
     }
-    let was_empty = within(secrets.set("isthmus-ca", &data, &kept)).await.map_err(Failure::failed)?;
+    let was_empty = within(secrets.set("isthmus-ca", data, &kept)).await.map_err(Failure::failed)?;
     was_empty
         .then_some(())
         .ok_or_else(|| Failure::failed(format!("{place} was filled meanwhile: a control runs already")))

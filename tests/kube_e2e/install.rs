@@ -12,13 +12,17 @@ use ::kube::{
 use isthmus_control_kube::api::link::ClusterLink;
 use isthmus_tests::{
     Cluster, Gateway, KubeCluster, Part, Surroundings, Topology, admin, client, eventually,
-    identity::text,
+    identity::{self, text},
     kube::{self, Kubelet, Options},
     linking::{self, Said},
     topology::{self, CLUSTERSET, gateway},
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret},
+};
 use serde_json::json;
+use std::path::Path;
 
 const SYSTEM: &str = "isthmus-system";
 
@@ -106,6 +110,16 @@ fn configuration(cluster: &KubeCluster, file: &str) -> String {
     map.data.unwrap()[file].clone()
 }
 
+/// A list of the cluster's CA by which this SVID is revoked, in base64.
+fn revocations(cluster: &KubeCluster, svid: &Path) -> ByteString {
+    let (home, ca) = (tempfile::tempdir().unwrap(), cluster.block_on(secrets(cluster).get("isthmus-ca")).unwrap());
+    for (name, text) in ca.data.unwrap() {
+        std::fs::write(home.path().join(name), text.0).unwrap();
+    }
+    std::fs::copy(svid, home.path().join("svid.pem")).unwrap();
+    ByteString(std::fs::read(identity::revoke(home.path())).unwrap())
+}
+
 fn secrets(cluster: &KubeCluster) -> Api<Secret> {
     Api::namespaced(cluster.client().clone(), SYSTEM)
 }
@@ -163,6 +177,20 @@ fn two_commands_link_two_clusters_that_were_installed_by_one_each() {
         if now != before { Ok(()) } else { Err(west_runs.gateway.status()["identity"].to_string()) }
     });
     topology.block_on(client::exchange(&mut stream, b"after")).unwrap();
+    wait_echo(&topology, "west", port);
+
+    // So is one that the CA has revoked, by a list that gateways are told of.
+    let mounted = at.dir().join("mounted/identity");
+    let svid = || std::fs::read(mounted.join("svid.pem")).unwrap();
+    let before = svid();
+    let list = revocations(&west, &mounted.join("svid.pem"));
+    let list = json!({"data": {"crl.pem": list}});
+    west.block_on(secrets(&west).patch("isthmus-ca", &PatchParams::default(), &Patch::Merge(list))).unwrap();
+    eventually("gateways are given the list, and a new SVID", || {
+        let given = mounted.join("crl.pem").is_file() && svid() != before;
+        if given { Ok(()) } else { Err(west_runs.control.log()) }
+    });
+    topology.block_on(client::exchange(&mut stream, b"after that")).unwrap();
     wait_echo(&topology, "west", port);
 
     // Neither log has what is secret.

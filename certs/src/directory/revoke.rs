@@ -42,12 +42,15 @@ impl Directory {
     /// # Errors
     /// The file cannot be read or written.
     pub fn write_revocations(&self, cluster: &ClusterName, text: Option<&[u8]>) -> Result<bool, DirectoryError> {
-        let path = self.crl_path(cluster);
-        let Some(text) = text else { return write::remove(&path) };
-        if contents::read_if_there(&path)?.is_some_and(|file| file.bytes == text) {
-            return Ok(false);
-        }
-        write::revocations(&path, text).map(|()| true)
+        replace(&self.crl_path(cluster), text)
+    }
+
+    /// Takes `text` as what this cluster's own CA has revoked, or that it has revoked nothing: it was checked. Whether that is new.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn write_own_revocations(&self, text: Option<&[u8]>) -> Result<bool, DirectoryError> {
+        replace(&self.own_crl_path(), text)
     }
 
     /// Revokes certificates of this cluster's CA, besides those that are revoked already: who they are by their serial numbers. The list
@@ -81,4 +84,13 @@ impl Directory {
     pub fn own_crl_path(&self) -> PathBuf {
         self.path.join(CRL)
     }
+}
+
+/// Makes the file say `text`, or takes it away. Whether that is new.
+fn replace(path: &Path, text: Option<&[u8]>) -> Result<bool, DirectoryError> {
+    let Some(text) = text else { return write::remove(path) };
+    if contents::read_if_there(path)?.is_some_and(|file| file.bytes == text) {
+        return Ok(false);
+    }
+    write::revocations(path, text).map(|()| true)
 }

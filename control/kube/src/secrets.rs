@@ -33,7 +33,7 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-/// The Secret with the SVID of the gateways, which mount it.
+/// The Secret with the SVID of the gateways, which mount it, and with what this cluster's CA has revoked, if anything.
 pub const GATEWAY: &str = "isthmus-gateway";
 /// The Secret with the bundles of the peers, which gateways mount: `<cluster>.pem` each, and `<cluster>.crl` where something is revoked.
 pub const TRUST: &str = "isthmus-trust";
@@ -44,7 +44,7 @@ pub const INVITE_KEY: &str = "invite.json";
 /// The key of a Secret of credentials, and of our own, with CA certificates.
 pub const CA: &str = "ca.pem";
 
-/// The key of a Secret of credentials with what those CAs have revoked.
+/// The key of a Secret of credentials, of our CA's and of the gateways', with what those CAs have revoked.
 pub const CRL: &str = "crl.pem";
 
 /// What a Secret holds.

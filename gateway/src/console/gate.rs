@@ -41,6 +41,8 @@ pub(super) enum Refused {
     Host,
     /// The token is missing, or another one.
     Unauthorised,
+    /// A page of another site asks.
+    Foreign,
 }
 
 impl Token {
@@ -85,6 +87,9 @@ impl fmt::Display for Refused {
                  (kubectl port-forward, ssh -L)"
             }
             Self::Host => "without console.tokenFile the console is served as localhost or by address only",
+            Self::Foreign => {
+                "the console's events are for its own page: found a request of another site's (Sec-Fetch-Site, Origin)"
+            }
             Self::Unauthorised => "the console wants the token of console.tokenFile: as bearer token, or as password",
         })
     }
@@ -107,6 +112,19 @@ pub(super) fn admit(
         None if host.is_some_and(names_this_host) => Ok(()),
         None => Err(Refused::Host),
     }
+}
+
+/// Whether a browser asks for its own page's sake, by the fields Sec-Fetch-Site, Origin and Host: one that asks for a page of another
+/// site would keep places that the console's own pages need. Browsers leave the first field out where they do not trust the way, and
+/// programs both.
+///
+/// # Errors
+/// It does not.
+pub(super) fn is_own(site: Option<&str>, origin: Option<&str>, host: Option<&str>) -> Result<(), Refused> {
+    let by_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
+    let is_asked = |(_, authority): (&str, &str)| host.is_some_and(|host| host.eq_ignore_ascii_case(authority));
+    let by_origin = origin.is_none_or(|origin| origin.split_once("://").is_some_and(is_asked));
+    if by_site && by_origin { Ok(()) } else { Err(Refused::Foreign) }
 }
 
 /// The token that a request brings: `Bearer TOKEN`, or the password of `Basic`.
@@ -172,6 +190,31 @@ mod tests {
             let refused = admit(true, Some("localhost"), authorization, Some(&token()));
             assert_eq!(refused, Err(Refused::Unauthorised), "{authorization:?}");
         }
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_told_from_the_consoles_own() {
+        let host = Some("localhost:15020");
+        for (site, origin) in [
+            (None, None),
+            (Some("none"), None),
+            (Some("same-origin"), None),
+            (Some("same-origin"), Some("http://localhost:15020")),
+            (None, Some("https://LOCALHOST:15020")),
+        ] {
+            assert_eq!(is_own(site, origin, host), Ok(()), "{site:?} {origin:?}");
+        }
+        for (site, origin) in [
+            (Some("cross-site"), None),
+            (Some("same-site"), None),
+            (Some(""), None),
+            (Some("same-origin"), Some("http://localhost:8080")),
+            (None, Some("https://evil.example")),
+            (None, Some("null")),
+        ] {
+            assert_eq!(is_own(site, origin, host), Err(Refused::Foreign), "{site:?} {origin:?}");
+        }
+        assert_eq!(is_own(None, Some("null"), None), Err(Refused::Foreign));
     }
 
     #[test]

@@ -145,6 +145,25 @@ async fn a_foreign_name_for_this_host_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("as localhost or by address only"), "{answer}");
 }
 
+/// The page may be linked to from elsewhere. What it shows is for itself.
+#[tokio::test]
+async fn a_page_of_another_site_has_no_events() {
+    let gateway = start(None);
+    for fields in
+        ["sec-fetch-site: cross-site\r\n", "sec-fetch-site: same-site\r\n", "origin: https://evil.example\r\n"]
+    {
+        for path in ["/console/events", "/console/events/link/east", "/console/events/service/shop/api"] {
+            let answer = gateway.get(path, fields).await;
+            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("of another site's"), "{path}: {answer}");
+        }
+        assert!(gateway.get("/console/", fields).await.starts_with("HTTP/1.1 200"), "{fields}");
+    }
+    for site in ["same-origin", "none"] {
+        let socket = gateway.send("/console/events", &format!("sec-fetch-site: {site}\r\n")).await;
+        assert_eq!(Events(BufReader::new(socket)).next().await.unwrap().0, "all", "{site}");
+    }
+}
+
 #[tokio::test]
 async fn pages_are_told_everything_and_then_what_changes() {
     let gateway = start(None);

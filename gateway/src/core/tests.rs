@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    access::prepare::Maker,
     admin::Readiness,
     app::Limits,
     metrics::{Metrics, scrape},
@@ -34,6 +35,7 @@ pub(crate) struct East {
     pub(crate) east: Authority,
     pub(crate) west: Authority,
     table: watch::Sender<Arc<Table>>,
+    maker: RefCell<Maker>,
     mail: Vec<mpsc::Receiver<Mail>>,
 }
 
@@ -62,7 +64,7 @@ impl East {
             exchanges: Exchanges(mpsc::channel(1).0),
             joins: Joins(mpsc::channel(1).0),
             accepted: AcceptedTunnels::new(config.cores),
-            access: AccessStore::new("east.demo".parse().unwrap()),
+            spent: Spent::new().0,
             recorder: None,
             tap: Arc::default(),
             findings: Default::default(),
@@ -74,7 +76,8 @@ impl East {
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
-        let east = Self { core: Rc::new(Core::new(0, common)), east, west, table, mail };
+        let maker = RefCell::new(Maker::new("east.demo".parse().unwrap(), common.metrics.clone()));
+        let east = Self { core: Rc::new(Core::new(0, common)), east, west, table, maker, mail };
         east.apply(linked());
         east
     }
@@ -83,8 +86,8 @@ impl East {
     pub(crate) fn apply(&self, table: Table) {
         let table = self.table.send_replace(Arc::new(table));
         drop(table);
-        let table = self.table.borrow().clone();
-        self.core.apply(&table, &mut Listeners::default(), &mut Links::default());
+        let prepared = self.maker.borrow_mut().prepare(self.table.borrow().clone());
+        self.core.apply(&prepared, &mut Listeners::default(), &mut Links::default());
     }
 
     /// Reads the core's mail from now on, as its main loop does.

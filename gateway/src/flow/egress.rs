@@ -230,3 +230,6 @@ async fn close(core: &Core, ended: Ended, mut upstream: StreamEnd) -> Closed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 mod watch;
 
-use crate::close::Closed;
 use isthmus_control_api::Timeouts;
 use std::{cell::Cell, fmt, future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Instant};
 use watch::{Look, Next, Watch};
@@ -54,17 +53,17 @@ impl fmt::Display for Expired {
 /// Waits until a stream has taken too long.
 pub(crate) type Expiry = Pin<Box<dyn Future<Output = Expired>>>;
 
-/// Waits until a copy has ended, or its stream has taken too long.
+/// Waits until a stream has done something, or has taken too long.
 ///
 /// # Errors
 /// The latter.
-pub(crate) async fn until(
+pub(crate) async fn until<T>(
     expiry: &mut Option<Expiry>,
-    mut copying: Pin<&mut impl Future<Output = Closed>>,
-) -> Result<Closed, Expired> {
+    mut doing: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, Expired> {
     poll_fn(|cx| {
-        if let Poll::Ready(closed) = copying.as_mut().poll(cx) {
-            return Poll::Ready(Ok(closed));
+        if let Poll::Ready(done) = doing.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
         }
         match expiry {
             Some(expiry) => expiry.as_mut().poll(cx).map(Err),

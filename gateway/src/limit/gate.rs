@@ -57,11 +57,19 @@ pub(crate) struct Comer<'a> {
 pub(crate) struct Admission {
     gate: Arc<Gate>,
     policy: Arc<ServicePolicy>,
-    all: Seat,
-    peer: Option<Seat>,
-    source: Option<Seat>,
+    /// Its seats by peer and by source, where these have limits: most have none, and keep no room for them.
+    narrow: Option<Box<Narrow>>,
     /// How often it is being tried again.
     retrying: u32,
+    /// No upstream has taken it.
+    pending: bool,
+}
+
+/// What a stream takes besides its place in its service.
+#[derive(Debug)]
+struct Narrow {
+    peer: Option<Seat>,
+    source: Option<Seat>,
 }
 
 /// A stream's place among those that are counted together.
@@ -131,8 +139,9 @@ impl Gates {
             Seat::take(usage, &limits.per_peer, now, OF_PEER)
         });
         let peer = peer.transpose()?;
-        let all = Seat::take(gate.all.clone(), &limits.all, now, OF_SERVICE)?;
-        Ok(Admission { gate: gate.clone(), policy: policy.clone(), all, peer, source, retrying: 0 })
+        gate.all.enter(&limits.all, now).map_err(|reached| bound(OF_SERVICE, reached))?;
+        let narrow = (peer.is_some() || source.is_some()).then(|| Box::new(Narrow { peer, source }));
+        Ok(Admission { gate: gate.clone(), policy: policy.clone(), narrow, retrying: 0, pending: true })
     }
 }
 
@@ -146,8 +155,11 @@ impl Gate {
 impl Admission {
     /// An upstream has taken it.
     pub(crate) fn taken(&mut self) {
-        for seat in [Some(&mut self.all), self.peer.as_mut(), self.source.as_mut()].into_iter().flatten() {
-            seat.taken();
+        if std::mem::take(&mut self.pending) {
+            self.gate.all.taken();
+        }
+        if let Some(Narrow { peer, source }) = self.narrow.as_deref_mut() {
+            [peer, source].into_iter().flatten().for_each(Seat::taken);
         }
         self.tried();
     }
@@ -168,12 +180,13 @@ impl Admission {
     /// The rates that its bytes are held to.
     pub(super) fn rates(&self) -> impl Iterator<Item = (&Arc<Usage>, Rate)> {
         let limits = &self.policy.limits;
+        let narrow = self.narrow.as_deref();
         let seats = [
-            (Some(&self.all), &limits.all),
-            (self.peer.as_ref(), &limits.per_peer),
-            (self.source.as_ref(), &limits.per_source),
+            (Some(&self.gate.all), &limits.all),
+            (narrow.and_then(|of| of.peer.as_ref()).map(|seat| &seat.usage), &limits.per_peer),
+            (narrow.and_then(|of| of.source.as_ref()).map(|seat| &seat.usage), &limits.per_source),
         ];
-        seats.into_iter().filter_map(|(seat, limits)| Some((&seat?.usage, rate(limits)?)))
+        seats.into_iter().filter_map(|(usage, limits)| Some((usage?, rate(limits)?)))
     }
 
     fn tried(&mut self) {
@@ -186,7 +199,8 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.tried();
+        self.taken();
+        self.gate.all.leave();
     }
 }
 

@@ -23,8 +23,6 @@ words! {
     Bound {
         /// Connections of local clients, all together.
         Connections = "connections",
-        /// Streams that one peer may have open.
-        StreamsPerPeer = "streams_per_peer",
         /// Streams that one tunnel may carry.
         StreamsPerTunnel = "streams_per_tunnel",
         /// Tunnels that one peer may have.
@@ -35,8 +33,6 @@ words! {
         Handshakes = "handshakes",
         /// The memory budget.
         Memory = "memory",
-        /// The size of a stream's opening request.
-        OpenRequest = "open_request",
         /// Connections to the admin address.
         AdminConnections = "admin_connections",
         /// Pages of the console that are open.

@@ -1,9 +1,13 @@
 //! The client's side: which service, which cluster, open, and copy.
 
+mod chosen;
 mod open;
 
 pub(crate) use self::open::{Accepted, doubted};
-use self::open::{Early, OpenFailed, Read, gives_way, open, send_rest};
+use self::{
+    chosen::Chosen,
+    open::{Early, OpenFailed, Read, gives_way, open, send_rest},
+};
 use super::{
     announced::{self, Announced},
     copy,
@@ -20,7 +24,10 @@ use crate::{
     close::Closed,
     core::{Core, Mail},
     hop,
-    limit::{Comer, expiry},
+    limit::{
+        Comer,
+        expiry::{self, Expiry},
+    },
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     socket::Socket,
@@ -67,8 +74,7 @@ pub(crate) fn start(core: &Rc<Core>, client: Client) {
         return;
     }
     core.clients.set(core.clients.get() + 1);
-    let counted = Counted(core.clone());
-    core.streams.spawn_local(async move { serve(&counted.0, client).await });
+    core.streams.spawn_local(serve(Counted(core.clone()), Box::new(client)));
 }
 
 /// A client that counts towards the limit as long as this lives.
@@ -92,7 +98,7 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: Gat
         let opened = match open(&core, (&cluster, Some(gateway)), &request, &read, &mut early, &mut || true).await {
             Ok(accepted) => {
                 let health = accepted.tunnel.watch();
-                send_rest(accepted, &socket, &mut early).await.map(|stream| (stream, health))
+                send_rest(accepted, &socket, &early, &mut ()).await.map(|stream| (stream, health))
             }
             Err(error) => Err(error),
         };
@@ -114,23 +120,12 @@ pub(super) fn reset(socket: &OwnedFd) {
     let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-async fn serve(core: &Rc<Core>, client: Client) {
-    let Some((import, client)) = named::import_of(core, client).await else { return };
-    let Some(Client { socket, from, greeting, .. }) = stay_or_move(core, &import, client) else { return };
-    let Ok(socket) = Socket::new(socket).map(Rc::new) else { return };
-    hop::take_part(core, &socket);
-    let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
-    // In a box of its own, so that a stream that is open does not keep room for what opening it took.
-    let opened = Box::pin(establish(core, &import, &socket, (from, greeting), &mut meter)).await;
-    let timeouts = &import.policy.timeouts;
-    let mut expiry = match &opened {
-        Ok((Upstream::Local(endpoint, _), _)) => meter.held.watch(&timeouts.and(&endpoint.policy.timeouts)),
-        _ => meter.held.watch(timeouts),
-    };
-    drop(import);
+/// The client is in a box, and so is all that opening its stream takes: one that is open does not keep room for it.
+async fn serve(counted: Counted, client: Box<Client>) {
+    let core = &counted.0;
+    let Some(Begun { socket, mut meter, opened }) = Box::pin(begin(core, *client)).await else { return };
     let closed = match opened {
-        Ok((Upstream::Cluster(mut stream), early)) => {
-            let ended = early.into_ended(&mut meter);
+        Ok(Opened { upstream: Upstream::Cluster(mut stream, ended), mut expiry }) => {
             let copied = {
                 let copying = pin!(copy::copy(&mut *stream, &socket, ended, &mut meter));
                 expiry::until(&mut expiry, copying).await
@@ -142,17 +137,9 @@ async fn serve(core: &Rc<Core>, client: Client) {
             meter.first_byte(stream.first_byte());
             closed
         }
-        Ok((Upstream::Local(endpoint, guard), early)) => {
-            // In a box, too: streams through a tunnel are the many.
-            let stopped = {
-                let mut copying =
-                    Box::pin(local::copy(core, (&socket, &endpoint.socket), early.bytes, early.ended, &mut meter));
-                guard::watched(&guard, &mut expiry, copying.as_mut()).await
-            };
-            stopped.unwrap_or_else(|stopped| {
-                endpoint.socket.reset_on_close();
-                stopped.close(&mut meter)
-            })
+        // In a box, too: streams through a tunnel are the many.
+        Ok(Opened { upstream: Upstream::Local(local), expiry }) => {
+            Box::pin(local.serve(core, &socket, expiry, &mut meter)).await
         }
         Err(closed) => closed,
     };
@@ -162,21 +149,73 @@ async fn serve(core: &Rc<Core>, client: Client) {
     meter.close(closed);
 }
 
-/// What has taken a client's stream.
-enum Upstream<'a> {
-    Cluster(Box<dyn TunnelStream>),
-    Local(upstream::Connected, Guard<'a>),
+/// A client's stream.
+struct Begun<'a> {
+    socket: Rc<Socket>,
+    meter: StreamMeter<'a>,
+    /// Whether it goes on from here, or how it has ended.
+    opened: Result<Opened<'a>, Closed>,
 }
 
-/// Tries upstreams until one accepts. What the client has sent meanwhile comes along: a cluster has been sent it, a local endpoint
-/// has not.
+struct Opened<'a> {
+    upstream: Upstream<'a>,
+    expiry: Option<Expiry>,
+}
+
+/// What has taken a client's stream.
+enum Upstream<'a> {
+    /// A cluster, which has been sent what the client has sent meanwhile; and whether the client has ended.
+    Cluster(Box<dyn TunnelStream>, bool),
+    Local(Box<Local<'a>>),
+}
+
+/// An endpoint here.
+struct Local<'a> {
+    endpoint: upstream::Connected,
+    guard: Guard<'a>,
+    /// What the client has sent meanwhile, and the endpoint has not been sent.
+    early: Early,
+}
+
+impl Local<'_> {
+    async fn serve(
+        self: Box<Self>,
+        core: &Core,
+        socket: &Rc<Socket>,
+        mut expiry: Option<Expiry>,
+        meter: &mut StreamMeter<'_>,
+    ) -> Closed {
+        let Self { endpoint, guard, early } = *self;
+        let stopped = {
+            let copying = pin!(local::copy(core, (socket, &endpoint.socket), early.bytes, early.ended, meter));
+            guard::watched(&guard, &mut expiry, copying).await
+        };
+        stopped.unwrap_or_else(|stopped| {
+            endpoint.socket.reset_on_close();
+            stopped.close(meter)
+        })
+    }
+}
+
+/// Opens a client's stream; `None` if there is nothing to be opened here.
+async fn begin(core: &Rc<Core>, client: Client) -> Option<Begun<'_>> {
+    let (import, client) = named::import_of(core, client).await?;
+    let Client { socket, from, greeting, .. } = stay_or_move(core, &import, client)?;
+    let socket = Socket::new(socket).map(Rc::new).ok()?;
+    hop::take_part(core, &socket);
+    let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
+    let opened = establish(core, &import, &socket, (from, greeting), &mut meter).await;
+    Some(Begun { socket, meter, opened })
+}
+
+/// Tries upstreams until one accepts.
 async fn establish<'a>(
     core: &'a Rc<Core>,
     import: &Import,
     socket: &Rc<Socket>,
     (from, greeting): (Option<SocketAddr>, Option<Box<Greeting>>),
     meter: &mut StreamMeter<'_>,
-) -> Result<(Upstream<'a>, Early), Closed> {
+) -> Result<Opened<'a>, Closed> {
     let who = match greeting {
         Some(greeting) => Announced { client: greeting.client, bytes: greeting.bytes },
         None => announced::who(core, import, socket, from).await?,
@@ -190,15 +229,23 @@ async fn establish<'a>(
     loop {
         match asking.establish(meter).await? {
             Established::Cluster(_, accepted) => {
-                let mut early = asking.early;
+                let early = asking.early;
                 meter.connected();
-                let stream = send_rest(accepted, socket, &mut early).await.map_err(|_| Closed::ResetLocal)?;
-                return Ok((Upstream::Cluster(stream), early));
+                let mut expiry = meter.held.watch(&import.policy.timeouts);
+                let sent = {
+                    let sending = pin!(send_rest(accepted, socket, &early, meter));
+                    expiry::until(&mut expiry, sending).await
+                };
+                let stream = sent.map_err(|expired| Stopped::Expired(expired).close(meter))?;
+                let upstream = Upstream::Cluster(stream.map_err(|_| Closed::ResetLocal)?, early.ended);
+                return Ok(Opened { upstream, expiry });
             }
             Established::Local(guard) => match upstream::connect(core, &asking.here(), meter).await {
                 Ok(endpoint) => {
                     meter.connected();
-                    return Ok((Upstream::Local(endpoint, guard), asking.early));
+                    let expiry = meter.held.watch(&import.policy.timeouts.and(&endpoint.policy.timeouts));
+                    let upstream = Upstream::Local(Box::new(Local { endpoint, guard, early: asking.early }));
+                    return Ok(Opened { upstream, expiry });
                 }
                 Err(refusal) => asking.refused(&refusal)?,
             },
@@ -275,9 +322,9 @@ pub(crate) enum Established<'c> {
 }
 
 /// Where to try next.
-enum Next {
+enum Next<'c, 'a> {
     Local,
-    Cluster(ClusterName),
+    Cluster(Chosen<'c, 'a>),
     Nowhere,
 }
 
@@ -319,7 +366,7 @@ impl<'c, 'a> Asking<'c, 'a> {
                 // Who has given way for others to serve the stream is waited for after all.
                 let Some(cluster) = self.gave_way.take() else { return Err(Closed::Refused(last)) };
                 self.request.elsewhere = false;
-                next = Next::Cluster(cluster);
+                next = Next::Cluster(Chosen::new(self.core, &self.import.service, cluster));
             }
             let refusal = match next {
                 Next::Local => {
@@ -333,10 +380,10 @@ impl<'c, 'a> Asking<'c, 'a> {
                         Err(refusal) => refusal,
                     }
                 }
-                Next::Cluster(cluster) => {
-                    meter.peer(Some(&cluster));
-                    let opened = self.open(&cluster, meter).await;
-                    self.learn(&cluster, opened.as_ref().map(drop));
+                Next::Cluster(chosen) => {
+                    meter.peer(Some(&chosen.cluster));
+                    let opened = self.open(&chosen.cluster, meter).await;
+                    let cluster = self.learn(chosen, opened.as_ref().map(drop));
                     if opened.as_ref().is_err_and(|failed| gives_way(&self.request, failed)) {
                         self.gave_way.get_or_insert_with(|| cluster.clone());
                     }
@@ -392,7 +439,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         Opening { request: &self.request, cluster: &self.core.common.config.cluster }
     }
 
-    fn next(&mut self) -> Next {
+    fn next(&mut self) -> Next<'c, 'a> {
         let (core, service, now) = (self.core, &self.import.service, Instant::now());
         // The table may have changed since the client came: what is ready now counts.
         let table = core.table.borrow();
@@ -417,22 +464,19 @@ impl<'c, 'a> Asking<'c, 'a> {
             with_sides(core, service, |sides| sides.has_another((&candidates, standing), &links, &self.tried, now));
         match choice {
             Choice::Local => Next::Local,
-            Choice::Cluster(name) => Next::Cluster(name.clone()),
+            Choice::Cluster(name) => Next::Cluster(Chosen::new(core, service, name.clone())),
         }
     }
 
     /// A cluster has answered, or its tunnel has gone: what that says of the next stream's chances there.
-    fn learn(&self, cluster: &ClusterName, opened: Result<(), &OpenFailed>) {
-        with_sides(self.core, &self.import.service, |sides| match opened {
-            Ok(()) => sides.accepted(cluster, Instant::now()),
-            Err(failed) if gives_way(&self.request, failed) => {
-                sides.late(cluster, &self.import.policy, Instant::now());
-            }
-            Err(OpenFailed::Refused(refusal)) if says_of_endpoints(refusal) => {
-                sides.refused(cluster, &self.import.policy, Instant::now());
-            }
+    fn learn(&self, chosen: Chosen<'_, '_>, opened: Result<(), &OpenFailed>) -> ClusterName {
+        let (policy, now) = (&self.import.policy, Instant::now());
+        chosen.learn(|sides, cluster| match opened {
+            Ok(()) => sides.accepted(cluster, now),
+            Err(failed) if gives_way(&self.request, failed) => sides.late(cluster, policy, now),
+            Err(OpenFailed::Refused(refusal)) if says_of_endpoints(refusal) => sides.refused(cluster, policy, now),
             Err(_) => sides.gave_up(cluster),
-        });
+        })
     }
 
     /// Waits for the table or a tunnel to change; false at the deadline.

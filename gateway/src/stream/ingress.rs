@@ -9,7 +9,7 @@ use crate::{
     core::{Core, said::Line},
     flow,
     meter::StreamMeter,
-    metrics::streams::Side,
+    metrics::{reasons::Bound, streams::Side},
     peer::{punch, relayed},
     probe, relay,
     reserved::{self, Reserved},
@@ -52,7 +52,19 @@ impl Ingress for Incoming {
         if request.service.service.namespace() == reserved::NAMESPACE {
             self.reserved(core, peer, &request, stream);
         } else {
-            core.streams.clone().spawn_local(serve(core, peer, request, stream));
+            let request = Box::new(request);
+            let streams = core.streams.clone();
+            if request.service.protocol.is_tcp() {
+                streams.spawn_local(serve(core, peer, request, stream));
+            } else {
+                streams.spawn_local(serve_flow(core, peer, request, stream));
+            }
+        }
+    }
+
+    fn is_full(&self) {
+        if let Some(core) = self.core.upgrade() {
+            core.counters.refused(Bound::StreamsPerTunnel);
         }
     }
 }
@@ -111,77 +123,110 @@ fn refused(reason: RefusalReason, message: &str) -> Refusal {
     Refusal { reason, message: message.into(), retry: false }
 }
 
-async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: OpenRequest, mut stream: Box<dyn TunnelStream>) {
-    let mut meter = StreamMeter::new(&core, Side::Ingress, request.service.clone());
-    meter.peer(Some(&peer.cluster));
-    if let Err(refusal) = request.source.check(&peer) {
-        if core.may_say(Line::Forged(peer.cluster.clone()), Instant::now()) {
-            tracing::warn!(peer = %peer.cluster, service = %request.service, %refusal, "refusing a stream");
-        }
-        stream.refuse(&refusal);
-        return meter.close(Closed::Refused(refusal.reason));
-    }
-    meter.request(&request);
-    let OpenRequest { service, source, .. } = &request;
-    // What is not there is told of before any policy: a peer learns nothing of these by asking for names.
-    let allowed = upstream::check_peer(&core, &peer.cluster, service)
-        .and_then(|()| upstream::exported(&core, service).map(drop))
-        .and_then(|()| core.check_access(&peer.cluster, source, service, &mut meter));
-    if let Err(refusal) = allowed {
-        tracing::debug!(%service, peer = %peer.cluster, source = %source.id, %refusal, "refusing a stream");
-        stream.refuse(&refusal);
-        return meter.close(Closed::Refused(refusal.reason));
-    }
-    let guard = Guard::new(&core, peer.cluster.clone(), source.clone(), service.clone());
-    if !service.protocol.is_tcp() {
-        // In a box: streams of TCP are the many.
-        let opening = Opening { request: &request, cluster: &peer.cluster };
-        let closed = Box::pin(flow::ingress::serve(&core, &opening, stream, &guard, &mut meter)).await;
-        return meter.close(closed);
-    }
-    // In a box of its own, so that a stream that is open does not keep room for what connecting took.
-    let closed = match Box::pin(connect(&core, &peer, request, &mut meter)).await {
-        Ok(endpoint) => {
-            meter.connected();
-            stream.accept();
-            let mut expiry = meter.held.watch(&endpoint.policy.timeouts);
-            let stopped = {
-                let copying = pin!(copy::copy(&mut *stream, &endpoint.socket, false, &mut meter));
-                guard::watched(&guard, &mut expiry, copying).await
-            };
-            let closed = stopped.unwrap_or_else(|stopped| {
-                stream.reset();
-                endpoint.socket.reset_on_close();
-                stopped.close(&mut meter)
-            });
-            if closed == Closed::ResetLocal {
-                meter.endpoint_reset();
-            }
-            closed
-        }
-        Err(refusal) => {
-            stream.refuse(&refusal);
-            Closed::Refused(refusal.reason)
-        }
+/// Serves a stream. All that opening it takes is in a box: one that is open does not keep room for it.
+async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: Box<OpenRequest>, stream: Box<dyn TunnelStream>) {
+    let Some(Begun { mut meter, guard, mut stream, endpoint }) = Box::pin(begin(&core, &peer, request, stream)).await
+    else {
+        return;
     };
-    drop(guard);
+    let mut expiry = meter.held.watch(&endpoint.policy.timeouts);
+    let stopped = {
+        let copying = pin!(copy::copy(&mut *stream, &endpoint.socket, false, &mut meter));
+        guard::watched(&guard, &mut expiry, copying).await
+    };
+    let closed = stopped.unwrap_or_else(|stopped| {
+        stream.reset();
+        endpoint.socket.reset_on_close();
+        stopped.close(&mut meter)
+    });
+    if closed == Closed::ResetLocal {
+        meter.endpoint_reset();
+    }
+    drop((endpoint, guard));
     // The stream first: what it still has to tell its peer goes out with what is queued.
     drop(stream);
     meter.close(closed);
 }
 
-async fn connect(
-    core: &Rc<Core>,
-    peer: &PeerIdentity,
-    request: OpenRequest,
-    meter: &mut StreamMeter<'_>,
-) -> Result<upstream::Connected, Refusal> {
+async fn serve_flow(
+    core: Rc<Core>,
+    peer: Rc<PeerIdentity>,
+    request: Box<OpenRequest>,
+    mut stream: Box<dyn TunnelStream>,
+) {
+    let Some((mut meter, guard)) = let_in(&core, &peer, &request, &mut *stream) else { return };
     let opening = Opening { request: &request, cluster: &peer.cluster };
-    let connected = upstream::connect(core, &opening, meter).await;
-    connected.inspect_err(|refusal| {
-        let (service, source) = (&request.service, &request.source.id);
-        tracing::debug!(%service, peer = %peer.cluster, %source, %refusal, "refusing a stream");
-    })
+    let closed = Box::pin(flow::ingress::serve(&core, &opening, stream, &guard, &mut meter)).await;
+    meter.close(closed);
+}
+
+/// A stream that an endpoint has taken.
+struct Begun<'a> {
+    meter: StreamMeter<'a>,
+    guard: Guard<'a>,
+    stream: Box<dyn TunnelStream>,
+    endpoint: upstream::Connected,
+}
+
+/// Opens a stream; `None` if it was refused.
+async fn begin<'a>(
+    core: &'a Rc<Core>,
+    peer: &PeerIdentity,
+    request: Box<OpenRequest>,
+    mut stream: Box<dyn TunnelStream>,
+) -> Option<Begun<'a>> {
+    let (mut meter, guard) = let_in(core, peer, &request, &mut *stream)?;
+    let opening = Opening { request: &request, cluster: &peer.cluster };
+    match upstream::connect(core, &opening, &mut meter).await {
+        Ok(endpoint) => {
+            meter.connected();
+            stream.accept();
+            Some(Begun { meter, guard, stream, endpoint })
+        }
+        Err(refusal) => {
+            refuse(peer, &request, &mut *stream, &refusal);
+            drop(stream);
+            meter.close(Closed::Refused(refusal.reason));
+            None
+        }
+    }
+}
+
+/// Decides whether a stream may use what it asks for; it is refused otherwise.
+fn let_in<'a>(
+    core: &'a Core,
+    peer: &PeerIdentity,
+    request: &OpenRequest,
+    stream: &mut dyn TunnelStream,
+) -> Option<(StreamMeter<'a>, Guard<'a>)> {
+    let OpenRequest { service, source, .. } = request;
+    let mut meter = StreamMeter::new(core, Side::Ingress, service.clone());
+    meter.peer(Some(&peer.cluster));
+    if let Err(refusal) = source.check(peer) {
+        if core.may_say(Line::Forged(peer.cluster.clone()), Instant::now()) {
+            tracing::warn!(peer = %peer.cluster, %service, %refusal, "refusing a stream");
+        }
+        stream.refuse(&refusal);
+        meter.close(Closed::Refused(refusal.reason));
+        return None;
+    }
+    meter.request(request);
+    // What is not there is told of before any policy: a peer learns nothing of these by asking for names.
+    let allowed = upstream::check_peer(core, &peer.cluster, service)
+        .and_then(|()| upstream::exported(core, service).map(drop))
+        .and_then(|()| core.check_access(&peer.cluster, source, service, &mut meter));
+    if let Err(refusal) = allowed {
+        refuse(peer, request, stream, &refusal);
+        meter.close(Closed::Refused(refusal.reason));
+        return None;
+    }
+    Some((meter, Guard::new(core, peer.cluster.clone(), source.clone(), service.clone())))
+}
+
+fn refuse(peer: &PeerIdentity, request: &OpenRequest, stream: &mut dyn TunnelStream, refusal: &Refusal) {
+    let (service, source) = (&request.service, &request.source.id);
+    tracing::debug!(%service, peer = %peer.cluster, %source, %refusal, "refusing a stream");
+    stream.refuse(refusal);
 }
 
 async fn serve_exchange(core: Rc<Core>, peer: Rc<PeerIdentity>, mut stream: Box<dyn TunnelStream>) {

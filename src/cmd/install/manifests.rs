@@ -272,6 +272,25 @@ mod tests {
         assert!(hop["volumes"].to_string().contains("/sys/fs/cgroup"));
     }
 
+    /// A gateway waits for its SVID, and for no revocation list.
+    #[test]
+    fn gateways_mount_what_their_ca_has_revoked_once_it_has() {
+        let own = "{cluster: west, clusterset: demo}";
+        let texts = rendered(&values(Some(("mine", own))).unwrap(), "mesh").unwrap();
+        let objects = objects(texts.iter().map(String::as_str)).unwrap();
+        let is_it = |object: &&Value| object["kind"] == "Deployment" && object["metadata"]["name"] == "isthmus-gateway";
+        let volumes = &objects.iter().find(is_it).unwrap()["spec"]["template"]["spec"]["volumes"];
+        let identity = volumes.as_array().unwrap().iter().find(|volume| volume["name"] == "identity").unwrap();
+        let keys = |wanted: bool| -> Vec<_> {
+            let sources = identity["projected"]["sources"].as_array().unwrap().iter().map(|source| &source["secret"]);
+            let sources = sources.filter(|secret| secret["optional"].as_bool().unwrap_or(false) != wanted);
+            let items = sources.flat_map(|secret| secret["items"].as_array().unwrap());
+            items.map(|item| (item["key"].as_str().unwrap(), item["path"].as_str().unwrap())).collect()
+        };
+        assert_eq!(keys(true), ["ca.pem", "svid.pem", "svid.key"].map(|key| (key, key)));
+        assert_eq!(keys(false), [("crl.pem", "crl.pem")]);
+    }
+
     /// Every right that roles and cluster roles of `text` give: where, what and what of it.
     fn rights(text: &str) -> BTreeSet<[String; 5]> {
         let mut rights = BTreeSet::new();

@@ -58,12 +58,12 @@ pub(in crate::cmd) async fn control(process: &mut Process, id: GatewayId) -> Res
     let (control, handles) = made(Box::new(registry));
     let untrusted = match secrets::of(&config).await? {
         None => watch::channel(Arc::default()).1,
-        Some((secrets, _)) => {
+        Some((secrets, ca)) => {
             let identity = process.identity.current();
             let directory = super::directory(&config, identity.role());
             let takes_invited = !matches!(config.control, Some(ControlAt::Listen { joins: None, .. }));
             let (domain, term) = (identity.domain().clone(), term.clone());
-            let keeping = Keeping { secrets, directory, domain, term, takes_invited };
+            let keeping = Keeping { secrets, ca, directory, domain, term, takes_invited };
             keeping.start(&mut process.tasks)
         }
     };

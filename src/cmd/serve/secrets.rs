@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! isthmus-ca ─────────────▶ control's identity directory: ca.pem, ca.key     made by the first control if it is empty
+//!                           …/crl.pem                                        what it has revoked, if that was put there
 //! links' credentialsRef ──▶ …/bundles/ ─┐
 //! isthmus-invite-… ───────▶ …/invites/  ├─ the leader ─▶ isthmus-trust, isthmus-gateway ─▶ volumes of the gateways
 //!                              ca.key ──┘
@@ -112,6 +113,8 @@ async fn own(secrets: &Secrets, name: &str, domain: &TrustDomain) -> Result<(Aut
 /// What keeps the Secrets and the identity directory in step.
 pub(super) struct Keeping {
     pub(super) secrets: Secrets,
+    /// The Secret with the CA.
+    pub(super) ca: String,
     pub(super) directory: Directory,
     pub(super) domain: TrustDomain,
     /// The term in which this replica leads: only then it writes.
@@ -193,10 +196,21 @@ impl Keeping {
                 Err(error) => failed.push(error.into()),
             }
         }
+        failed.extend(self.take_revoked(view).err());
         let now = SystemTime::now();
         let mirrored = Invites::of(self.directory.path()).mirror(&plan::invites(view, now).0, now);
         failed.extend(mirrored.err().map(Failure::from));
         failed
+    }
+
+    /// Takes over what this cluster's own CA has revoked.
+    fn take_revoked(&self, view: &View) -> Result<(), Failure> {
+        let bundle = self.directory.own_bundle(&self.domain)?;
+        let list = plan::revoked(view, &self.ca, &bundle).map_err(Failure::failed)?;
+        if self.directory.write_own_revocations(list.as_deref())? {
+            tracing::info!("took over what this cluster's CA has revoked, by its Secret");
+        }
+        Ok(())
     }
 
     /// Makes the Secrets what they should be: each by itself, and first what gateways cannot be without.
@@ -213,9 +227,17 @@ impl Keeping {
             Ok((self.directory.authority()?, self.directory.own_bundle(&self.domain)?))
         };
         let (authority, bundle) = own().map_err(|error| error.to_string())?;
-        let Some(authority) = authority.filter(|_| !plan::serves(view, &bundle, now)) else { return Ok(()) };
-        let svid = authority.issue(&self.domain.gateway(), SVID_LIFETIME, now).map_err(|error| error.to_string())?;
-        self.set(view, GATEWAY, plan::gateway(&svid, &bundle)).await
+        // What is wrong with the list is told where it is taken over.
+        let list = plan::revoked(view, &self.ca, &bundle);
+        let mut changes = list.as_ref().map(|list| plan::revoked_changes(view, list.as_ref())).unwrap_or_default();
+        let listed = list.ok().flatten().and_then(|list| bundle.clone().with_revocations_from_pem(&list).ok());
+        let bundle = listed.unwrap_or(bundle);
+        if let Some(authority) = authority.filter(|_| !plan::serves(view, &bundle, now)) {
+            let svid =
+                authority.issue(&self.domain.gateway(), SVID_LIFETIME, now).map_err(|error| error.to_string())?;
+            changes.extend(plan::gateway(&svid, &bundle));
+        }
+        self.set(view, GATEWAY, changes).await
     }
 
     async fn sweep(&self, view: &View, now: SystemTime) -> Result<(), String> {

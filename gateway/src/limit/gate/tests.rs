@@ -84,3 +84,9 @@ fn a_service_has_one_gate_a_side_as_long_as_anybody_holds_it() {
     assert_eq!(gates.get(&api(), Side::Egress).number, 2);
     assert_eq!(gates.all.lock().unwrap().len(), 1);
 }
+
+#[test]
+fn a_stream_without_limits_holds_no_room_for_them() {
+    let words = size_of::<Admission>() / size_of::<usize>();
+    assert!(words <= 4, "{words} words");
+}

@@ -60,6 +60,23 @@ fn a_reset_while_there_is_no_credit_resets_the_stream() {
     });
 }
 
+/// The kernel tells a failure to whoever asks first: that may be the tunnel, which goes on with other streams.
+#[test]
+fn why_a_socket_failed_is_known_whoever_met_it() {
+    on_a_core(async {
+        let (socket, _reads_nothing) = local().await;
+        give_up_soon(&socket);
+        while socket.try_send(&[7; 64 * 1024]) > 0 {}
+        socket.failed().await;
+        assert_eq!(socket.try_send(b"?"), 0);
+        let kind = |result: std::io::Result<usize>| result.map_err(|error| error.kind());
+        let late = Err(std::io::ErrorKind::TimedOut);
+        assert_eq!(kind(poll_fn(|cx| socket.poll_send(cx, b"?")).await), late);
+        assert_eq!(kind(poll_fn(|cx| socket.poll_recv(cx, &mut [0])).await), late, "no end in order");
+        assert_eq!(kind(Err(socket.take_error())), late);
+    });
+}
+
 #[test]
 fn a_socket_that_does_not_answer_any_more_is_a_timeout() {
     on_a_core(async {

@@ -2,9 +2,9 @@
 
 use crate::{
     core::Core,
-    meter::StreamMeter,
     peer::{Opened, Target},
     socket::Socket,
+    stream::copy::Tally,
     tunnel::{OpenRequest, Refusal, RefusalReason, StreamError, Tunnel, TunnelHealth, TunnelStream},
 };
 use isthmus_control_api::{ClusterName, GatewayId};
@@ -28,8 +28,6 @@ const ANSWER: Duration = Duration::from_secs(3);
 pub(crate) struct Early {
     pub(crate) bytes: Vec<u8>,
     pub(super) ended: bool,
-    /// Bytes that the client has been sent meanwhile.
-    received: u64,
 }
 
 /// Reads what a client sends meanwhile, 0 bytes being its end.
@@ -41,15 +39,6 @@ pub(crate) struct Accepted {
     pub(crate) tunnel: Rc<dyn Tunnel>,
     /// How much of what was read early it has taken.
     pub(crate) sent: usize,
-}
-
-impl Early {
-    /// Counts what has been sent already and frees it; whether the client has ended.
-    pub(super) fn into_ended(self, meter: &mut StreamMeter<'_>) -> bool {
-        meter.up(self.bytes.len() as u64);
-        meter.down(self.received);
-        self.ended
-    }
 }
 
 /// Why a stream could not be opened.
@@ -109,16 +98,19 @@ pub(super) async fn open(
     })
 }
 
-/// Sends what was read early and the stream has not taken yet.
+/// Sends what was read early and the stream has not taken yet, as long as that takes: whoever waits says how long that may be.
 ///
 /// # Errors
 /// The client has gone.
 pub(super) async fn send_rest(
-    Accepted { mut stream, mut sent, .. }: Accepted,
+    Accepted { mut stream, sent, .. }: Accepted,
     socket: &Rc<Socket>,
-    early: &mut Early,
+    early: &Early,
+    tally: &mut impl Tally,
 ) -> Result<Box<dyn TunnelStream>, OpenFailed> {
-    let rest = poll_fn(|cx| poll_rest(cx, &mut *stream, socket, early, &mut sent));
+    tally.sent(sent as u64);
+    let mut unsent = &early.bytes[sent..];
+    let rest = poll_fn(|cx| poll_rest(cx, &mut *stream, socket, &mut unsent, tally));
     tokio::select! {
         biased;
         sent = rest => sent?,
@@ -213,21 +205,24 @@ pub(crate) async fn doubted(core: &Core, target: &Target<'_>, tunnel: &dyn Tunne
     }
 }
 
-/// Sends what of `early` the peer has given no credit for yet. The endpoint may want to be read before it reads on.
+/// Sends what the peer has given no credit for yet. The endpoint may want to be read before it reads on.
 fn poll_rest(
     cx: &mut Context<'_>,
     stream: &mut dyn TunnelStream,
     socket: &Rc<Socket>,
-    early: &mut Early,
-    sent: &mut usize,
+    unsent: &mut &[u8],
+    tally: &mut impl Tally,
 ) -> Poll<Result<(), OpenFailed>> {
-    while *sent < early.bytes.len() {
-        match stream.poll_write(cx, &early.bytes[*sent..]) {
-            Poll::Ready(Ok(n)) => *sent += n,
+    while !unsent.is_empty() {
+        match stream.poll_write(cx, unsent) {
+            Poll::Ready(Ok(n)) => {
+                tally.sent(n as u64);
+                *unsent = &unsent[n..];
+            }
             // The stream is over, which the copy reports.
             Poll::Ready(Err(_)) => break,
             Poll::Pending => match stream.poll_receive(cx, socket) {
-                Poll::Ready(Ok(n)) if n > 0 => early.received += n as u64,
+                Poll::Ready(Ok(n)) if n > 0 => tally.received(n as u64),
                 Poll::Ready(Err(StreamError::Socket(_))) => return Poll::Ready(Err(OpenFailed::Client)),
                 Poll::Ready(Err(_)) => break,
                 // An end is still there for the copy, and the client need not wait for that.

@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::{
-    core::tests::{East, deaf, exporting, idle, importing, local, read_all, reset},
+    balance::{health::HealthStatus, sides::SideStatus},
+    core::tests::{East, deaf, exporting, idle, importing, local, read_all, reset, service},
     tunnel::{
         StreamError, Tunnel,
         driver::tests::pair::{End, Offer, SETTINGS, Stream, on_a_core, opened, request as asked, spawn, until},
         mux::{Introduction, Settings, hello::REVISION},
+        tls::tests::authority,
     },
 };
-use isthmus_control_api::GatewayId;
+use isthmus_control_api::{GatewayId, Link, Retries, ServicePolicy, Table, Timeouts};
 use std::{
     future::poll_fn,
     task::{Context, Poll},
@@ -58,7 +60,12 @@ const LITTLE: Settings = Settings { window: 1000, ..SETTINGS };
 
 /// A client's stream that west has accepted with the client's first bytes half way, and west's end of it.
 async fn half_sent(east: &East) -> (TcpStream, Stream, End) {
-    east.apply(importing(&["west"]));
+    half_sent_by(east, importing(&["west"])).await
+}
+
+/// The same by an import of that table.
+async fn half_sent_by(east: &East, table: Table) -> (TcpStream, Stream, End) {
+    east.apply(table);
     let mut west = east.peer(LITTLE).await;
     let (mut client, accepted) = crate::tunnel::tls::tests::connection().await;
     client.write_all(&[7; EARLY_BYTES]).await.unwrap();
@@ -129,6 +136,32 @@ fn a_client_that_goes_while_its_first_bytes_wait_resets_its_stream() {
     });
 }
 
+/// The import's timeouts hold from the moment that the stream is open, whether its first bytes have all been sent or not.
+#[test]
+fn first_bytes_that_a_peer_never_takes_wait_no_longer_than_the_stream_may() {
+    let soon = Some(Duration::from_millis(50));
+    for timeouts in [
+        Timeouts { first_byte: soon, ..Timeouts::default() },
+        Timeouts { idle: soon, ..Timeouts::default() },
+        Timeouts { max_age: soon, ..Timeouts::default() },
+    ] {
+        on_a_core(async {
+            let east = East::new();
+            let mut table = importing(&["west"]);
+            for import in table.imports.values_mut() {
+                Arc::make_mut(import).policy =
+                    Arc::new(ServicePolicy { timeouts: timeouts.clone(), ..ServicePolicy::default() });
+            }
+            let (mut client, mut theirs, _west) = half_sent_by(&east, table).await;
+            assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+            let labels = r#"service="shop/api:80",peer="west",direction="egress",reason="timeout""#;
+            until(|| east.counted(&format!("isthmus_streams_closed_total{{{labels}}} 1"))).await;
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            until(|| matches!(theirs.poll_write(&mut cx, b"!"), Poll::Ready(Err(StreamError::Reset)))).await;
+        });
+    }
+}
+
 #[test]
 fn an_endpoint_that_does_not_answer_in_time_is_counted_as_a_timeout() {
     on_a_core(async {
@@ -183,4 +216,50 @@ fn a_gateway_that_does_not_answer_is_left_for_another_one_and_asked_after_it_fro
         two.accept();
         assert!(deaf.offers.try_recv().is_err(), "the deaf one was asked again");
     });
+}
+
+/// Whether a stream is finding out, or is thought to be, whether one of these is back.
+fn is_probing(east: &East, clusters: &[&str]) -> bool {
+    let is_one = |of: &SideStatus| clusters.contains(&of.cluster.as_str()) && of.health == HealthStatus::Probing;
+    with_sides(&east.core, &service(), |sides| sides.snapshot(Instant::now()).iter().any(is_one))
+}
+
+/// The first stream finds out about one cluster, and has no second try: nothing comes of the other one, which was chosen for that.
+#[test]
+fn a_cluster_whose_turn_was_a_retry_too_many_is_not_waited_for() {
+    on_a_core(async {
+        let (east, north) = (East::new(), authority("north"));
+        east.trust(&[&east.west, &north]);
+        let mut table = importing(&["west", "north"]);
+        table.links.insert("north".parse().unwrap(), Link::default());
+        for import in table.imports.values_mut() {
+            let retries = Retries { percent: 0, per_second: 0 };
+            Arc::make_mut(import).policy = Arc::new(ServicePolicy { retries, ..ServicePolicy::default() });
+        }
+        east.apply(table);
+        let (mut west, mut north) = (east.peer(SETTINGS).await, east.peer_of(&north).await);
+        let (long_ago, policy) = (Instant::now() - Duration::from_mins(1), ServicePolicy::default());
+        for cluster in ["west", "north"] {
+            with_sides(&east.core, &service(), |sides| sides.refused(&cluster.parse().unwrap(), &policy, long_ago));
+        }
+        let mut client = east.client().await;
+        let Offer(_, mut stream) = tokio::select! {
+            offer = west.offers.recv() => offer.unwrap(),
+            offer = north.offers.recv() => offer.unwrap(),
+        };
+        assert!(is_probing(&east, &["west", "north"]));
+        stream.refuse(&Refusal { reason: RefusalReason::NoEndpoint, message: String::new(), retry: true });
+        assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(!is_probing(&east, &["west", "north"]));
+    });
+}
+
+/// Idle connections are mostly this.
+#[test]
+fn a_stream_that_is_open_keeps_no_room_for_what_opening_it_took() {
+    fn size<A, B, F>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+    let found = size(serve);
+    assert!(found <= 576, "{found} bytes");
 }

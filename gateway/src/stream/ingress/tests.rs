@@ -4,7 +4,12 @@ use crate::{
     core::tests::{East, deaf, exporting, idle, linked},
     tunnel::{
         RefusalReason, StreamError, Tunnel,
-        driver::tests::pair::{SETTINGS, on_a_core, opened, request, until},
+        driver::tests::{
+            pair::{SETTINGS, on_a_core, opened, request, until},
+            raw::{Raw, frame, hello},
+        },
+        mux::frame::Kind,
+        open,
     },
 };
 use isthmus_control_api::{
@@ -132,4 +137,28 @@ fn a_peer_uses_only_what_its_link_is_for() {
         let mut stream = west.tunnel.open(&request("west")).unwrap();
         opened(&mut stream).await.unwrap();
     });
+}
+
+#[test]
+fn streams_beyond_a_tunnels_bound_are_counted() {
+    on_a_core(async {
+        let east = East::with(|config| config.mux.settings.max_streams = 1);
+        let (address, _endpoint) = idle().await;
+        east.apply(exporting(linked(), &[address]));
+        let mut west = Raw::new(east.dialled().await);
+        let open = open::encode(&request("west"));
+        west.send(&[hello(64 * 1024), frame(Kind::Open, 1, &open), frame(Kind::Open, 3, &open)].concat()).await;
+        until(|| east.counted(r#"isthmus_refusals_total{bound="streams_per_tunnel"} 1"#)).await;
+        until(|| east.core.streams.len() == 1).await;
+    });
+}
+
+/// Idle connections are mostly this.
+#[test]
+fn a_stream_that_is_open_keeps_no_room_for_what_opening_it_took() {
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+    let found = size(super::serve);
+    assert!(found <= 768, "{found} bytes");
 }

@@ -220,7 +220,7 @@ impl Driver {
             let mut rest = bytes;
             let mut mux = self.tunnel.0.mux.borrow_mut();
             let Some(event) = mux.receive(&mut rest)? else { break };
-            active |= !matches!(event, Event::Pong(_) | Event::Path(_) | Event::Nothing);
+            active |= !matches!(event, Event::Pong(_) | Event::Path(_) | Event::Full | Event::Nothing);
             let next = payload.end - rest.len();
             if let Event::Data(stream, data) = event {
                 let range = (next - data.len(), next);
@@ -256,6 +256,7 @@ impl Driver {
                         state.answered(open::answer(status, retry, message));
                     }
                 }
+                Event::Full => self.ingress.is_full(),
                 Event::Fin(id) | Event::Rst(id) | Event::Credit(id) => {
                     if let Some(state) = mux.user(id) {
                         state.wake();

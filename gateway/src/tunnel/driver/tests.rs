@@ -2,7 +2,7 @@
 
 mod by_hand;
 pub(crate) mod pair;
-mod raw;
+pub(crate) mod raw;
 
 use super::*;
 use crate::tunnel::{StreamError, tls::tests::Configs};

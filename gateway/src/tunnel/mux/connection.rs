@@ -65,6 +65,8 @@ pub enum Event<'i> {
     Rst(u32),
     /// More may be sent.
     Credit(u32),
+    /// The peer asked for a stream and was refused: there are as many as [`Settings::max_streams`] allows.
+    Full,
     /// The peer answered.
     Pong(u64),
     /// What the peer has counted of its path to us, and its clock.

@@ -302,6 +302,7 @@ impl Driver {
             return Ok(());
         }
         if self.opening.len() >= limit as usize {
+            self.ingress.is_full();
             reject((send, receive));
             return Ok(());
         }
@@ -368,8 +369,8 @@ fn incoming(
 ) {
     let (settings, budget) = (shared.config.settings, &shared.config.budget);
     let window = settings.window as usize;
-    let full = shared.streams_in.get() >= settings.max_streams as usize;
-    let why = if full {
+    let why = if shared.streams_in.get() >= settings.max_streams as usize {
+        ingress.is_full();
         Some("too many streams on this tunnel")
     } else if !budget.take_for_peer(window) {
         Some("the memory budget is used up")

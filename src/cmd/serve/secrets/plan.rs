@@ -1,6 +1,6 @@
 //! ● What the Secrets say, and what is to be done about it.
 
-use isthmus_certs::{Authority, Svid, TrustAnchors, TrustDomain, portable, renew::Renewal};
+use isthmus_certs::{Authority, Identity, Revoked, Svid, TrustAnchors, TrustDomain, portable, renew::Renewal};
 use isthmus_control_api::ClusterName;
 use isthmus_control_kube::secrets::{CA, CRL, Data, GATEWAY, INVITE_KEY, TRUST, View, invitation};
 use isthmus_link::Invite;
@@ -82,7 +82,26 @@ pub(super) fn trust_changes(view: &View, trust: &BTreeMap<ClusterName, Trust>) -
     changes
 }
 
-/// Whether the gateways' SVID, as their Secret has it, serves on: it is of this CA, and not near its end. `bundle` is what `ca.pem` is.
+/// What this cluster's CA, whose `ca.pem` is `bundle`, has revoked, by its Secret `ca`: a text that was checked; `None`: nothing.
+///
+/// # Errors
+/// What is wrong with it: what was known before stays.
+pub(super) fn revoked(view: &View, ca: &str, bundle: &TrustAnchors) -> Result<Option<Vec<u8>>, String> {
+    let kept = view.secrets.get(ca).ok_or_else(|| format!("found no Secret {ca}, expected this cluster's CA in it"))?;
+    let list = kept.data.get(CRL);
+    // One that cannot be read may be of somebody who must not come in.
+    let checked = list.map(|list| bundle.clone().with_revocations_from_pem(list)).transpose();
+    checked.map(|_| list.cloned()).map_err(|why| format!("the Secret {ca}: {CRL}: {why}"))
+}
+
+/// What the gateways' Secret has to become for them to know what their own CA has revoked; nothing if it is as it should be.
+pub(super) fn revoked_changes(view: &View, list: Option<&Vec<u8>>) -> Changes {
+    let known = view.secrets.get(GATEWAY).and_then(|kept| kept.data.get(CRL));
+    if known == list { Changes::new() } else { [(CRL.to_owned(), list.cloned())].into() }
+}
+
+/// Whether the gateways' SVID, as their Secret has it, serves on: it is of this CA, not near its end, and not revoked. `bundle` is what
+/// `ca.pem` is, with what is revoked.
 pub(super) fn serves(view: &View, bundle: &TrustAnchors, now: SystemTime) -> bool {
     let Some(kept) = view.secrets.get(GATEWAY) else { return false };
     let text = |key: &str| kept.data.get(key).map(Vec::as_slice).unwrap_or_default();
@@ -90,7 +109,13 @@ pub(super) fn serves(view: &View, bundle: &TrustAnchors, now: SystemTime) -> boo
     let identity = svid.and_then(|svid| portable::gateway(svid, bundle, now));
     // One leader at a time renews, so there is nobody to keep apart from.
     let is_due = |validity| Renewal::plan(validity, 0.5).due(now);
-    text(CA) == bundle.to_pem().as_bytes() && identity.is_ok_and(|identity| !is_due(identity.validity()))
+    let goes_on = |identity: Identity| !is_due(identity.validity()) && !is_revoked(&identity, bundle);
+    text(CA) == bundle.to_pem().as_bytes() && identity.is_ok_and(goes_on)
+}
+
+fn is_revoked(identity: &Identity, bundle: &TrustAnchors) -> bool {
+    let serial = Revoked::parse_serial(identity.serial());
+    serial.is_ok_and(|serial| bundle.revocations().revoked().any(|revoked| revoked.serial == serial))
 }
 
 /// The gateways' Secret with this SVID.

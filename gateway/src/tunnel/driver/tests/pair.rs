@@ -31,6 +31,8 @@ impl Ingress for Offers {
         // Without room the stream is dropped, which resets it.
         let _ = self.0.try_send(Offer(request, stream));
     }
+
+    fn is_full(&self) {}
 }
 
 /// One end of the connection.

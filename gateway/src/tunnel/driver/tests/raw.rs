@@ -11,19 +11,19 @@ use tokio::{
 };
 
 /// One end of a connection behind its handshake.
-pub(super) struct Raw {
-    pub(super) socket: TcpStream,
+pub(crate) struct Raw {
+    pub(crate) socket: TcpStream,
     keys: TrafficKeys,
     received: Vec<u8>,
 }
 
 /// A frame as it stands in a record.
-pub(super) fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&frame::header(kind, stream, payload.len()), payload].concat()
 }
 
 /// HELLO with this credit.
-pub(super) fn hello(window: u32) -> Vec<u8> {
+pub(crate) fn hello(window: u32) -> Vec<u8> {
     let mut payload = [0; 12];
     payload[..4].copy_from_slice(&window.to_be_bytes());
     payload[4..8].copy_from_slice(&100u32.to_be_bytes());
@@ -31,12 +31,12 @@ pub(super) fn hello(window: u32) -> Vec<u8> {
 }
 
 impl Raw {
-    pub(super) fn new(Handshaken { socket, keys, received, .. }: Handshaken) -> Self {
+    pub(crate) fn new(Handshaken { socket, keys, received, .. }: Handshaken) -> Self {
         Self { socket, keys, received }
     }
 
     /// One record, sealed. They must be sent in this order.
-    pub(super) fn seal(&mut self, frames: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&mut self, frames: &[u8]) -> Vec<u8> {
         let mut buffer = RecordBuffer::default();
         buffer.push(record::ContentType::Data, frames);
         buffer.close();
@@ -44,7 +44,7 @@ impl Raw {
         buffer.slice(0, end).to_vec()
     }
 
-    pub(super) async fn send(&mut self, frames: &[u8]) {
+    pub(crate) async fn send(&mut self, frames: &[u8]) {
         let record = self.seal(frames);
         self.socket.write_all(&record).await.unwrap();
     }
@@ -53,7 +53,7 @@ impl Raw {
     ///
     /// # Errors
     /// The connection broke, or ended without.
-    pub(super) async fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) async fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(length) = record::whole_record(&self.received).unwrap() {
                 let mut record: Vec<u8> = self.received.drain(..length).collect();
@@ -70,7 +70,7 @@ impl Raw {
     }
 
     /// Reads until a frame of this kind comes: its stream. What else is in its record is lost.
-    pub(super) async fn receive_until(&mut self, kind: Kind) -> u32 {
+    pub(crate) async fn receive_until(&mut self, kind: Kind) -> u32 {
         loop {
             let record = self.receive().await.unwrap().expect("the connection goes on");
             let mut rest = &record[..];

@@ -36,6 +36,8 @@ impl Ingress for Offers {
         self.queue.borrow_mut().push_back((request, stream));
         self.arrived.notify_one();
     }
+
+    fn is_full(&self) {}
 }
 
 impl Offers {

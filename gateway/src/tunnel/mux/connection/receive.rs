@@ -81,15 +81,15 @@ impl<T: Default> Mux<T> {
         self.last_peer_id = id;
         let Some(peer) = self.peer else { return Err(ProtocolError::Order(Kind::Open, "HELLO was expected")) };
         let refused = if self.opened_by_peer >= self.local.max_streams {
-            Some("too many streams on this tunnel")
+            Some(("too many streams on this tunnel", Event::Full))
         } else if !self.budget.take_for_peer(self.local.window as usize) {
-            Some("the memory budget is used up")
+            Some(("the memory budget is used up", Event::Nothing))
         } else {
             None
         };
-        if let Some(why) = refused {
+        if let Some((why, event)) = refused {
             self.put(Kind::Opened, id, &[&[STATUS_LIMIT, 1], why.as_bytes()]);
-            return Ok(Event::Nothing);
+            return Ok(event);
         }
         self.opened_by_peer += 1;
         self.insert(id, peer, T::default(), false);

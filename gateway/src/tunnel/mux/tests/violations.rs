@@ -152,7 +152,7 @@ fn streams_beyond_the_limit_are_refused_and_hold_nothing() {
     let (mut mux, budget) = acceptor();
     let granted = budget.granted();
     for id in (5..2005).step_by(2) {
-        assert_eq!(take(&mut mux, &frame(Kind::Open, id, b"x")).unwrap(), ["Nothing"]);
+        assert_eq!(take(&mut mux, &frame(Kind::Open, id, b"x")).unwrap(), ["Full"]);
         let said = records(&mut mux).concat();
         assert_eq!((said[0], said[8], said[9]), (Kind::Opened as u8, connection::STATUS_LIMIT, 1));
     }

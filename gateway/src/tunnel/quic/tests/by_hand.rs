@@ -78,6 +78,32 @@ fn stop_sending_alone_ends_a_sender_without_credit() {
     });
 }
 
+/// Two that say what they are for, and as many that do not: one of each is one too many.
+#[test]
+fn streams_beyond_the_limit_are_told_of() {
+    on_a_core(async {
+        let (west, _endpoint, mut east) = by_hand_with(Settings { max_streams: 1, ..SETTINGS }).await;
+        let (mut control, _heard) = west.open_bi().await.unwrap();
+        say(&mut control, &hello()).await;
+        let request = head::open(&request("west")).unwrap();
+        let mut streams = vec![west.open_bi().await.unwrap()];
+        say(&mut streams[0].0, &request).await;
+        let _taken = east.offers.recv().await.unwrap();
+        streams.push(west.open_bi().await.unwrap());
+        say(&mut streams[1].0, &request).await;
+        while east.full.get() < 1 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..2 {
+            streams.push(west.open_bi().await.unwrap());
+            say(&mut streams.last_mut().unwrap().0, &request[..1]).await;
+        }
+        while east.full.get() < 2 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
 #[test]
 fn a_connection_holds_little_more_than_its_streams_were_granted() {
     on_a_core(async {

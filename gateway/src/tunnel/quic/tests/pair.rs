@@ -23,7 +23,10 @@ pub(super) type Stream = Box<dyn TunnelStream>;
 
 /// Keeps what a tunnel hands in.
 #[derive(Debug)]
-struct Offers(mpsc::Sender<Offer>);
+struct Offers {
+    offers: mpsc::Sender<Offer>,
+    full: Rc<Cell<u32>>,
+}
 
 /// What was asked for, and the stream.
 pub(super) struct Offer(pub(super) OpenRequest, pub(super) Stream);
@@ -31,7 +34,11 @@ pub(super) struct Offer(pub(super) OpenRequest, pub(super) Stream);
 impl Ingress for Offers {
     fn incoming(&self, _: &Rc<PeerIdentity>, request: OpenRequest, stream: Stream) {
         // Without room the stream is dropped, which resets it.
-        let _ = self.0.try_send(Offer(request, stream));
+        let _ = self.offers.try_send(Offer(request, stream));
+    }
+
+    fn is_full(&self) {
+        self.full.set(self.full.get() + 1);
     }
 }
 
@@ -39,6 +46,8 @@ impl Ingress for Offers {
 pub(super) struct End {
     pub(super) tunnel: QuicTunnel,
     pub(super) offers: mpsc::Receiver<Offer>,
+    /// How often it was full.
+    pub(super) full: Rc<Cell<u32>>,
     pub(super) end: JoinHandle<TunnelEnd>,
     pub(super) budget: Arc<Budget>,
     pub(super) endpoint: Endpoint,
@@ -96,9 +105,13 @@ pub(super) async fn pair_with(settings: Settings, memory: usize) -> (End, End) {
 
 /// East alone, and its peer's connection, with which a test can do what no gateway does.
 pub(super) async fn by_hand() -> (Connection, Endpoint, End) {
-    let config = || MuxConfig { settings: SETTINGS, budget: Arc::new(Budget::new(64 << 20)) };
+    by_hand_with(SETTINGS).await
+}
+
+pub(super) async fn by_hand_with(settings: Settings) -> (Connection, Endpoint, End) {
+    let config = MuxConfig { settings, budget: Arc::new(Budget::new(64 << 20)) };
     let ((dialled, west), (accepted, east)) = connect(EndpointConfig::default()).await;
-    (dialled, west, start(accepted, east, Direction::Accepted, "west", config()))
+    (dialled, west, start(accepted, east, Direction::Accepted, "west", config))
 }
 
 /// A connection: west's end, and east's.
@@ -126,9 +139,10 @@ pub(super) fn start(
     peer: &str,
     config: MuxConfig,
 ) -> End {
-    let (sender, offers) = mpsc::channel(128);
-    let (tunnel, driver) = QuicTunnel::start(connection, direction, identity(peer), Rc::new(Offers(sender)), &config);
-    End { tunnel, offers, end: spawn(driver.run()), budget: config.budget, endpoint }
+    let ((sender, offers), full) = (mpsc::channel(128), Rc::default());
+    let ingress = Rc::new(Offers { offers: sender, full: Rc::clone(&full) });
+    let (tunnel, driver) = QuicTunnel::start(connection, direction, identity(peer), ingress, &config);
+    End { tunnel, offers, full, end: spawn(driver.run()), budget: config.budget, endpoint }
 }
 
 /// A stream that the other side has accepted: both its ends.

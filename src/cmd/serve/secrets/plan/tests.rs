@@ -125,6 +125,48 @@ fn the_gateways_svid_is_renewed_at_half_its_life_and_when_the_ca_is_another() {
 }
 
 #[test]
+fn what_our_own_ca_has_revoked_goes_to_the_gateways_and_ends_their_svid() {
+    let (west, other, now) = (ca("west"), ca("west"), SystemTime::now());
+    let bundle = bundle(&west);
+    let (pem, key) = west.to_pem();
+    let svid = west.issue(&west.domain().gateway(), SVID_LIFETIME, now).unwrap();
+    let serial = Revoked::serial_of(svid.to_pem().0.as_bytes(), west.certificate()).unwrap();
+    let list = |authority: &Authority, serial: Vec<u8>| {
+        authority.revocation_list_pem(&[Revoked { serial, since: now }], now).unwrap()
+    };
+    let of_ca = |list: Option<&str>| {
+        let whole = [(CA, pem.as_str()), (CA_KEY, &key)];
+        kept(&whole.into_iter().chain(list.map(|list| (CRL, list))).collect::<Vec<_>>())
+    };
+    let gateways = changed(&Kept::default(), &gateway(&svid, &bundle));
+    let mut view = view(vec![("our-ca", of_ca(None)), (GATEWAY, gateways)], &[]);
+    assert_eq!(revoked(&view, "our-ca", &bundle), Ok(None));
+    assert_eq!(revoked_changes(&view, None), Changes::new());
+    // Of another certificate: the gateways are told, and go on.
+    let mut theirs = serial.clone();
+    theirs[0] ^= 0x10;
+    let good = list(&west, theirs);
+    view.secrets.insert("our-ca".into(), of_ca(Some(&good)));
+    let known = revoked(&view, "our-ca", &bundle).unwrap();
+    assert_eq!(known.as_deref(), Some(good.as_bytes()));
+    let after = changed(&view.secrets[GATEWAY], &revoked_changes(&view, known.as_ref()));
+    assert_eq!(after.data[CRL], good.as_bytes());
+    view.secrets.insert(GATEWAY.into(), after);
+    assert_eq!(revoked_changes(&view, known.as_ref()), Changes::new());
+    let by = |text: &str| bundle.clone().with_revocations_from_pem(text.as_bytes()).unwrap();
+    assert!(serves(&view, &by(&good), now));
+    assert!(!serves(&view, &by(&list(&west, serial)), now), "it is the gateways' own that is revoked");
+    // One that another CA has signed, one that is none, and no Secret at all: what was revoked stays so.
+    for bad in [list(&other, vec![1]), "no list".into()] {
+        view.secrets.insert("our-ca".into(), of_ca(Some(&bad)));
+        assert!(revoked(&view, "our-ca", &bundle).unwrap_err().starts_with("the Secret our-ca: crl.pem: "));
+    }
+    assert!(revoked(&view, "nowhere", &bundle).unwrap_err().contains("found no Secret nowhere"));
+    // Taken back.
+    assert_eq!(revoked_changes(&view, None), Changes::from([(CRL.to_owned(), None)]));
+}
+
+#[test]
 fn a_secret_of_a_ca_is_whole_or_empty() {
     let (west, own) = (ca("west"), |data: &Data| plan_own(data, &domain("west")));
     assert!(own(&Data::new()).unwrap().is_none());

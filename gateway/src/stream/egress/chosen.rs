@@ -1,0 +1,38 @@
+//! A cluster that a stream is to be opened at, until it is known what comes of it.
+
+use super::with_sides;
+use crate::{balance::sides::Sides, core::Core};
+use isthmus_control_api::{ClusterName, ServicePort};
+
+/// A cluster that was chosen. The stream may be the one that finds out whether the cluster is back, and others wait for what it
+/// finds: one that is dropped without an answer leaves that to the next.
+pub(super) struct Chosen<'c, 'a> {
+    core: &'c Core,
+    service: &'a ServicePort,
+    pub(super) cluster: ClusterName,
+    answered: bool,
+}
+
+impl<'c, 'a> Chosen<'c, 'a> {
+    /// For a stream of `service`.
+    pub(super) fn new(core: &'c Core, service: &'a ServicePort, cluster: ClusterName) -> Self {
+        Self { core, service, cluster, answered: false }
+    }
+
+    /// It has answered, or its tunnel has gone: `learn` notes what that says of it. Returns which it was.
+    pub(super) fn learn(mut self, learn: impl FnOnce(&mut Sides, &ClusterName)) -> ClusterName {
+        self.answered = true;
+        with_sides(self.core, self.service, |sides| learn(sides, &self.cluster));
+        self.cluster.clone()
+    }
+}
+
+impl Drop for Chosen<'_, '_> {
+    fn drop(&mut self) {
+        if !self.answered
+            && let Some(sides) = self.core.sides.borrow_mut().get_mut(self.service)
+        {
+            sides.gave_up(&self.cluster);
+        }
+    }
+}
