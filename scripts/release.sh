@@ -10,7 +10,7 @@ main() {
     host=$(rustc -vV | sed -n 's/^host: //p')
     target=${1:-$host}
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
-    target_dir=${CARGO_TARGET_DIR:-$PWD/target}
+    target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
     [ "$target" = "$host" ] || standard_library "$target"
     linker "$target" "$host"
     # Panics, debug information and assertions name files. Of two that match, the last one counts.

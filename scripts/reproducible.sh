@@ -7,7 +7,8 @@
 . "$(dirname "$0")/lib.sh"
 
 main() {
-    local work=${CARGO_TARGET_DIR:-$PWD/target}/reproducible
+    local work
+    work=$(realpath -m "${CARGO_TARGET_DIR:-target}")/reproducible
     rm -rf "$work"
     mkdir -p "$work"
     git diff --quiet HEAD || say "what is not committed is left out"
