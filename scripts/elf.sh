@@ -39,7 +39,7 @@ run_elf() {
     fi
 }
 
-# stripped FROM TO: without symbols and debug information. gdb finds the latter by the build id.
+# stripped FROM TO: without symbols and debug information, which stay in FROM.
 stripped() {
     local prefix=
     [ "$cpu" = "$(uname -m)" ] || prefix=$cpu-linux-gnu-
