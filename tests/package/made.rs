@@ -3,7 +3,7 @@
 use isthmus_tests::identity::isthmus;
 use std::{
     env, fs,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -24,8 +24,7 @@ pub(crate) fn pack(name: &str, epoch: u64, surroundings: &[(&str, &str)]) -> Pat
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package").join(name);
     let _ = fs::remove_dir_all(&out);
     fs::create_dir_all(&out).unwrap();
-    let id = |name| env::var(name).ok().and_then(|id: String| id.parse().ok());
-    chown(&out, id("SUDO_UID"), id("SUDO_GID")).unwrap();
+    chown(&out, caller(), None).unwrap();
     let own = [("SOURCE_DATE_EPOCH", epoch.to_string()), ("PACKAGE_COMPRESSION", "0".to_owned())];
     let mut command = as_caller();
     command.args(own.iter().map(|(name, value)| format!("{name}={value}")));
@@ -63,9 +62,16 @@ pub(crate) fn succeed(command: &mut Command) -> String {
 
 /// `env`, as the user who has called sudo, if one has: cargo never runs as root on a user's files.
 fn as_caller() -> Command {
-    let Ok(user) = env::var("SUDO_UID") else { return Command::new("env") };
+    let Some(user) = caller() else { return Command::new("env") };
     let mut command = Command::new("sudo");
     let kept = "--preserve-env=CARGO_HOME,RUSTUP_HOME,CARGO_TARGET_DIR";
     command.args([kept, "--set-home", "--user", &format!("#{user}"), "env"]);
     command
+}
+
+/// Who has called sudo for a checkout of their own.
+fn caller() -> Option<u32> {
+    let user: u32 = env::var("SUDO_UID").ok()?.parse().ok()?;
+    let owner = fs::metadata(env!("CARGO_MANIFEST_DIR")).unwrap().uid();
+    (user == owner && user != 0).then_some(user)
 }
