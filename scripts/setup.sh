@@ -31,7 +31,6 @@ packages_for() {
     bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
     package) echo procps python3 xz-utils ;;
     aarch64-unknown-linux-gnu) [ "$(uname -m)" = aarch64 ] || echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user ;;
-    x86_64-unknown-linux-musl) echo musl-tools ;;
     fuzz | x86_64-unknown-linux-gnu) ;;
     *) die "setup: found '$1', expected build, demo, test, lint, bench, fuzz, package, or a target that packages are made for" ;;
     esac
