@@ -10,13 +10,14 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 
 ARGS ?=
+TARGET ?=
 target := $(or $(CARGO_TARGET_DIR),target)
 # Namespaces need root, and nothing else does: cargo always runs as you.
 sudo := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Install whatever is missing for all of the below
@@ -73,6 +74,16 @@ conformance: ## The MCS API's conformance suite (MCS_API=checkout of kubernetes-
 fuzz: ## Look for inputs that break a parser (ARGS="--seconds 600 mux_pair"; needs nightly Rust)
 	@scripts/setup.sh build fuzz
 	@scripts/fuzz.sh $(ARGS)
+
+.PHONY: package
+package: ## .deb, tarball, image, SBOM and checksums, in target/package (TARGET=aarch64-unknown-linux-gnu: for others)
+	@scripts/setup.sh build package $(TARGET)
+	@binary=$$(scripts/release.sh $(TARGET)) && scripts/package.sh "$$binary" $(target)/package/$(TARGET)
+
+.PHONY: reproducible
+reproducible: ## Build and pack twice, in two directories, and compare
+	@scripts/setup.sh build package $(TARGET)
+	@scripts/reproducible.sh $(TARGET)
 
 .PHONY: clean
 clean: ## Remove everything built, and the tools in target/tools

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian 12, Ubuntu 22.04 or later, and says what. Nothing to do: a fraction of a second.
 #
-# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench] [fuzz]     (none: all of them but fuzz)
+# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench] [fuzz] [package [TARGET]]     (none: all of them but fuzz and package)
 
 . "$(dirname "$0")/lib.sh"
 
@@ -26,11 +26,13 @@ packages_for() {
     case $1 in
     build) echo build-essential ca-certificates clang curl git pkg-config ;;
     demo) echo iproute2 nftables nginx-light procps wrk ;;
-    test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl procps prometheus python3 python3-venv wrk ;;
+    test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl procps prometheus python3 python3-venv systemd wrk xz-utils ;;
     lint) echo nodejs npm prometheus shellcheck ;;
     bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
-    fuzz) ;;
-    *) die "setup: found '$1', expected build, demo, test, lint, bench or fuzz" ;;
+    package) echo procps python3 xz-utils ;;
+    aarch64-unknown-linux-gnu) [ "$(uname -m)" = aarch64 ] || echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user ;;
+    fuzz | x86_64-unknown-linux-gnu) ;;
+    *) die "setup: found '$1', expected build, demo, test, lint, bench, fuzz, package, or a target that packages are made for" ;;
     esac
 }
 

@@ -26,9 +26,10 @@ use isthmus_gateway::{
     admin::{self, AdminSources},
     console::Token,
 };
-use std::{net::TcpListener, path::PathBuf};
+use std::{net::TcpListener, path::PathBuf, sync::Arc};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,8 @@ pub(super) struct Process {
     pub(super) config: Config,
     pub(super) identity: IdentityStore,
     pub(super) signals: Signals,
+    /// Told of each SIGHUP.
+    pub(super) reload: Arc<Notify>,
     /// Everything that ends with the process, and has no last words.
     pub(super) tasks: JoinSet<()>,
     /// Cancelled when nothing more is to be done.
@@ -85,13 +88,15 @@ where
 impl Process {
     fn start(config: Config, role: Role) -> Result<Self, Failure> {
         let signals = Signals::new()?;
+        let (hangup, reload) = (signal(SignalKind::hangup())?, Arc::<Notify>::default());
         let admin = TcpListener::bind(config.admin)
             .map_err(|e| Failure::failed(format!("admin: cannot listen on {}: {e}", config.admin)))?;
         let (identity, renewal) = IdentityStore::open(directory(&config, role))?;
         belongs(&config, &identity, role)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(renewal.run());
-        Ok(Self { config, identity, signals, tasks, stop: CancellationToken::new(), admin: Some(admin) })
+        tasks.spawn(hangups(hangup, reload.clone()));
+        Ok(Self { config, identity, signals, reload, tasks, stop: CancellationToken::new(), admin: Some(admin) })
     }
 
     /// Serves the admin address to the end: it answers during the drain as well, as /readyz has to say so.
@@ -120,6 +125,14 @@ async fn console_is_usable(config: &Config) -> Result<(), Failure> {
 /// Where the identity of a process of that role lies.
 pub(super) fn directory(config: &Config, role: Role) -> Directory {
     Directory::of(&config.identity, role).with_bundles(config.bundles.as_deref())
+}
+
+/// SIGHUP asks for a look at the configuration, and ends nothing. Where nobody is told, as control says what to do, there is nothing
+/// to look at.
+async fn hangups(mut hangup: Signal, reload: Arc<Notify>) {
+    while hangup.recv().await.is_some() {
+        reload.notify_one();
+    }
 }
 
 /// What ends the process.

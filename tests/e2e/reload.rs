@@ -91,6 +91,25 @@ fn a_bad_file_is_refused_with_its_line_and_the_table_stays() {
     load.stop().assert_no_failure();
 }
 
+/// As `systemctl reload` does: whoever asks finds the answer in the log, and nothing ends.
+#[test]
+fn a_hangup_has_the_file_looked_at() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served");
+    let mut pair = Pair::start(&topology, Transport::Tls, &[pair::endpoint()]);
+    let load = pair.load(2, Reuse::KeepAlive, "served");
+    let good = pair::west_config(&topology, Transport::Tls).to_yaml();
+    pair.west.hang_up();
+    pair.west.wait_log(&["asked to reload: what the file says is in force"]);
+    pair.west.configure_text(&format!("{good}colour: red\n"));
+    pair.west.hang_up();
+    pair.west.wait_log(&["asked to reload, and refused", "colour"]);
+    load.wait_for(50);
+    load.stop().assert_no_failure();
+    assert!(pair.west.runs());
+}
+
 /// Streams do not care that the import through which they came is no more.
 #[test]
 fn streams_outlive_their_import() {

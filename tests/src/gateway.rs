@@ -164,6 +164,11 @@ impl<'a> Gateway<'a> {
         self.process.signal(Signal::CONT);
     }
 
+    /// SIGHUP: it is to look at its configuration.
+    pub fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         self.process.signal(Signal::TERM);

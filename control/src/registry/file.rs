@@ -18,7 +18,7 @@ use crate::{
 use isthmus_control_api::{ClusterName, ServiceName};
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration, time::SystemTime};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,8 @@ pub struct FileRegistry {
     /// The links that `isthmus join` has made, as they were good last.
     made: Made,
     since: BTreeMap<ServiceName, SystemTime>,
+    /// Told when somebody wants it to look now.
+    asked: Arc<Notify>,
     desired: watch::Sender<Arc<Desired>>,
     status: watch::Sender<Arc<RegistryStatus>>,
 }
@@ -59,9 +61,16 @@ impl FileRegistry {
             seen: None,
             made: Made::new(),
             since,
+            asked: Arc::default(),
             desired,
             status: watch::Sender::new(Arc::new(status)),
         }
+    }
+
+    /// Whoever notifies `asked` has it look at once, and say in the log how it stands.
+    #[must_use]
+    pub fn asked_by(self, asked: Arc<Notify>) -> Self {
+        Self { asked, ..self }
     }
 
     /// Looks at the file, and takes or refuses what is new.
@@ -160,7 +169,17 @@ impl FileRegistry {
         });
     }
 
+    /// Says how it stands, whether anything was new or not: whoever has asked reads the log.
+    fn answer(&self) {
+        let file = self.running.path.display();
+        match &self.status.borrow().last_error {
+            None => info!(%file, "asked to reload: what the file says is in force"),
+            Some(error) => warn!(%file, "asked to reload, and refused: {error}"),
+        }
+    }
+
     async fn watch(mut self, shutdown: CancellationToken) {
+        let asked = self.asked.clone();
         let mut watcher = Watcher::new(&self.running.path, &self.running.identity);
         let mut tick = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -169,6 +188,11 @@ impl FileRegistry {
                 () = shutdown.cancelled() => return,
                 _ = tick.tick() => {}
                 () = watcher.changed() => sleep(SETTLE).await,
+                () = asked.notified() => {
+                    self.look().await;
+                    self.answer();
+                    continue;
+                }
             }
             self.look().await;
         }

@@ -42,7 +42,7 @@ pub(in crate::cmd) async fn control(process: &mut Process, id: GatewayId) -> Res
     let config = process.config.clone();
     let zone = names::serve(&config, &mut process.tasks, &process.stop)?;
     let made = |registry| Control::new(config.cluster.clone(), config.state.clone(), registry);
-    let file = Box::new(FileRegistry::new(config.clone()));
+    let file = Box::new(FileRegistry::new(config.clone()).asked_by(process.reload.clone()));
     let needed = watch::Sender::new(0);
     let Some(kubernetes) = &config.kubernetes else {
         let (control, handles) = made(file);
