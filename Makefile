@@ -44,6 +44,11 @@ lint: ## Format, clippy, rustdoc, licences and bans, shellcheck, documents
 	@scripts/setup.sh lint
 	@scripts/lint.sh
 
+.PHONY: site
+site: ## The documents as a site, target/site/index.html
+	@scripts/setup.sh build site
+	@scripts/site.sh
+
 .PHONY: fmt
 fmt: ## Format the code
 	@scripts/setup.sh build

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Keeps the documents true where a machine can: each relative link leads to a file, each `make` target that they name exists.
+# Keeps the documents true where a machine can: each relative link leads to a file, each `make` target that they name exists, and
+# docs/SUMMARY.md has every document but the records of decisions, so that the site has a page of each.
 # (That each `isthmus` command line in them parses is a test of the command itself.)
 
 . "$(dirname "$0")/lib.sh"
@@ -9,6 +10,7 @@ main() {
     mapfile -t documents < <(git ls-files --cached --others --exclude-standard -- '*.md')
     links "${documents[@]}" || broken=1
     targets "${documents[@]}" || broken=1
+    summary "${documents[@]}" || broken=1
     return $broken
 }
 
@@ -36,6 +38,20 @@ targets() {
         echo "$document:$line: no such target in the Makefile: found 'make $target'" >&2
         broken=1
     done < <(grep -nHoE '(`|^(\$ |    )?)make [a-z][a-z-]*' "$@")
+    return $broken
+}
+
+summary() {
+    local document broken=0
+    for document in "$@"; do
+        case $document in
+        docs/SUMMARY.md | docs/decisions/*) continue ;;
+        docs/*) grep -qF "](${document#docs/})" docs/SUMMARY.md && continue ;;
+        *) grep -qF "](../$document)" docs/SUMMARY.md && continue ;;
+        esac
+        echo "docs/SUMMARY.md: $document is missing" >&2
+        broken=1
+    done
     return $broken
 }
 

@@ -9,6 +9,7 @@ CARGO_DENY_VERSION=0.20.2
 CARGO_FUZZ_VERSION=0.13.2
 ENVOY_VERSION=1.40.0
 GO_VERSION=1.26.8
+MDBOOK_VERSION=0.5.4
 
 # They live under target/: `make clean` takes them away, nothing else on the machine sees them.
 tools="${CARGO_TARGET_DIR:-$PWD/target}/tools"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian 12, Ubuntu 22.04 or later, and says what. Nothing to do: a fraction of a second.
 #
-# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench] [fuzz] [package [TARGET]]     (none: all of them but fuzz and package)
+# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench] [site] [fuzz] [package [TARGET]]     (none: all of them but site, fuzz and package)
 
 . "$(dirname "$0")/lib.sh"
 
@@ -17,6 +17,7 @@ main() {
         test) envoy && go_toolchain && console ;;
         bench) envoy ;;
         lint) cargo_deny && console ;;
+        site) mdbook ;;
         fuzz) cargo_fuzz ;;
         esac
     done
@@ -26,13 +27,13 @@ packages_for() {
     case $1 in
     build) echo build-essential ca-certificates clang curl git pkg-config ;;
     demo) echo iproute2 nftables nginx-light procps wrk ;;
-    test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl procps prometheus python3 python3-venv systemd wrk xz-utils ;;
+    test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl postgresql procps prometheus python3 python3-venv systemd wrk xz-utils ;;
     lint) echo nodejs npm prometheus shellcheck ;;
     bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
     package) echo procps python3 xz-utils ;;
     aarch64-unknown-linux-gnu) [ "$(uname -m)" = aarch64 ] || echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user ;;
-    fuzz | x86_64-unknown-linux-gnu) ;;
-    *) die "setup: found '$1', expected build, demo, test, lint, bench, fuzz, package, or a target that packages are made for" ;;
+    fuzz | site | x86_64-unknown-linux-gnu) ;;
+    *) die "setup: found '$1', expected build, demo, test, lint, bench, site, fuzz, package, or a target that packages are made for" ;;
     esac
 }
 
@@ -76,7 +77,7 @@ as_root() {
     fi
 }
 
-# nginx and haproxy are wanted as programs. Their packages would start them as services, on port 80, at each boot.
+# nginx, haproxy and PostgreSQL are wanted as programs. Their packages would start them as services, at each boot.
 keep_daemons_down() {
     local policy=/usr/sbin/policy-rc.d
     [ ! -e "$policy" ] || return 0
@@ -161,13 +162,23 @@ go_toolchain() {
     "$tools/bin/go" version >/dev/null
 }
 
-# Built unoptimised: a minute of compiling saved, a second of running spent.
 cargo_deny() {
     [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY_VERSION" ] && return 0
-    say "installing cargo-deny $CARGO_DENY_VERSION into ${tools#"$PWD"/} (about a minute)"
+    cargo_install "cargo-deny@$CARGO_DENY_VERSION"
+}
+
+# What makes the site of the documents. It need not serve or watch them.
+mdbook() {
+    [ "$("$tools/bin/mdbook" --version 2>/dev/null)" = "mdbook v$MDBOOK_VERSION" ] && return 0
+    cargo_install "mdbook@$MDBOOK_VERSION" --no-default-features --features search
+}
+
+# Built unoptimised: a minute of compiling saved, a second of running spent.
+cargo_install() {
+    say "installing $1 into ${tools#"$PWD"/} (a minute or two)"
     CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         CARGO_PROFILE_RELEASE_DEBUG=false \
-        cargo install --quiet --locked --root "$tools" --target-dir "$tools/build" "cargo-deny@$CARGO_DENY_VERSION"
+        cargo install --quiet --locked --root "$tools" --target-dir "$tools/build" "$@"
     rm -rf "$tools/build"
 }
 

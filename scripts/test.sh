@@ -16,7 +16,7 @@ main() {
     timed "local hop" cargo test --package isthmus-ebpf --locked --no-fail-fast -- "$@" || failed=1
     # The topologies run the binary itself, which is a package of its own.
     if cargo build --locked --package isthmus; then
-        timed "end to end" end_to_end --lib --test harness --test e2e --test demo --test wan --test console --test monitoring --test package -- "$@" || failed=1
+        timed "end to end" end_to_end --lib --test harness --test e2e --test guides --test demo --test wan --test console --test monitoring --test package -- "$@" || failed=1
         timed "Kubernetes" kubernetes "$@" || failed=1
     else
         failed=1

@@ -1,5 +1,6 @@
 //! `isthmus status`: how a running gateway fares, as its admin address tells.
 
+mod file;
 mod push;
 mod registry;
 mod render;

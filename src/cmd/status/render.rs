@@ -1,6 +1,6 @@
 //! The status as a text for people.
 
-use super::{push::Apart, registry};
+use super::{file, push::Apart, registry};
 use crate::{cmd::Failure, output::Grid};
 use isthmus_gateway::status::{CheckStatus, LinkStatus, ServiceKind, ServiceStatus, Status, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
@@ -45,6 +45,7 @@ impl fmt::Display for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = &self.status;
         head(status, self.now, f)?;
+        file::write(&status.control, f)?;
         registry::write(&status.control, f)?;
         self.apart.write(self.now, f)?;
         if !status.links.is_empty() {

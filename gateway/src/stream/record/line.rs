@@ -9,7 +9,8 @@ use std::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The fields of a line, in order. It is an interface: fields are added, never changed; what is not known is null.
+/// The fields of a line, in order. It is an interface: fields are added, never changed; what is not known is null. What each means is
+/// said in `reference`, from which docs/access-records.md is made.
 #[derive(Serialize)]
 struct Line<'r> {
     time: String,
@@ -73,3 +74,6 @@ fn timestamp(at: SystemTime) -> String {
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
+
+#[cfg(test)]
+mod reference;

@@ -1,0 +1,48 @@
+//! What control says of its configuration file, for people: nothing, where all of it is in use.
+
+use serde_json::Value;
+use std::fmt;
+
+/// Writes why the last change was refused, and which keys wait for the next start.
+pub(super) fn write(control: &Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let file = control["config"].as_str().unwrap_or("the configuration file");
+    if let Some(error) = control["lastReloadError"].as_str() {
+        writeln!(f, "the last change of {file} was refused, what was good before goes on:")?;
+        error.lines().try_for_each(|line| writeln!(f, "  {line}"))?;
+    }
+    let waiting: Vec<_> = control["needsRestart"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !waiting.is_empty() {
+        writeln!(f, "changes of {file} that take effect at the next start: {}", waiting.join(", "))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    struct Shown(Value);
+
+    impl fmt::Display for Shown {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write(&self.0, f)
+        }
+    }
+
+    #[test]
+    fn what_is_in_use_needs_no_words() {
+        let good = json!({"config": "west.yaml", "lastReloadError": null, "needsRestart": []});
+        assert_eq!(Shown(json!(null)).to_string() + &Shown(good).to_string(), "");
+    }
+
+    #[test]
+    fn what_was_refused_and_what_waits_is_said() {
+        let refused = json!({"config": "west.yaml", "lastReloadError": "west.yaml:6:25: a\nwest.yaml:7:1: b"});
+        let expected = "the last change of west.yaml was refused, what was good before goes on:\n  west.yaml:6:25: a\n  west.yaml:7:1: b\n";
+        assert_eq!(Shown(refused).to_string(), expected);
+        let waits = json!({"config": "west.yaml", "lastReloadError": null, "needsRestart": ["cores", "drain"]});
+        let expected = "changes of west.yaml that take effect at the next start: cores, drain\n";
+        assert_eq!(Shown(waits).to_string(), expected);
+    }
+}
