@@ -6,12 +6,17 @@
 . "$(dirname "$0")/lib.sh"
 
 main() {
-    local target host cargo_home target_dir flags
+    local target host cargo_home target_dir flags place=release options=()
     host=$(rustc -vV | sed -n 's/^host: //p')
     target=${1:-$host}
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
     target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-    [ "$target" = "$host" ] || standard_library "$target"
+    # Flags do not reach macros where a target is named, and their hashes, which are in what uses them, then tell directories apart.
+    if [ "$target" != "$host" ]; then
+        standard_library "$target"
+        options=(--target "$target")
+        place=$target/release
+    fi
     linker "$target" "$host"
     # Panics, debug information and assertions name files. Of two that match, the last one counts.
     flags=("$cargo_home=cargo" "$PWD=isthmus" "$target_dir=target")
@@ -19,8 +24,8 @@ main() {
     CARGO_ENCODED_RUSTFLAGS=$(joined "${flags[@]/#/--remap-path-prefix=}")
     CFLAGS=$(printf -- '-ffile-prefix-map=%s ' "${flags[@]}")
     export CARGO_ENCODED_RUSTFLAGS CFLAGS CARGO_INCREMENTAL=0
-    cargo build --release --locked --package isthmus --target "$target" >&2
-    echo "$target_dir/$target/release/isthmus"
+    cargo build --release --locked --package isthmus "${options[@]}" >&2
+    echo "$target_dir/$place/isthmus"
 }
 
 # With what cargo separates flags.
