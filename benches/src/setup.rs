@@ -29,6 +29,8 @@ pub enum Setup {
     Direct,
     /// isthmus, transport tls.
     IsthmusTls,
+    /// isthmus, transport tls, with the local hop at both ends; needs root.
+    IsthmusHop,
     /// isthmus, transport quic.
     IsthmusQuic,
     /// isthmus, transport h2.
@@ -49,9 +51,10 @@ pub enum Setup {
 
 impl Setup {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Direct,
         Self::IsthmusTls,
+        Self::IsthmusHop,
         Self::IsthmusQuic,
         Self::IsthmusH2,
         Self::IsthmusAuto,
@@ -80,6 +83,7 @@ impl Setup {
         match self {
             Self::Direct => "direct",
             Self::IsthmusTls => "isthmus-tls",
+            Self::IsthmusHop => "isthmus-hop",
             Self::IsthmusQuic => "isthmus-quic",
             Self::IsthmusH2 => "isthmus-h2",
             Self::IsthmusAuto => "isthmus-auto",
@@ -96,6 +100,7 @@ impl Setup {
         match self {
             Self::Direct => "direct, no proxy",
             Self::IsthmusTls => "isthmus x2, tls",
+            Self::IsthmusHop => "isthmus x2, tls, local hop",
             Self::IsthmusQuic => "isthmus x2, quic",
             Self::IsthmusH2 => "isthmus x2, h2",
             Self::IsthmusAuto => "isthmus x2, auto",
@@ -126,7 +131,7 @@ impl Setup {
                 let far = |port| site.ground.far_socket(port);
                 Pair::new(self, far(site.origin.web), far(site.origin.bulk.port()), Vec::new())
             }
-            Self::IsthmusTls => isthmus::start(&place, self, "tls")?,
+            Self::IsthmusTls | Self::IsthmusHop => isthmus::start(&place, self, "tls")?,
             Self::IsthmusQuic => isthmus::start(&place, self, "quic")?,
             Self::IsthmusH2 => isthmus::start(&place, self, "h2")?,
             Self::IsthmusAuto => isthmus::start(&place, self, "auto")?,

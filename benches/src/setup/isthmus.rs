@@ -3,27 +3,28 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Pair, Place, Setup};
+use super::{Pair, Place, READY, Setup};
 use crate::error::{Error, Result};
 use crate::ground::local;
-use crate::process;
+use crate::{http, process};
 
 pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<Pair> {
     let identities = Identities::make(place)?;
     let (tunnel, back, web, bulk) = (place.port()?, place.port()?, place.port()?, place.port()?);
-    let admin = place.port()?;
+    let (admin, east_admin) = (place.port()?, place.port()?);
+    let policy = if setup == Setup::IsthmusHop { "\n    policy: {localHop: \"on\"}" } else { "" };
     let near = SocketAddr::new(place.site.ground.near(), back);
     let east = config(&Side {
         place,
         cluster: "east",
         identity: &identities.east,
         tunnel: place.listen(tunnel),
-        admin: place.port()?,
+        admin: east_admin,
         // Streams go the way that an HTTP/2 connection was dialled, and each side opens one to say what it exports.
         link: if transport == "h2" { dial("west", &[near], transport) } else { "  - cluster: west\n".into() },
-        services: exports(&place.site.origin.endpoints, place.site.origin.bulk.port()),
+        services: exports(&place.site.origin.endpoints, place.site.origin.bulk.port(), policy),
     });
     let west = config(&Side {
         place,
@@ -32,11 +33,32 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
         tunnel: near,
         admin,
         link: dial("east", &place.far(tunnel), transport),
-        services: imports(web, bulk),
+        services: imports(web, bulk, policy),
     });
     let ingress = place.ingress(command(place, &place.config("ingress", "yaml", &east)?))?;
     let egress = place.egress(command(place, &place.config("egress", "yaml", &west)?))?;
+    if setup == Setup::IsthmusHop {
+        wait_local_hop(place, local(admin))?;
+        place.site.ground.east().within(|| wait_local_hop(place, local(east_admin)))?;
+    }
     Ok(Pair { admin: Some(local(admin)), ..Pair::behind(setup, web, bulk, vec![egress, ingress]) })
+}
+
+/// Waits until the gateway has tested this kernel.
+fn wait_local_hop(place: &Place<'_>, admin: SocketAddr) -> Result<()> {
+    let deadline = Instant::now() + READY;
+    loop {
+        let status = http::get(admin, "/status").unwrap_or_default();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+        let hop = &status["local_hop"];
+        match hop["state"].as_str() {
+            Some("on") => return Ok(()),
+            Some("off" | "distrusted") => return Err(Error::Load(format!("{}: no local hop: {hop}", place.name))),
+            _ if place.site.env.interrupted() => return Err(Error::Interrupted),
+            _ if Instant::now() > deadline => return Err(Error::Load(format!("{}: no local hop in time", place.name))),
+            _ => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
 }
 
 fn command(place: &Place<'_>, config: &Path) -> Command {
@@ -77,30 +99,30 @@ fn dial(cluster: &str, endpoints: &[SocketAddr], transport: &str) -> String {
     format!("  - cluster: {cluster}\n    endpoints: [{}]\n    transport: {transport}\n", endpoints.join(", "))
 }
 
-fn exports(web: &[SocketAddr], bulk: u16) -> String {
+fn exports(web: &[SocketAddr], bulk: u16, policy: &str) -> String {
     let web: Vec<String> = web.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
     let web = web.join(", ");
     format!(
         "exports:
   - service: bench/web
     ports: [{{name: http, port: 80, protocol: TCP}}]
-    endpoints: [{web}]
+    endpoints: [{web}]{policy}
   - service: bench/bulk
     ports: [{{name: bulk, port: 81, protocol: TCP}}]
-    endpoints: [\"127.0.0.1:{bulk}\"]
+    endpoints: [\"127.0.0.1:{bulk}\"]{policy}
 "
     )
 }
 
-fn imports(web: u16, bulk: u16) -> String {
+fn imports(web: u16, bulk: u16, policy: &str) -> String {
     format!(
         "imports:
   - service: bench/web
     port: 80
-    listen: \"127.0.0.1:{web}\"
+    listen: \"127.0.0.1:{web}\"{policy}
   - service: bench/bulk
     port: 81
-    listen: \"127.0.0.1:{bulk}\"
+    listen: \"127.0.0.1:{bulk}\"{policy}
 "
     )
 }
