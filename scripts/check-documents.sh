@@ -10,6 +10,7 @@ main() {
     mapfile -t documents < <(git ls-files --cached --others --exclude-standard -- '*.md')
     links "${documents[@]}" || broken=1
     targets "${documents[@]}" || broken=1
+    mapfile -t documents < <(git ls-files --cached -- '*.md')
     summary "${documents[@]}" || broken=1
     return $broken
 }

@@ -226,7 +226,7 @@ INLINE void accepted(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 		return;
 	mirror(&flow, &other);
 	client = bpf_map_lookup_elem(&ends, &other);
-	if (!client)
+	if (!client || client->left)
 		return;
 	mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
 	if (!client->ours && !(mark && mark->ours))
@@ -392,13 +392,25 @@ int local_hop_room(struct bpf_raw_tracepoint_args *arguments)
 		__u64 words[(sizeof(struct flow) + 7) / 8];
 	} of;
 	__u64 ask = arguments->args[sizeof(of.words) / 8];
+	struct flow own = {};
 	struct end *end;
 	__u32 left;
 
 	for (__u32 i = 0; i < sizeof(of.words) / 8; i++)
 		of.words[i] = arguments->args[i];
 	end = bpf_map_lookup_elem(&ends, &of.flow);
-	if (!end || end->left)
+	if (!end) {
+		// It has closed, or is not established yet: then it is not to join any more, since nobody asks for its room again.
+		mirror(&of.flow, &own);
+		end = bpf_map_lookup_elem(&ends, &own);
+		if (end)
+			end->left = 1;
+		end = bpf_map_lookup_elem(&ends, &of.flow);
+		if (end)
+			end->left = 1;
+		return 0;
+	}
+	if (end->left)
 		return 0;
 	left = room((struct sock *)end->socket);
 	if (ask == LEAVE && left && left == bound((struct sock *)end->socket)) {

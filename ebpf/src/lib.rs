@@ -53,6 +53,9 @@ pub enum LoadError {
     /// The kernel does not describe its own types.
     #[error("/sys/kernel/btf/vmlinux: {0}: the kernel needs CONFIG_DEBUG_INFO_BTF")]
     NoTypes(io::Error),
+    /// The kernel warns of programs like ours, or refuses them.
+    #[error("found Linux {0}, expected 6.1 or later")]
+    Old(String),
     /// There is no directory to attach to.
     #[error("no cgroup2 file system is mounted")]
     NoCgroup,

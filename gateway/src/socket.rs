@@ -171,7 +171,8 @@ impl Socket {
                 self.has_written(bytes);
                 bytes
             }
-            Err(Errno::AGAIN | Errno::INTR) => 0,
+            // Nothing is said of the socket by these: it is tried again.
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOMEM | Errno::NOBUFS) => 0,
             Err(error) => {
                 self.failure.set(self.failure.get().or(Some(error)));
                 0

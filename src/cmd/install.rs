@@ -196,11 +196,17 @@ async fn bring(secrets: &Secrets, data: &Authority) -> Result<(), Failure> {
     let kept = within(secrets.get("isthmus-ca")).await.map_err(Failure::failed)?;
     let kept = kept.ok_or_else(|| Failure::failed(format!("{place} has gone")))?;
     if !kept.data.is_empty() {
-        let is_same = kept.data.get("ca.pem") == data.get("ca.pem").and_then(Option::as_ref);
-        let other = || {
-            Failure::failed(format!("{place}: found another CA, expected none: delete the Secret if nothing trusts it"))
+        let is_same = |name| kept.data.get(name) == data.get(name).and_then(Option::as_ref);
+        return match (is_same("ca.pem"), is_same("crl.pem") || !data.contains_key("crl.pem")) {
+            (true, true) => Ok(()),
+            (true, false) => Err(Failure::failed(format!(
+                "{place}: found another revocation list than the identity's, which has not been put there: \
+                 docs/identity.md, \"Revocation\", says how"
+            ))),
+            (false, _) => Err(Failure::failed(format!(
+                "{place}: found another CA, expected none: delete the Secret if nothing trusts it"
+            ))),
         };
-        return is_same.then_some(()).ok_or_else(other);
     }
     let was_empty = within(secrets.set("isthmus-ca", data, &kept)).await.map_err(Failure::failed)?;
     was_empty

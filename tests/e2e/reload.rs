@@ -104,7 +104,7 @@ fn a_hangup_has_the_file_looked_at() {
     pair.west.wait_log(&["asked to reload: what the file says is in force"]);
     pair.west.configure_text(&format!("{good}colour: red\n"));
     pair.west.hang_up();
-    pair.west.wait_log(&["asked to reload, and refused", "colour"]);
+    pair.west.wait_log(&["asked to reload: not all of it is in force", "colour"]);
     load.wait_for(50);
     load.stop().assert_no_failure();
     assert!(pair.west.runs());

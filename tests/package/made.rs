@@ -24,7 +24,9 @@ pub(crate) fn pack(name: &str, epoch: u64, surroundings: &[(&str, &str)]) -> Pat
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package").join(name);
     let _ = fs::remove_dir_all(&out);
     fs::create_dir_all(&out).unwrap();
-    chown(&out, caller(), None).unwrap();
+    for directory in [&out, out.parent().unwrap()] {
+        chown(directory, caller(), None).unwrap();
+    }
     let own = [("SOURCE_DATE_EPOCH", epoch.to_string()), ("PACKAGE_COMPRESSION", "0".to_owned())];
     let mut command = as_caller();
     command.args(own.iter().map(|(name, value)| format!("{name}={value}")));
@@ -73,5 +75,8 @@ fn as_caller() -> Command {
 fn caller() -> Option<u32> {
     let user: u32 = env::var("SUDO_UID").ok()?.parse().ok()?;
     let owner = fs::metadata(env!("CARGO_MANIFEST_DIR")).unwrap().uid();
-    (user == owner && user != 0).then_some(user)
+    // With root's own cargo it is root that builds.
+    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let builds = cargo.and_then(|cargo| Some(fs::metadata(cargo).ok()?.uid()));
+    (user == owner && user != 0 && builds == Some(user)).then_some(user)
 }

@@ -79,9 +79,23 @@ pub fn client(netns: &Netns, service: SocketAddr) -> UdpSocket {
 pub fn ask(client: &UdpSocket, question: &[u8]) -> io::Result<Vec<u8>> {
     client.send(question)?;
     let mut answer = vec![0; 65_535];
-    let n = client.recv(&mut answer)?;
+    let n = receive(client, &mut answer)?;
     answer.truncate(n);
     Ok(answer)
+}
+
+/// Waits for a datagram. That a process which the tests have started ends is no reason to stop.
+///
+/// # Errors
+/// As recv(2) has them; nothing comes in time.
+pub fn receive(client: &UdpSocket, room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // With a timeout the kernel never goes on by itself after a signal (signal(7)).
+        match client.recv(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
 }
 
 /// Has a client wait for so long.

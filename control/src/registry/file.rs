@@ -172,9 +172,14 @@ impl FileRegistry {
     /// Says how it stands, whether anything was new or not: whoever has asked reads the log.
     fn answer(&self) {
         let file = self.running.path.display();
-        match &self.status.borrow().last_error {
-            None => info!(%file, "asked to reload: what the file says is in force"),
-            Some(error) => warn!(%file, "asked to reload, and refused: {error}"),
+        let status = self.status.borrow();
+        let waiting = status.needs_restart.join(", ");
+        match &status.last_error {
+            None if waiting.is_empty() => info!(%file, "asked to reload: what the file says is in force"),
+            None => {
+                warn!(%file, "asked to reload: what the file says is in force, but for {waiting}, at the next start");
+            }
+            Some(error) => warn!(%file, "asked to reload: not all of it is in force: {error}"),
         }
     }
 

@@ -225,6 +225,35 @@ fn eventually(mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// An end that is established late, when the gateway has written without it, does not join: nobody would keep it room.
+#[test]
+fn an_end_that_comes_late_stays_out() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    for late in [false, true] {
+        // The kernel makes the accepting end when data come.
+        set(&listener, libc::TCP_DEFER_ACCEPT, 10);
+        let client = socket(to);
+        programs.mark(client.as_fd()).unwrap();
+        client.connect(&to.into()).unwrap();
+        let client: TcpStream = client.into();
+        client.set_nonblocking(true).unwrap();
+        if late {
+            assert_eq!(programs.room(client.as_fd(), false).unwrap(), Room::ByTcp);
+        }
+        let mut sent = Pattern::new(6);
+        sent.write(&client, 10, 10);
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let mut received = Pattern::new(6);
+        received.read(&server, 10, 10);
+        assert_eq!(programs.noted(server.as_fd()).unwrap().joined, !late);
+        sent.write(&client, 5_000, 50);
+        received.read(&server, 5_000, 50);
+    }
+}
+
 /// A reset gets through to a reader that is busy with much that was redirected. The kernel drops it where that is too much.
 #[test]
 fn a_reset_reaches_a_busy_reader() {

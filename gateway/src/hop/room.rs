@@ -18,6 +18,9 @@ const FIRST_ROOM: u32 = 64 * 1024;
 const LEAST: u32 = FIRST_ROOM;
 /// How often the reader is looked at whenever the core has done something else, before there are waits in between.
 const TURNS: u32 = 16;
+/// After so many waits in a row, 63 ms, a reader has what there is room for without having read everything: it may be one that reads a
+/// message only when it is there as a whole.
+const PATIENT: u32 = 6;
 /// The first wait.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 /// The longest one. A reader that goes on after a stop waits no longer than that stop was, and no longer than this.
@@ -69,7 +72,10 @@ impl Room {
             let asked = self.asked.get();
             match ask(asked > 0)? {
                 Found::ByTcp => self.left.set(usize::MAX),
-                Found::Bytes(room) if asked == 0 && room >= LEAST => self.left.set(room as usize),
+                Found::Bytes(room) if room >= LEAST && (asked == 0 || asked > TURNS + PATIENT) => {
+                    self.left.set(room as usize);
+                    self.asked.set(0);
+                }
                 Found::Bytes(_) => {
                     self.asked.set(asked.saturating_add(1));
                     let Some(length) = wait(asked) else {
@@ -139,8 +145,21 @@ mod tests {
         };
         let (left, ()) = tokio::join!(poll_fn(|cx| room.poll(cx, ask)), reads);
         assert_eq!(left.unwrap(), usize::MAX);
-        assert!(began.elapsed() >= Duration::from_millis(10), "some room is not enough any more");
+        assert!(began.elapsed() >= Duration::from_millis(10), "some room is not enough so soon");
         room.written(1 << 40);
         assert_eq!(poll_fn(|cx| room.poll(cx, |_| unreachable!())).await.unwrap(), usize::MAX);
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_for_the_rest_of_a_message_gets_it() {
+        let room = Room::default();
+        room.written(FIRST_ROOM as usize);
+        let asked = Cell::new(0);
+        let ask = |_| {
+            asked.set(asked.get() + 1);
+            Ok(Found::Bytes(if asked.get() == 1 { LEAST - 1 } else { LEAST }))
+        };
+        assert_eq!(poll_fn(|cx| room.poll(cx, ask)).await.unwrap(), LEAST as usize);
+        assert_eq!(asked.get(), TURNS + PATIENT + 2);
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 pub(super) fn write(control: &Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let file = control["config"].as_str().unwrap_or("the configuration file");
     if let Some(error) = control["lastReloadError"].as_str() {
-        writeln!(f, "the last change of {file} was refused, what was good before goes on:")?;
+        writeln!(f, "not all of {file} is in force, what was good before goes on in its place:")?;
         error.lines().try_for_each(|line| writeln!(f, "  {line}"))?;
     }
     let waiting: Vec<_> = control["needsRestart"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn what_was_refused_and_what_waits_is_said() {
         let refused = json!({"config": "west.yaml", "lastReloadError": "west.yaml:6:25: a\nwest.yaml:7:1: b"});
-        let expected = "the last change of west.yaml was refused, what was good before goes on:\n  west.yaml:6:25: a\n  west.yaml:7:1: b\n";
+        let expected = "not all of west.yaml is in force, what was good before goes on in its place:\n  west.yaml:6:25: a\n  west.yaml:7:1: b\n";
         assert_eq!(Shown(refused).to_string(), expected);
         let waits = json!({"config": "west.yaml", "lastReloadError": null, "needsRestart": ["cores", "drain"]});
         let expected = "changes of west.yaml that take effect at the next start: cores, drain\n";

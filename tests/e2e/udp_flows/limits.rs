@@ -3,7 +3,7 @@
 use super::{PORT, SERVICE, configs};
 use isthmus_tests::{
     Config, Gateway, Topology, Transport, UdpEcho,
-    datagrams::{ask, client, set_patience},
+    datagrams::{ask, client, receive, set_patience},
     eventually,
     topology::{gateway, pod},
 };
@@ -53,7 +53,7 @@ struct Tried(Vec<(UdpSocket, bool)>);
 impl Tried {
     fn answered(&mut self) -> usize {
         for (client, answered) in &mut self.0 {
-            *answered = *answered || client.recv(&mut [0; 8]).is_ok();
+            *answered = *answered || receive(client, &mut [0; 8]).is_ok();
         }
         self.0.iter().filter(|(_, answered)| *answered).count()
     }
