@@ -23,6 +23,8 @@ mod map;
 mod mountinfo;
 #[cfg_attr(not(programs), path = "absent.rs")]
 mod programs;
+#[cfg(programs)]
+mod release;
 pub mod selftest;
 
 pub use mountinfo::cgroup_root;

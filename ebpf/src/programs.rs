@@ -4,6 +4,7 @@ use crate::{
     Counts, LoadError, Noted, Room, capabilities,
     command::ByHand,
     map::{Map, Write},
+    release,
     shared::{self, Door, End, Flow, Mark, Settings},
 };
 use aya::{
@@ -53,10 +54,7 @@ impl Programs {
             return Err(LoadError::Lacks(lacking));
         }
 
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        if !is_new_enough(&release) {
-            return Err(LoadError::Old(release.trim().to_owned()));
-        }
+        release::check()?;
         File::open("/sys/kernel/btf/vmlinux").map_err(LoadError::NoTypes)?;
         let types = Btf::from_sys_fs().map_err(|error| refused(&error))?;
         let cgroup = File::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.into(), error))?;
@@ -189,16 +187,6 @@ impl Programs {
     }
 }
 
-/// Whether a kernel of this release takes a tracing program with a map whose elements are allocated as they come: before 6.1 it says
-/// that in a warning with a stack trace, as of a fault of its own. A release that cannot be read is the self-test's matter.
-fn is_new_enough(release: &str) -> bool {
-    let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 1),
-        _ => true,
-    }
-}
-
 fn mirrored(flow: &Flow) -> Flow {
     Flow {
         local: flow.remote,
@@ -276,20 +264,5 @@ fn shortened(said: &str) -> String {
             format!("{begin} … {}", &said[from..])
         }
         _ => said.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_new_enough;
-
-    #[test]
-    fn releases_are_compared_by_their_numbers() {
-        for new in ["6.1.0-18-amd64\n", "6.18.2", "7.0.0-rc1", "10.2", "who knows"] {
-            assert!(is_new_enough(new), "{new}");
-        }
-        for old in ["6.0.19", "5.15.0-91-generic\n", "5.4"] {
-            assert!(!is_new_enough(old), "{old}");
-        }
     }
 }

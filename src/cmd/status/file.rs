@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::fmt;
 
-/// Writes why the last change was refused, and which keys wait for the next start.
+/// Writes what of the file was refused and why, and which keys wait for the next start.
 pub(super) fn write(control: &Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let file = control["config"].as_str().unwrap_or("the configuration file");
     if let Some(error) = control["lastReloadError"].as_str() {
