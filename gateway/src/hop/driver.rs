@@ -1,7 +1,7 @@
 //! Loads the local hop when the table first asks for it, tests it, and watches what the kernel counts.
 
 use super::{LocalHop, State, is_wanted};
-use crate::core::Core;
+use crate::{core::Core, memory};
 use isthmus_ebpf::{LoadError, Programs, cgroup_root, selftest};
 use std::{rc::Rc, time::Duration};
 
@@ -35,7 +35,10 @@ pub(crate) async fn run(core: Rc<Core>) {
     }
     while hop.on().is_some() {
         tokio::select! {
-            () = tokio::time::sleep(BEAT) => look(&hop),
+            () = tokio::time::sleep(BEAT) => {
+                look(&hop);
+                hop.decide();
+            }
             () = draining.cancelled() => return,
         }
     }
@@ -45,6 +48,8 @@ fn start() -> Result<Programs, String> {
     let cgroup = cgroup_root().ok_or_else(|| LoadError::NoCgroup.to_string())?;
     let programs = Programs::load(&cgroup).map_err(|error| error.to_string())?;
     selftest::run(&programs).map_err(|fault| fault.to_string())?;
+    // The kernel's types are several times what an idle gateway is.
+    memory::trim();
     Ok(programs)
 }
 
