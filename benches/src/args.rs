@@ -55,6 +55,9 @@ pub struct Args {
     /// How many CPUs everything shares: the first ones of those allowed.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub cpus: usize,
+    /// Clients and the origin of a run on loopback in network namespaces of their own, as pods are; needs root, and isthmus' setups.
+    #[arg(long)]
+    pub apart: bool,
     /// Note what fails and go on with the rest; the exit code tells.
     #[arg(long)]
     pub keep_going: bool,

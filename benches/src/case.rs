@@ -11,6 +11,12 @@ pub enum Case {
     /// 64 keep-alive connections: throughput, latency under load, CPU.
     #[value(name = "c64")]
     Many,
+    /// 64 keep-alive connections, answers of 16 KiB.
+    #[value(name = "c64-16k")]
+    Medium,
+    /// 64 keep-alive connections, answers of 1 MiB.
+    #[value(name = "c64-1m")]
+    Large,
     /// A connection for each request, 16 at a time.
     Close,
     /// 1 and 8 streams, each way.
@@ -25,8 +31,17 @@ pub enum Case {
 
 impl Case {
     /// All of them, in the order that a round takes.
-    pub const ALL: [Self; 7] =
-        [Self::One, Self::Many, Self::Close, Self::Bulk, Self::Memory, Self::Stalled, Self::First];
+    pub const ALL: [Self; 9] = [
+        Self::One,
+        Self::Many,
+        Self::Medium,
+        Self::Large,
+        Self::Close,
+        Self::Bulk,
+        Self::Memory,
+        Self::Stalled,
+        Self::First,
+    ];
     /// Those of a run on loopback.
     pub const LOOPBACK: [Self; 6] = [Self::One, Self::Many, Self::Close, Self::Bulk, Self::Memory, Self::Stalled];
     /// Those of `--quick`.
@@ -37,6 +52,8 @@ impl Case {
         match self {
             Self::One => "c1",
             Self::Many => "c64",
+            Self::Medium => "c64-16k",
+            Self::Large => "c64-1m",
             Self::Close => "close",
             Self::Bulk => "bulk",
             Self::Memory => "memory",

@@ -65,7 +65,9 @@ impl Tools {
         let wanted = |these: &[Setup]| setups.iter().any(|setup| these.contains(setup));
         let optional = |name: &str, these: &[Setup]| if wanted(these) { find(name) } else { Ok(PathBuf::new()) };
         let isthmus = isthmus.unwrap_or_else(|| beside_us("isthmus"));
-        if wanted(&[Setup::IsthmusTls, Setup::IsthmusHop, Setup::IsthmusQuic, Setup::IsthmusH2]) && !isthmus.is_file() {
+        let ours =
+            [Setup::IsthmusTls, Setup::IsthmusHop, Setup::IsthmusHopEndpoints, Setup::IsthmusQuic, Setup::IsthmusH2];
+        if wanted(&ours) && !isthmus.is_file() {
             let hint = "build it with `cargo build --release`, or name one with --isthmus PATH".into();
             return Err(Error::Missing { program: isthmus.display().to_string(), hint });
         }

@@ -62,7 +62,8 @@ fn bench(args: &Args) -> Result<bool> {
     println!("{}", report::heading(&machine));
     let mut done = true;
     if let Some(plan) = args.loopback() {
-        let stage = Stage { env: &env, certs: &certs, ground: &Ground::loopback() };
+        let ground = if args.apart { apart(&plan)? } else { Ground::loopback() };
+        let stage = Stage { env: &env, certs: &certs, ground: &ground };
         let run = schedule::run(&plan, &stage, &mut std::io::stdout())?;
         show(&run, &TARGETS, Setup::IsthmusTls);
         report::write(args, &machine, &plan, &run)?.iter().for_each(|path| println!("wrote {}", path.display()));
@@ -84,6 +85,17 @@ fn bench(args: &Args) -> Result<bool> {
         done &= run.samples.failures().is_empty();
     }
     Ok(done)
+}
+
+fn apart(plan: &Plan) -> Result<Ground> {
+    if let Some(setup) = plan.setups.iter().find(|setup| !setup.runs_apart()) {
+        return Err(Error::Load(format!(
+            "--apart: found the setup {}, expected direct and isthmus-tls or its like",
+            setup.key()
+        )));
+    }
+    machine::may_make_networks()?;
+    Ground::apart()
 }
 
 fn over_wan(leg: &Leg, plan: &Plan, certs: &Certs, env: &Env) -> Result<Run> {

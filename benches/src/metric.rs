@@ -26,6 +26,14 @@ pub enum Metric {
     ManyP99,
     /// CPU of both proxies for the same.
     CpuPerRequests,
+    /// Requests a second over 64 keep-alive connections, with answers of 16 KiB.
+    MediumRate,
+    /// CPU of both proxies for the same.
+    MediumCpu,
+    /// Requests a second over 64 keep-alive connections, with answers of 1 MiB.
+    LargeRate,
+    /// CPU of both proxies for the same.
+    LargeCpu,
     /// Connections a second, one request each, 16 at a time.
     CloseRate,
     /// Median latency of the same, as wrk counts it: from the request on, without connect and TLS of its own.
@@ -87,13 +95,17 @@ pub struct Info {
 
 impl Metric {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::OneP50,
         Self::OneP99,
         Self::ManyRate,
         Self::ManyP50,
         Self::ManyP99,
         Self::CpuPerRequests,
+        Self::MediumRate,
+        Self::MediumCpu,
+        Self::LargeRate,
+        Self::LargeCpu,
         Self::CloseRate,
         Self::CloseP50,
         Self::CloseP99,
@@ -126,6 +138,10 @@ impl Metric {
             Self::ManyP50 => ("c64_p50", "c=64 p50", "ms", Lower, 2),
             Self::ManyP99 => ("c64_p99", "c=64 p99", "ms", Lower, 2),
             Self::CpuPerRequests => ("cpu_100k", "CPU per 100k req", "s", Lower, 2),
+            Self::MediumRate => ("c64_16k_rate", "c=64, 16 KiB", "req/s", Higher, 0),
+            Self::MediumCpu => ("c64_16k_cpu", "CPU per 100k of 16 KiB", "s", Lower, 2),
+            Self::LargeRate => ("c64_1m_rate", "c=64, 1 MiB", "req/s", Higher, 0),
+            Self::LargeCpu => ("c64_1m_cpu", "CPU per 100k of 1 MiB", "s", Lower, 1),
             Self::CloseRate => ("close_rate", "close c=16", "conn/s", Higher, 0),
             Self::CloseP50 => ("close_p50", "close p50", "ms", Lower, 2),
             Self::CloseP99 => ("close_p99", "close p99", "ms", Lower, 2),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::error::{Error, Result};
-use crate::process;
+use crate::process::{self, Process};
 
 /// A network namespace, or the network that the harness was started in.
 ///
@@ -33,6 +33,13 @@ impl Netns {
         let made = own();
         enter(&home)?;
         Ok(Self(Some(Arc::new(made?))))
+    }
+
+    /// A process inside, by which `ip` names it.
+    pub fn hold(&self) -> Result<Process> {
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        self.within(|| Process::start("holder", command, &std::env::temp_dir()))
     }
 
     /// Runs `work` with the calling thread inside. Sockets, threads and processes that it makes stay there.

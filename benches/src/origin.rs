@@ -1,6 +1,6 @@
 //! What all setups lead to: nginx with a small body and a large file, and the bulk sink and source.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,13 +8,13 @@ use crate::bulk;
 use crate::certs::Certs;
 use crate::env::Env;
 use crate::error::{Error, Result, write_file};
-use crate::ground::local;
+use crate::ground::Ground;
 use crate::process::Process;
 
 /// The small body: what `GET /` answers with.
 pub const BODY: usize = 128;
-/// What `GET /large` answers with: more than all buffers between it and a reader that stops.
-const LARGE: u64 = 1 << 30;
+/// What `GET /16k` and so on answer with; the large one is more than all buffers between it and a reader that stops.
+const FILES: [(&str, u64); 3] = [("16k", 16 << 10), ("1m", 1 << 20), ("large", 1 << 30)];
 
 /// The origin, running.
 #[derive(Debug)]
@@ -32,14 +32,20 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Starts both, in the calling thread's network, on the address `listen`.
-    pub fn start(env: &Env, listen: IpAddr, certs: &Certs) -> Result<Self> {
+    /// Starts both on that ground.
+    pub fn start(env: &Env, ground: &Ground, certs: &Certs) -> Result<Self> {
+        ground.servers().within(|| Self::start_here(env, ground, certs))
+    }
+
+    fn start_here(env: &Env, ground: &Ground, certs: &Certs) -> Result<Self> {
+        let listen = ground.listen();
         let (web, secure) = (env.ports.take()?, env.ports.take()?);
         let dir = env.dir();
-        let large = dir.join("large");
-        let file = std::fs::File::create(&large).map_err(Error::io("creating the large file"))?;
-        // Sparse: it takes no space, and reading it no disk.
-        file.set_len(LARGE).map_err(Error::io("growing the large file"))?;
+        for (name, length) in FILES {
+            let file = std::fs::File::create(dir.join(name)).map_err(Error::io(format!("creating the file {name}")))?;
+            // Sparse: it takes no space, and reading it no disk.
+            file.set_len(length).map_err(Error::io(format!("growing the file {name}")))?;
+        }
         let servers = format!(
             "    server {{ listen {listen}:{web} reuseport backlog=4096; include {dir}/site.conf; }}
     server {{
@@ -61,7 +67,7 @@ impl Origin {
         command.arg("-c").arg(&config).arg("-p").arg(dir).arg("-e").arg(dir.join("origin-error.log"));
         let nginx = Process::start("origin", command, dir)?;
         let bulk = bulk::Server::start(SocketAddr::new(listen, env.ports.take()?))?;
-        Ok(Self { web, secure, endpoints: vec![local(web)], bulk, nginx })
+        Ok(Self { web, secure, endpoints: vec![ground.back(web)], bulk, nginx })
     }
 }
 
@@ -71,7 +77,7 @@ fn site(dir: &Path) -> String {
     format!(
         "root {};
 location = / {{ default_type text/plain; return 200 \"{body}\"; }}
-location = /large {{ default_type application/octet-stream; }}
+default_type application/octet-stream;
 ",
         dir.display()
     )

@@ -60,7 +60,7 @@ pub struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// Starts the origin.
     pub fn origin(&self) -> Result<Origin> {
-        self.ground.east().within(|| Origin::start(self.env, self.ground.listen(), self.certs))
+        Origin::start(self.env, self.ground, self.certs)
     }
 
     /// What its pairs have in common.

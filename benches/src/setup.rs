@@ -31,6 +31,8 @@ pub enum Setup {
     IsthmusTls,
     /// isthmus, transport tls, with the local hop at both ends; needs root.
     IsthmusHop,
+    /// The same between the gateway and endpoints only.
+    IsthmusHopEndpoints,
     /// isthmus, transport quic.
     IsthmusQuic,
     /// isthmus, transport h2.
@@ -51,10 +53,11 @@ pub enum Setup {
 
 impl Setup {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Direct,
         Self::IsthmusTls,
         Self::IsthmusHop,
+        Self::IsthmusHopEndpoints,
         Self::IsthmusQuic,
         Self::IsthmusH2,
         Self::IsthmusAuto,
@@ -84,6 +87,7 @@ impl Setup {
             Self::Direct => "direct",
             Self::IsthmusTls => "isthmus-tls",
             Self::IsthmusHop => "isthmus-hop",
+            Self::IsthmusHopEndpoints => "isthmus-hop-endpoints",
             Self::IsthmusQuic => "isthmus-quic",
             Self::IsthmusH2 => "isthmus-h2",
             Self::IsthmusAuto => "isthmus-auto",
@@ -101,6 +105,7 @@ impl Setup {
             Self::Direct => "direct, no proxy",
             Self::IsthmusTls => "isthmus x2, tls",
             Self::IsthmusHop => "isthmus x2, tls, local hop",
+            Self::IsthmusHopEndpoints => "isthmus x2, tls, local hop to endpoints",
             Self::IsthmusQuic => "isthmus x2, quic",
             Self::IsthmusH2 => "isthmus x2, h2",
             Self::IsthmusAuto => "isthmus x2, auto",
@@ -110,6 +115,21 @@ impl Setup {
             Self::Nginx => "nginx stream x2, TLS per connection",
             Self::Legacy => "external load balancer, TLS from the client",
         }
+    }
+
+    /// Whether it has the local hop at one end or both.
+    pub fn hops(self) -> bool {
+        matches!(self, Self::IsthmusHop | Self::IsthmusHopEndpoints)
+    }
+
+    /// Whether it goes by what it has seen of a service, so that a load says something only after another one like it.
+    pub fn learns(self, case: Case) -> bool {
+        self.hops() && !case.wants_fresh_pair()
+    }
+
+    /// Whether it can be measured with clients and the origin apart from the proxies.
+    pub fn runs_apart(self) -> bool {
+        matches!(self, Self::Direct | Self::IsthmusTls) || self.hops()
     }
 
     /// Whether `case` says anything about it.
@@ -128,10 +148,10 @@ impl Setup {
         let place = Place { site, name: format!("{}-{instance}", self.key()) };
         let mut pair = match self {
             Self::Direct => {
-                let far = |port| site.ground.far_socket(port);
-                Pair::new(self, far(site.origin.web), far(site.origin.bulk.port()), Vec::new())
+                let origin = |port| site.ground.origin(port);
+                Pair::new(self, origin(site.origin.web), origin(site.origin.bulk.port()), Vec::new())
             }
-            Self::IsthmusTls | Self::IsthmusHop => isthmus::start(&place, self, "tls")?,
+            Self::IsthmusTls | Self::IsthmusHop | Self::IsthmusHopEndpoints => isthmus::start(&place, self, "tls")?,
             Self::IsthmusQuic => isthmus::start(&place, self, "quic")?,
             Self::IsthmusH2 => isthmus::start(&place, self, "h2")?,
             Self::IsthmusAuto => isthmus::start(&place, self, "auto")?,
@@ -141,7 +161,7 @@ impl Setup {
             Self::Nginx => nginx::start(&place)?,
             Self::Legacy => legacy::start(&place)?,
         };
-        site.ground.west().within(|| pair.wait_ready(site.env))?;
+        site.ground.clients().within(|| pair.wait_ready(site.env))?;
         Ok(pair)
     }
 }

@@ -79,6 +79,13 @@ pub enum Wrong {
     LeftBehind(usize),
 }
 
+impl Fault {
+    /// Whether it is only that something took too long, as anything may on a machine that is busy.
+    pub fn is_slowness(&self) -> bool {
+        matches!(&self.what, Wrong::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
 /// How long anything may take that takes microseconds where all is well.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 

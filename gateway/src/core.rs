@@ -124,6 +124,8 @@ pub(crate) struct Core {
     pub(crate) checks: RefCell<checks::Plan>,
     /// Its sockets that take part in the local hop and are looked at.
     pub(crate) hop_sample: hop::Sample,
+    /// What services gain by the local hop.
+    pub(crate) hop_held: hop::Held,
     /// What this core decides on streams by.
     pub(crate) access: CoreAccess,
     /// Open streams that access policies are for.
@@ -233,6 +235,7 @@ impl Core {
             sides: RefCell::default(),
             checks: RefCell::default(),
             hop_sample: hop::Sample::default(),
+            hop_held: hop::Held::default(),
             access: CoreAccess::default(),
             guards: Guards::default(),
             clients: Cell::default(),
@@ -299,6 +302,7 @@ impl Core {
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));
         self.gates.borrow_mut().iter_mut().for_each(|gates| gates.retain(|service, _| knows(table, service)));
+        self.hop_held.retain(|service| knows(table, service));
         self.say_ready(listeners);
         self.changed.notify_waiters();
         self.common.spent.put(Prepared { table: before, access });

@@ -3,23 +3,26 @@
 //!
 //! ```text
 //! table asks ─▶ driver (core 0): load, self-test ─▶ State (watch) ─▶ each core: doors at listeners, marks at sockets to endpoints
-//!                    ▲ counts, every second                              │ joined sockets
-//!                    └────────── distrust ◀── part ● ◀───────────────────┘ bytes, on a sample
+//!                    ▲ counts, every second                              │ sockets of services that ask
+//!                    ├────────── distrust ◀── part ● ◀───────────────────┤ bytes, on a sample of those that joined
+//!                    └────────── is it worth it ◀── worth ● ◀────────────┘ messages and bytes of all
 //! ```
 
 mod driver;
 pub(crate) mod part;
 mod room;
+mod worth;
 
 pub(crate) use driver::run;
 
-use crate::{core::Core, socket::Socket};
-use isthmus_control_api::{ServicePolicy, Table};
+use crate::{core::Core, metrics::streams::Side, socket::Socket};
+use isthmus_control_api::{ServicePolicy, ServicePort, Table};
 use isthmus_ebpf::{Counts, Programs, Room};
 use part::Part;
 use serde::{Deserialize, Serialize};
 use std::{
     cell::RefCell,
+    collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd},
     rc::{Rc, Weak},
@@ -29,6 +32,7 @@ use std::{
     },
 };
 use tokio::sync::watch;
+use worth::{Tally, Worth, Worths};
 
 /// Whether there is a local hop.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +86,9 @@ pub struct LocalHopStatus {
     pub late: u64,
     /// Ends that went back to TCP for good, because of kTLS.
     pub encrypted: u64,
+    /// Exports and imports that asked for it and go by TCP for now: their connections are short, or much is moved.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 /// The process's local hop.
@@ -92,6 +99,8 @@ pub(crate) struct LocalHop {
     on: AtomicBool,
     /// There once the self-test has passed, and then for good: what has joined goes on.
     programs: OnceLock<Programs>,
+    /// Whether services' connections gain by it.
+    worths: Worths,
 }
 
 impl LocalHop {
@@ -145,20 +154,27 @@ impl LocalHop {
             by_tcp: alone + behind + waits,
             late: unread,
             encrypted,
+            left_out: self.worths.left_out(),
         }
     }
 
-    /// Makes the connection take part that `socket` is about to make, if `policy` asks for that.
-    pub(crate) fn mark(&self, socket: BorrowedFd<'_>, policy: &ServicePolicy) {
+    /// Looks again at which services gain by it, every second.
+    fn decide(&self) {
+        if self.worths.decide() {
+            // Nothing of the state has changed: who waits for that looks at the doors again.
+            self.state.send_modify(|_| {});
+        }
+    }
+
+    /// Makes the connection take part that `socket` is about to make.
+    fn mark(&self, socket: BorrowedFd<'_>) {
         // Without a mark it goes by TCP, as all do by default.
-        if policy.local_hop
-            && let Some(Err(error)) = self.on().map(|programs| programs.mark(socket))
-        {
+        if let Some(Err(error)) = self.on().map(|programs| programs.mark(socket)) {
             tracing::debug!(%error, "cannot mark a socket for the local hop");
         }
     }
 
-    /// Opens or closes a listener's door, as its import's policy and the state have it; whether it is open now.
+    /// Opens or closes a listener's door, as it is wanted and as the state has it; whether it is open now.
     pub(crate) fn door(&self, listener: BorrowedFd<'_>, wanted: bool, is_open: bool) -> bool {
         let Some(programs) = self.ever_on() else { return false };
         let result = match (wanted && self.on().is_some(), is_open) {
@@ -191,15 +207,72 @@ const ONE_OF: u64 = 16;
 /// Sockets of a core that are looked at at once.
 const MOST: usize = 64;
 
-/// Has a connected socket read as one that takes part, if it does, and looks at it if its turn has come.
-pub(crate) fn take_part(core: &Core, socket: &Rc<Socket>) {
-    let Some(programs) = core.common.local_hop.ever_on() else { return };
-    if !programs.noted(socket.as_fd()).is_ok_and(|noted| noted.joined) {
+/// What a local socket of a service that asks for the local hop has to do with it.
+#[derive(Debug)]
+pub(crate) struct Share {
+    tally: Tally,
+    /// There if it takes part.
+    part: Option<Part>,
+}
+
+impl Share {
+    /// Its part, if it takes one.
+    pub(crate) const fn part(&self) -> Option<&Part> {
+        self.part.as_ref()
+    }
+
+    /// So many bytes were read or written at once.
+    pub(crate) fn moved(&self, bytes: usize) {
+        self.tally.moved(bytes);
+    }
+}
+
+/// A core's hold on what services gain, by [`Side`].
+#[derive(Debug, Default)]
+pub(crate) struct Held(RefCell<[HashMap<ServicePort, Arc<Worth>>; 2]>);
+
+impl Held {
+    fn worth(&self, hop: &LocalHop, service: &ServicePort, side: Side) -> Arc<Worth> {
+        let held = &mut self.0.borrow_mut()[side as usize];
+        match held.get(service) {
+            Some(worth) => worth.clone(),
+            None => held.entry(service.clone()).or_insert(hop.worths.get(service, side)).clone(),
+        }
+    }
+
+    /// Forgets those of services that are gone.
+    pub(crate) fn retain(&self, is_there: impl Fn(&ServicePort) -> bool) {
+        self.0.borrow_mut().iter_mut().for_each(|held| held.retain(|service, _| is_there(service)));
+    }
+}
+
+/// Whether connections of a service are to take part, at one side. There is something to be asked for only once there are programs.
+pub(crate) fn is_wanted_of(core: &Core, (service, side): (&ServicePort, Side), policy: &ServicePolicy) -> bool {
+    let hop = &core.common.local_hop;
+    policy.local_hop && hop.on().is_some() && core.hop_held.worth(hop, service, side).is_worth_it()
+}
+
+/// Makes the connection to an endpoint take part that `socket` is about to make, if it is to.
+pub(crate) fn mark(core: &Core, socket: BorrowedFd<'_>, service: &ServicePort, policy: &ServicePolicy) {
+    if is_wanted_of(core, (service, Side::Ingress), policy) {
+        core.common.local_hop.mark(socket);
+    }
+}
+
+/// Has a connected socket read as one that takes part, if it does, and looks at it if its turn has come. What it moves is counted for
+/// its service in any case, if that asks for the local hop.
+pub(crate) fn take_part(core: &Core, socket: &Rc<Socket>, service: (&ServicePort, Side), policy: &ServicePolicy) {
+    let hop = &core.common.local_hop;
+    let Some(programs) = hop.ever_on() else { return };
+    // One that has joined takes part whatever the policy says by now.
+    let joined = programs.noted(socket.as_fd()).is_ok_and(|noted| noted.joined);
+    if !joined && !policy.local_hop {
         return;
     }
     let mut sample = core.hop_sample.0.borrow_mut();
-    let looked_at = core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
-    socket.take_part(Part::new(core.common.local_hop.clone(), looked_at));
+    let looked_at = joined && core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
+    let part = joined.then(|| Part::new(hop.clone(), looked_at));
+    socket.take_part(Share { tally: Tally::new(core.hop_held.worth(hop, service.0, service.1)), part });
     if looked_at {
         sample.push(Rc::downgrade(socket));
     }

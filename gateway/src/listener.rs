@@ -2,7 +2,7 @@
 
 pub(crate) mod tunnel;
 
-use crate::{core::Core, flow, socket, status::ListenerReport, stream};
+use crate::{core::Core, flow, hop, metrics::streams::Side, socket, status::ListenerReport, stream};
 use isthmus_control_api::{Listen, Protocol, ServicePort, Table};
 use rustix::{
     io::Errno,
@@ -75,7 +75,7 @@ impl Listeners {
         let table = core.table.borrow();
         for (listen, open) in &self.open {
             if let (Open::Tcp(acceptor), Some(import)) = (open, table.imports.get(listen)) {
-                acceptor.set_door(core, import.policy.local_hop);
+                acceptor.set_door(core, hop::is_wanted_of(core, (&import.service, Side::Egress), &import.policy));
             }
         }
     }

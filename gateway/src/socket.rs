@@ -1,6 +1,6 @@
 //! Local sockets: non-blocking, with readiness from the core's reactor. Every socket option is set here.
 
-use crate::hop::part::Part;
+use crate::hop::{Share, part::Part};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -25,8 +25,8 @@ pub mod udp;
 #[derive(Debug)]
 pub struct Socket {
     fd: AsyncFd<OwnedFd>,
-    /// There if it takes part in the local hop.
-    part: OnceCell<Box<Part>>,
+    /// There if its service asks for the local hop.
+    hop: OnceCell<Box<Share>>,
     /// How it failed, where that was met by somebody who could not tell: the kernel says it once.
     failure: Cell<Option<Errno>>,
 }
@@ -38,7 +38,7 @@ impl Socket {
     /// The reactor cannot take it (out of memory or descriptors).
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let fd = register(fd, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { fd, part: OnceCell::new(), failure: Cell::default() })
+        Ok(Self { fd, hop: OnceCell::new(), failure: Cell::default() })
     }
 
     /// Takes it out of this core's reactor.
@@ -70,7 +70,7 @@ impl Socket {
                 Ok((n, short)) => {
                     // A short read has emptied the socket: the next bytes raise a new edge, so the next call need not ask. But in the
                     // local hop bytes may have come by TCP behind those that were redirected, with an edge that has passed.
-                    if n > 0 && short && self.part.get().is_none() {
+                    if n > 0 && short && self.part().is_none() {
                         guard.clear_ready();
                     }
                     self.has_read(Ok(n));
@@ -86,32 +86,39 @@ impl Socket {
         }
     }
 
-    /// Has it read as one that takes part in the local hop: once.
-    pub(crate) fn take_part(&self, part: Part) {
+    /// Has it counted for the local hop, and read as one that takes part in it, if it does: once.
+    pub(crate) fn take_part(&self, share: Share) {
         // It is asked once, where its stream begins.
-        let _ = self.part.set(Box::new(part));
+        let _ = self.hop.set(Box::new(share));
+    }
+
+    fn part(&self) -> Option<&Part> {
+        self.hop.get().and_then(|share| share.part())
     }
 
     /// What is done every second, if it is looked at.
     pub(crate) fn check_part(&self) {
-        if let Some(part) = self.part.get() {
+        if let Some(part) = self.part() {
             part.beat(self.as_fd());
         }
     }
 
     fn has_read(&self, result: Result<usize, Errno>) {
-        if let Some(part) = self.part.get() {
-            match result {
-                Ok(bytes) => part.read(self.as_fd(), bytes),
-                Err(_) => part.found_nothing(),
+        let Some(share) = self.hop.get() else { return };
+        match (result, share.part()) {
+            (Ok(bytes), part) => {
+                share.moved(bytes);
+                part.inspect(|part| part.read(self.as_fd(), bytes));
             }
+            (Err(_), Some(part)) => part.found_nothing(),
+            (Err(_), None) => {}
         }
     }
 
     /// Writes once.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            let most = match self.part.get() {
+            let most = match self.part() {
                 Some(part) => ready!(part.poll_room(cx, self.as_fd()))?,
                 None => bytes.len(),
             };
@@ -129,14 +136,16 @@ impl Socket {
     }
 
     fn has_written(&self, bytes: usize) {
-        if let Some(part) = self.part.get() {
+        let Some(share) = self.hop.get() else { return };
+        share.moved(bytes);
+        if let Some(part) = share.part() {
             part.written(bytes);
         }
     }
 
     /// What may be written without waiting.
     fn room(&self) -> usize {
-        self.part.get().map_or(usize::MAX, |part| part.room())
+        self.part().map_or(usize::MAX, |part| part.room())
     }
 
     /// Writes what fits now, without waiting and without noting interest; 0 if nothing fits or the socket failed (the next

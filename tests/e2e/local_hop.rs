@@ -2,7 +2,7 @@
 //! say: each of them is run over it, too.
 
 use isthmus_tests::{
-    Endpoint, Topology, Transport, client, endpoint,
+    Endpoint, Topology, Transport, client, endpoint, eventually,
     pair::{self, LOCAL_HOP, Pair},
 };
 
@@ -65,4 +65,46 @@ fn a_service_that_does_not_ask_is_let_alone() {
     let before = counts(&pair);
     exchanged(&pair, 10);
     assert_eq!(counts(&pair), before);
+}
+
+/// Connections of one request each cost more than they gain: new ones go by TCP, until the service's clients stay again.
+#[test]
+fn services_whose_connections_are_short_are_left_out_until_they_stay() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _endpoint = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let pair = Pair::start(&topology, Transport::TlsAndLocalHop, &[pair::endpoint()]);
+    let wait = |left_out: f64| {
+        for gateway in [&pair.west, &pair.east] {
+            gateway.wait_metric("isthmus_local_hop_left_out", &[], |found| found == left_out);
+        }
+    };
+    // One that stays, and joined while nothing was known.
+    let stays = pair.topology.block_on(pair.connect()).unwrap();
+    for _ in 0..300 {
+        exchanged(&pair, 1);
+    }
+    wait(1.0);
+    joins(&pair, 0.0);
+    pair.topology.block_on(async {
+        let mut stays = stays;
+        for _ in 0..3_000 {
+            client::exchange(&mut stays, b"there and back").await.unwrap();
+        }
+    });
+    wait(0.0);
+    joins(&pair, 2.0);
+}
+
+/// Waits until so many ends of a new connection join at each gateway: each core hears of a decision by itself.
+fn joins(pair: &Pair<'_>, ends: f64) {
+    eventually("what new connections do", || {
+        let [west, _, east, _] = counts(pair);
+        exchanged(pair, 1);
+        let [west_then, _, east_then, _] = counts(pair);
+        match [west_then - west, east_then - east] {
+            joined if joined == [ends; 2] => Ok(()),
+            joined => Err(format!("{joined:?} ends joined, expected {ends}")),
+        }
+    });
 }

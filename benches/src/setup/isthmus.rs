@@ -14,7 +14,8 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
     let identities = Identities::make(place)?;
     let (tunnel, back, web, bulk) = (place.port()?, place.port()?, place.port()?, place.port()?);
     let (admin, east_admin) = (place.port()?, place.port()?);
-    let policy = if setup == Setup::IsthmusHop { "\n    policy: {localHop: \"on\"}" } else { "" };
+    let policy = |hops: bool| if hops { "\n    policy: {localHop: \"on\"}" } else { "" };
+    let ground = place.site.ground;
     let near = SocketAddr::new(place.site.ground.near(), back);
     let east = config(&Side {
         place,
@@ -24,7 +25,11 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
         admin: east_admin,
         // Streams go the way that an HTTP/2 connection was dialled, and each side opens one to say what it exports.
         link: if transport == "h2" { dial("west", &[near], transport) } else { "  - cluster: west\n".into() },
-        services: exports(&place.site.origin.endpoints, place.site.origin.bulk.port(), policy),
+        services: exports(
+            &place.site.origin.endpoints,
+            ground.back(place.site.origin.bulk.port()),
+            policy(setup.hops()),
+        ),
     });
     let west = config(&Side {
         place,
@@ -33,15 +38,18 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
         tunnel: near,
         admin,
         link: dial("east", &place.far(tunnel), transport),
-        services: imports(web, bulk, policy),
+        services: imports(ground.front(web), ground.front(bulk), policy(setup == Setup::IsthmusHop)),
     });
     let ingress = place.ingress(command(place, &place.config("ingress", "yaml", &east)?))?;
     let egress = place.egress(command(place, &place.config("egress", "yaml", &west)?))?;
     if setup == Setup::IsthmusHop {
-        wait_local_hop(place, local(admin))?;
-        place.site.ground.east().within(|| wait_local_hop(place, local(east_admin)))?;
+        ground.west().within(|| wait_local_hop(place, local(admin)))?;
     }
-    Ok(Pair { admin: Some(local(admin)), ..Pair::behind(setup, web, bulk, vec![egress, ingress]) })
+    if setup.hops() {
+        ground.east().within(|| wait_local_hop(place, local(east_admin)))?;
+    }
+    let pair = Pair::new(setup, ground.front(web), ground.front(bulk), vec![egress, ingress]);
+    Ok(Pair { admin: Some(local(admin)), ..pair })
 }
 
 /// Waits until the gateway has tested this kernel.
@@ -99,7 +107,7 @@ fn dial(cluster: &str, endpoints: &[SocketAddr], transport: &str) -> String {
     format!("  - cluster: {cluster}\n    endpoints: [{}]\n    transport: {transport}\n", endpoints.join(", "))
 }
 
-fn exports(web: &[SocketAddr], bulk: u16, policy: &str) -> String {
+fn exports(web: &[SocketAddr], bulk: SocketAddr, policy: &str) -> String {
     let web: Vec<String> = web.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
     let web = web.join(", ");
     format!(
@@ -109,20 +117,20 @@ fn exports(web: &[SocketAddr], bulk: u16, policy: &str) -> String {
     endpoints: [{web}]{policy}
   - service: bench/bulk
     ports: [{{name: bulk, port: 81, protocol: TCP}}]
-    endpoints: [\"127.0.0.1:{bulk}\"]{policy}
+    endpoints: [\"{bulk}\"]{policy}
 "
     )
 }
 
-fn imports(web: u16, bulk: u16, policy: &str) -> String {
+fn imports(web: SocketAddr, bulk: SocketAddr, policy: &str) -> String {
     format!(
         "imports:
   - service: bench/web
     port: 80
-    listen: \"127.0.0.1:{web}\"{policy}
+    listen: \"{web}\"{policy}
   - service: bench/bulk
     port: 81
-    listen: \"127.0.0.1:{bulk}\"{policy}
+    listen: \"{bulk}\"{policy}
 "
     )
 }

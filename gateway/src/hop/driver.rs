@@ -1,7 +1,7 @@
 //! Loads the local hop when the table first asks for it, tests it, and watches what the kernel counts.
 
 use super::{LocalHop, State, is_wanted};
-use crate::core::Core;
+use crate::{core::Core, memory};
 use isthmus_ebpf::{LoadError, Programs, cgroup_root, selftest};
 use std::{rc::Rc, time::Duration};
 
@@ -23,28 +23,73 @@ pub(crate) async fn run(core: Rc<Core>) {
         }
     }
     hop.state.send_replace(State::Starting);
-    // The test takes about a second, most of which it waits.
-    let started = tokio::task::spawn_blocking(start);
     tokio::select! {
-        started = started => match started {
-            Ok(Ok(programs)) => turn_on(&hop, programs),
-            Ok(Err(reason)) => turn_off(&hop, &reason),
-            Err(_) => turn_off(&hop, "the self-test panicked"),
+        started = start_patiently() => match started {
+            Ok(programs) => turn_on(&hop, programs),
+            Err(reason) => turn_off(&hop, &reason),
         },
         () = draining.cancelled() => return,
     }
     while hop.on().is_some() {
         tokio::select! {
-            () = tokio::time::sleep(BEAT) => look(&hop),
+            () = tokio::time::sleep(BEAT) => {
+                look(&hop);
+                hop.decide();
+            }
             () = draining.cancelled() => return,
         }
     }
 }
 
-fn start() -> Result<Programs, String> {
-    let cgroup = cgroup_root().ok_or_else(|| LoadError::NoCgroup.to_string())?;
-    let programs = Programs::load(&cgroup).map_err(|error| error.to_string())?;
-    selftest::run(&programs).map_err(|fault| fault.to_string())?;
+/// How long to wait before another test, after one that took too long: a node that has just started is busy.
+const PAUSES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(8), Duration::from_secs(30)];
+
+/// Why it did not start.
+struct NotStarted {
+    reason: String,
+    /// Whether a test took too long, and nothing else was wrong.
+    slow: bool,
+}
+
+impl From<LoadError> for NotStarted {
+    fn from(error: LoadError) -> Self {
+        Self { reason: error.to_string(), slow: false }
+    }
+}
+
+impl From<selftest::Fault> for NotStarted {
+    fn from(fault: selftest::Fault) -> Self {
+        Self { reason: fault.to_string(), slow: fault.is_slowness() }
+    }
+}
+
+/// Starts it, again where the test took too long.
+async fn start_patiently() -> Result<Programs, String> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        // The test takes about a second, most of which it waits.
+        match tokio::task::spawn_blocking(start).await {
+            Ok(Ok(programs)) => return Ok(programs),
+            Ok(Err(NotStarted { reason, slow })) => {
+                let Some(pause) = pauses.next().filter(|_| slow) else { return Err(reason) };
+                tracing::info!(
+                    reason,
+                    seconds = pause.as_secs(),
+                    "the local hop's self-test took too long; trying again"
+                );
+                tokio::time::sleep(*pause).await;
+            }
+            Err(_) => return Err("the self-test panicked".into()),
+        }
+    }
+}
+
+fn start() -> Result<Programs, NotStarted> {
+    let cgroup = cgroup_root().ok_or(LoadError::NoCgroup)?;
+    let programs = Programs::load(&cgroup)?;
+    selftest::run(&programs)?;
+    // The kernel's types are several times what an idle gateway is.
+    memory::trim();
     Ok(programs)
 }
 

@@ -263,6 +263,9 @@ define! {
             to.whole(["late".into()], hop.late);
             to.whole(["encrypted".into()], hop.encrypted);
         };
+    Gauge "isthmus_local_hop_left_out" []
+        "Exports and imports that ask for the local hop and go by TCP for now: their connections are short, or much is moved."
+        => |s, to| s.status.local_hop.iter().for_each(|hop| to.whole([], hop.left_out));
     Counter "isthmus_busy_polls" []
         "Times that a core went on asking for work after work, instead of sleeping at once."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.busy_polls.get()).sum());

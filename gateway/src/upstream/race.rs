@@ -143,7 +143,7 @@ impl<'r> Race<'r> {
             }
             self.tried = tried;
             meter.endpoint(Some(address));
-            let prepare = |socket: BorrowedFd<'_>| self.core.common.local_hop.mark(socket, &self.export.policy);
+            let prepare = |socket: BorrowedFd<'_>| hop::mark(self.core, socket, service, &self.export.policy);
             match Connecting::begin(address, prepare) {
                 Ok(connecting) => {
                     let begun = Instant::now();
@@ -227,7 +227,8 @@ impl<'r> Race<'r> {
         }
         self.leave_late();
         let connected = Connected::new(socket, self.export.policy.clone(), lease);
-        hop::take_part(self.core, &connected.socket);
+        let service = (&self.opening.request.service, Side::Ingress);
+        hop::take_part(self.core, &connected.socket, service, &self.export.policy);
         Ok(connected)
     }
 

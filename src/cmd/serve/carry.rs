@@ -9,6 +9,7 @@ use isthmus_gateway::{
     admin::{AdminSources, Readiness},
     balance::near::Place,
     console::Settings,
+    memory,
     metrics::Metrics,
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -74,6 +75,7 @@ impl Carrying {
         let accept = self.gateway.accept()?;
         tokio::select! {
             () = accept => {}
+            () = settle(self.ready()) => {}
             signal = signals.next() => tracing::info!(signal, seconds = self.drain.as_secs(), "draining"),
         }
         tokio::select! {
@@ -82,6 +84,15 @@ impl Carrying {
         }
         Ok(())
     }
+}
+
+/// Gives back what the start has needed, once that is over; never returns.
+async fn settle(mut ready: watch::Receiver<Readiness>) {
+    // The gateway is there as long as this runs.
+    if ready.wait_for(|now| now.problem().is_none()).await.is_ok() {
+        memory::give_back();
+    }
+    std::future::pending().await
 }
 
 /// Which of its cluster's gateways this process is: drawn anew at each start, and never 0.
