@@ -183,6 +183,7 @@ fn an_endpoint_that_resets_is_no_error_of_the_gateways_and_is_told() {
     let traced = Traced::start(&topology, Transport::Tls, "");
     topology.block_on(async {
         let mut stream = traced.pair.connect().await.unwrap();
+        client::send(&mut stream, 1, 1).await.unwrap();
         client::receive(&mut stream).await.assert_reset(7);
     });
     let west = traced.west.wait_span("of the client's side", |span| closed(span) == "reset_peer");
