@@ -2,7 +2,6 @@
 
 use std::{
     cell::Cell,
-    fmt,
     hash::{BuildHasher, RandomState},
 };
 
@@ -57,7 +56,7 @@ impl Context {
 
     /// What tells a peer of it.
     pub(crate) fn traceparent(&self) -> String {
-        Parent { trace: self.trace, span: self.span, sampled: true }.to_string()
+        Parent { trace: self.trace, span: self.span, sampled: true }.text()
     }
 }
 
@@ -77,11 +76,28 @@ impl Parent {
         let span = u64::try_from(span).ok()?;
         (is_whole && trace != 0 && span != 0).then_some(Self { trace, span, sampled: flags & 1 == 1 })
     }
+
+    /// The `traceparent` that says this.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::with_capacity(LENGTH);
+        text.push_str("00-");
+        add_hex(&mut text, &self.trace.to_be_bytes());
+        text.push('-');
+        add_hex(&mut text, &self.span.to_be_bytes());
+        text.push_str(if self.sampled { "-01" } else { "-00" });
+        text
+    }
 }
 
-impl fmt::Display for Parent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.sampled))
+/// Bytes of a `traceparent` of this version.
+const LENGTH: usize = 55;
+
+/// Adds bytes as hexadecimal digits, by hand: each stream has a `traceparent`, and formatting takes five times as long.
+fn add_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)]);
+        text.push(DIGITS[usize::from(byte & 15)]);
     }
 }
 
@@ -94,7 +110,7 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
 impl Ids {
     /// What tells a peer that a stream is not sampled, so that it does not begin a trace by itself.
     pub(crate) fn unsampled(&self) -> String {
-        Parent { trace: self.trace(), span: self.draw(), sampled: false }.to_string()
+        Parent { trace: self.trace(), span: self.draw(), sampled: false }.text()
     }
 
     fn trace(&self) -> u128 {
