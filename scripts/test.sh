@@ -17,6 +17,7 @@ main() {
     # The topologies run the binary itself, which is a package of its own.
     if cargo build --locked --package isthmus; then
         timed "end to end" end_to_end --lib --test harness --test e2e --test guides --test demo --test wan --test console --test monitoring --test package -- "$@" || failed=1
+        timed "traces" traces "$@" || failed=1
         timed "Kubernetes" kubernetes "$@" || failed=1
     else
         failed=1
@@ -37,7 +38,14 @@ end_to_end() {
     cargo test --package isthmus-tests --locked --no-fail-fast "$@"
 }
 
-# Kubernetes is built for those who run a test that needs it.
+# The OpenTelemetry Collector's receiver is built for those who run a test that needs it, and so is Kubernetes.
+traces() {
+    local tests
+    tests=$(end_to_end --test traces -- --list "$@") || return
+    grep -q ': test$' <<<"$tests" || return 0
+    tests/kube/build.sh collector && end_to_end --test traces -- "$@"
+}
+
 kubernetes() {
     local tests
     tests=$(end_to_end --test kube_e2e -- --list "$@") || return

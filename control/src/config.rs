@@ -16,6 +16,7 @@ mod node;
 mod parse;
 pub mod policy;
 pub mod schema;
+mod traces;
 mod values;
 
 pub use compat::System;
@@ -69,6 +70,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where access records go.
     pub access_log: AccessLog,
+    /// Where spans of sampled streams go; `None`: nowhere.
+    pub traces: Option<Traces>,
     /// How long streams may go on after SIGTERM.
     pub drain: Duration,
     /// How many cores to serve on; `None`: all.
@@ -131,6 +134,17 @@ pub enum AccessLog {
     Stdout,
     /// To the end of this file.
     File(PathBuf),
+}
+
+/// The `traces` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces {
+    /// The collector's OTLP receiver for gRPC: `http://host:port`, or `https://host:port` for TLS.
+    pub endpoint: String,
+    /// What its certificate is trusted by, as PEM; `None`: the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// Of a million traces that begin here, so many are sampled.
+    pub per_million: u32,
 }
 
 /// The `console` section.

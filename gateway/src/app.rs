@@ -27,6 +27,7 @@ use crate::{
     ready::Ready,
     status::{CoreQuery, probe::CoreProbe},
     stream::record::{AccessLog, RecordWriter, Recorder},
+    traces::{About, ExporterThread, Tracer, Traces},
     tunnel::{
         driver::MuxConfig,
         mux::{Budget, Introduction, Settings},
@@ -77,6 +78,8 @@ pub struct Config {
     pub drain: Duration,
     /// Where to write a record of each stream, if at all.
     pub access_log: Option<AccessLog>,
+    /// Where spans of sampled streams go, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 /// The gateway's bounds. Each has a counter of what it refused.
@@ -116,6 +119,9 @@ pub enum StartError {
     /// Access records cannot be written.
     #[error("accessLog: {0:?}: {1}")]
     AccessLog(AccessLog, io::Error),
+    /// Spans cannot be sent.
+    #[error("traces: {0}")]
+    Traces(io::Error),
     /// TLS cannot be configured.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -132,6 +138,7 @@ pub struct Gateway {
     joining: Option<mpsc::Receiver<IncomingJoin>>,
     acceptor: Option<TcpListener>,
     records: Option<RecordWriter>,
+    spans: Option<ExporterThread>,
 }
 
 /// Letters that a core's mailbox holds.
@@ -158,6 +165,7 @@ impl Gateway {
         });
         let acceptor = acceptor.transpose()?;
         let (recorder, records) = start_records(config.access_log.as_ref(), &metrics)?.unzip();
+        let (tracer, spans) = start_traces(&config, &metrics)?.unzip();
         let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..config.cores).map(|_| mpsc::channel(MAILBOX)).unzip();
         let (exchanges, incoming) = mpsc::channel(EXCHANGES);
         let (joins, joining) = mpsc::channel(JOINS);
@@ -179,6 +187,7 @@ impl Gateway {
             accepted: AcceptedTunnels::new(config.cores),
             spent,
             recorder,
+            tracer,
             tap: Arc::default(),
             ready: Ready::new(config.cores),
             config,
@@ -191,7 +200,7 @@ impl Gateway {
         let start = |(id, letters)| start_core(id, common.clone(), letters, tables.clone());
         let cores = letters.into_iter().enumerate().map(start);
         let threads = cores.chain([Ok(preparing)]).collect::<io::Result<_>>().map_err(StartError::Core)?;
-        Ok(Self { common, threads, incoming: Some(incoming), joining: Some(joining), acceptor, records })
+        Ok(Self { common, threads, incoming: Some(incoming), joining: Some(joining), acceptor, records, spans })
     }
 
     /// Takes peers' connections and gives each to the core that has the fewest, until the gateway drains. Runs on the caller's
@@ -233,6 +242,9 @@ impl Gateway {
             if let Some(records) = self.records {
                 records.finish(LAST_RECORDS);
             }
+            if let Some(spans) = self.spans {
+                spans.finish(LAST_RECORDS);
+            }
         });
         tokio::pin!(ended, deadline);
         tokio::select! {
@@ -243,7 +255,7 @@ impl Gateway {
     }
 }
 
-/// How long the last access records may take.
+/// How long the last access records may take, and how long the last spans.
 const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 fn start_records(log: Option<&AccessLog>, metrics: &Metrics) -> Result<Option<(Recorder, RecordWriter)>, StartError> {
@@ -251,6 +263,17 @@ fn start_records(log: Option<&AccessLog>, metrics: &Metrics) -> Result<Option<(R
         Recorder::start(log, metrics.control().clone()).map_err(|error| StartError::AccessLog(log.clone(), error))
     };
     log.map(start).transpose()
+}
+
+fn start_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Tracer, ExporterThread)>, StartError> {
+    let about = || About {
+        cluster: config.cluster.to_string(),
+        clusterset: config.clusterset.to_string(),
+        gateway: config.mux.settings.about.gateway.to_string(),
+    };
+    let start =
+        |traces: &Traces| Tracer::start(traces, &about(), metrics.control().clone()).map_err(StartError::Traces);
+    config.traces.as_ref().map(start).transpose()
 }
 
 /// See [`Gateway::handle`].

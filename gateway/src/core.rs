@@ -33,6 +33,7 @@ use crate::{
     relay,
     status::{CoreQuery, CoreReport, DialReport, EndpointReport, probe::CoreProbe},
     stream::{self, Client, guard::Guards, record::Recorder},
+    traces::{Tracer, context::Ids},
 };
 use isthmus_certs::IdentityStore;
 use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
@@ -95,6 +96,8 @@ pub(crate) struct Common {
     pub(crate) spent: Spent,
     /// Who takes access records, if they are wanted.
     pub(crate) recorder: Option<Recorder>,
+    /// Who says which streams are sampled and takes their spans, if that is wanted.
+    pub(crate) tracer: Option<Tracer>,
     /// Takes records for the console, while somebody looks at their service.
     pub(crate) tap: Arc<Tap>,
     /// Whether the cores are ready for traffic.
@@ -156,6 +159,8 @@ pub(crate) struct Core {
     pub(crate) datagrams: RefCell<Vec<u8>>,
     /// What was said a short time ago.
     said: RefCell<Said>,
+    /// What traces and spans are called by.
+    pub(crate) span_ids: Ids,
     random: Cell<u64>,
 }
 
@@ -244,6 +249,7 @@ impl Core {
             tasks: TaskTracker::new(),
             changed: Notify::new(),
             scratch: RefCell::new(vec![0; SCRATCH]),
+            span_ids: Ids::default(),
             random: Cell::new(seed | 1),
         }
     }

@@ -38,6 +38,7 @@ pub mod socket;
 mod source;
 pub mod status;
 mod stream;
+mod traces;
 pub mod tunnel;
 mod upstream;
 
@@ -48,4 +49,5 @@ pub use hop::LocalHopStatus;
 pub use peer::join::{IncomingJoin, JOIN};
 pub use reserved::NAMESPACE as RESERVED_NAMESPACE;
 pub use stream::record::AccessLog;
+pub use traces::Traces;
 pub use tunnel::driver::MuxConfig;

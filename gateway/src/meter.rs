@@ -13,6 +13,7 @@ use crate::{
     },
     policy::Decision,
     stream::record::Record,
+    traces::{Ended, context::Context},
     tunnel::{OpenRequest, Source},
 };
 use isthmus_control_api::{ClusterName, ServicePolicy, ServicePort};
@@ -40,7 +41,7 @@ pub(crate) struct StreamMeter<'a> {
     watched: Option<Watched>,
     /// Its share of its service's limits; given back when it is over.
     pub(crate) held: Held,
-    /// What only its access record wants; `None` where there are none.
+    /// What only its access record and its span want; `None` where there are none.
     notes: Option<Box<Notes>>,
 }
 
@@ -55,6 +56,8 @@ struct Watched {
 
 #[derive(Default)]
 struct Notes {
+    /// Its place in a trace, if it is sampled.
+    context: Option<Context>,
     source: Option<Source>,
     policy: Option<Arc<str>>,
     dry_run: Option<Arc<str>>,
@@ -99,8 +102,11 @@ impl<'a> StreamMeter<'a> {
     /// A stream begins.
     pub(crate) fn new(core: &'a Core, side: Side, service: ServicePort) -> Self {
         let key = StreamKey { service, peer: None, side };
-        let wanted = core.common.recorder.is_some() || core.common.tap.wants(&key.service);
-        let notes = wanted.then(Box::default);
+        // A trace begins where the client is; the other side is told.
+        let tracer = core.common.tracer.as_ref().filter(|_| side == Side::Egress);
+        let context = tracer.and_then(|tracer| tracer.begin(&core.span_ids));
+        let wanted = context.is_some() || core.common.recorder.is_some() || core.common.tap.wants(&key.service);
+        let notes = wanted.then(|| Box::new(Notes { context, ..Notes::default() }));
         Self {
             core,
             key,
@@ -134,6 +140,21 @@ impl<'a> StreamMeter<'a> {
     /// What it is for.
     pub(crate) fn service(&self) -> &ServicePort {
         &self.key.service
+    }
+
+    /// What OPEN says of its trace: also that it is not sampled, so that the peer does not sample by itself.
+    pub(crate) fn traceparent(&self) -> Option<String> {
+        self.core.common.tracer.as_ref()?;
+        let context = self.notes.as_ref().and_then(|notes| notes.context.as_ref());
+        Some(context.map_or_else(|| self.core.span_ids.unsampled(), Context::traceparent))
+    }
+
+    /// A peer has opened it, and says this of its trace.
+    pub(crate) fn follow(&mut self, traceparent: Option<&str>) {
+        let tracer = self.core.common.tracer.as_ref();
+        if let Some(context) = tracer.and_then(|tracer| tracer.follow(traceparent, &self.core.span_ids)) {
+            self.notes.get_or_insert_default().context = Some(context);
+        }
     }
 
     /// What it was opened with.
@@ -320,10 +341,14 @@ impl<'a> StreamMeter<'a> {
         let lived = self.begun.elapsed();
         counters.retried(u64::from(self.retries));
         counters.closed(how, lived);
-        let Some(notes) = self.notes.take() else { return };
+        let Some(mut notes) = self.notes.take() else { return };
+        let context = notes.context.take();
         let record = self.record(*notes, how, lived);
         let common = &self.core.common;
         common.tap.take(&record);
+        if let Some((tracer, context)) = common.tracer.as_ref().zip(context) {
+            tracer.take(Ended { record: record.clone(), context }, &self.core.counters);
+        }
         if let Some(recorder) = &common.recorder {
             recorder.record(record, &self.core.counters);
         }

@@ -24,7 +24,7 @@ pub mod streams;
 use crate::{relay::pairs::Pairs, tunnel::Direction};
 use counter::{Counter, Gauge};
 use isthmus_certs::HandshakeRefusal;
-use reasons::{Bound, DialFailure, Hedge, HelloRefusal, JoinResult, PunchResult};
+use reasons::{Bound, DialFailure, Hedge, HelloRefusal, JoinResult, PunchResult, SpanDropped};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -175,6 +175,11 @@ pub struct CoreMetrics {
     pub busy_polls: Counter,
     /// Access records that the writer was too slow for.
     pub access_records_dropped: Counter,
+    /// Spans that the collector has taken.
+    pub spans_exported: Counter,
+    spans_dropped: [Counter; SpanDropped::ALL.len()],
+    /// Attempts to hand spans to the collector that failed.
+    pub span_exports_failed: Counter,
     /// Bytes of the memory budget that this core has granted as credit or holds in buffers.
     pub memory_granted: Gauge,
 }
@@ -196,6 +201,9 @@ impl CoreMetrics {
             accept_errors: Counter::default(),
             busy_polls: Counter::default(),
             access_records_dropped: Counter::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Default::default(),
+            span_exports_failed: Counter::default(),
             memory_granted: Gauge::default(),
         }
     }
@@ -228,6 +236,17 @@ impl CoreMetrics {
     /// A client that was to say whom it wants was refused.
     pub fn hello_refused(&self, reason: HelloRefusal) {
         self.hellos_refused[reason as usize].add(1);
+    }
+
+    /// So many spans will not be at the collector.
+    pub fn span_dropped(&self, why: SpanDropped, count: u64) {
+        self.spans_dropped[why as usize].add(count);
+    }
+
+    /// Spans that will not be at the collector for this reason.
+    #[cfg(test)]
+    pub(crate) fn spans_dropped(&self, why: SpanDropped) -> u64 {
+        self.spans_dropped[why as usize].get()
     }
 
     /// An endpoint was checked.

@@ -249,7 +249,7 @@ pub struct OpenRequest {
     pub sticky: bool,
     /// Whether another cluster may serve it: a refusal is worth more than waiting for endpoints that are late.
     pub elsewhere: bool,
-    /// W3C trace context, where the client sent one.
+    /// W3C trace context, where the egress gateway has one.
     pub traceparent: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the Kubernetes that the tests run into target/kube/bin. Nothing changed since the last time: a fraction of a second.
+# Builds the Kubernetes that the tests run into target/kube/bin, and the receiver of the OpenTelemetry Collector. Nothing changed since the last time: a fraction of a second.
 #
-# usage: tests/kube/build.sh [control-plane] [coredns] [helm] [conformance]     (none: control-plane)
+# usage: tests/kube/build.sh [control-plane] [coredns] [helm] [collector] [conformance]     (none: control-plane)
 #
 # conformance is the MCS API's suite, from the checkout of kubernetes-sigs/mcs-api that MCS_API names.
 
@@ -18,8 +18,9 @@ main() {
         control-plane) build control-plane "$sources" etcd kube-apiserver kube-controller-manager kube-proxy pods ;;
         coredns) build coredns "$sources/coredns" coredns ;;
         helm) build helm "$sources/helm" helm ;;
+        collector) build collector "$sources/collector" collector ;;
         conformance) conformance ;;
-        *) die "tests/kube/build.sh: found '$what', expected control-plane, coredns, helm or conformance" ;;
+        *) die "tests/kube/build.sh: found '$what', expected control-plane, coredns, helm, collector or conformance" ;;
         esac
     done
 }

@@ -35,7 +35,7 @@ const OTHER: &str = "listenAddress: \"[::]\"\ngateway:\n  replicas: 3\n  drainSe
     tolerations: [{key: edge, operator: Exists}]\ndns: {enabled: true, clusterIP: 10.96.0.53}\n\
     rbac: {namespaces: [shop, web], invitations: false}\nnetworkPolicy: {metricsFrom: [{matchLabels: {name: monitoring}}]}\n\
     image: {repository: \"mirror:5000/isthmus\", tag: v1, pullSecrets: [{name: pull}]}\n\
-    compat: [istio, cilium]\nexternalDns: {enabled: true}\n";
+    compat: [istio, cilium]\nexternalDns: {enabled: true}\ntraces: {endpoint: \"http://collector.monitoring.svc:4317\", ratio: \"0.5\"}\n";
 
 /// Values that leave out what can be left out.
 const LESS: &str = "dns: {enabled: false}\nnetworkPolicy: {enabled: false}\npodDisruptionBudget: {enabled: false}\n";

@@ -11,7 +11,7 @@ use ::kube::{
 };
 use isthmus_control_kube::api::link::ClusterLink;
 use isthmus_tests::{
-    Cluster, Gateway, KubeCluster, Part, Surroundings, Topology, admin, client, eventually,
+    Clock, Cluster, Gateway, KubeCluster, Part, Surroundings, Topology, admin, client, eventually,
     identity::{self, text},
     kube::{self, Kubelet, Options},
     linking::{self, Said},
@@ -27,21 +27,25 @@ use std::path::Path;
 const SYSTEM: &str = "isthmus-system";
 
 /// Both clusters, with what is installed; nothing of ours runs yet.
-fn install(topology: &Topology) -> [KubeCluster; 2] {
+fn install(topology: &Topology) -> ([KubeCluster; 2], Clock) {
     let names = ["west", "east"];
     let options = names.map(|name| Options::new(name).inside(topology.cluster(name).edge(), topology::GATEWAY));
     let clusters = KubeCluster::start_all(&options);
+    let mut clock = Clock::start();
     for cluster in &clusters {
         assert_eq!(failed(topology, cluster, &["--before"]), [""; 0], "nothing is in the way");
         assert_eq!(failed(topology, cluster, &[]), ["kubernetes.installed"]);
+        clock.leave_out();
         let said =
             operate(topology, cluster, &["install", "--cluster", cluster.name(), "--clusterset", CLUSTERSET], "");
         assert_eq!(said.code, Some(0), "{said:?}");
+        clock.step("`isthmus install` in a cluster: definitions, rights, workloads");
         // Its pods count as available, and nobody has made a CA.
         assert_eq!(failed(topology, cluster, &[]), ["kubernetes.ca"]);
         cluster.make_namespace(SHOP);
+        clock.leave_out();
     }
-    clusters
+    (clusters, clock)
 }
 
 /// What `isthmus check` says has failed.
@@ -143,14 +147,19 @@ fn wait_link(cluster: &KubeCluster, peer: &str, wanted: (&str, &str), part: &str
 #[test]
 fn two_commands_link_two_clusters_that_were_installed_by_one_each() {
     let topology = Topology::strangers();
-    let [west, east] = install(&topology);
-    let (west_runs, east_runs) = (Running::start(&topology, &west), Running::start(&topology, &east));
+    let ([west, east], mut clock) = install(&topology);
+    let west_runs = Running::start(&topology, &west);
+    clock.step("a control, its CA and SVID, and a gateway are ready in west");
+    let east_runs = Running::start(&topology, &east);
+    clock.step("the same in east");
     let address = topology.cluster("east").tunnel_address().to_string();
     let invited = operate(&topology, &east, &["invite", "--endpoint", &address], "");
     assert_eq!(invited.code, Some(0), "{invited:?}");
+    clock.step("`isthmus invite` in east");
     let token = invited.out.trim();
     let joined = operate(&topology, &west, &["join", "-"], token);
     assert_eq!(joined.code, Some(0), "{joined:?}");
+    clock.step("`isthmus join` in west: the link is up");
     assert!(joined.out.contains("Linked west with east") && joined.out.contains("The link is up."), "{joined:?}");
     wait_link(&east, "west", ("Established", "True"), "");
     wait_link(&east, "west", ("TrustValid", "True"), "");
@@ -159,10 +168,16 @@ fn two_commands_link_two_clusters_that_were_installed_by_one_each() {
 
     // A service of east, used in west.
     let _api = echo(&topology, "east");
+    clock.leave_out();
     east.apply(API);
     east.apply(EXPORT);
+    clock.step("a Service and its ServiceExport are applied in east");
     let port = Imported::wait(&west, "api", &["east"]).port();
+    clock.step("west has the import, its Service and its slices, whole");
     wait_echo(&topology, "west", port);
+    clock.step("a client in west has an answer from east");
+    // Shown with --nocapture: a newcomer's clock (benches/README.md).
+    println!("{clock}");
 
     // The gateways' SVID is another, and taken up from the volume, while a stream goes on.
     let at = topology.cluster("west");
@@ -216,7 +231,7 @@ fn two_commands_link_two_clusters_that_were_installed_by_one_each() {
 #[test]
 fn manifests_that_were_generated_link_and_what_is_wrong_with_a_secret_shows() {
     let topology = Topology::strangers();
-    let [west, east] = install(&topology);
+    let ([west, east], _) = install(&topology);
     let (_west, _east) = (Running::start(&topology, &west), Running::start(&topology, &east));
     let address = topology.cluster("east").tunnel_address().to_string();
     let of_east = operate(&topology, &east, &["link", "generate", "--endpoint", &address], "");

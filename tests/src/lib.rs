@@ -15,6 +15,8 @@ pub mod admin;
 pub mod apart;
 pub mod check;
 pub mod client;
+pub mod clock;
+pub mod collector;
 pub mod config;
 pub mod datagrams;
 pub mod endpoint;
@@ -41,6 +43,8 @@ pub mod trio;
 pub mod wait;
 
 pub use client::{End, Received};
+pub use clock::Clock;
+pub use collector::Collector;
 pub use config::{Config, Import, Link, Transport};
 pub use datagrams::UdpEcho;
 pub use endpoint::Endpoint;

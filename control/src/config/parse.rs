@@ -9,6 +9,7 @@ use super::{
     node::{Node, Value},
     policy,
     schema::{ENDPOINT, HOST, NAME},
+    traces,
     values::{self, EndpointText},
 };
 use crate::{MAX_SERVICE_PORTS, registry::DesiredLink};
@@ -46,6 +47,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     }
     let state = top.value("state", directory_name);
     let access_log = top.value("accessLog", values::access_log);
+    let traces = traces::read(top, directory);
     let drain = top.value("drain", values::duration);
     let cores = top.value("cores", values::cores);
     let busy_poll = top.value("busyPoll", values::auto_switch);
@@ -62,6 +64,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         console: console?,
         state: directory.join(state),
         access_log: access_log?.within(directory),
+        traces,
         drain: drain?,
         cores: cores?,
         busy_poll: busy_poll?,
@@ -82,7 +85,8 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     })
 }
 
-fn directory_name(text: &str) -> Result<String, super::fields::Refused> {
+/// A path as it is written.
+pub(super) fn directory_name(text: &str) -> Result<String, super::fields::Refused> {
     if text.is_empty() { Err(super::fields::Refused(None)) } else { Ok(text.into()) }
 }
 

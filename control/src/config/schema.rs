@@ -126,6 +126,13 @@ pub const KEYS: &[Key] = &[
         "/var/log/isthmus/access.log",
         "Where to write a line of JSON for each stream, after its end. Relative to this file; reopened when it was moved away.",
     ),
+    key(
+        ("", "traces"),
+        "a mapping",
+        Rule("no traces"),
+        "{endpoint: \"http://127.0.0.1:4317\"}",
+        "Spans of sampled streams for OpenTelemetry: docs/traces.md.",
+    ),
     key(("", "drain"), DURATION, Text("30s"), "30s", "How long streams may go on after SIGTERM."),
     key(
         ("", "cores"),
@@ -252,6 +259,27 @@ pub const KEYS: &[Key] = &[
         Rule("none: the console is served on loopback only"),
         "/etc/isthmus/console-token",
         "What whoever opens the console has to know: a line of 16 to 256 printable ASCII characters without spaces. Relative to this file; read each time it is asked for.",
+    ),
+    key(
+        ("traces", "endpoint"),
+        "http:// or https://, host:port, and nothing behind it",
+        Required,
+        "http://collector.monitoring.svc:4317",
+        "The OTLP receiver for gRPC of a collector. `https`: over TLS. It need not be there.",
+    ),
+    key(
+        ("traces", "ratio"),
+        "a number from 0 to 1 of at most six decimals",
+        Text("0.01"),
+        "0.1",
+        "Which part of the traces that begin at this gateway is sampled: of its own clients' streams, and of those of peers that say nothing. Peers that say something are followed.",
+    ),
+    key(
+        ("traces", "caFile"),
+        "a file",
+        Rule("the system's certificate authorities"),
+        "/etc/isthmus/collector-ca.pem",
+        "What the collector's certificate is trusted by over TLS, as PEM. Relative to this file.",
     ),
     key(
         ("limits", "memory"),

@@ -162,6 +162,27 @@ fn access_records_go_where_the_file_says() {
 }
 
 #[test]
+fn traces_are_off_unless_there_is_a_collector() {
+    assert_eq!(parse(WEST).unwrap().traces, None);
+    let read = |text: &str| parse(&format!("{WEST}traces: {text}\n")).map(|config| config.traces.unwrap());
+    let traces = read("{endpoint: \"http://127.0.0.1:4317\"}").unwrap();
+    assert_eq!(traces, Traces { endpoint: "http://127.0.0.1:4317".into(), ca_file: None, per_million: 10_000 });
+    let traces = read("{endpoint: \"https://c:4317\", ratio: 1, caFile: ca.pem}").unwrap();
+    assert_eq!((traces.ca_file, traces.per_million), (Some("etc/ca.pem".into()), 1_000_000));
+    for (bad, why) in [
+        ("{}", "traces.endpoint: found nothing, expected http:// or https://, host:port"),
+        ("{endpoint: \"127.0.0.1:4317\"}", "traces.endpoint: found \"127.0.0.1:4317\", expected http:// or https://"),
+        ("{endpoint: \"http://a:4318/v1/traces\"}", "(gRPC has a path of its own)"),
+        ("{endpoint: \"http://a:1\", ratio: 1%}", "traces.ratio: found \"1%\", expected a number from 0 to 1"),
+        ("{endpoint: \"http://a:1\", caFile: ca.pem}", "traces.caFile: found a caFile beside an endpoint without TLS"),
+        ("{endpoint: \"http://a:1\", sample: 1}", "traces.sample: found an unknown key"),
+    ] {
+        let refused = read(bad).unwrap_err();
+        assert!(refused.contains(why), "{bad}: {refused}");
+    }
+}
+
+#[test]
 fn a_bare_endpoint_takes_each_ports_target() {
     let text = WEST
         .replace("[{name: http, port: 80, protocol: TCP}]", "[{port: 80, targetPort: 8080}, {port: 443}]")

@@ -271,6 +271,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("admin", running.admin != new.admin),
         ("console", running.console != new.console),
         ("state", running.state != new.state),
+        ("traces", running.traces != new.traces),
         ("drain", running.drain != new.drain),
         ("cores", running.cores != new.cores),
         ("busyPoll", running.busy_poll != new.busy_poll),

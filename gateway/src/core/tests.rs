@@ -47,6 +47,15 @@ impl East {
 
     /// The same, with a configuration that the test changes.
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::build(change, None)
+    }
+
+    /// The same, with somebody who takes spans.
+    pub(crate) fn with_tracer(tracer: Tracer) -> Self {
+        Self::build(|_| (), Some(tracer))
+    }
+
+    fn build(change: impl FnOnce(&mut Config), tracer: Option<Tracer>) -> Self {
         let [west, east] = ["west", "east"].map(authority);
         let store = IdentityStore::new(identity(&east, &[&west]));
         let mut config = config();
@@ -66,6 +75,7 @@ impl East {
             accepted: AcceptedTunnels::new(config.cores),
             spent: Spent::new().0,
             recorder: None,
+            tracer,
             tap: Arc::default(),
             findings: Default::default(),
             local_hop: Default::default(),
@@ -201,6 +211,7 @@ fn config() -> Config {
         udp_idle: long,
         drain: long,
         access_log: None,
+        traces: None,
     }
 }
 

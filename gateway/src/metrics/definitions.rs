@@ -3,7 +3,7 @@
 use super::{
     counter::{HistogramSum, LATENCY},
     datagrams::DatagramTotals,
-    reasons::{Bound, DialFailure, Dropped, Hedge, HelloRefusal, JoinResult, PunchResult},
+    reasons::{Bound, DialFailure, Dropped, Hedge, HelloRefusal, JoinResult, PunchResult, SpanDropped},
     scrape::{Samples, Scrape},
     streams::StreamTotals,
 };
@@ -278,6 +278,18 @@ define! {
     Counter "isthmus_access_records_dropped" []
         "Access records that were not written because the writer was too slow or failed."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.access_records_dropped.get()).sum());
+    Counter "isthmus_spans_exported" []
+        "Spans of sampled streams that the collector has taken."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.spans_exported.get()).sum());
+    Counter "isthmus_spans_dropped" ["reason"]
+        "Spans of sampled streams that the collector will not have, by why: its queue was full, it refused them, or the gateway ended first."
+        => |s, to| for &why in SpanDropped::ALL {
+            let count = s.metrics.rows().map(|row| row.spans_dropped[why as usize].get()).sum();
+            to.whole([why.as_str().into()], count);
+        };
+    Counter "isthmus_span_export_failures" []
+        "Attempts to hand spans to the collector that failed; where it may take them later, they are tried again."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.span_exports_failed.get()).sum());
     Gauge "isthmus_core_silence_seconds" ["core"]
         "Since a core last showed that it is alive."
         => |s, to| for (core, silence) in s.silences.iter().enumerate() {

@@ -95,6 +95,18 @@ words! {
 }
 
 words! {
+    /// Why a span will not be at the collector.
+    SpanDropped {
+        /// The collector was away or too slow, and the queue was full.
+        QueueFull = "queue_full",
+        /// The collector has refused it for good.
+        Rejected = "rejected",
+        /// The gateway ended, and the collector did not take it at once.
+        Undelivered = "undelivered",
+    }
+}
+
+words! {
     /// What became of a connection that was begun beside one that was late.
     Hedge {
         /// It was there first.
@@ -180,6 +192,7 @@ mod tests {
         assert!(Bound::ALL.iter().enumerate().all(|(i, &bound)| bound as usize == i));
         assert!(Dropped::ALL.iter().enumerate().all(|(i, &dropped)| dropped as usize == i));
         assert!(HelloRefusal::ALL.iter().enumerate().all(|(i, &refusal)| refusal as usize == i));
+        assert!(SpanDropped::ALL.iter().enumerate().all(|(i, &dropped)| dropped as usize == i));
         assert!(Hedge::ALL.iter().enumerate().all(|(i, &hedge)| hedge as usize == i));
         assert!(DialFailure::ALL.iter().enumerate().all(|(i, &failure)| failure as usize == i));
         assert!(JoinResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));

@@ -338,7 +338,8 @@ impl<'c, 'a> Asking<'c, 'a> {
         meter: &mut StreamMeter<'_>,
     ) -> Self {
         let sticky = import.sticky || import.policy.balance == Algorithm::SourceAddress;
-        let request = request(core, import.service.clone(), from, sticky);
+        let mut request = request(core, import.service.clone(), from, sticky);
+        request.traceparent = meter.traceparent();
         meter.request(&request);
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let (early, tried) = (Early::default(), locality::Tried::default());

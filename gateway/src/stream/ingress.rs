@@ -202,6 +202,7 @@ fn let_in<'a>(
     let OpenRequest { service, source, .. } = request;
     let mut meter = StreamMeter::new(core, Side::Ingress, service.clone());
     meter.peer(Some(&peer.cluster));
+    meter.follow(request.traceparent.as_deref());
     if let Err(refusal) = source.check(peer) {
         if core.may_say(Line::Forged(peer.cluster.clone()), Instant::now()) {
             tracing::warn!(peer = %peer.cluster, %service, %refusal, "refusing a stream");

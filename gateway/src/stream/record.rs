@@ -71,7 +71,7 @@ pub(crate) struct Record {
     pub(crate) closed: Closed,
     /// Attempts that failed before the last one.
     pub(crate) retries: u32,
-    /// W3C trace context, where the client sent one.
+    /// W3C trace context that it was opened with.
     pub(crate) traceparent: Option<String>,
 }
 
@@ -129,4 +129,4 @@ impl RecordWriter {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -137,5 +137,10 @@ fn gateway_config(config: &Config, id: GatewayId) -> isthmus_gateway::Config {
             AccessLog::Stdout => Some(isthmus_gateway::AccessLog::Stdout),
             AccessLog::File(path) => Some(isthmus_gateway::AccessLog::File(path.clone())),
         },
+        traces: config.traces.as_ref().map(|traces| isthmus_gateway::Traces {
+            endpoint: traces.endpoint.clone(),
+            ca_file: traces.ca_file.clone(),
+            per_million: traces.per_million,
+        }),
     }
 }

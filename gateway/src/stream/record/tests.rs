@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 /// The writer ends much earlier, unless it hangs.
 const AMPLE: Duration = Duration::from_secs(600);
 
-pub(super) fn record() -> Record {
+pub(crate) fn record() -> Record {
     Record {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_710_775_250),
         service: ServicePort::tcp("shop/api".parse().unwrap(), 80),

@@ -11,8 +11,13 @@ pub struct BadAuthority(String);
 
 /// The authority of a service port.
 pub fn format(service: &ServicePort) -> String {
-    let ServicePort { service, port, .. } = service;
-    format!("{}.{}{SUFFIX}:{port}", service.name(), service.namespace())
+    format!("{}:{}", host(service), service.port)
+}
+
+/// The name alone.
+pub fn host(service: &ServicePort) -> String {
+    let service = &service.service;
+    format!("{}.{}{SUFFIX}", service.name(), service.namespace())
 }
 
 /// Reads an authority. DNS names have no case, a port has no sign and no leading zeros.

@@ -21,7 +21,7 @@ const FIELDS: [(&str, &str, &str); 20] = [
     ("first_byte_ms", "number or null", "From its beginning to the first byte from the endpoint."),
     ("closed", "text", "How it ended: one of the words below."),
     ("retries", "number", "Attempts that failed before the last one."),
-    ("traceparent", "text or null", "W3C trace context, where the client sent one."),
+    ("traceparent", "text or null", "W3C trace context that the stream was opened with: docs/traces.md."),
     ("source_pod", "text or null", "The client's pod, `namespace/name`, where its gateway knows it."),
     (
         "policy",
