@@ -7,6 +7,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::env::Env;
 use crate::error::{Error, Result, write_file};
 use crate::netns::Netns;
@@ -24,7 +26,7 @@ const CLIENTS: usize = 16;
 /// Endpoints, so that one is not what is measured.
 const ENDPOINTS: usize = 4;
 /// How long a gateway has to become ready.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(20);
 /// Descriptors that a process has in most shells, unless it asks for more.
 const FEW_FILES: u32 = 1024;
 
@@ -32,16 +34,20 @@ const FEW_FILES: u32 = 1024;
 struct Way {
     name: &'static str,
     ports: u16,
+    /// Instead of as many as all share.
+    cores: Option<usize>,
     shared: &'static str,
     few_files: bool,
 }
 
-const WAYS: [Way; 5] = [
-    Way { name: "off, one port", ports: 1, shared: "off", few_files: false },
-    Way { name: "off", ports: PORTS, shared: "off", few_files: false },
-    Way { name: "on", ports: PORTS, shared: "on", few_files: false },
-    Way { name: "off, 1,024 files", ports: PORTS, shared: "off", few_files: true },
-    Way { name: "on, 1,024 files", ports: PORTS, shared: "on", few_files: true },
+const WAYS: [Way; 7] = [
+    Way { name: "off, one port", ports: 1, cores: None, shared: "off", few_files: false },
+    Way { name: "off", ports: PORTS, cores: None, shared: "off", few_files: false },
+    Way { name: "on", ports: PORTS, cores: None, shared: "on", few_files: false },
+    Way { name: "off, one core", ports: PORTS, cores: Some(1), shared: "off", few_files: false },
+    Way { name: "on, one core", ports: PORTS, cores: Some(1), shared: "on", few_files: false },
+    Way { name: "off, 1,024 files", ports: PORTS, cores: None, shared: "off", few_files: true },
+    Way { name: "on, 1,024 files", ports: PORTS, cores: None, shared: "on", few_files: true },
 ];
 
 /// What came of one gateway.
@@ -127,7 +133,7 @@ fn start(env: &Env, endpoints: &str, way: &Way, admin: SocketAddr) -> Result<(Pr
     let mut init = Command::new(&env.tools.isthmus);
     init.args(["identity", "init", "--clusterset", "bench", "--cluster", "east", "--out"]).arg(dir.join("identity"));
     process::run("isthmus identity", init, Duration::from_secs(30), || env.interrupted())?;
-    let (cores, tunnel, shared) = (env.cpus, local(FIRST - 2), way.shared);
+    let (cores, tunnel, shared) = (way.cores.unwrap_or(env.cpus), local(FIRST - 2), way.shared);
     let mut text = format!(
         "clusterset: bench
 cluster: east
@@ -147,9 +153,11 @@ imports:
     }
     let config = dir.join("east.yaml");
     write_file(&config, &text)?;
-    let mut command = Command::new("prlimit");
-    let files = if way.few_files { format!("{FEW_FILES}:{FEW_FILES}") } else { "1048576:1048576".into() };
-    command.arg(format!("--nofile={files}")).arg(&env.tools.isthmus).arg("run").arg("--config").arg(config);
+    let mut command = Command::new(if way.few_files { "prlimit".as_ref() } else { env.tools.isthmus.as_os_str() });
+    if way.few_files {
+        command.arg(format!("--nofile={FEW_FILES}:{FEW_FILES}")).arg(&env.tools.isthmus);
+    }
+    command.arg("run").arg("--config").arg(config);
     let started = Instant::now();
     Ok((Process::start("many-ports", command, env.dir())?, started))
 }
@@ -167,9 +175,11 @@ fn slab() -> Result<f64> {
 
 fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!(
-        "{PORTS} service ports of one gateway; medians; {CLIENTS} clients, a connection for each request, one port after the other\n\n\
+        "{PORTS} service ports of one gateway; at most {} files, where nothing else is said; medians; {CLIENTS} clients, a connection \
+         for each request, one port after the other\n\n\
          | sharedListener | ready after s | ports that serve | descriptors | resident MiB | kernel's slabs MiB | requests/s | failed |\n\
-         |---|---|---|---|---|---|---|---|\n"
+         |---|---|---|---|---|---|---|---|\n",
+        getrlimit(Resource::Nofile).current.map_or_else(|| "any number of".into(), |files| files.to_string()),
     );
     let middle = |values: &[f64]| Spread::of(values).map_or(0.0, |spread| spread.median);
     for (n, Way { name, ports, .. }) in WAYS.iter().enumerate() {

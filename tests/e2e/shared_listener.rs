@@ -195,7 +195,7 @@ fn where_it_cannot_be_each_port_has_listeners_of_its_own() {
     let _echo = echo(&topology);
     let east_config = pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]);
     let east = Gateway::start(topology.cluster("east"), &east_config);
-    let surroundings = Surroundings { without_capability: Some("bpf"), ..Surroundings::default() };
+    let surroundings = Surroundings { without_capability: Some("net_admin"), ..Surroundings::default() };
     let config = west(&topology).imports(pair::SERVICE, gateway(FIRST));
     let west = Gateway::start_part(topology.cluster("west"), Part::Both, &config.to_yaml(), &surroundings);
     west.wait_imported(pair::SERVICE, &["east"]);
@@ -204,8 +204,8 @@ fn where_it_cannot_be_each_port_has_listeners_of_its_own() {
     let status = pair.west.status();
     let shared = &status["shared_listener"];
     assert_eq!((shared["state"].as_str(), shared["places"].as_u64()), (Some("off"), Some(0)), "{shared}");
-    assert_eq!(shared["reason"], "not permitted: CAP_BPF missing");
-    pair.west.wait_log(&["the shared listener is off", "CAP_BPF"]);
+    assert_eq!(shared["reason"], "not permitted: CAP_NET_ADMIN missing");
+    pair.west.wait_log(&["the shared listener is off", "CAP_NET_ADMIN"]);
     assert_eq!(pair.west.metrics().sum("isthmus_shared_listener", &["state=\"off\""]), 1.0);
     assert!(listeners(&pair.west).contains(&gateway(FIRST).to_string()));
 }
