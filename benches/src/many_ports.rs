@@ -27,6 +27,8 @@ const CLIENTS: usize = 16;
 const ENDPOINTS: usize = 4;
 /// How long a gateway has to become ready.
 const READY: Duration = Duration::from_secs(20);
+/// How long it may take until it rests.
+const REST: Duration = Duration::from_secs(10);
 /// Descriptors that a process has in most shells, unless it asks for more.
 const FEW_FILES: u32 = 1024;
 
@@ -101,6 +103,8 @@ fn measure(env: &Env, endpoints: &str, way: usize, seconds: u32) -> Result<Outco
     let descriptors = fs::read_dir(format!("/proc/{}/fd", gateway.pid())).map_err(Error::io("counting descriptors"))?;
     let descriptors = descriptors.count();
     let serving = (0..ports).filter(|n| http::connect(local(FIRST + n)).is_ok()).count();
+    // The streams of those connections are to be over before others are measured.
+    procfs::wait_idle(&[gateway.pid()], REST);
     let (rate, failed) = if ready.is_some() { load(env, ports, seconds) } else { (0.0, 0) };
     if env.interrupted() {
         return Err(Error::Interrupted);
