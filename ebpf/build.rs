@@ -30,7 +30,9 @@ fn main() -> Result<(), String> {
         Err(error) => return Err(format!("{}: {error}", clang.display())),
     };
     if !found {
-        println!("cargo::warning=no clang: the local hop and the shared listener are left out. `make setup` installs it");
+        println!(
+            "cargo::warning=no clang: the local hop and the shared listener are left out. `make setup` installs it"
+        );
         return Ok(());
     }
     for name in PROGRAMS {

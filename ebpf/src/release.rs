@@ -8,7 +8,11 @@ use crate::LoadError;
 /// [`LoadError::Old`].
 pub(crate) fn check(first: (u32, u32)) -> Result<(), LoadError> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if is_new_enough(&release, first) { Ok(()) } else { Err(LoadError::Old(release.trim().to_owned(), first.0, first.1)) }
+    if is_new_enough(&release, first) {
+        Ok(())
+    } else {
+        Err(LoadError::Old(release.trim().to_owned(), first.0, first.1))
+    }
 }
 
 fn is_new_enough(release: &str, first: (u32, u32)) -> bool {

@@ -161,13 +161,7 @@ impl LocalHop {
 
     /// Opens or closes a listener's door, as its import's policy and the state have it; whether it is open now. `at`: where the
     /// listener takes connections, if not only at its own address.
-    pub(crate) fn door(
-        &self,
-        listener: BorrowedFd<'_>,
-        at: Option<SocketAddr>,
-        wanted: bool,
-        is_open: bool,
-    ) -> bool {
+    pub(crate) fn door(&self, listener: BorrowedFd<'_>, at: Option<SocketAddr>, wanted: bool, is_open: bool) -> bool {
         let Some(programs) = self.ever_on() else { return false };
         let result = match (wanted && self.on().is_some(), is_open, at) {
             (true, false, None) => programs.open_door(listener),

@@ -24,7 +24,8 @@ pub(super) fn check(shared: &SharedListener, host: IpAddr, listeners: &[Borrowed
     bind(&holds_port, &SocketAddr::new(host, 0))?;
     let to = local_address(holds_port.as_fd())?;
     shared.open(to)?;
-    let found = TcpStream::connect_timeout(&to, PATIENCE).and_then(|client| arrives(listeners, to).map(|()| drop(client)));
+    let found =
+        TcpStream::connect_timeout(&to, PATIENCE).and_then(|client| arrives(listeners, to).map(|()| drop(client)));
     shared.close(to)?;
     found
 }

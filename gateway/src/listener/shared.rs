@@ -59,7 +59,10 @@ impl Shared {
         }
         match On::start(cores) {
             Ok(on) => {
-                tracing::info!(ipv6 = on.has_v6, "the shared listener is on: one socket a core takes every service port");
+                tracing::info!(
+                    ipv6 = on.has_v6,
+                    "the shared listener is on: one socket a core takes every service port"
+                );
                 Self { on: Some(on), reason: None }
             }
             Err(reason) => {

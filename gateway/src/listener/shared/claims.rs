@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn it_counts_from_the_last_core_to_the_first() {
         let (mut claims, address) = (Claims::new(2, 10), at("10.0.0.1:80"));
-        let mut claim = |expected: bool, claims: &mut Claims| {
+        let claim = |expected: bool, claims: &mut Claims| {
             let (places, all) = claims.claim(address, || Some(vec![address])).unwrap();
             assert_eq!((&*places, all, claims.open_places()), (&[address][..], expected, usize::from(expected)));
         };
