@@ -55,7 +55,7 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: bench
-bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes; ARGS=wan, ARGS=loopback, ARGS=control)
+bench: ## Side by side with Envoy, HAProxy and nginx (ARGS=--quick: two minutes; ARGS=wan, ARGS=loopback, ARGS=control, ARGS=ports)
 ifneq ($(filter control,$(ARGS)),)
 	@scripts/setup.sh test
 	@tests/kube/build.sh control-plane

@@ -9,8 +9,8 @@ use std::{
     process::Command,
 };
 
-/// Each becomes one object, which `src/object.rs` takes into the library.
-const PROGRAMS: &[&str] = &["local_hop"];
+/// Each becomes one object, which the library takes in.
+const PROGRAMS: &[&str] = &["local_hop", "sk_lookup"];
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=programs");
@@ -30,7 +30,9 @@ fn main() -> Result<(), String> {
         Err(error) => return Err(format!("{}: {error}", clang.display())),
     };
     if !found {
-        println!("cargo::warning=no clang: the local hop is left out. `make setup` installs it");
+        println!(
+            "cargo::warning=no clang: the local hop and the shared listener are left out. `make setup` installs it"
+        );
         return Ok(());
     }
     for name in PROGRAMS {

@@ -20,6 +20,8 @@ pub enum Suite {
     Slow,
     /// Retries, with half of a service's endpoints dead; writes no files.
     Storm,
+    /// Ten thousand service ports of one gateway; needs root, writes no files.
+    Ports,
 }
 
 /// Measures isthmus side by side with Envoy, HAProxy and nginx, on loopback and over an emulated WAN.
@@ -110,7 +112,7 @@ impl Args {
     pub fn wan(&self) -> Option<(Vec<&'static Leg>, u32)> {
         let chosen = |legs: Vec<&'static Leg>| if self.legs.is_empty() { legs } else { self.legs.clone() };
         match self.suite {
-            Some(Suite::Loopback | Suite::Slow | Suite::Storm) => None,
+            Some(Suite::Loopback | Suite::Slow | Suite::Storm | Suite::Ports) => None,
             Some(Suite::Wan) => {
                 Some((chosen(LEGS.iter().collect()), self.rounds.unwrap_or(if self.quick { 1 } else { 3 })))
             }
@@ -147,7 +149,7 @@ impl Args {
 
     /// All setups that are to run anywhere.
     pub fn all_setups(&self) -> Vec<Setup> {
-        if self.suite == Some(Suite::Storm) {
+        if matches!(self.suite, Some(Suite::Storm | Suite::Ports)) {
             return vec![Setup::IsthmusTls];
         }
         let mut all = self.loopback().or_else(|| self.slow()).map(|plan| plan.setups).unwrap_or_default();

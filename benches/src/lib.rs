@@ -26,6 +26,7 @@ pub mod ground;
 pub mod http;
 pub mod leg;
 pub mod machine;
+pub mod many_ports;
 pub mod measure;
 pub mod metric;
 pub mod netns;

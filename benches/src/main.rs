@@ -16,7 +16,7 @@ use isthmus_benches::machine::{self, Machine};
 use isthmus_benches::schedule::{Plan, Run, Stage};
 use isthmus_benches::setup::Setup;
 use isthmus_benches::target::{SLOW_TARGETS, TARGETS, Target, WAN_TARGETS};
-use isthmus_benches::{failover, report, schedule, slow, storm, wrk};
+use isthmus_benches::{failover, many_ports, report, schedule, slow, storm, wrk};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Dice of the WAN: the same in every run.
@@ -54,6 +54,11 @@ fn bench(args: &Args) -> Result<bool> {
     wrk::prepare(env.dir())?;
     if args.suite == Some(Suite::Storm) {
         let table = storm::run(&env, args.rounds.unwrap_or(3), args.seconds.unwrap_or(5))?;
+        println!("{}\n{table}", report::heading(&Machine::describe(&env)));
+        return Ok(true);
+    }
+    if args.suite == Some(Suite::Ports) {
+        let table = many_ports::run(&env, args.rounds.unwrap_or(3), args.seconds.unwrap_or(5))?;
         println!("{}\n{table}", report::heading(&Machine::describe(&env)));
         return Ok(true);
     }

@@ -12,7 +12,7 @@ use crate::process::{self, Process};
 use crate::storm::endpoints::{Deaf, Well};
 use crate::{bulk, http, wrk};
 
-mod endpoints;
+pub(crate) mod endpoints;
 
 /// Endpoints of each kind.
 const HALF: usize = 4;

@@ -78,6 +78,8 @@ pub struct Config {
     pub cores: Option<NonZeroUsize>,
     /// Whether cores ask for more for a moment after work, before they sleep; `None`: unless there is a CPU quota.
     pub busy_poll: Option<bool>,
+    /// Whether one socket a core is to take the connections to all imports.
+    pub shared_listener: bool,
     /// The zone that this gateway runs in, where that is said.
     pub zone: Option<Arc<str>>,
     /// The node that it runs on, where that is said.

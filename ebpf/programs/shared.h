@@ -88,3 +88,20 @@ enum count {
 	ENCRYPTED,
 	COUNTS,
 };
+
+// An address and port whose connections the shared listener takes.
+struct place {
+	// As in `flow`; zero behind the prefix of its family: any.
+	__u32 address[4];
+	__u32 port;
+};
+
+// The listeners that the program may name. One of each family would do, as the kernel picks among all of its group: the other one is for
+// when that one has closed already.
+enum slot {
+	IPV4,
+	IPV4_SPARE,
+	IPV6,
+	IPV6_SPARE,
+	SLOTS,
+};

@@ -1,7 +1,7 @@
 //! In the place of the programs where they are not in this binary.
 
 use crate::{Counts, LoadError, Noted, Room};
-use std::{io, os::fd::BorrowedFd, path::Path};
+use std::{io, net::SocketAddr, os::fd::BorrowedFd, path::Path};
 
 /// There are none.
 #[derive(Debug)]
@@ -45,6 +45,22 @@ impl Programs {
     /// # Errors
     /// Never.
     pub fn close_door(&self, _listener: BorrowedFd<'_>) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// As the real one.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn open_door_at(&self, _listener: BorrowedFd<'_>, _address: SocketAddr) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// As the real one.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn close_door_at(&self, _listener: BorrowedFd<'_>, _address: SocketAddr) -> io::Result<()> {
         match *self {}
     }
 

@@ -1,4 +1,6 @@
-//! The local hop in the kernel: what a process of this node and the gateway say to each other, past most of TCP.
+//! What the gateway has in the kernel: the local hop, and the shared listener.
+//!
+//! **The local hop**: what a process of this node and the gateway say to each other goes past most of TCP.
 //!
 //! ```text
 //!            connect()                                    accept()
@@ -12,7 +14,9 @@
 //! whether this kernel does it right; nothing may be opened or marked before it has. When a [`Programs`] is dropped, or its
 //! process ends however it may, the programs are gone; connections that they have redirected until then go on as they are.
 //!
-//! Where there was no clang when this was built, or on another system, [`Programs::load`] says so.
+//! **The shared listener**: connections to thousands of ports come to a few sockets, [`SharedListener`].
+//!
+//! Where there was no clang when this was built, or on another system, both say so when they are to be loaded.
 
 #[cfg(programs)]
 mod capabilities;
@@ -21,14 +25,19 @@ mod command;
 #[cfg(programs)]
 mod map;
 mod mountinfo;
+#[cfg(programs)]
+mod object;
 #[cfg_attr(not(programs), path = "absent.rs")]
 mod programs;
 #[cfg(programs)]
 mod release;
 pub mod selftest;
+#[cfg_attr(not(programs), path = "absent/shared_listener.rs")]
+mod shared_listener;
 
 pub use mountinfo::cgroup_root;
 pub use programs::Programs;
+pub use shared_listener::SharedListener;
 
 use std::{io, path::PathBuf};
 
@@ -46,7 +55,7 @@ pub enum Room {
     ByTcp,
 }
 
-/// Why there is no local hop.
+/// Why programs are not in the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It is not in this binary.
@@ -55,9 +64,12 @@ pub enum LoadError {
     /// The kernel does not describe its own types.
     #[error("/sys/kernel/btf/vmlinux: {0}: the kernel needs CONFIG_DEBUG_INFO_BTF")]
     NoTypes(io::Error),
-    /// The kernel warns of programs like ours, or refuses them.
-    #[error("found Linux {0}, expected 6.1 or later")]
-    Old(String),
+    /// The kernel warns of such programs, or does not know them.
+    #[error("found Linux {0}, expected {1}.{2} or later")]
+    Old(String, u32, u32),
+    /// The network namespace of this thread cannot be opened.
+    #[error("{0}: {1}")]
+    Namespace(&'static str, io::Error),
     /// There is no directory to attach to.
     #[error("no cgroup2 file system is mounted")]
     NoCgroup,
@@ -70,6 +82,9 @@ pub enum LoadError {
     /// The kernel does not let us, capabilities or not.
     #[error("not permitted, though this process has the capabilities: is it in a user namespace?")]
     NotPermitted,
+    /// The kernel has taken the programs, and they do not do what they should.
+    #[error("self-test: {0}")]
+    Fault(String),
     /// The kernel does not take the programs.
     #[error("this kernel does not take the programs: {0}")]
     Refused(String),

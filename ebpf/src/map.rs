@@ -2,13 +2,14 @@
 
 use crate::{
     command::bpf,
-    shared::{Door, End, Flow, Mark, Settings},
+    shared::{Door, End, Flow, Mark, Place, Settings},
 };
 use std::{
     ffi::c_long,
     io,
     marker::PhantomData,
     mem::MaybeUninit,
+    net::IpAddr,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -32,6 +33,23 @@ unsafe impl Plain for End {}
 unsafe impl Plain for Door {}
 // SAFETY: as above.
 unsafe impl Plain for Settings {}
+// SAFETY: as above.
+unsafe impl Plain for Place {}
+
+/// An address as keys have it: an IPv4 address as ::ffff:a.b.c.d, or its prefix alone where it is the unspecified one.
+pub(crate) fn words(address: IpAddr) -> [u32; 4] {
+    let octets = match address {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    }
+    .octets();
+    let mut words = [0; 4];
+    for (word, octets) in words.iter_mut().zip(octets.as_chunks::<4>().0) {
+        // In network byte order in memory, whatever ours is.
+        *word = u32::from_ne_bytes(*octets);
+    }
+    words
+}
 
 /// A map with these keys and values.
 #[derive(Debug)]

@@ -4,19 +4,20 @@ use crate::{
     Counts, LoadError, Noted, Room, capabilities,
     command::ByHand,
     map::{Map, Write},
+    object::{descriptor, program, refused, take},
     release,
     shared::{self, Door, End, Flow, Mark, Settings},
 };
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{self, MapData},
-    programs::{CgroupAttachMode, Program, ProgramError, RawTracePoint, SkMsg, SockOps},
+    programs::{CgroupAttachMode, RawTracePoint, SkMsg, SockOps},
 };
 use std::{
-    error::Error,
     fmt,
     fs::File,
     io,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::Path,
 };
@@ -49,12 +50,10 @@ impl Programs {
     /// # Errors
     /// See [`LoadError`]; the kernel is as before.
     pub fn load(cgroup: &Path) -> Result<Self, LoadError> {
-        let lacking = capabilities::lacking();
-        if !lacking.is_empty() {
-            return Err(LoadError::Lacks(lacking));
-        }
-
-        release::check()?;
+        capabilities::check(&capabilities::LOCAL_HOP)?;
+        // A tracing program with a map whose elements are allocated as they come: older kernels say that in a warning with a stack trace,
+        // as of a fault of their own.
+        release::check((6, 1))?;
         File::open("/sys/kernel/btf/vmlinux").map_err(LoadError::NoTypes)?;
         let types = Btf::from_sys_fs().map_err(|error| refused(&error))?;
         let cgroup = File::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.into(), error))?;
@@ -102,6 +101,23 @@ impl Programs {
             self.doors.set(&door, &1, Write::Any)?;
         }
         self.mark(listener)
+    }
+
+    /// Connections to `address` take part, if they come from this node: `listener` is another's address, and takes them all the same.
+    ///
+    /// # Errors
+    /// As [`Self::open_door`].
+    pub fn open_door_at(&self, listener: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+        self.doors.set(&door::at(door::netns(listener)?, address), &1, Write::Any)?;
+        self.mark(listener)
+    }
+
+    /// Connections to `address` do not take part any more. `listener` is any socket of the same network namespace.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn close_door_at(&self, listener: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+        self.doors.remove(&door::at(door::netns(listener)?, address)).map(drop)
     }
 
     /// Connections to this listener, and to others of the same address, do not take part any more.
@@ -215,54 +231,5 @@ fn attach(ebpf: &mut Ebpf, cgroup: &File) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn program<'e, P>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut P, LoadError>
-where
-    &'e mut P: TryFrom<&'e mut Program, Error = ProgramError>,
-{
-    let missing = || LoadError::Refused(format!("the object has no program {name}"));
-    let program = ebpf.program_mut(name).ok_or_else(missing)?;
-    program.try_into().map_err(|error: ProgramError| refused(&error))
-}
-
 // SAFETY: see `map::Plain`.
 unsafe impl aya::Pod for Flow {}
-
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<maps::Map, LoadError> {
-    ebpf.take_map(name).ok_or_else(|| LoadError::Refused(format!("the object has no map {name}")))
-}
-
-fn descriptor(ebpf: &mut Ebpf, name: &str) -> Result<std::os::fd::OwnedFd, LoadError> {
-    let (maps::Map::Array(data) | maps::Map::HashMap(data) | maps::Map::SkStorage(data)) = take(ebpf, name)? else {
-        return Err(LoadError::Refused(format!("the map {name} is of another kind")));
-    };
-    data.fd().as_fd().try_clone_to_owned().map_err(|error| refused(&error))
-}
-
-/// What the kernel or aya says, as one line; EPERM wherever it is.
-fn refused(error: &(dyn Error + 'static)) -> LoadError {
-    let (mut causes, mut last) = (Vec::new(), Some(error));
-    while let Some(error) = last {
-        causes.push(error);
-        last = error.source();
-    }
-    let denied = |error: &&(dyn Error + 'static)| {
-        error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::EPERM))
-    };
-    if causes.iter().any(denied) {
-        return LoadError::NotPermitted;
-    }
-    let said = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    LoadError::Refused(shortened(&said.split_whitespace().collect::<Vec<_>>().join(" ")))
-}
-
-/// The verifier tells the program that it read; what is wrong stands at the end.
-fn shortened(said: &str) -> String {
-    const END: usize = 300;
-    match said.char_indices().rev().nth(END) {
-        Some((from, _)) if from > END => {
-            let begin: String = said.chars().take(END / 2).collect();
-            format!("{begin} … {}", &said[from..])
-        }
-        _ => said.to_owned(),
-    }
-}

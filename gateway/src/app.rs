@@ -17,6 +17,7 @@ use crate::{
     exchange::{self, Exchanges, Incoming},
     hop::LocalHop,
     limit::Gates,
+    listener::shared::Shared,
     metrics::Metrics,
     peer::{
         TlsConfigs,
@@ -62,6 +63,8 @@ pub struct Config {
     pub cores: usize,
     /// Whether cores ask for more for a moment after work, before they sleep.
     pub busy_poll: bool,
+    /// Whether one socket a core is to take the connections to all imports, where the kernel lets it.
+    pub shared_listener: bool,
     /// Where it runs: for policies that prefer near endpoints.
     pub place: Place,
     /// The bounds.
@@ -183,6 +186,7 @@ impl Gateway {
             joins: Joins(joins),
             findings: Findings::default(),
             local_hop: Arc::<LocalHop>::default(),
+            shared_listener: Shared::start(config.shared_listener, config.cores),
             gates: Gates::default(),
             accepted: AcceptedTunnels::new(config.cores),
             spent,

@@ -24,7 +24,7 @@ use crate::{
     console::Tap,
     exchange::Exchanges,
     flow, hop, limit,
-    listener::Listeners,
+    listener::{self, Listeners},
     meter,
     metrics::{CoreMetrics, reasons::Bound},
     peer::{LinkStates, Links, Peers, join::Joins},
@@ -87,6 +87,8 @@ pub(crate) struct Common {
     pub(crate) findings: checks::Findings,
     /// The local hop in the kernel.
     pub(crate) local_hop: Arc<hop::LocalHop>,
+    /// The shared listener's part that the cores have in common.
+    pub(crate) shared_listener: listener::shared::Shared,
     /// Who lets services' streams in.
     pub(crate) gates: limit::Gates,
     /// The tunnels that peers have dialled.
@@ -180,7 +182,7 @@ impl Core {
         let core = Rc::new(Self::new(id, common));
         let mut findings = core.common.findings.subscribe();
         let mut local_hop = core.common.local_hop.subscribe();
-        let (mut listeners, mut links) = (Listeners::default(), Links::default());
+        let (mut listeners, mut links) = (Listeners::start(&core), Links::default());
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let polls = core.common.config.busy_poll;
         let polling = polls.then(|| core.tasks.spawn_local(busy::run(core.counters.clone())));
@@ -395,6 +397,7 @@ impl Core {
             endpoints: endpoints.collect(),
             checks: self.checks.borrow().report(now),
             local_hop: (self.id == 0).then(|| self.common.local_hop.status()),
+            shared_listener: (self.id == 0).then(|| self.common.shared_listener.status()),
             trace: query.1.as_ref().map(|service| self.trace(service, now)),
         };
         // Whoever asked may have given up.

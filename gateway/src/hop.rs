@@ -24,6 +24,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     rc::{Rc, Weak},
     sync::{
@@ -174,12 +175,15 @@ impl LocalHop {
         }
     }
 
-    /// Opens or closes a listener's door, as it is wanted and as the state has it; whether it is open now.
-    pub(crate) fn door(&self, listener: BorrowedFd<'_>, wanted: bool, is_open: bool) -> bool {
+    /// Opens or closes a listener's door, as it is wanted and as the state has it; whether it is open now. `at`: where the listener takes
+    /// connections, if not only at its own address.
+    pub(crate) fn door(&self, listener: BorrowedFd<'_>, at: Option<SocketAddr>, wanted: bool, is_open: bool) -> bool {
         let Some(programs) = self.ever_on() else { return false };
-        let result = match (wanted && self.on().is_some(), is_open) {
-            (true, false) => programs.open_door(listener),
-            (false, true) => programs.close_door(listener),
+        let result = match (wanted && self.on().is_some(), is_open, at) {
+            (true, false, None) => programs.open_door(listener),
+            (true, false, Some(at)) => programs.open_door_at(listener, at),
+            (false, true, None) => programs.close_door(listener),
+            (false, true, Some(at)) => programs.close_door_at(listener, at),
             _ => return is_open,
         };
         match result {

@@ -1,12 +1,13 @@
 //! Listeners of local clients, reconciled to the table on every core.
 
+pub(crate) mod shared;
 pub(crate) mod tunnel;
 
 use crate::{core::Core, flow, hop, metrics::streams::Side, socket, status::ListenerReport, stream};
 use isthmus_control_api::{Listen, Protocol, ServicePort, Table};
 use rustix::{
     io::Errno,
-    net::{Shutdown, SocketFlags, acceptfrom_with},
+    net::{Shutdown, SocketFlags, acceptfrom_with, getsockname},
 };
 use std::{
     cell::Cell,
@@ -15,6 +16,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -28,6 +30,8 @@ const BURST: usize = 64;
 /// One core's listeners.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
+    /// The core's shared sockets, if there are any, for all that is [`Open::Shared`].
+    shared: Vec<Acceptor>,
     open: BTreeMap<Listen, Open>,
     /// Those that could not be opened, and why.
     failed: BTreeMap<Listen, String>,
@@ -36,30 +40,63 @@ pub(crate) struct Listeners {
 #[derive(Debug)]
 enum Open {
     Tcp(Acceptor),
+    /// Its connections come to the shared sockets.
+    Shared(Place),
     Udp(flow::listener::Listener),
 }
 
-/// A listener for connections.
+/// A socket that connections come to.
 #[derive(Debug)]
 struct Acceptor {
     socket: Rc<AsyncFd<OwnedFd>>,
+    at: At,
     /// Whether its connections take part in the local hop.
     door: Cell<bool>,
     task: AbortHandle,
 }
 
+/// What the connections of a socket are for.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// One address of the table.
+    One(SocketAddr),
+    /// Many: each connection says it.
+    Many,
+}
+
+/// An address of the table whose connections come to shared sockets.
+#[derive(Debug)]
+struct Place {
+    places: Arc<[SocketAddr]>,
+    /// Whether they take part in the local hop.
+    door: Cell<bool>,
+}
+
 impl Listeners {
+    /// Those of a core that has no table yet.
+    pub(crate) fn start(core: &Rc<Core>) -> Self {
+        let sockets = core.common.shared_listener.take_sockets(core.id).into_iter();
+        let start = |socket| match start(core, At::Many, socket) {
+            Ok(acceptor) => Some(acceptor),
+            Err(error) => {
+                tracing::error!(core = core.id, %error, "cannot take connections at a shared listener: other cores do");
+                None
+            }
+        };
+        Self { shared: sockets.filter_map(start).collect(), ..Self::default() }
+    }
+
     /// Opens what the table has and closes what it has not. Connections that were accepted go on; flows end with their listener.
     pub(crate) fn reconcile(&mut self, core: &Rc<Core>, table: &Table) {
         self.open.retain(|listen, open| {
             let import = table.imports_at(listen).map(|(_, import)| import).next();
             // A connection ends, and the next one is for the new service. A flow would go on.
             let stays = match open {
-                Open::Tcp(_) => import.is_some(),
+                Open::Tcp(_) | Open::Shared(_) => import.is_some(),
                 Open::Udp(listener) => import.is_some_and(|import| import.service == *listener.service()),
             };
             if !stays {
-                open.close(core, listen);
+                open.close(core, listen, &self.shared);
             }
             stays
         });
@@ -74,8 +111,14 @@ impl Listeners {
     pub(crate) fn set_doors(&self, core: &Core) {
         let table = core.table.borrow();
         for (listen, open) in &self.open {
-            if let (Open::Tcp(acceptor), Some(import)) = (open, table.imports.get(listen)) {
-                acceptor.set_door(core, hop::is_wanted_of(core, (&import.service, Side::Egress), &import.policy));
+            let wanted = table
+                .imports
+                .get(listen)
+                .is_some_and(|import| hop::is_wanted_of(core, (&import.service, Side::Egress), &import.policy));
+            match open {
+                Open::Tcp(acceptor) => acceptor.set_door(core, wanted),
+                Open::Shared(place) => place.set_door(core, &self.shared, wanted),
+                Open::Udp(_) => {}
             }
         }
     }
@@ -124,24 +167,25 @@ impl Listeners {
 
     /// Begins no more connections, and goes on accepting those that have begun. Takes no more datagrams.
     pub(crate) fn begin_no_more(&self) {
-        for (listen, open) in &self.open {
+        self.shared.iter().for_each(Acceptor::begin_no_more);
+        for open in self.open.values() {
             match open {
                 Open::Udp(listener) => listener.begin_no_more(),
-                Open::Tcp(acceptor) => {
-                    if let Err(error) = socket::begin_no_more(acceptor.socket.get_ref()) {
-                        tracing::debug!(%listen, %error, "clients that connect now may be reset");
-                    }
-                }
+                Open::Tcp(acceptor) => acceptor.begin_no_more(),
+                Open::Shared(_) => {}
             }
         }
     }
 
     /// Closes all of them, to drain: flows go on until they fall silent.
     pub(crate) fn close(self, core: &Rc<Core>) {
-        for (listen, open) in &self.open {
+        self.shared.iter().for_each(|acceptor| acceptor.close(core));
+        for open in self.open.values() {
             match open {
-                Open::Tcp(acceptor) => acceptor.close(core, listen.address),
+                Open::Tcp(acceptor) => acceptor.close(core),
                 Open::Udp(listener) => listener.leave(),
+                // Where there is no shared socket any more, the kernel refuses.
+                Open::Shared(_) => {}
             }
         }
     }
@@ -151,7 +195,7 @@ impl Listeners {
             return;
         }
         let open = match listen.protocol {
-            Protocol::Tcp => start(core, listen.address).map(Open::Tcp),
+            Protocol::Tcp => open_tcp(core, listen.address),
             Protocol::Udp => flow::listener::Listener::start(core, listen.address, service).map(Open::Udp),
         };
         match open {
@@ -169,26 +213,57 @@ impl Listeners {
     }
 }
 
+/// The shared sockets' part, where they can have it, or else a listener of its own.
+fn open_tcp(core: &Rc<Core>, address: SocketAddr) -> io::Result<Open> {
+    Ok(match core.common.shared_listener.take(address)? {
+        Some(places) => Open::Shared(Place { places, door: Cell::default() }),
+        None => Open::Tcp(start(core, At::One(address), socket::listen(address)?)?),
+    })
+}
+
 impl Open {
-    fn close(&self, core: &Rc<Core>, listen: &Listen) {
+    fn close(&self, core: &Rc<Core>, listen: &Listen, shared: &[Acceptor]) {
         match self {
-            Self::Tcp(acceptor) => acceptor.close(core, listen.address),
+            Self::Tcp(acceptor) => acceptor.close(core),
+            Self::Shared(place) => {
+                place.set_door(core, shared, false);
+                core.common.shared_listener.release(listen.address);
+            }
             Self::Udp(listener) => listener.close(core),
         }
     }
 }
 
+impl Place {
+    /// Has what comes to the places take part, whichever of the core's sockets takes it.
+    fn set_door(&self, core: &Core, shared: &[Acceptor], wanted: bool) {
+        let hop = &core.common.local_hop;
+        let all = shared.iter().flat_map(|acceptor| self.places.iter().map(move |place| (acceptor, *place)));
+        let is_open = self.door.get();
+        let opened = all.fold(wanted, |all, (acceptor, place)| {
+            hop.door(acceptor.socket.get_ref().as_fd(), Some(place), wanted, is_open) && all
+        });
+        self.door.set(opened);
+    }
+}
+
 impl Acceptor {
     fn set_door(&self, core: &Core, wanted: bool) {
-        let is_open = core.common.local_hop.door(self.socket.get_ref().as_fd(), wanted, self.door.get());
+        let is_open = core.common.local_hop.door(self.socket.get_ref().as_fd(), None, wanted, self.door.get());
         self.door.set(is_open);
     }
 
+    fn begin_no_more(&self) {
+        if let Err(error) = socket::begin_no_more(self.socket.get_ref()) {
+            tracing::debug!(at = ?self.at, %error, "clients that connect now may be reset");
+        }
+    }
+
     /// Takes what the kernel has accepted already, so that no client that was let in is turned away, and closes.
-    fn close(&self, core: &Rc<Core>, address: SocketAddr) {
+    fn close(&self, core: &Rc<Core>) {
         self.task.abort();
         self.set_door(core, false);
-        while let Ok(client) = accept(&self.socket, address) {
+        while let Ok(client) = accept(core, &self.socket, self.at) {
             stream::start(core, client);
         }
         // The task that was ended holds the listener until it is dropped: what came in meanwhile would be reset.
@@ -196,17 +271,17 @@ impl Acceptor {
     }
 }
 
-fn start(core: &Rc<Core>, address: SocketAddr) -> io::Result<Acceptor> {
-    let socket = Rc::new(socket::register(socket::listen(address)?, Interest::READABLE)?);
-    let task = core.tasks.spawn_local(serve(core.clone(), socket.clone(), address)).abort_handle();
-    Ok(Acceptor { socket, door: Cell::default(), task })
+fn start(core: &Rc<Core>, at: At, socket: OwnedFd) -> io::Result<Acceptor> {
+    let socket = Rc::new(socket::register(socket, Interest::READABLE)?);
+    let task = core.tasks.spawn_local(serve(core.clone(), socket.clone(), at)).abort_handle();
+    Ok(Acceptor { socket, at, door: Cell::default(), task })
 }
 
-async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, address: SocketAddr) {
+async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, at: At) {
     loop {
         let Ok(mut guard) = socket.readable().await else { return };
         for _ in 0..BURST {
-            match accept(&socket, address) {
+            match accept(&core, &socket, at) {
                 Ok(client) => stream::start(&core, client),
                 Err(Errno::AGAIN) => {
                     guard.clear_ready();
@@ -215,7 +290,7 @@ async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, address: SocketAddr
                 // Out of descriptors or memory: clients wait in the kernel's queue meanwhile.
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     core.counters.accept_errors.add(1);
-                    tracing::warn!(%address, %error, "cannot accept");
+                    tracing::warn!(?at, %error, "cannot accept");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     break;
                 }
@@ -227,9 +302,13 @@ async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, address: SocketAddr
     }
 }
 
-fn accept(socket: &AsyncFd<OwnedFd>, listen: SocketAddr) -> Result<stream::Client, Errno> {
+fn accept(core: &Core, socket: &AsyncFd<OwnedFd>, at: At) -> Result<stream::Client, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, from) = acceptfrom_with(socket.get_ref().as_fd(), flags)?;
+    let listen = match at {
+        At::One(address) => address,
+        At::Many => shared::asked_for(&core.table.borrow(), getsockname(&socket)?.try_into()?),
+    };
     let from = from.and_then(|from| SocketAddr::try_from(from).ok());
     Ok(stream::Client { socket, listen, from, moved: false, greeting: None })
 }

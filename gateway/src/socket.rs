@@ -10,7 +10,7 @@ use socket2::SockFilter;
 use std::{
     cell::{Cell, OnceCell},
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     task::{Context, Poll, ready},
     time::Duration,
@@ -261,6 +261,21 @@ pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// The addresses that a listener at this one would take connections to, itself first, if nobody has any of them; not by `SO_REUSEPORT`
+/// either, by which [`listen`] would share it.
+///
+/// # Errors
+/// Somebody has one, or it cannot be listened on.
+pub fn free(address: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+    let socket = new_socket(address)?;
+    // Connections of one that has closed are nobody's claim.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    let both = address.is_ipv6() && address.ip().is_unspecified() && !sockopt::ipv6_v6only(&socket)?;
+    let v4 = both.then(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()));
+    Ok(std::iter::once(address).chain(v4).collect())
 }
 
 /// Lets a listener finish the handshakes under way and begin no more: a SYN is dropped, and by the time that its client sends it

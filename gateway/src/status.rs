@@ -17,7 +17,7 @@ pub mod trace;
 pub use merge::merge;
 pub use report::{
     BreakReport, CheckReport, ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra,
-    ListenerReport, LocalHopStatus, LossReport, TunnelReport,
+    ListenerReport, LocalHopStatus, LossReport, SharedListenerStatus, TunnelReport,
 };
 pub use timestamp::Timestamp;
 
@@ -52,6 +52,9 @@ pub struct Status {
     /// The local hop in the kernel; nothing where core 0 did not answer.
     #[serde(default)]
     pub local_hop: Option<LocalHopStatus>,
+    /// The shared listener; nothing where core 0 did not answer.
+    #[serde(default)]
+    pub shared_listener: Option<SharedListenerStatus>,
     /// Cores that did not answer in time: what they know is missing above.
     pub silent_cores: Vec<usize>,
     /// What control has to add.

@@ -32,6 +32,7 @@ mod reset;
 mod rotation;
 mod server_names;
 mod several;
+mod shared_listener;
 mod strangers;
 mod trust;
 mod two_clusters;

@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
 /// Answers every request, one after the other.
-pub(super) struct Well {
+pub(crate) struct Well {
     address: SocketAddr,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Well {
-    pub(super) fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("listening"))?;
         let address = listener.local_addr().map_err(Error::io("listening"))?;
         let ended = Arc::new(AtomicBool::new(false));
@@ -38,7 +38,7 @@ impl Well {
         Ok(Self { address, ended, thread: Some(thread) })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }

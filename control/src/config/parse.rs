@@ -51,6 +51,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let drain = top.value("drain", values::duration);
     let cores = top.value("cores", values::cores);
     let busy_poll = top.value("busyPoll", values::auto_switch);
+    let shared_listener = top.value("sharedListener", values::switch);
     let (zone, node) = (top.value("zone", values::place), top.value("node", values::place));
     let cluster = cluster?;
     let state = state.unwrap_or_else(|| format!("{cluster}-state"));
@@ -68,6 +69,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         drain: drain?,
         cores: cores?,
         busy_poll: busy_poll?,
+        shared_listener: shared_listener?,
         zone,
         node,
         limits: limits?,

@@ -8,6 +8,7 @@ use super::{
     ConfigError,
     fields::{Fields, Problems, Refused, parsed},
     node::{Node, SyntaxError},
+    values,
 };
 use isthmus_control_api::{Cidr, ProxyProtocol, ServicePolicy};
 use std::sync::Arc;
@@ -74,7 +75,7 @@ fn policy(fields: &Fields<'_>) -> ServicePolicy {
         slow_start: fields.value("slowStart", balance::duration_or_off).flatten(),
         outliers: balance::outliers(fields),
         failover: balance::failover(fields),
-        local_hop: fields.value("localHop", on_or_off).unwrap_or_default(),
+        local_hop: fields.value("localHop", values::switch).unwrap_or_default(),
         proxy_protocol: fields.value("proxyProtocol", proxy_protocol).unwrap_or_default(),
         accept_proxy_protocol: networks(fields, "acceptProxyProtocol"),
         health: section(fields, "health", "policy.health").and_then(|fields| health::read(&fields)),
@@ -95,14 +96,6 @@ fn section<'a>(fields: &Fields<'a>, name: &'static str, section: &'static str) -
 
 fn networks(fields: &Fields<'_>, name: &'static str) -> Vec<Cidr> {
     fields.scalars(name, 1..=64, NETWORK, parsed).into_iter().map(|network| network.value).collect()
-}
-
-fn on_or_off(text: &str) -> Result<bool, Refused> {
-    match text {
-        "off" => Ok(false),
-        "on" => Ok(true),
-        _ => Err(Refused(None)),
-    }
 }
 
 fn proxy_protocol(text: &str) -> Result<ProxyProtocol, Refused> {

@@ -149,6 +149,13 @@ pub const KEYS: &[Key] = &[
         "Whether a core goes on asking for work for 150 µs before it sleeps, while it serves one busy stream: docs/operations.md. `auto`: unless the process has a CPU quota.",
     ),
     key(
+        ("", "sharedListener"),
+        "off or on",
+        Text("off"),
+        "on",
+        "`on`: one listening socket a core takes the connections to all TCP imports, by a program in the kernel; for thousands of them: docs/shared-listener.md. Where that cannot be, each import has listeners of its own, as with `off`.",
+    ),
+    key(
         ("", "zone"),
         PLACE,
         Rule("the environment's ISTHMUS_ZONE, or that of endpoints on the same node"),

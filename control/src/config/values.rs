@@ -189,6 +189,14 @@ pub(super) fn place(text: &str) -> Result<Arc<str>, Refused> {
     if fits { Ok(text.into()) } else { Err(Refused(None)) }
 }
 
+pub(super) fn switch(text: &str) -> Result<bool, Refused> {
+    match text {
+        "off" => Ok(false),
+        "on" => Ok(true),
+        _ => Err(Refused(None)),
+    }
+}
+
 /// `None`: it depends.
 pub(super) fn auto_switch(text: &str) -> Result<Option<bool>, Refused> {
     match text {

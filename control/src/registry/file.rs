@@ -275,6 +275,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("drain", running.drain != new.drain),
         ("cores", running.cores != new.cores),
         ("busyPoll", running.busy_poll != new.busy_poll),
+        ("sharedListener", running.shared_listener != new.shared_listener),
         ("limits", running.limits != new.limits),
         ("udp", running.udp != new.udp),
         ("registry", running.kubernetes != new.kubernetes),

@@ -1,10 +1,10 @@
 //! Where a listener is, as the programs look for it.
 
-use crate::shared::Door;
+use crate::{map::words, shared::Door};
 use rustix::net::{SocketAddrAny, sockopt};
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -21,23 +21,12 @@ pub(super) fn of(listener: BorrowedFd<'_>) -> io::Result<Vec<Door>> {
     Ok(doors)
 }
 
-fn at(netns: u64, address: SocketAddr) -> Door {
-    let octets = match address.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    }
-    .octets();
-    let (words, _) = octets.as_chunks::<4>();
-    let mut door = Door { netns, port: address.port().into(), ..Door::default() };
-    for (word, octets) in door.address.iter_mut().zip(words) {
-        // In network byte order in memory, whatever ours is.
-        *word = u32::from_ne_bytes(*octets);
-    }
-    door
+pub(super) fn at(netns: u64, address: SocketAddr) -> Door {
+    Door { netns, address: words(address.ip()), port: address.port().into(), ..Door::default() }
 }
 
 /// The cookie of the namespace that a socket is in: Linux 5.14.
-fn netns(socket: BorrowedFd<'_>) -> io::Result<u64> {
+pub(super) fn netns(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = 0u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
     // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has that many.

@@ -1,10 +1,11 @@
 //! Which capabilities it takes: all others dropped it loads and works, without any of the three it says so.
 
-use crate::programs;
-use isthmus_ebpf::{LoadError, Programs, cgroup_root, selftest};
+use crate::{namespaces::inside, programs, shared_listener::Shared};
+use isthmus_ebpf::{LoadError, Programs, SharedListener, cgroup_root, selftest};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use std::process::Command;
 
+const NEEDED_TO_SHARE: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::NET_ADMIN);
 const NEEDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::NET_ADMIN).union(CapabilitySet::PERFMON);
 
 #[test]
@@ -25,6 +26,23 @@ fn cap_net_admin_is_needed() {
 #[test]
 fn cap_perfmon_is_needed() {
     in_a_process("cap_perfmon_is_needed", || refused_without(CapabilitySet::PERFMON, "CAP_PERFMON"));
+}
+
+#[test]
+fn two_are_enough_for_the_shared_listener() {
+    in_a_process("two_are_enough_for_the_shared_listener", || {
+        inside(|| with(NEEDED_TO_SHARE, || drop(Shared::start(2))));
+    });
+}
+
+#[test]
+fn the_shared_listener_says_which_it_lacks() {
+    in_a_process("the_shared_listener_says_which_it_lacks", || {
+        for (missing, name) in [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")] {
+            let error = with(NEEDED_TO_SHARE.difference(missing), || SharedListener::load(&[], &[])).unwrap_err();
+            assert!(matches!(&error, LoadError::Lacks(lacking) if lacking == &[name]), "{error}");
+        }
+    });
 }
 
 fn refused_without(missing: CapabilitySet, name: &str) {

@@ -1,5 +1,5 @@
-//! The programs of the local hop in this kernel: what they do to connections that take part, and that they do nothing to others. As
-//! root; nothing here is ever skipped.
+//! The programs of the local hop and of the shared listener in this kernel: what they do to connections that take part, and that they do
+//! nothing to others. As root; nothing here is ever skipped.
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
@@ -8,6 +8,7 @@ mod connection;
 mod hazards;
 mod namespaces;
 mod selftest;
+mod shared_listener;
 mod strangers;
 mod unloading;
 

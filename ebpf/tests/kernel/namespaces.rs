@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Runs `job` in a new network namespace whose loopback is up, on a thread that ends with it.
-fn inside<T: Send>(job: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn inside<T: Send>(job: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             // SAFETY: only CLONE_FILES could take descriptors away from other threads, and it is not asked for.

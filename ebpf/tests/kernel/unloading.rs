@@ -61,12 +61,12 @@ fn a_killed_process_leaves_nothing_behind() {
     }
 }
 
-fn all_programs() -> BTreeSet<u32> {
+pub(crate) fn all_programs() -> BTreeSet<u32> {
     aya::programs::loaded_programs().filter_map(|program| Some(program.ok()?.id())).collect()
 }
 
 /// The programs that a process has descriptors of.
-fn programs_of(process: u32) -> BTreeSet<u32> {
+pub(crate) fn programs_of(process: u32) -> BTreeSet<u32> {
     let descriptors = std::fs::read_dir(format!("/proc/{process}/fdinfo")).unwrap();
     let texts = descriptors.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
     let ids = texts.filter_map(|text| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok()));

@@ -19,7 +19,7 @@ fn nothing_is_loaded_before_a_service_of_tcp_asks() {
 fn without_programs_nothing_is_marked_and_nothing_changes() {
     let hop = LocalHop::default();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    assert!(!hop.door(listener.as_fd(), true, false));
+    assert!(!hop.door(listener.as_fd(), None, true, false));
     hop.mark(listener.as_fd());
     hop.distrust("it was never on");
     assert_eq!(hop.status(), LocalHopStatus { state: "unused".into(), ..LocalHopStatus::default() });

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     close::Closed,
     hop::STATES as LOCAL_HOP_STATES,
+    listener::shared::STATES as SHARED_LISTENER_STATES,
     status::{LinkWord, ServiceKind},
     tunnel::TunnelHealth,
 };
@@ -266,6 +267,15 @@ define! {
     Gauge "isthmus_local_hop_left_out" []
         "Exports and imports that ask for the local hop and go by TCP for now: their connections are short, or much is moved."
         => |s, to| s.status.local_hop.iter().for_each(|hop| to.whole([], hop.left_out));
+    Gauge "isthmus_shared_listener" ["state"]
+        "Whether one socket a core takes the connections to all service ports: 1 for its state."
+        => |s, to| for &state in &SHARED_LISTENER_STATES {
+            let is_it = s.status.shared_listener.as_ref().is_some_and(|shared| shared.state == state);
+            to.whole([state.into()], is_it.into());
+        };
+    Gauge "isthmus_shared_listener_places" []
+        "Addresses and ports whose connections come to the shared listener; the others have listeners of their own."
+        => |s, to| s.status.shared_listener.iter().for_each(|shared| to.whole([], shared.places));
     Counter "isthmus_busy_polls" []
         "Times that a core went on asking for work after work, instead of sleeping at once."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.busy_polls.get()).sum());
@@ -499,7 +509,7 @@ further ones together as `_other`. All other labels take the words listed below.
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 19] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 20] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
@@ -517,6 +527,7 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 19] {
         ("kind of an update", vec!["snapshot", "delta"]),
         ("result of isthmus_local_hop_ends_total", vec!["joined", "refused"]),
         ("state of isthmus_local_hop", LOCAL_HOP_STATES.to_vec()),
+        ("state of isthmus_shared_listener", SHARED_LISTENER_STATES.to_vec()),
         ("way of isthmus_local_hop_messages_total", vec!["redirected", "tcp"]),
         ("because of isthmus_local_hop_returns_total", vec!["late", "encrypted"]),
         ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),

@@ -31,6 +31,7 @@ pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreR
         services: imports.chain(exports).collect(),
         identity: extra.identity.clone(),
         local_hop: all.iter().find_map(|report| report.local_hop.clone()),
+        shared_listener: all.iter().find_map(|report| report.shared_listener.clone()),
         silent_cores: (0..reports.len()).filter(|&core| reports[core].is_none()).collect(),
         control: extra.control.clone(),
     }

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn gateways_are_privileged_only_where_the_local_hop_is_asked_for() {
+    fn gateways_are_privileged_only_where_something_in_the_kernel_is_asked_for() {
         let container = |own: &str| {
             let texts = rendered(&values(Some(("mine", own))).unwrap(), "mesh").unwrap();
             let objects = objects(texts.iter().map(String::as_str)).unwrap();
@@ -287,6 +287,11 @@ mod tests {
         assert_eq!(context["capabilities"]["add"], serde_json::json!(["BPF", "NET_ADMIN", "PERFMON"]));
         assert_eq!((&context["runAsUser"], &context["allowPrivilegeEscalation"]), (&0.into(), &false.into()));
         assert!(hop["volumes"].to_string().contains("/sys/fs/cgroup"));
+        let shared = container("{cluster: west, clusterset: demo, gateway: {sharedListener: true}}");
+        let context = &shared["containers"][0]["securityContext"];
+        assert_eq!(context["capabilities"]["add"], serde_json::json!(["BPF", "NET_ADMIN"]));
+        assert_eq!((&context["runAsUser"], &context["allowPrivilegeEscalation"]), (&0.into(), &false.into()));
+        assert!(!shared.to_string().contains("hostPath"));
     }
 
     /// A gateway waits for its SVID, and for no revocation list.

@@ -122,6 +122,7 @@ fn gateway_config(config: &Config, id: GatewayId) -> isthmus_gateway::Config {
         tunnel_listen: Some(config.tunnel.listen),
         cores,
         busy_poll: config.busy_poll.unwrap_or_else(|| !quota::applies()),
+        shared_listener: config.shared_listener,
         place: Place {
             zone: config.zone.clone().or_else(|| from_environment("ISTHMUS_ZONE")),
             node: config.node.clone().or_else(|| from_environment("ISTHMUS_NODE")),
