@@ -10,8 +10,10 @@
 mod driver;
 pub(crate) mod part;
 mod room;
+pub(crate) mod unread;
 
 pub(crate) use driver::run;
+pub use unread::Unread;
 
 use crate::{core::Core, socket::Socket};
 use isthmus_control_api::{ServicePolicy, Table};
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     cell::RefCell,
     io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     rc::{Rc, Weak},
     sync::{
@@ -82,6 +85,9 @@ pub struct LocalHopStatus {
     pub late: u64,
     /// Ends that went back to TCP for good, because of kTLS.
     pub encrypted: u64,
+    /// Who has left bytes of streams that are looked at unread for seconds.
+    #[serde(default)]
+    pub unread: Vec<Unread>,
 }
 
 /// The process's local hop.
@@ -126,6 +132,12 @@ impl LocalHop {
         self.ever_on().map_or(Ok(Room::ByTcp), |programs| programs.room(socket, leave))
     }
 
+    /// What the other end of a socket of ours has unread.
+    fn unread(&self, socket: BorrowedFd<'_>) -> u32 {
+        // Of one that is closing nothing is known, which is no news.
+        self.ever_on().and_then(|programs| programs.unread(socket).ok()).unwrap_or(0)
+    }
+
     /// What there is to say of it.
     pub(crate) fn status(&self) -> LocalHopStatus {
         let state = self.state.borrow().clone();
@@ -145,6 +157,8 @@ impl LocalHop {
             by_tcp: alone + behind + waits,
             late: unread,
             encrypted,
+            // The cores know.
+            unread: Vec::new(),
         }
     }
 
@@ -191,15 +205,16 @@ const ONE_OF: u64 = 16;
 /// Sockets of a core that are looked at at once.
 const MOST: usize = 64;
 
-/// Has a connected socket read as one that takes part, if it does, and looks at it if its turn has come.
-pub(crate) fn take_part(core: &Core, socket: &Rc<Socket>) {
+/// Has a connected socket read as one that takes part, if it does, and looks at it if its turn has come. `endpoint`: where it leads, if
+/// it is no client's.
+pub(crate) fn take_part(core: &Core, socket: &Rc<Socket>, endpoint: Option<SocketAddr>) {
     let Some(programs) = core.common.local_hop.ever_on() else { return };
     if !programs.noted(socket.as_fd()).is_ok_and(|noted| noted.joined) {
         return;
     }
     let mut sample = core.hop_sample.0.borrow_mut();
     let looked_at = core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
-    socket.take_part(Part::new(core.common.local_hop.clone(), looked_at));
+    socket.take_part(Part::new(core.common.local_hop.clone(), looked_at.then_some(endpoint)));
     if looked_at {
         sample.push(Rc::downgrade(socket));
     }
@@ -209,6 +224,12 @@ impl Sample {
     /// What is done every second.
     pub(crate) fn beat(&self) {
         self.0.borrow_mut().retain(|socket| socket.upgrade().inspect(|socket| socket.check_part()).is_some());
+    }
+
+    /// Who has left bytes unread for seconds.
+    pub(crate) fn unread(&self) -> Vec<Unread> {
+        let sockets = self.0.borrow();
+        unread::sum(sockets.iter().filter_map(|socket| socket.upgrade()?.unread_part()))
     }
 }
 

@@ -263,6 +263,11 @@ define! {
             to.whole(["late".into()], hop.late);
             to.whole(["encrypted".into()], hop.encrypted);
         };
+    Gauge "isthmus_local_hop_unread_streams" []
+        "Streams, of those that are looked at, whose client or endpoint has left redirected bytes unread for five seconds: it is slow, or reads in a way that they do not come to."
+        => |s, to| if let Some(hop) = &s.status.local_hop {
+            to.whole([], hop.unread.iter().map(|unread| unread.streams).sum());
+        };
     Counter "isthmus_busy_polls" []
         "Times that a core went on asking for work after work, instead of sleeping at once."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.busy_polls.get()).sum());

@@ -5,7 +5,11 @@ use crate::{
     balance,
     tunnel::{Transport, TunnelStatus, link::LinkState},
 };
-pub use crate::{checks::CheckReport, hop::LocalHopStatus, peer::breaks::Broken};
+pub use crate::{
+    checks::CheckReport,
+    hop::{LocalHopStatus, Unread},
+    peer::breaks::Broken,
+};
 use isthmus_control_api::{ClusterName, GatewayId, Listen, ServiceName, ServicePort, Table};
 use std::{
     collections::BTreeMap,
@@ -25,6 +29,8 @@ pub struct CoreQuery(pub oneshot::Sender<CoreReport>, pub Option<ServiceName>);
 pub struct CoreReport {
     /// What there is to say of the local hop: core 0 says it.
     pub local_hop: Option<LocalHopStatus>,
+    /// Who leaves unread what the local hop brings him.
+    pub unread: Vec<Unread>,
     /// Its tunnels, whoever dialled them.
     pub tunnels: Vec<TunnelReport>,
     /// What carries new streams, for each cluster that has a live tunnel.

@@ -227,7 +227,7 @@ impl<'r> Race<'r> {
         }
         self.leave_late();
         let connected = Connected::new(socket, self.export.policy.clone(), lease);
-        hop::take_part(self.core, &connected.socket);
+        hop::take_part(self.core, &connected.socket, Some(address));
         Ok(connected)
     }
 
