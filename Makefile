@@ -67,6 +67,13 @@ else
 	@$(if $(filter --quick loopback,$(ARGS)),$(if $(filter wan,$(ARGS)),$(sudo)),$(sudo)) $(target)/release/isthmus-benches $(ARGS)
 endif
 
+.PHONY: soak
+soak: ## Two clusters with the local hop under churn for ten minutes, as root by sudo (ARGS="--seconds 60 --clients 64")
+	@scripts/setup.sh test
+	cargo build --locked --package isthmus
+	cargo build --locked --package isthmus-tests --bin soak
+	@$(sudo) $(target)/debug/soak $(ARGS)
+
 .PHONY: conformance
 conformance: ## The MCS API's conformance suite (MCS_API=checkout of kubernetes-sigs/mcs-api, ARGS=report.md)
 	@scripts/setup.sh test

@@ -314,16 +314,24 @@ INLINE __u32 bound(const struct sock *sk)
 	return (__u32)buffer + 64 * 1024;
 }
 
-// The bytes that may be redirected to an end. It may be closing on another CPU: then this is anything, and the redirect finds no
-// socket.
+// What an end has unread; negative: it cannot be read. It may be closing on another CPU: then this is anything, and the redirect
+// finds no socket.
+INLINE int unread(const struct sock *sk)
+{
+	int bytes = 0;
+
+	return bpf_probe_read_kernel(&bytes, sizeof(bytes), &sk->sk_backlog.rmem_alloc.counter) ? -1 : bytes;
+}
+
+// The bytes that may be redirected to an end.
 INLINE __u32 room(const struct sock *sk)
 {
 	__u32 most = bound(sk);
-	int unread = 0;
+	int bytes = unread(sk);
 
-	if (bpf_probe_read_kernel(&unread, sizeof(unread), &sk->sk_backlog.rmem_alloc.counter) || unread < 0 || (__u32)unread > most)
+	if (bytes < 0 || (__u32)bytes > most)
 		return 0;
-	return most - (__u32)unread;
+	return most - (__u32)bytes;
 }
 
 SEC("sk_msg")
@@ -395,10 +403,15 @@ int local_hop_room(struct bpf_raw_tracepoint_args *arguments)
 	struct flow own = {};
 	struct end *end;
 	__u32 left;
+	int bytes;
 
 	for (__u32 i = 0; i < sizeof(of.words) / 8; i++)
 		of.words[i] = arguments->args[i];
 	end = bpf_map_lookup_elem(&ends, &of.flow);
+	if (ask == HELD) {
+		bytes = end && !end->left ? unread((struct sock *)end->socket) : 0;
+		return bytes < 0 ? 0 : bytes;
+	}
 	if (!end) {
 		// It has closed, or is not established yet: then it is not to join any more, since nobody asks for its room again.
 		mirror(&of.flow, &own);

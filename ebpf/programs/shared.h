@@ -55,13 +55,15 @@ struct settings {
 	__u32 enabled;
 };
 
-// What the gateway asks of an end. The answer is 0 if what is sent to it goes by TCP, and otherwise one more than the number of bytes
+// What the gateway asks of an end. But for HELD, the answer is 0 if what is sent to it goes by TCP, and otherwise one more than the number of bytes
 // that may be redirected to it.
 enum ask {
 	// How many bytes that are.
 	ROOM,
 	// The same, and that what is sent to it goes by TCP from when it has nothing unread.
 	LEAVE,
+	// How much the end has unread, as the kernel counts memory: the answer is that number; 0, too, once what is sent to it goes by TCP.
+	HELD,
 };
 
 // What is counted, one number a CPU each.

@@ -76,6 +76,14 @@ impl Programs {
     ///
     /// # Errors
     /// Never.
+    pub fn unread(&self, _socket: BorrowedFd<'_>) -> io::Result<u32> {
+        match *self {}
+    }
+
+    /// As the real one.
+    ///
+    /// # Errors
+    /// Never.
     pub fn noted(&self, _socket: BorrowedFd<'_>) -> io::Result<Noted> {
         match *self {}
     }

@@ -166,6 +166,18 @@ impl Programs {
         }
     }
 
+    /// What the other end of a socket of the gateway's has unread, in bytes of the kernel's memory: 0 where it does not take part, or
+    /// goes by TCP.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unread(&self, socket: BorrowedFd<'_>) -> io::Result<u32> {
+        match self.marks.get(&socket.as_raw_fd())? {
+            Some(mark) if mark.joined != 0 => self.room.run(&mark.peer, shared::HELD),
+            _ => Ok(0),
+        }
+    }
+
     /// What has been counted.
     ///
     /// # Errors

@@ -398,6 +398,7 @@ impl Core {
             checks: self.checks.borrow().report(now),
             local_hop: (self.id == 0).then(|| self.common.local_hop.status()),
             shared_listener: (self.id == 0).then(|| self.common.shared_listener.status()),
+            unread: self.hop_sample.unread(),
             trace: query.1.as_ref().map(|service| self.trace(service, now)),
         };
         // Whoever asked may have given up.

@@ -11,9 +11,11 @@
 mod driver;
 pub(crate) mod part;
 mod room;
+pub(crate) mod unread;
 mod worth;
 
 pub(crate) use driver::run;
+pub use unread::Unread;
 
 use crate::{core::Core, metrics::streams::Side, socket::Socket};
 use isthmus_control_api::{ServicePolicy, ServicePort, Table};
@@ -90,6 +92,9 @@ pub struct LocalHopStatus {
     /// Exports and imports that asked for it and go by TCP for now: their connections are short, or much is moved.
     #[serde(default)]
     pub left_out: u64,
+    /// Who has left bytes of streams that are looked at unread for seconds.
+    #[serde(default)]
+    pub unread: Vec<Unread>,
 }
 
 /// The process's local hop.
@@ -136,6 +141,12 @@ impl LocalHop {
         self.ever_on().map_or(Ok(Room::ByTcp), |programs| programs.room(socket, leave))
     }
 
+    /// What the other end of a socket of ours has unread.
+    fn unread(&self, socket: BorrowedFd<'_>) -> u32 {
+        // Of one that is closing nothing is known, which is no news.
+        self.ever_on().and_then(|programs| programs.unread(socket).ok()).unwrap_or(0)
+    }
+
     /// What there is to say of it.
     pub(crate) fn status(&self) -> LocalHopStatus {
         let state = self.state.borrow().clone();
@@ -156,6 +167,8 @@ impl LocalHop {
             late: unread,
             encrypted,
             left_out: self.worths.left_out(),
+            // The cores know.
+            unread: Vec::new(),
         }
     }
 
@@ -264,8 +277,13 @@ pub(crate) fn mark(core: &Core, socket: BorrowedFd<'_>, service: &ServicePort, p
 }
 
 /// Has a connected socket read as one that takes part, if it does, and looks at it if its turn has come. What it moves is counted for
-/// its service in any case, if that asks for the local hop.
-pub(crate) fn take_part(core: &Core, socket: &Rc<Socket>, service: (&ServicePort, Side), policy: &ServicePolicy) {
+/// its service in any case, if that asks for the local hop. `endpoint`: where it leads, if it is no client's.
+pub(crate) fn take_part(
+    core: &Core,
+    socket: &Rc<Socket>,
+    (service, policy): (&ServicePort, &ServicePolicy),
+    endpoint: Option<SocketAddr>,
+) {
     let hop = &core.common.local_hop;
     let Some(programs) = hop.ever_on() else { return };
     // One that has joined takes part whatever the policy says by now.
@@ -275,8 +293,9 @@ pub(crate) fn take_part(core: &Core, socket: &Rc<Socket>, service: (&ServicePort
     }
     let mut sample = core.hop_sample.0.borrow_mut();
     let looked_at = joined && core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
-    let part = joined.then(|| Part::new(hop.clone(), looked_at));
-    socket.take_part(Share { tally: Tally::new(core.hop_held.worth(hop, service.0, service.1)), part });
+    let part = joined.then(|| Part::new(hop.clone(), looked_at.then_some(endpoint)));
+    let side = if endpoint.is_some() { Side::Ingress } else { Side::Egress };
+    socket.take_part(Share { tally: Tally::new(core.hop_held.worth(hop, service, side)), part });
     if looked_at {
         sample.push(Rc::downgrade(socket));
     }
@@ -286,6 +305,12 @@ impl Sample {
     /// What is done every second.
     pub(crate) fn beat(&self) {
         self.0.borrow_mut().retain(|socket| socket.upgrade().inspect(|socket| socket.check_part()).is_some());
+    }
+
+    /// Who has left bytes unread for seconds.
+    pub(crate) fn unread(&self) -> Vec<Unread> {
+        let sockets = self.0.borrow();
+        unread::sum(sockets.iter().filter_map(|socket| socket.upgrade()?.unread_part()))
     }
 }
 

@@ -45,7 +45,7 @@ mod upstream;
 pub use app::{Config, Gateway, Handle, Limits, StartError};
 pub use board::{Live, Tunnels};
 pub use exchange::Incoming as IncomingExchange;
-pub use hop::LocalHopStatus;
+pub use hop::{LocalHopStatus, Unread};
 pub use listener::shared::SharedListenerStatus;
 pub use peer::join::{IncomingJoin, JOIN};
 pub use reserved::NAMESPACE as RESERVED_NAMESPACE;

@@ -1,6 +1,6 @@
 //! Local sockets: non-blocking, with readiness from the core's reactor. Every socket option is set here.
 
-use crate::hop::{Share, part::Part};
+use crate::hop::{Share, Unread, part::Part};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -101,6 +101,11 @@ impl Socket {
         if let Some(part) = self.part() {
             part.beat(self.as_fd());
         }
+    }
+
+    /// Whether what was written lies unread for seconds, if it is looked at.
+    pub(crate) fn unread_part(&self) -> Option<Unread> {
+        self.part()?.unread()
     }
 
     fn has_read(&self, result: Result<usize, Errno>) {

@@ -17,7 +17,7 @@ pub mod trace;
 pub use merge::merge;
 pub use report::{
     BreakReport, CheckReport, ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra,
-    ListenerReport, LocalHopStatus, LossReport, SharedListenerStatus, TunnelReport,
+    ListenerReport, LocalHopStatus, LossReport, SharedListenerStatus, TunnelReport, Unread,
 };
 pub use timestamp::Timestamp;
 

@@ -2,14 +2,17 @@
 //! say: each of them is run over it, too.
 
 use isthmus_tests::{
-    Endpoint, Topology, Transport, client, endpoint, eventually,
+    Endpoint, Gateway, Haproxy, Pattern, Topology, Transport, check, client, endpoint, eventually,
     pair::{self, LOCAL_HOP, Pair},
+    topology::pod,
 };
+use std::{io, time::Duration};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 /// The ends that have joined, and the messages redirected.
 fn counts(pair: &Pair<'_>) -> [f64; 4] {
     [&pair.west, &pair.east]
-        .map(isthmus_tests::Gateway::metrics)
+        .map(Gateway::metrics)
         .map(|metrics| {
             let joined = metrics.sum("isthmus_local_hop_ends_total", &["result=\"joined\""]);
             [joined, metrics.sum("isthmus_local_hop_messages_total", &["way=\"redirected\""])]
@@ -65,6 +68,163 @@ fn a_service_that_does_not_ask_is_let_alone() {
     let before = counts(&pair);
     exchanged(&pair, 10);
     assert_eq!(counts(&pair), before);
+}
+
+/// So many streams that one of them is looked at, of sixteen: that none is happens once in ten to the eleventh.
+const MANY: usize = 400;
+/// Where the programs note what was redirected into an end: behind the address of its socket.
+const DELIVERED: std::ops::Range<usize> = 8..16;
+
+/// Makes `fault` at west, whose side is the clients', while many streams are open: the reason that its gateway gives has these words, new
+/// streams go by TCP, and work, and those that are open go on.
+fn turned_off_by(words: &str, fault: impl FnOnce(&Pair<'_>, &mut Vec<TcpStream>)) {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _endpoint = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let pair = Pair::start(&topology, Transport::TlsAndLocalHop, &[pair::endpoint()]);
+    let mut open = topology.block_on(async {
+        let mut open = Vec::new();
+        for _ in 0..MANY {
+            let mut stream = pair.connect().await.unwrap();
+            // Often enough to be worth it, or the gateways would leave the service out.
+            for _ in 0..6 {
+                client::exchange(&mut stream, b"there and back").await.unwrap();
+            }
+            open.push(stream);
+        }
+        open
+    });
+    let mut kept = open.pop().unwrap();
+    fault(&pair, &mut open);
+    assert_turned_off(&pair.west, words);
+    // The other gateway's is another one.
+    assert_eq!(pair.east.status()["local_hop"]["state"], "on");
+    let before = counts(&pair);
+    topology.block_on(async {
+        // What had joined goes on, redirected, and right.
+        client::exchange(&mut kept, &Pattern::new(1).take(300_000)).await.unwrap();
+        client::exchange(&mut kept, b"small again").await.unwrap();
+        for seed in 0..20 {
+            let mut stream = pair.connect().await.unwrap();
+            client::exchange(&mut stream, &Pattern::new(seed).take(100_000)).await.unwrap();
+        }
+    });
+    let after = counts(&pair);
+    assert_eq!(after[0], before[0], "nothing joins at west any more");
+    assert_eq!(after[2] - before[2], 40.0, "at east all do");
+    assert!(after[1] > before[1], "what had joined is redirected");
+}
+
+/// Log, status and metric say so, for this reason.
+fn assert_turned_off(gateway: &Gateway<'_>, words: &str) {
+    gateway.wait_metric("isthmus_local_hop", &["state=\"distrusted\""], |state| state == 1.0);
+    assert_eq!(gateway.metrics().sum("isthmus_local_hop", &["state=\"on\""]), 0.0);
+    gateway.wait_log(&["ERROR", "the local hop is off until the next start: new streams go by TCP", words]);
+    let status = gateway.status()["local_hop"].clone();
+    assert_eq!(status["state"], "distrusted");
+    assert!(status["reason"].as_str().unwrap().contains(words), "{status}");
+}
+
+/// Has the kernel's account of each open end say that one byte more was delivered than there was.
+fn miscount(pair: &Pair<'_>) {
+    let ends = pair.west.map("ends");
+    for key in ends.keys() {
+        let Some(mut end) = ends.get(&key) else { continue };
+        let delivered = u64::from_ne_bytes(end[DELIVERED].try_into().unwrap());
+        end[DELIVERED].copy_from_slice(&(delivered + 1).to_ne_bytes());
+        ends.set(&key, end).unwrap();
+    }
+}
+
+#[test]
+fn bytes_that_do_not_show_turn_it_off_live() {
+    turned_off_by("1 bytes were delivered to a connection that does not show them", |pair, _| miscount(pair));
+}
+
+/// The streams end at once: nothing has stood still for long.
+#[test]
+fn a_difference_at_a_streams_end_turns_it_off_live() {
+    turned_off_by("bytes came out of a connection that", |pair, open| {
+        miscount(pair);
+        open.clear();
+    });
+}
+
+/// Every entry of the map of ends is taken, which some 33,000 local streams would do. The next one has no room.
+#[test]
+fn a_full_map_turns_it_off_live() {
+    turned_off_by("a map of the kernel's is full", |pair, _| {
+        let taken = pair.west.map("ends").fill();
+        assert!((60_000..65_536).contains(&taken), "{taken} entries beside those of {MANY} streams");
+        eventually("a stream has found it full", || {
+            exchanged(pair, 1);
+            let refused = pair.west.status()["local_hop"]["refused"].as_u64();
+            if refused > Some(0) { Ok(()) } else { Err(format!("{refused:?}")) }
+        });
+    });
+}
+
+/// What it is served by is HAProxy, in front of an echo.
+fn haproxy(topology: &Topology, options: &[&str]) -> (Endpoint, Haproxy) {
+    let (east, behind) = (topology.cluster("east"), pod(3, 9090));
+    let server = format!("server one {behind}");
+    let section = [&["mode tcp", &server], options].concat();
+    let echo = Endpoint::serve(east.pods(), east.tasks(), behind, endpoint::echo);
+    (echo, Haproxy::start(east.pods(), east.dir(), pair::endpoint(), "", &section))
+}
+
+/// Several messages on each of many streams, one after the other; how many streams had all of them back.
+fn talks(pair: &Pair<'_>, patience: Duration) -> usize {
+    pair.topology.block_on(async {
+        let mut streams = JoinSet::new();
+        for _ in 0..MANY {
+            let mut stream = pair.connect().await.unwrap();
+            streams.spawn(async move {
+                let talk = async {
+                    for _ in 0..5 {
+                        client::exchange(&mut stream, b"there and back").await?;
+                    }
+                    Ok::<(), io::Error>(())
+                };
+                timeout(patience, talk).await.is_ok_and(|talk| talk.is_ok())
+            });
+        }
+        streams.join_all().await.into_iter().filter(|all| *all).count()
+    })
+}
+
+/// HAProxy as it comes has no quarrel with it.
+#[test]
+fn an_haproxy_that_does_not_splice_is_served() {
+    let topology = Topology::west_and_east();
+    let _haproxy = haproxy(&topology, &[]);
+    let pair = Pair::start(&topology, Transport::TlsAndLocalHop, &[pair::endpoint()]);
+    assert_eq!(talks(&pair, client::STALL_BOUND), MANY);
+    assert_eq!(pair.east.status()["local_hop"]["unread"], serde_json::json!([]));
+    let report = check::check(&pair.east, &[]);
+    assert_eq!(check::marks(&report, "gateway.localHop"), ["ok"], "{report}");
+    assert_eq!(check::marks(&report, "gateway.localHopRead"), [""; 0], "{report}");
+}
+
+/// The limit that is documented: it sees nothing of what is redirected. It is named, and without the local hop it works.
+#[test]
+fn an_haproxy_that_splices_is_named_by_check() {
+    let topology = Topology::west_and_east();
+    let _haproxy = haproxy(&topology, &["option splice-auto", "option splice-request", "option splice-response"]);
+    let pair = Pair::start(&topology, Transport::TlsAndLocalHop, &[pair::endpoint()]);
+    let endpoint = pair::endpoint().to_string();
+    let well = std::thread::scope(|scope| {
+        let talking = scope.spawn(|| talks(&pair, Duration::from_secs(20)));
+        let found = check::wait_named(&pair.east, "gateway of east", &[&endpoint, "nothing was read"]);
+        assert!(found["fix"].as_str().unwrap().contains("splice-auto"), "{found}");
+        pair.east.wait_metric("isthmus_local_hop_unread_streams", &[], |streams| streams > 0.0);
+        talking.join().unwrap()
+    });
+    assert!(well < MANY, "no stream stood still");
+    let east = &pair.east;
+    east.configure(&pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
+    east.wait_log(&["configuration reloaded"]);
+    assert_eq!(talks(&pair, client::STALL_BOUND), MANY);
 }
 
 /// Connections of one request each cost more than they gain: new ones go by TCP, until the service's clients stay again.

@@ -67,6 +67,17 @@ macro_rules! and_over_the_local_hop {
 }
 use and_over_the_local_hop;
 
+/// Makes each test once over our multiplexer, without and with the local hop.
+macro_rules! over_tls_and_the_local_hop {
+    ($($test:ident),+ $(,)?) => {
+        mod over_tls {
+            $(#[test] fn $test() { super::$test(isthmus_tests::Transport::Tls); })+
+        }
+        crate::and_over_the_local_hop!($($test),+);
+    };
+}
+use over_tls_and_the_local_hop;
+
 /// Tests that need the machine for themselves take turns.
 fn heavy() -> std::sync::MutexGuard<'static, ()> {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -1,5 +1,6 @@
 //! The configuration changes under load: what is right is taken up, what is wrong is refused, and no request notices.
 
+use crate::over_tls_and_the_local_hop;
 use isthmus_tests::{
     Endpoint, Nginx, Topology, Transport, check, client, endpoint, eventually,
     load::Reuse,
@@ -8,15 +9,22 @@ use isthmus_tests::{
 };
 use std::io::ErrorKind;
 
-#[test]
-fn imports_come_and_go_under_load() {
+over_tls_and_the_local_hop!(
+    imports_come_and_go_under_load,
+    endpoints_move_under_load,
+    a_bad_file_is_refused_with_its_line_and_the_table_stays,
+    a_hangup_has_the_file_looked_at,
+    streams_outlive_their_import,
+);
+
+fn imports_come_and_go_under_load(transport: Transport) {
     let topology = Topology::west_and_east();
     let (west, east) = (topology.cluster("west"), topology.cluster("east"));
     let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served");
-    let pair = Pair::start(&topology, Transport::Tls, &[pair::endpoint()]);
+    let pair = Pair::start(&topology, transport, &[pair::endpoint()]);
     let load = pair.load(8, Reuse::ConnectionPerRequest, "served");
     let kept = pair.load(2, Reuse::KeepAlive, "served");
-    let config = pair::west_config(&topology, Transport::Tls);
+    let config = pair::west_config(&topology, transport);
     let more = config.clone().imports(pair::SERVICE, gateway(18081));
     for _ in 0..3 {
         load.wait_for(100);
@@ -36,17 +44,16 @@ fn imports_come_and_go_under_load() {
     assert_eq!(outcome.refused, 0);
 }
 
-#[test]
-fn endpoints_move_under_load() {
+fn endpoints_move_under_load(transport: Transport) {
     let topology = Topology::west_and_east();
     let east = topology.cluster("east");
     let _first = Nginx::start(east.pods(), east.dir(), pod(2, 8080), "served");
     let _second = Nginx::start(east.pods(), east.dir(), pod(3, 8080), "served");
-    let pair = Pair::start(&topology, Transport::Tls, &[pod(2, 8080)]);
+    let pair = Pair::start(&topology, transport, &[pod(2, 8080)]);
     let load = pair.load(8, Reuse::ConnectionPerRequest, "served");
     for host in [3, 2, 3, 2, 3] {
         load.wait_for(50);
-        pair.east.configure(&pair::east_config(&topology, Transport::Tls, &[pod(host, 8080)]));
+        pair.east.configure(&pair::east_config(&topology, transport, &[pod(host, 8080)]));
         eventually("east serves from there", || {
             let status = pair.east.status().to_string();
             if status.contains(&pod(host, 8080).to_string()) { Ok(()) } else { Err(status) }
@@ -56,14 +63,13 @@ fn endpoints_move_under_load() {
     load.stop().assert_no_failure();
 }
 
-#[test]
-fn a_bad_file_is_refused_with_its_line_and_the_table_stays() {
+fn a_bad_file_is_refused_with_its_line_and_the_table_stays(transport: Transport) {
     let topology = Topology::west_and_east();
     let east = topology.cluster("east");
     let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served");
-    let pair = Pair::start(&topology, Transport::Tls, &[pair::endpoint()]);
+    let pair = Pair::start(&topology, transport, &[pair::endpoint()]);
     let load = pair.load(8, Reuse::ConnectionPerRequest, "served");
-    let good = pair::west_config(&topology, Transport::Tls).to_yaml();
+    let good = pair::west_config(&topology, transport).to_yaml();
     let last = good.lines().count();
     let version = pair.west.status()["table"]["version"].clone();
     for (added, found) in [
@@ -92,14 +98,13 @@ fn a_bad_file_is_refused_with_its_line_and_the_table_stays() {
 }
 
 /// As `systemctl reload` does: whoever asks finds the answer in the log, and nothing ends.
-#[test]
-fn a_hangup_has_the_file_looked_at() {
+fn a_hangup_has_the_file_looked_at(transport: Transport) {
     let topology = Topology::west_and_east();
     let east = topology.cluster("east");
     let _nginx = Nginx::start(east.pods(), east.dir(), pair::endpoint(), "served");
-    let mut pair = Pair::start(&topology, Transport::Tls, &[pair::endpoint()]);
+    let mut pair = Pair::start(&topology, transport, &[pair::endpoint()]);
     let load = pair.load(2, Reuse::KeepAlive, "served");
-    let good = pair::west_config(&topology, Transport::Tls).to_yaml();
+    let good = pair::west_config(&topology, transport).to_yaml();
     pair.west.hang_up();
     pair.west.wait_log(&["asked to reload: what the file says is in force"]);
     pair.west.configure_text(&format!("{good}colour: red\n"));
@@ -111,15 +116,14 @@ fn a_hangup_has_the_file_looked_at() {
 }
 
 /// Streams do not care that the import through which they came is no more.
-#[test]
-fn streams_outlive_their_import() {
+fn streams_outlive_their_import(transport: Transport) {
     let topology = Topology::west_and_east();
     let (west, east) = (topology.cluster("west"), topology.cluster("east"));
     let _echo = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
-    let pair = Pair::start(&topology, Transport::Tls, &[pair::endpoint()]);
+    let pair = Pair::start(&topology, transport, &[pair::endpoint()]);
     let mut stream = topology.block_on(pair.connect()).unwrap();
     topology.block_on(client::exchange(&mut stream, b"before")).unwrap();
-    let mut config = pair::west_config(&topology, Transport::Tls);
+    let mut config = pair::west_config(&topology, transport);
     config.imports.clear();
     pair.west.configure(&config);
     eventually("the import refuses", || match west.pods().connect(pair::import()) {

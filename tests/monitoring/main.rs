@@ -170,6 +170,17 @@ fn every_alert_is_fired_by_what_it_is_for() {
     });
     drop(many);
 
+    west_gateway.configure(&west_config.clone().with_import_policy(pair::LOCAL_HOP));
+    west_gateway.wait_metric("isthmus_local_hop", &["state=\"on\""], |on| on == 1.0);
+    provoke(&["IsthmusLocalHopDistrusted"], &mut || {
+        west_gateway.map("ends").fill();
+        eventually("a client has found no room", || {
+            drop(topology.block_on(client::connect(west.pods(), pair::import())));
+            let refused = west_gateway.status()["local_hop"]["refused"].as_u64();
+            if refused > Some(0) { Ok(()) } else { Err(format!("{refused:?}")) }
+        });
+    });
+
     let load = Load::start(west.pods(), west.tasks(), pair::import(), 2, Reuse::ConnectionPerRequest, "hello");
     provoke(&["IsthmusServiceWithoutEndpoint", "IsthmusStreamsFail"], &mut || nginx.kill());
     drop(load);

@@ -4,6 +4,7 @@ use crate::{
     Cluster, Config, Netns, Process,
     admin::{self, Metrics},
     identity::{isthmus, text},
+    maps::KernelMap,
     wait::eventually,
 };
 use rustix::process::Signal;
@@ -239,6 +240,22 @@ impl<'a> Gateway<'a> {
     /// Its resident memory in bytes.
     pub fn resident(&self) -> u64 {
         self.process.resident()
+    }
+
+    /// How many descriptors it has open.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn descriptors(&self) -> usize {
+        self.process.descriptors()
+    }
+
+    /// The map of this name in the programs of its local hop.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn map(&self, name: &str) -> KernelMap {
+        KernelMap::of(self.process.pid(), name)
     }
 
     /// Its log so far.

@@ -29,6 +29,7 @@ pub mod identity;
 pub mod kube;
 pub mod linking;
 pub mod load;
+pub mod maps;
 pub mod names;
 pub mod nat;
 pub mod netns;

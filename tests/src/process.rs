@@ -81,6 +81,16 @@ impl Process {
         let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.unwrap_or_else(|| panic!("{}: {path} has no VmRSS: it has ended", self.name)) * 1024
     }
+
+    /// How many descriptors it has open.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid());
+        let open = std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{}: {path}: {e}", self.name));
+        open.count()
+    }
 }
 
 impl Drop for Process {

@@ -41,6 +41,29 @@ fn tcp_fast_open_is_left_alone() {
     }
 }
 
+/// What somebody has left unread can be asked for, from the other end, and asking changes nothing.
+#[test]
+fn what_lies_unread_is_told() {
+    let programs = programs();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (client, server) = connect(&programs, &listener, Ours::Client);
+    let unread = || programs.unread(client.as_fd()).unwrap();
+    assert_eq!(unread(), 0);
+    let (mut sent, mut received) = (Pattern::new(4), Pattern::new(4));
+    sent.write(&client, 5000, 1000);
+    assert_eq!(unread(), 5000);
+    received.read(&server, 3000, 500);
+    assert!((1..5000).contains(&unread()), "{}", unread());
+    received.read(&server, 2000, 500);
+    assert_eq!(unread(), 0);
+    let before = programs.counts().unwrap().redirected;
+    sent.write(&client, 100, 100);
+    received.read(&server, 100, 100);
+    assert_eq!(programs.counts().unwrap().redirected, before + 1);
+    drop(server);
+    assert_eq!(unread(), 0);
+}
+
 /// Pieces of all sizes with a reader that keeps falling behind and catching up: each change between the ways keeps the order.
 #[test]
 fn changing_ways_keeps_the_order() {

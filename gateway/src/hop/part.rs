@@ -1,11 +1,12 @@
 //! A socket that takes part in the local hop: when it may write, and, if it is looked at, whether what was delivered to it is what it
 //! read.
 
-use super::{LocalHop, room::Room};
+use super::{LocalHop, Unread, room::Room, unread::Lying};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     cell::Cell,
     io,
+    net::SocketAddr,
     os::fd::BorrowedFd,
     sync::Arc,
     task::{Context, Poll},
@@ -26,6 +27,10 @@ struct Watch {
     /// Whether the last read found nothing.
     empty: Cell<bool>,
     stall: Cell<Stall>,
+    /// Where the socket leads, if it is no client's.
+    endpoint: Option<SocketAddr>,
+    written: Cell<u64>,
+    lying: Cell<Lying>,
 }
 
 /// ● Whether bytes lie at a socket that the kernel does not show.
@@ -63,9 +68,10 @@ fn mismatch(delivered: u64, read: u64) -> Option<String> {
 }
 
 impl Part {
-    /// `looked_at`: whether what was delivered is compared with what is read.
-    pub(super) fn new(hop: Arc<LocalHop>, looked_at: bool) -> Self {
-        Self { hop, room: Room::default(), watch: looked_at.then(Watch::default) }
+    /// `looked_at`: if what was delivered is compared with what is read, the endpoint that the socket leads to, if any.
+    pub(super) fn new(hop: Arc<LocalHop>, looked_at: Option<Option<SocketAddr>>) -> Self {
+        let watch = looked_at.map(|endpoint| Watch { endpoint, ..Watch::default() });
+        Self { hop, room: Room::default(), watch }
     }
 
     /// Waits until something may be written; how many bytes.
@@ -84,6 +90,9 @@ impl Part {
     /// So many bytes were written.
     pub(crate) fn written(&self, bytes: usize) {
         self.room.written(bytes);
+        if let Some(watch) = &self.watch {
+            watch.written.set(watch.written.get() + bytes as u64);
+        }
     }
 
     /// Bytes were read, or the end.
@@ -109,6 +118,7 @@ impl Part {
     /// A second has passed.
     pub(crate) fn beat(&self, socket: BorrowedFd<'_>) {
         let Some(watch) = &self.watch else { return };
+        watch.lying.set(watch.lying.get().beat(watch.written.get(), self.hop.unread(socket)));
         let Some(delivered) = super::delivered(&self.hop, socket) else { return };
         let hidden = watch.empty.get() && !is_readable(socket);
         watch.stall.set(watch.stall.get().beat(delivered, watch.read.get(), hidden));
@@ -116,6 +126,13 @@ impl Part {
             let lost = delivered - watch.read.get();
             self.hop.distrust(&format!("{lost} bytes were delivered to a connection that does not show them"));
         }
+    }
+
+    /// Whether the other end has left bytes unread for seconds.
+    pub(crate) fn unread(&self) -> Option<Unread> {
+        let watch = self.watch.as_ref()?;
+        let seconds = watch.lying.get().seconds()?;
+        Some(Unread { endpoint: watch.endpoint, streams: 1, seconds })
     }
 }
 

@@ -276,6 +276,11 @@ define! {
     Gauge "isthmus_shared_listener_places" []
         "Addresses and ports whose connections come to the shared listener; the others have listeners of their own."
         => |s, to| s.status.shared_listener.iter().for_each(|shared| to.whole([], shared.places));
+    Gauge "isthmus_local_hop_unread_streams" []
+        "Streams, of those that are looked at, whose client or endpoint has left redirected bytes unread for five seconds: it is slow, or reads in a way that they do not come to."
+        => |s, to| if let Some(hop) = &s.status.local_hop {
+            to.whole([], hop.unread.iter().map(|unread| unread.streams).sum());
+        };
     Counter "isthmus_busy_polls" []
         "Times that a core went on asking for work after work, instead of sleeping at once."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.busy_polls.get()).sum());

@@ -2,12 +2,13 @@
 
 use super::{
     BreakReport, CheckReport, CheckStatus, ChoiceReport, CoreReport, DialReport, EndpointReport, EndpointStatus,
-    ExtraStatus, LinkStatus, LinkWord, LossReport, ServiceKind, ServiceStatus, Status, TableStatus, Timestamp,
-    TunnelReport, gateways::gateways, message, report::Broken,
+    ExtraStatus, LinkStatus, LinkWord, LocalHopStatus, LossReport, ServiceKind, ServiceStatus, Status, TableStatus,
+    Timestamp, TunnelReport, gateways::gateways, message, report::Broken,
 };
 use crate::{
     admin::Readiness,
     balance::health::HealthStatus,
+    hop::unread,
     tunnel::{TunnelHealth, link::LinkState},
 };
 use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, ServicePort};
@@ -30,7 +31,10 @@ pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreR
         links: extra.table.links.iter().map(|(cluster, link)| link_status(cluster, link, extra, &all)).collect(),
         services: imports.chain(exports).collect(),
         identity: extra.identity.clone(),
-        local_hop: all.iter().find_map(|report| report.local_hop.clone()),
+        local_hop: all.iter().find_map(|report| report.local_hop.clone()).map(|hop| LocalHopStatus {
+            unread: unread::sum(all.iter().flat_map(|report| report.unread.clone())),
+            ..hop
+        }),
         shared_listener: all.iter().find_map(|report| report.shared_listener.clone()),
         silent_cores: (0..reports.len()).filter(|&core| reports[core].is_none()).collect(),
         control: extra.control.clone(),

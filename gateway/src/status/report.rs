@@ -6,7 +6,10 @@ use crate::{
     tunnel::{Transport, TunnelStatus, link::LinkState},
 };
 pub use crate::{
-    checks::CheckReport, hop::LocalHopStatus, listener::shared::SharedListenerStatus, peer::breaks::Broken,
+    checks::CheckReport,
+    hop::{LocalHopStatus, Unread},
+    listener::shared::SharedListenerStatus,
+    peer::breaks::Broken,
 };
 use isthmus_control_api::{ClusterName, GatewayId, Listen, ServiceName, ServicePort, Table};
 use std::{
@@ -29,6 +32,8 @@ pub struct CoreReport {
     pub local_hop: Option<LocalHopStatus>,
     /// What there is to say of the shared listener: core 0 says it.
     pub shared_listener: Option<SharedListenerStatus>,
+    /// Who leaves unread what the local hop brings him.
+    pub unread: Vec<Unread>,
     /// Its tunnels, whoever dialled them.
     pub tunnels: Vec<TunnelReport>,
     /// What carries new streams, for each cluster that has a live tunnel.

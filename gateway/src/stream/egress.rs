@@ -202,7 +202,7 @@ async fn begin(core: &Rc<Core>, client: Client) -> Option<Begun<'_>> {
     let (import, client) = named::import_of(core, client).await?;
     let Client { socket, from, greeting, .. } = stay_or_move(core, &import, client)?;
     let socket = Socket::new(socket).map(Rc::new).ok()?;
-    hop::take_part(core, &socket, (&import.service, Side::Egress), &import.policy);
+    hop::take_part(core, &socket, (&import.service, &import.policy), None);
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     let opened = establish(core, &import, &socket, (from, greeting), &mut meter).await;
     Some(Begun { socket, meter, opened })

@@ -227,8 +227,8 @@ impl<'r> Race<'r> {
         }
         self.leave_late();
         let connected = Connected::new(socket, self.export.policy.clone(), lease);
-        let service = (&self.opening.request.service, Side::Ingress);
-        hop::take_part(self.core, &connected.socket, service, &self.export.policy);
+        let service = (&self.opening.request.service, &*self.export.policy);
+        hop::take_part(self.core, &connected.socket, service, Some(address));
         Ok(connected)
     }
 

@@ -1,6 +1,7 @@
 //! ● What is wrong with a running gateway itself, by its status.
 
 use super::line::{Line, Lines};
+use crate::output::count;
 use isthmus_gateway::status::Status;
 use serde_json::Value;
 use std::time::SystemTime;
@@ -16,6 +17,7 @@ pub(super) fn lines(status: &Status, admin: &str, now: SystemTime) -> Vec<Line> 
     attachment(&mut lines, &status.control);
     registry(&mut lines, &status.control["registry"]);
     untold(&mut lines, &status.control["untold"]);
+    local_hop(&mut lines, status);
     if status.links.is_empty() {
         let why = "no cluster is linked: `isthmus invite` here and `isthmus join TOKEN` there link two";
         lines.skipped("gateway.links", "it is linked with other clusters", why);
@@ -137,6 +139,42 @@ fn untold(lines: &mut Lines, untold: &Value) {
     }
 }
 
+/// Where a service asks for it.
+fn local_hop(lines: &mut Lines, status: &Status) {
+    let Some(hop) = &status.local_hop else { return };
+    let wanted = "the local hop is on";
+    let reason = || hop.reason.clone().unwrap_or_default();
+    match hop.state.as_str() {
+        "unused" => return,
+        "on" => lines.ok("gateway.localHop", wanted, None),
+        "starting" => lines.skipped("gateway.localHop", wanted, "it is being tested: ask again in a few seconds"),
+        "off" => {
+            let fix = "give the gateway what docs/local-hop.md says that it needs, or take localHop out of the policies: streams go by TCP";
+            lines.failed("gateway.localHop", wanted, reason(), fix);
+        }
+        _ => {
+            let found = format!("it was turned off while it was on: {}", reason());
+            let fix = "restart the gateway to have it tested again; if it comes back, take localHop out of the policies: streams go by TCP";
+            lines.failed("gateway.localHop", wanted, found, fix);
+        }
+    }
+    if hop.unread.is_empty() {
+        return;
+    }
+    let found = hop.unread.iter().map(|unread| {
+        let who = unread.endpoint.map_or_else(|| "clients".to_owned(), |endpoint| endpoint.to_string());
+        let streams = count(usize::try_from(unread.streams).unwrap_or(usize::MAX), "stream");
+        format!(
+            "{who}: nothing was read for {} s, on {streams} of those that are looked at (one of sixteen)",
+            unread.seconds
+        )
+    });
+    let found = found.collect::<Vec<_>>().join("\n");
+    let fix = "if that program moves bytes with splice(2) (HAProxy: `option splice-auto`, `splice-request`, `splice-response`) or reads \
+               by kTLS, turn that off there, or `localHop` for its service; if it is only slow, nothing is wrong";
+    lines.failed("gateway.localHopRead", "what the local hop brings is read", found, fix);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +219,29 @@ mod tests {
         };
         is(watches, "gateway.registry", "serviceexports: no such kind");
         is(|status| status["control"]["untold"] = json!(["shop/api"]), "gateway.exports", "shop/api");
+        is(|status| status["local_hop"] = hop("off", "no cgroup2", json!([])), "gateway.localHop", "no cgroup2");
+        is(
+            |status| status["local_hop"] = hop("distrusted", "a map", json!([])),
+            "gateway.localHop",
+            "off while it was on: a map",
+        );
+        let unread = |status: &mut Value| {
+            let unread = json!([{"endpoint": null, "streams": 1, "seconds": 5}, {"endpoint": "10.0.0.2:8080", "streams": 3, "seconds": 9}]);
+            status["local_hop"] = hop("on", "", unread);
+        };
+        is(unread, "gateway.localHopRead", "10.0.0.2:8080: nothing was read for 9 s, on 3 streams");
+    }
+
+    #[test]
+    fn a_local_hop_that_is_well_or_that_nobody_asks_for_fails_nothing() {
+        for state in ["unused", "starting", "on"] {
+            assert_eq!(failed(|status| status["local_hop"] = hop(state, "", json!([]))).0, [""; 0], "{state}");
+        }
+    }
+
+    fn hop(state: &str, reason: &str, unread: Value) -> Value {
+        json!({"state": state, "reason": reason, "joined": 0, "refused": 0, "redirected": 0, "bytes": 0, "by_tcp": 0, "late": 0,
+               "encrypted": 0, "unread": unread})
     }
 
     fn attachment_of(attached: bool) -> Value {

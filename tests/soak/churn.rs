@@ -1,0 +1,38 @@
+//! What operators do meanwhile: files change, endpoints are restarted.
+
+use crate::{
+    dice::Dice,
+    stage::Stage,
+    table::{Sample, Table},
+    tally::Tally,
+};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// Between two of these.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Looks at everything, of which the fifth is the middle.
+const LOOKS: u32 = 10;
+
+/// Goes on until then, and looks at memory and the kernel's maps now and again.
+pub(crate) fn run(stage: &mut Stage<'_>, tally: &Tally, seed: u64, until: Instant, table: &mut Table) {
+    let (mut dice, begun) = (Dice::new(seed), Instant::now());
+    let whole = until.saturating_duration_since(begun);
+    let mut looks = 1;
+    while Instant::now() < until {
+        match dice.between(0, 4) {
+            0 => stage.reload_west(dice.between(0, 2) == 0),
+            1 => stage.reload_east(usize::try_from(dice.between(1, 4)).unwrap_or(1)),
+            _ => stage.restart(usize::try_from(dice.between(0, 3)).unwrap_or(0), tally),
+        }
+        table.churned();
+        if begun.elapsed() >= whole * looks / LOOKS && looks < LOOKS {
+            let name = if looks >= LOOKS / 2 && !table.has_middle() { "middle" } else { "" };
+            table.add(Sample::take(stage, name));
+            looks += 1;
+        }
+        sleep(PAUSE.min(until.saturating_duration_since(Instant::now())));
+    }
+}
