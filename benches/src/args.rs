@@ -18,7 +18,7 @@ pub enum Suite {
     Wan,
     /// One endpoint of eight twenty times slower than the others.
     Slow,
-    /// Retries, with half of a service's endpoints dead; writes no files.
+    /// Retries, with half of a service's endpoints dead and with all of them overloaded; needs root, writes no files.
     Storm,
     /// Ten thousand service ports of one gateway; needs root, writes no files.
     Ports,
@@ -149,8 +149,10 @@ impl Args {
 
     /// All setups that are to run anywhere.
     pub fn all_setups(&self) -> Vec<Setup> {
-        if matches!(self.suite, Some(Suite::Storm | Suite::Ports)) {
-            return vec![Setup::IsthmusTls];
+        match self.suite {
+            Some(Suite::Storm) => return vec![Setup::IsthmusTls, Setup::EnvoyTcp],
+            Some(Suite::Ports) => return vec![Setup::IsthmusTls],
+            _ => {}
         }
         let mut all = self.loopback().or_else(|| self.slow()).map(|plan| plan.setups).unwrap_or_default();
         let (legs, rounds) = self.wan().unwrap_or_default();

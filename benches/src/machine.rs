@@ -59,7 +59,7 @@ pub fn may_make_networks() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let advice = "the emulated WAN needs root: run it by sudo, or only what does not need it, with `loopback`";
+    let advice = "network namespaces need root: run it by sudo, or only what does not need them, with `loopback`";
     Err(Error::Load(advice.into()))
 }
 

@@ -45,7 +45,7 @@ fn bench(args: &Args) -> Result<bool> {
     }
     machine::raise_file_limit()?;
     let legs = args.wan();
-    if legs.is_some() {
+    if legs.is_some() || args.suite == Some(Suite::Storm) {
         machine::may_make_networks()?;
     }
     let cpus = machine::pin(args.cpus)?;

@@ -1,5 +1,5 @@
-//! A retry storm: half of a service's endpoints swallow connections, and every stream that meets one is tried again. What the budget of
-//! retries makes of it, against none and against one without bound.
+//! Retry storms: what the budget of retries makes of them, against none and against one without bound. In one, half of a service's
+//! endpoints swallow connections; in the other all of them take fewer than they are asked for ([`overload`]).
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::env::Env;
 use crate::error::{Error, Result, write_file};
+use crate::netns::Netns;
 use crate::process::{self, Process};
 use crate::storm::endpoints::{Deaf, Well};
 use crate::{bulk, http, wrk};
 
 pub(crate) mod endpoints;
+mod envoy;
+mod overload;
 
 /// Endpoints of each kind.
 const HALF: usize = 4;
@@ -40,8 +43,16 @@ struct Outcome {
     refused: f64,
 }
 
-/// Runs every budget `rounds` times for `seconds`; the table.
+/// Runs both storms, every budget `rounds` times for `seconds`; the tables. In a network namespace: the second one's is the kernel's work.
 pub fn run(env: &Env, rounds: u32, seconds: u32) -> Result<String> {
+    let place = Netns::new()?;
+    place.exec("ip", "link set lo up")?;
+    let half = place.within(|| half_dead(env, rounds, seconds))?;
+    let overload = place.within(|| overload::run(env, rounds, seconds))?;
+    Ok(format!("{half}\n{overload}"))
+}
+
+fn half_dead(env: &Env, rounds: u32, seconds: u32) -> Result<String> {
     let well = (0..HALF).map(|_| Well::start()).collect::<Result<Vec<_>>>()?;
     let deaf = (0..HALF).map(|_| Deaf::start()).collect::<Result<Vec<_>>>()?;
     let endpoints: Vec<_> = well.iter().map(Well::address).chain(deaf.iter().map(Deaf::address)).collect();
@@ -57,30 +68,35 @@ pub fn run(env: &Env, rounds: u32, seconds: u32) -> Result<String> {
 
 fn measure(env: &Env, endpoints: &[SocketAddr], name: &'static str, retries: &str, seconds: u32) -> Result<Outcome> {
     let (listen, admin) = (local(env)?, local(env)?);
-    let _gateway = gateway(env, endpoints, retries, listen, admin)?;
+    let _gateway = gateway(env, endpoints, retries, "", (listen, admin))?;
     let load = wrk::Load { connections: CLIENTS, threads: 2, close: true, seconds };
     let report = wrk::run(env, &format!("http://{listen}/"), load)?;
     let metrics = http::get(admin, "/metrics").map_err(Error::io("asking for metrics"))?;
-    let sum = |wanted: &str| {
-        let values = metrics.lines().filter(|line| line.starts_with(wanted)).filter_map(|line| line.rsplit(' ').next());
-        values.filter_map(|value| value.parse::<f64>().ok()).sum()
-    };
     Ok(Outcome {
         name,
         report,
-        streams: sum("isthmus_streams_opened_total{"),
-        retries: sum("isthmus_stream_retries_total{"),
-        refused: sum("isthmus_refusals_total{bound=\"retry_budget\"}"),
+        streams: sum(&metrics, "isthmus_streams_opened_total{"),
+        retries: sum(&metrics, "isthmus_stream_retries_total{"),
+        refused: sum(&metrics, REFUSED),
     })
 }
 
-/// A gateway that serves its own cluster's clients with `endpoints`.
+/// Retries that the budget has refused.
+const REFUSED: &str = "isthmus_refusals_total{bound=\"retry_budget\"}";
+
+/// The sum of the samples that begin so.
+fn sum(metrics: &str, wanted: &str) -> f64 {
+    let values = metrics.lines().filter(|line| line.starts_with(wanted)).filter_map(|line| line.rsplit(' ').next());
+    values.filter_map(|value| value.parse::<f64>().ok()).sum()
+}
+
+/// A gateway that serves its own cluster's clients with `endpoints`. `more`: further keys of the export's policy, each behind a comma.
 fn gateway(
     env: &Env,
     endpoints: &[SocketAddr],
     retries: &str,
-    listen: SocketAddr,
-    admin: SocketAddr,
+    more: &str,
+    (listen, admin): (SocketAddr, SocketAddr),
 ) -> Result<Process> {
     let dir = tempfile::tempdir_in(env.dir()).map_err(Error::io("creating a directory"))?.keep();
     let mut init = Command::new(&env.tools.isthmus);
@@ -99,7 +115,7 @@ exports:
   - service: bench/web
     ports: [{{port: 80}}]
     endpoints: [{}]
-    policy: {{timeouts: {{connect: {CONNECT}}}, retries: {retries}}}
+    policy: {{timeouts: {{connect: {CONNECT}}}, retries: {retries}{more}}}
 imports:
   - {{service: bench/web, port: 80, listen: \"{listen}\", policy: {{retries: {retries}}}}}
 ",

@@ -34,6 +34,7 @@ mod server_names;
 mod several;
 mod shared_listener;
 mod strangers;
+mod transparent_source;
 mod trust;
 mod two_clusters;
 mod udp;

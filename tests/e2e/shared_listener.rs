@@ -195,7 +195,7 @@ fn where_it_cannot_be_each_port_has_listeners_of_its_own() {
     let _echo = echo(&topology);
     let east_config = pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]);
     let east = Gateway::start(topology.cluster("east"), &east_config);
-    let surroundings = Surroundings { without_capability: Some("net_admin"), ..Surroundings::default() };
+    let surroundings = Surroundings { without: &["net_admin"], ..Surroundings::default() };
     let config = west(&topology).imports(pair::SERVICE, gateway(FIRST));
     let west = Gateway::start_part(topology.cluster("west"), Part::Both, &config.to_yaml(), &surroundings);
     west.wait_imported(pair::SERVICE, &["east"]);
