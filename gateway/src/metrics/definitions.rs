@@ -520,7 +520,7 @@ further ones together as `_other`. All other labels take the words listed below.
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 20] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 21] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
