@@ -188,11 +188,11 @@ impl LocalHop {
         }
     }
 
-    /// Opens or closes a listener's door, as it is wanted and as the state has it; whether it is open now. `at`: where the listener takes
+    /// Opens or closes a listener's door, as it is wanted ([`is_wanted_of`]); whether it is open now. `at`: where the listener takes
     /// connections, if not only at its own address.
     pub(crate) fn door(&self, listener: BorrowedFd<'_>, at: Option<SocketAddr>, wanted: bool, is_open: bool) -> bool {
         let Some(programs) = self.ever_on() else { return false };
-        let result = match (wanted && self.on().is_some(), is_open, at) {
+        let result = match (wanted, is_open, at) {
             (true, false, None) => programs.open_door(listener),
             (true, false, Some(at)) => programs.open_door_at(listener, at),
             (false, true, None) => programs.close_door(listener),
