@@ -40,23 +40,23 @@ impl Program {
     pub(crate) fn redirecting_by(sockets: &SockHash) -> io::Result<Self> {
         let map = sockets.0.as_raw_fd();
         let code = [
-            instruction(0xbf, 6, 1, 0, 0),    // r6 = r1, the context
+            instruction(0xbf, 6, 1, 0, 0), // r6 = r1, the context
             // An end has no bytes. To send nothing is an error for the kernel, which it reports at the other socket.
-            instruction(0x61, 0, 6, 0, 0),    // r0 = skb->len
-            instruction(0x55, 0, 0, 2, 0),    // if r0 != 0, the next two are left out
-            instruction(0xb7, 0, 0, 0, 1),    // r0 = SK_PASS
-            instruction(0x95, 0, 0, 0, 0),    // return r0
-            instruction(0xbf, 1, 6, 0, 0),    // r1 = r6
-            instruction(0x85, 0, 0, 0, 46),   // r0 = bpf_get_socket_cookie(r1)
-            instruction(0x7b, 10, 0, -8, 0),  // *(r10 - 8) = r0
-            instruction(0xbf, 1, 6, 0, 0),    // r1 = r6
-            instruction(0x18, 2, 1, 0, map),  // r2 = the map, of two words
+            instruction(0x61, 0, 6, 0, 0),   // r0 = skb->len
+            instruction(0x55, 0, 0, 2, 0),   // if r0 != 0, the next two are left out
+            instruction(0xb7, 0, 0, 0, 1),   // r0 = SK_PASS
+            instruction(0x95, 0, 0, 0, 0),   // return r0
+            instruction(0xbf, 1, 6, 0, 0),   // r1 = r6
+            instruction(0x85, 0, 0, 0, 46),  // r0 = bpf_get_socket_cookie(r1)
+            instruction(0x7b, 10, 0, -8, 0), // *(r10 - 8) = r0
+            instruction(0xbf, 1, 6, 0, 0),   // r1 = r6
+            instruction(0x18, 2, 1, 0, map), // r2 = the map, of two words
             instruction(0, 0, 0, 0, 0),
-            instruction(0xbf, 3, 10, 0, 0),   // r3 = r10
-            instruction(0x07, 3, 0, 0, -8),   // r3 -= 8
-            instruction(0xb7, 4, 0, 0, 0),    // r4 = 0: out of the other socket, not into it
-            instruction(0x85, 0, 0, 0, 72),   // r0 = bpf_sk_redirect_hash(r1, r2, r3, r4)
-            instruction(0x95, 0, 0, 0, 0),    // return r0
+            instruction(0xbf, 3, 10, 0, 0), // r3 = r10
+            instruction(0x07, 3, 0, 0, -8), // r3 -= 8
+            instruction(0xb7, 4, 0, 0, 0),  // r4 = 0: out of the other socket, not into it
+            instruction(0x85, 0, 0, 0, 72), // r0 = bpf_sk_redirect_hash(r1, r2, r3, r4)
+            instruction(0x95, 0, 0, 0, 0),  // return r0
         ];
         const LICENCE: &CStr = c"Apache-2.0";
         let attributes = Load {

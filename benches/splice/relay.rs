@@ -111,7 +111,8 @@ fn set_up(mode: Mode, sockets: Vec<(TcpStream, TcpStream)>) -> io::Result<Made> 
     for (left, right) in sockets {
         for (socket, side) in [(&left, 0), (&right, 1)] {
             socket.set_nonblocking(true)?;
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+            let flags =
+                epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
             epoll::add(&epoll, socket, epoll::EventData::new_u64(pairs.len() as u64 * 2 + side), flags)?;
         }
         let way = |from: &TcpStream, to: &TcpStream| -> io::Result<(Box<dyn Way>, Turn)> {
