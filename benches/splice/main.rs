@@ -66,7 +66,7 @@ fn run(args: &Args) -> io::Result<()> {
             }
         }
     }
-    println!("\n| case | way | {} | p50, µs | p99, µs | CPU of the machine |", "a second");
+    println!("\n| case | way | a second | p50, µs | p99, µs | CPU of the machine |");
     println!("|---|---|---|---|---|---|");
     for ((case, mode), figures) in &all {
         let of = |what: fn(&Figures) -> f64| spread(&figures.iter().map(what).collect::<Vec<_>>());

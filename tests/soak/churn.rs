@@ -24,7 +24,7 @@ pub(crate) fn run(stage: &mut Stage<'_>, tally: &Tally, seed: u64, until: Instan
     while Instant::now() < until {
         match dice.between(0, 4) {
             0 => stage.reload_west(dice.between(0, 2) == 0),
-            1 => stage.reload_east(usize::try_from(dice.between(1, 4)).unwrap_or(1)),
+            1 => stage.reload_east(usize::try_from(dice.between(2, 4)).unwrap_or(2)),
             _ => stage.restart(usize::try_from(dice.between(0, 3)).unwrap_or(0), tally),
         }
         table.churned();

@@ -80,5 +80,8 @@ fn run(args: &Args) -> Vec<String> {
     faults.extend(left);
     faults.extend(stage.distrusted());
     faults.extend(table.faults());
+    if !faults.is_empty() {
+        stage.tell();
+    }
     faults
 }

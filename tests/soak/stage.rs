@@ -71,7 +71,7 @@ impl<'a> Stage<'a> {
         self.pair.west.configure(&west(self.pair.topology, more));
     }
 
-    /// East serves from so many of its endpoints, from 1 to 3.
+    /// East serves from so many of its endpoints, 2 or 3: of one alone, streams are refused for seconds after it was restarted.
     pub(crate) fn reload_east(&self, endpoints: usize) {
         self.pair.east.configure(&east(self.pair.topology, endpoints));
     }
@@ -102,6 +102,16 @@ impl<'a> Stage<'a> {
                 return left;
             }
             std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What both gateways say of how streams ended.
+    pub(crate) fn tell(&self) {
+        for gateway in self.gateways() {
+            println!("\n{}'s streams, as its metrics have them:", gateway.cluster().name());
+            let all = gateway.metrics();
+            let some = all.of("isthmus_streams_closed_total").into_iter().filter(|(_, value)| *value > 0.0);
+            some.for_each(|(sample, value)| println!("  {sample} {value}"));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 /// Faults that are told one by one.
@@ -20,6 +21,8 @@ struct Counts {
     wrong: u64,
     /// Twice as often as endpoints were restarted, and odd while they are: what is open then may be cut.
     restarts: u64,
+    /// When the last one began or ended.
+    last_restart: Option<Instant>,
 }
 
 /// What streams of one kind came to.
@@ -64,12 +67,15 @@ impl Tally {
 
     /// A restart begins or has ended.
     pub(crate) fn restart(&self) {
-        self.counts().restarts += 1;
+        let mut counts = self.counts();
+        counts.restarts += 1;
+        counts.last_restart = Some(Instant::now());
     }
 
     /// A stream has ended, which began at `restarts`.
     pub(crate) fn add(&self, name: &'static str, restarts: u64, result: Result<u64, Fault>) {
         let mut counts = self.counts();
+        let since = counts.last_restart.map_or(0, |restart| restart.elapsed().as_millis());
         let may_be_cut = counts.restarts != restarts || !restarts.is_multiple_of(2);
         let kind = counts.kinds.entry(name).or_default();
         kind.streams += 1;
@@ -82,7 +88,7 @@ impl Tally {
                 kind.cut += 1;
                 return;
             }
-            Err(Fault::Reset) => "it was reset, and nothing was restarted".to_owned(),
+            Err(Fault::Reset) => format!("it was reset, {since} ms after the last restart had ended"),
             Err(Fault::Wrong(what)) => what,
         };
         kind.wrong += 1;

@@ -50,6 +50,12 @@ impl Metrics {
         self.0.iter().filter(|(key, _)| wanted(key)).map(|(_, value)| value).sum()
     }
 
+    /// All samples of `name`, with their labels.
+    pub fn of(&self, name: &str) -> Vec<(&str, f64)> {
+        let of_name = self.0.iter().filter(|(key, _)| key.split('{').next() == Some(name));
+        of_name.map(|(key, value)| (key.as_str(), *value)).collect()
+    }
+
     /// Whether there is any sample of `name`.
     pub fn has(&self, name: &str) -> bool {
         self.0.keys().any(|key| key.split('{').next() == Some(name))

@@ -66,7 +66,7 @@ impl KernelMap {
         let mut keys: Vec<Vec<u8>> = Vec::new();
         loop {
             let mut next = vec![0; self.key];
-            let last = keys.last().map_or(std::ptr::null(), |key| key.as_ptr());
+            let last = keys.last().map_or(std::ptr::null(), Vec::as_ptr);
             match self.call(NEXT, last, next.as_mut_ptr()) {
                 Ok(()) => keys.push(next),
                 Err(error) if error.kind() == ErrorKind::NotFound => return keys,

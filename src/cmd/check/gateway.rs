@@ -219,15 +219,15 @@ mod tests {
         };
         is(watches, "gateway.registry", "serviceexports: no such kind");
         is(|status| status["control"]["untold"] = json!(["shop/api"]), "gateway.exports", "shop/api");
-        is(|status| status["local_hop"] = hop("off", "no cgroup2", json!([])), "gateway.localHop", "no cgroup2");
+        is(|status| status["local_hop"] = hop("off", "no cgroup2", &json!([])), "gateway.localHop", "no cgroup2");
         is(
-            |status| status["local_hop"] = hop("distrusted", "a map", json!([])),
+            |status| status["local_hop"] = hop("distrusted", "a map", &json!([])),
             "gateway.localHop",
             "off while it was on: a map",
         );
         let unread = |status: &mut Value| {
             let unread = json!([{"endpoint": null, "streams": 1, "seconds": 5}, {"endpoint": "10.0.0.2:8080", "streams": 3, "seconds": 9}]);
-            status["local_hop"] = hop("on", "", unread);
+            status["local_hop"] = hop("on", "", &unread);
         };
         is(unread, "gateway.localHopRead", "10.0.0.2:8080: nothing was read for 9 s, on 3 streams");
     }
@@ -235,11 +235,11 @@ mod tests {
     #[test]
     fn a_local_hop_that_is_well_or_that_nobody_asks_for_fails_nothing() {
         for state in ["unused", "starting", "on"] {
-            assert_eq!(failed(|status| status["local_hop"] = hop(state, "", json!([]))).0, [""; 0], "{state}");
+            assert_eq!(failed(|status| status["local_hop"] = hop(state, "", &json!([]))).0, [""; 0], "{state}");
         }
     }
 
-    fn hop(state: &str, reason: &str, unread: Value) -> Value {
+    fn hop(state: &str, reason: &str, unread: &Value) -> Value {
         json!({"state": state, "reason": reason, "joined": 0, "refused": 0, "redirected": 0, "bytes": 0, "by_tcp": 0, "late": 0,
                "encrypted": 0, "unread": unread})
     }
