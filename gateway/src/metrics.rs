@@ -24,7 +24,7 @@ pub mod streams;
 use crate::{relay::pairs::Pairs, tunnel::Direction};
 use counter::{Counter, Gauge};
 use isthmus_certs::HandshakeRefusal;
-use reasons::{Bound, DialFailure, Hedge, HelloRefusal, JoinResult, PunchResult};
+use reasons::{Bound, DialFailure, EndpointSource, Hedge, HelloRefusal, JoinResult, PunchResult};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -164,6 +164,7 @@ pub struct CoreMetrics {
     refusals: [Counter; Bound::ALL.len()],
     punches: [Counter; PunchResult::ALL.len()],
     hedges: [Counter; Hedge::ALL.len()],
+    endpoint_sources: [Counter; EndpointSource::ALL.len()],
     hellos_refused: [Counter; HelloRefusal::ALL.len()],
     /// Checks of endpoints that failed, and those that did not.
     checks: [Counter; 2],
@@ -190,6 +191,7 @@ impl CoreMetrics {
             refusals: Default::default(),
             punches: Default::default(),
             hedges: Default::default(),
+            endpoint_sources: Default::default(),
             hellos_refused: Default::default(),
             checks: Default::default(),
             endpoint_ejections: Counter::default(),
@@ -223,6 +225,11 @@ impl CoreMetrics {
     /// A connection that was begun beside one that was late has come to its end.
     pub fn hedged(&self, result: Hedge) {
         self.hedges[result as usize].add(1);
+    }
+
+    /// An endpoint whose export lets it see clients' own addresses is connected to, or did not answer one.
+    pub fn endpoint_source(&self, source: EndpointSource) {
+        self.endpoint_sources[source as usize].add(1);
     }
 
     /// A client that was to say whom it wants was refused.

@@ -19,6 +19,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 pub mod datagram;
 pub mod info;
+pub mod transparent;
 pub mod udp;
 
 /// A connected stream socket (TCP, or a Unix pair for the exchange) on this core's reactor.

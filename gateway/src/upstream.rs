@@ -1,8 +1,10 @@
 //! Opens local endpoints: chooses, connects, and tries another one while nothing is lost.
 
+mod attempt;
 mod hedge;
 mod lease;
 mod race;
+mod transparent;
 
 pub(crate) use lease::Connected;
 

@@ -16,6 +16,7 @@ mod probes;
 #[cfg(test)]
 mod samples;
 mod services;
+mod sources;
 
 use super::{
     Failure,

@@ -33,6 +33,7 @@ mod rotation;
 mod server_names;
 mod several;
 mod strangers;
+mod transparent_source;
 mod trust;
 mod two_clusters;
 mod udp;

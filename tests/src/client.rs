@@ -23,7 +23,7 @@ pub const STALL_BOUND: Duration = Duration::from_secs(30);
 /// # Errors
 /// As connect(2) has them.
 pub async fn connect_from(netns: &Netns, from: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = netns.run(TcpSocket::new_v4)?;
+    let socket = netns.run(if from.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 })?;
     socket.bind((from, 0).into())?;
     socket.connect(address).await
 }
@@ -86,7 +86,7 @@ impl Received {
 /// # Errors
 /// As connect(2) has them, and `TimedOut`.
 pub async fn connect(netns: &Netns, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = netns.socket();
+    let socket = netns.socket(address);
     socket.set_nonblocking(true)?;
     let connecting = TcpSocket::from_std_stream(socket.into()).connect(address);
     timeout(STALL_BOUND, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

@@ -70,6 +70,8 @@ pub struct Surroundings {
     pub hosts: Option<PathBuf>,
     /// How its clock differs, as libfaketime takes it: `+20s`, `-1h`. How fast time passes is not touched.
     pub clock: Option<String>,
+    /// Capabilities that root has everywhere else, as `net_raw`.
+    pub without: &'static [&'static str],
 }
 
 impl Surroundings {
@@ -101,6 +103,10 @@ impl Surroundings {
             prefix.push("env".into());
             prefix.extend(fake);
             prefix.extend(["FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_RESET=1"].map(String::from));
+        }
+        if !self.without.is_empty() {
+            let dropped: Vec<_> = self.without.iter().map(|capability| format!("-{capability}")).collect();
+            prefix.extend(["setpriv".into(), format!("--bounding-set={}", dropped.join(","))]);
         }
         prefix
     }

@@ -81,12 +81,12 @@ impl Netns {
         }
     }
 
-    /// An unconnected TCP socket inside.
+    /// An unconnected TCP socket inside, of the family of `address`.
     ///
     /// # Panics
     /// If there is none to be had.
-    pub fn socket(&self) -> Socket {
-        self.run(|| Socket::new(Domain::IPV4, Type::STREAM, None))
+    pub fn socket(&self, address: SocketAddr) -> Socket {
+        self.run(move || Socket::new(Domain::for_address(address), Type::STREAM, None))
             .unwrap_or_else(|e| panic!("netns {}: socket: {e}", self.name))
     }
 
@@ -95,7 +95,7 @@ impl Netns {
     /// # Errors
     /// As connect(2) has them.
     pub fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = self.socket();
+        let socket = self.socket(address);
         socket.connect_timeout(&SockAddr::from(address), CONNECT_BOUND)?;
         Ok(socket.into())
     }
@@ -105,7 +105,7 @@ impl Netns {
     /// # Panics
     /// If the address cannot be had: a test has its namespaces for itself.
     pub fn listen(&self, address: SocketAddr) -> TcpListener {
-        let socket = self.socket();
+        let socket = self.socket(address);
         let listening = socket
             .set_reuse_address(true)
             .and_then(|()| socket.bind(&SockAddr::from(address)))

@@ -51,6 +51,11 @@ impl Cidr {
         self.bits
     }
 
+    /// Whether some address is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other.base) || other.contains(self.base)
+    }
+
     /// Whether `address` is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -136,6 +141,13 @@ mod tests {
         let all: Cidr = "0.0.0.0/0".parse().unwrap();
         assert!(all.contains("10.0.0.9".parse().unwrap()) && all.contains("::ffff:10.0.0.9".parse().unwrap()));
         assert!(!all.contains("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn networks_overlap_where_one_is_in_the_other() {
+        let overlap = |one: &str, other: &str| one.parse::<Cidr>().unwrap().overlaps(&other.parse().unwrap());
+        assert!(overlap("10.0.0.0/8", "10.1.2.0/24") && overlap("10.1.2.0/24", "10.0.0.0/8") && overlap("::1", "::/0"));
+        assert!(!overlap("10.0.0.0/24", "10.0.1.0/24") && !overlap("0.0.0.0/0", "::/0"));
     }
 
     proptest! {

@@ -26,6 +26,7 @@ pub use policy::{
     balance::{Algorithm, Failover, Near, Outliers},
     health::{HealthCheck, Probe},
     limits::{Limits, Retries, ServiceLimits, Timeouts},
+    source::TransparentSource,
 };
 pub use prefixes::Prefixes;
 pub use server_name::ServerName;

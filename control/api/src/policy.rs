@@ -5,12 +5,14 @@
 pub mod balance;
 pub mod health;
 pub mod limits;
+pub mod source;
 
 use crate::Cidr;
 use balance::{Algorithm, Failover, Near, Outliers};
 use health::HealthCheck;
 use limits::{Retries, ServiceLimits, Timeouts};
 use serde::{Deserialize, Serialize};
+use source::TransparentSource;
 use std::{sync::Arc, time::Duration};
 
 /// What there is to say about it. What is left out is as in [`Default`].
@@ -34,14 +36,17 @@ pub struct ServicePolicy {
     pub proxy_protocol: ProxyProtocol,
     /// Proxies that tell of their client, in front of its bytes: who connects from one of these networks has to. At most 64.
     pub accept_proxy_protocol: Vec<Cidr>,
+    /// Whose own addresses endpoints see as those that connect, by cluster; others come from the gateway's. Streams of TCP only. At most 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transparent_source: Vec<TransparentSource>,
     /// How endpoints are checked, if they are: ports of TCP only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
-    /// How long streams may take. Streams of TCP only.
+    /// How long streams may take. Flows of UDP have `idle` and `max_age` of it.
     pub timeouts: Timeouts,
-    /// How many may be tried again. Streams of TCP only.
+    /// How many may be tried again.
     pub retries: Retries,
-    /// How many there may be. Streams of TCP only.
+    /// How many there may be.
     pub limits: ServiceLimits,
 }
 

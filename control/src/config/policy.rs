@@ -3,6 +3,7 @@
 mod balance;
 mod health;
 mod limits;
+mod source;
 
 use super::{
     ConfigError,
@@ -68,7 +69,7 @@ fn whole(node: &Node) -> Result<ServicePolicy, Vec<ConfigError>> {
 }
 
 fn policy(fields: &Fields<'_>) -> ServicePolicy {
-    ServicePolicy {
+    let policy = ServicePolicy {
         balance: fields.value("balance", balance::algorithm).unwrap_or_default(),
         near: fields.value("near", balance::near).unwrap_or_default(),
         slow_start: fields.value("slowStart", balance::duration_or_off).flatten(),
@@ -77,6 +78,7 @@ fn policy(fields: &Fields<'_>) -> ServicePolicy {
         local_hop: fields.value("localHop", on_or_off).unwrap_or_default(),
         proxy_protocol: fields.value("proxyProtocol", proxy_protocol).unwrap_or_default(),
         accept_proxy_protocol: networks(fields, "acceptProxyProtocol"),
+        transparent_source: source::transparent(fields),
         health: section(fields, "health", "policy.health").and_then(|fields| health::read(&fields)),
         timeouts: section(fields, "timeouts", "policy.timeouts")
             .map(|fields| limits::timeouts(&fields))
@@ -85,7 +87,11 @@ fn policy(fields: &Fields<'_>) -> ServicePolicy {
             .map(|fields| limits::retries(&fields))
             .unwrap_or_default(),
         limits: section(fields, "limits", "policy.limits").map(|fields| limits::limits(&fields)).unwrap_or_default(),
+    };
+    if policy.local_hop && !policy.transparent_source.is_empty() {
+        fields.conflict("transparentSource", "it beside localHop: on".into(), "one of the two");
     }
+    policy
 }
 
 /// The mapping under a key, if the key is there.
@@ -93,6 +99,7 @@ fn section<'a>(fields: &Fields<'a>, name: &'static str, section: &'static str) -
     fields.has(name).then(|| fields.mapping_of(name, section)).flatten()
 }
 
+/// 1 to 64 networks.
 fn networks(fields: &Fields<'_>, name: &'static str) -> Vec<Cidr> {
     fields.scalars(name, 1..=64, NETWORK, parsed).into_iter().map(|network| network.value).collect()
 }

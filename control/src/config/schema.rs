@@ -53,6 +53,7 @@ pub(super) const HOST: &str = "an IP address or a DNS name";
 pub(super) const SELECTOR: &str = "a label selector of at most 512 bytes";
 pub(super) const PORTS: &str = "first-last, ports from 1024 to 65535";
 pub(super) const CIDRS: &str = "a list of 1 to 1000 CIDRs, as 10.0.0.0/8, or IP addresses";
+pub(super) const NETWORKS: &str = "a list of 1 to 64 CIDRs or IP addresses";
 pub(super) const SUBDOMAIN: &str = "a DNS subdomain";
 pub(super) const WEIGHTS: &str =
     "cluster=share, joined by commas, each cluster once, shares from 0 to 1000000, one above 0";
@@ -799,10 +800,17 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         ("policy", "acceptProxyProtocol"),
-        "a list of 1 to 64 CIDRs or IP addresses",
+        NETWORKS,
         Rule("nobody's"),
         "[10.0.7.0/24]",
         "Of an import, TCP. Whose headers of the PROXY protocol are taken: who connects from there has to send one. Others' bytes are not looked at.",
+    ),
+    key(
+        ("policy", "transparentSource"),
+        "a list of 1 to 64 mappings",
+        Rule("nobody's: endpoints see the gateway's address"),
+        "[{cluster: west, cidrs: [10.1.0.0/16]}]",
+        "Of an export, TCP. Whose clients endpoints are connected to from the client's own address. It needs a capability, and routes that bring answers back to the gateway: docs/transparent-source.md.",
     ),
     key(
         ("policy", "health"),
@@ -913,6 +921,20 @@ pub const KEYS: &[Key] = &[
         Rule("no limit"),
         "1MiB",
         "As above.",
+    ),
+    key(
+        ("policy.transparentSource[]", "cluster"),
+        NAME,
+        Required,
+        "west",
+        "Whose clients. This cluster's own id is for its own.",
+    ),
+    key(
+        ("policy.transparentSource[]", "cidrs"),
+        NETWORKS,
+        Required,
+        "[10.1.0.0/16]",
+        "The networks that they are in, as their own gateway sees them. No other cluster of the list may have addresses of these.",
     ),
     key(
         ("policy.health", "check"),

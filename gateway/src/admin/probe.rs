@@ -1,5 +1,7 @@
 //! `/probe`: streams that are opened to see whether they get through, for whoever is on this machine.
 
+mod source;
+
 use super::{Asked, Connection};
 use crate::{
     limit::bucket::{Bucket, Rate},
@@ -136,7 +138,7 @@ async fn probe_service(asked: &Asked, service: ServiceName, client: Option<Socke
     let mut found =
         ServiceProbe { cluster: extra.cluster.clone(), service: service.to_string(), ..ServiceProbe::default() };
     let mut room = MOST;
-    let (mut streams, mut connections) = (JoinSet::new(), JoinSet::new());
+    let (mut streams, mut connections, mut sources) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     for (listen, import) in extra.table.imports.iter().filter(|(_, import)| is_asked(&import.service)) {
         let index = found.imports.len();
         let (name, listen) = (import.service.to_string(), listen.to_string());
@@ -151,13 +153,20 @@ async fn probe_service(asked: &Asked, service: ServiceName, client: Option<Socke
     }
     for (port, export) in extra.table.exports.iter().filter(|(port, _)| is_asked(port)) {
         let index = found.exports.len();
-        found.exports.push(ExportProbe { name: port.to_string(), endpoints: Vec::new() });
+        found.exports.push(ExportProbe { name: port.to_string(), endpoints: Vec::new(), sources: Vec::new() });
         for endpoint in export.endpoints.iter().take(room) {
             let address = endpoint.address;
             connections.spawn(async move { (index, connect(address).await) });
         }
         found.left_out += export.endpoints.len().saturating_sub(room);
         room = room.saturating_sub(export.endpoints.len());
+        let all = source::of(export);
+        found.left_out += all.len().saturating_sub(room);
+        let now = all.len().min(room);
+        room -= now;
+        for tried in all.into_iter().take(now) {
+            sources.spawn(async move { (index, source::probe(tried).await) });
+        }
     }
     while let Some(ended) = streams.join_next().await {
         let Ok((index, cluster, answer)) = ended else { continue };
@@ -166,6 +175,13 @@ async fn probe_service(asked: &Asked, service: ServiceName, client: Option<Socke
     while let Some(ended) = connections.join_next().await {
         let Ok((index, endpoint)) = ended else { continue };
         found.exports[index].endpoints.push(endpoint);
+    }
+    while let Some(ended) = sources.join_next().await {
+        let Ok((index, source)) = ended else { continue };
+        found.exports[index].sources.push(source);
+    }
+    for export in &mut found.exports {
+        export.sources.sort_by(|a, b| (&a.network, &a.endpoint).cmp(&(&b.network, &b.endpoint)));
     }
     found.imports.iter_mut().for_each(|import| import.clusters.sort_by(|a, b| a.cluster.cmp(&b.cluster)));
     found.exports.iter_mut().for_each(|export| export.endpoints.sort_by(|a, b| a.address.cmp(&b.address)));

@@ -1,6 +1,6 @@
 //! ● What peers can make a gateway say is said once a minute, so that none of them fills its disk.
 
-use isthmus_control_api::ClusterName;
+use isthmus_control_api::{ClusterName, ServicePort};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -8,7 +8,7 @@ use std::{
 
 /// Between two lines of the same.
 const EVERY: Duration = Duration::from_mins(1);
-/// What may be said within that time. There are a few lines for each linked cluster.
+/// What may be said within that time. There are a few lines for each linked cluster, and one for a service that it may use.
 const MOST: usize = 1000;
 
 /// What is said.
@@ -24,6 +24,10 @@ pub(crate) enum Line {
     TooManyTunnels(ClusterName),
     /// A cluster spoke for another one.
     Forged(ClusterName),
+    /// The kernel does not let the gateway connect from clients' own addresses.
+    NotTransparent,
+    /// Endpoints of a service do not answer clients' own addresses.
+    NoWayBack(ServicePort),
 }
 
 /// When each was said last, if that was a short time ago.

@@ -3,7 +3,7 @@
 use super::{
     counter::{HistogramSum, LATENCY},
     datagrams::DatagramTotals,
-    reasons::{Bound, DialFailure, Dropped, Hedge, HelloRefusal, JoinResult, PunchResult},
+    reasons::{Bound, DialFailure, Dropped, EndpointSource, Hedge, HelloRefusal, JoinResult, PunchResult},
     scrape::{Samples, Scrape},
     streams::StreamTotals,
 };
@@ -183,6 +183,12 @@ define! {
         => |s, to| for &result in Hedge::ALL {
             let count = s.metrics.rows().map(|row| row.hedges[result as usize].get()).sum();
             to.whole([result.as_str().into()], count);
+        };
+    Counter "isthmus_endpoint_sources" ["source"]
+        "Connections to endpoints of exports with `transparentSource`, by the address that they came from, and those from a client's own that were not answered."
+        => |s, to| for &source in EndpointSource::ALL {
+            let count = s.metrics.rows().map(|row| row.endpoint_sources[source as usize].get()).sum();
+            to.whole([source.as_str().into()], count);
         };
     Counter "isthmus_health_checks" ["result"]
         "Checks of endpoints, by whether the answer was good."
@@ -487,7 +493,7 @@ further ones together as `_other`. All other labels take the words listed below.
 ";
 
 /// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 19] {
+fn label_words() -> [(&'static str, Vec<&'static str>); 20] {
     [
         ("direction of a stream", vec!["egress", "ingress"]),
         ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
@@ -500,6 +506,7 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 19] {
         ("reason of isthmus_tunnel_dial_failures_total", DialFailure::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_joins_total", JoinResult::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_endpoint_hedges_total", Hedge::ALL.iter().map(|word| word.as_str()).collect()),
+        ("source", EndpointSource::ALL.iter().map(|word| word.as_str()).collect()),
         ("reason of isthmus_client_hellos_refused_total", HelloRefusal::ALL.iter().map(|word| word.as_str()).collect()),
         ("result of isthmus_punches_total", PunchResult::ALL.iter().map(|word| word.as_str()).collect()),
         ("kind of an update", vec!["snapshot", "delta"]),

@@ -105,6 +105,24 @@ words! {
 }
 
 words! {
+    /// From which address an endpoint was connected to whose export lets it see clients' own, and what came of that.
+    EndpointSource {
+        /// From the client's own.
+        Transparent = "transparent",
+        /// From the gateway's: the address is not known, or not one that the export takes from that cluster.
+        Unlisted = "unlisted",
+        /// From the gateway's: the client's is of the other version of IP.
+        Family = "family",
+        /// From the gateway's: nobody connects from such an address, or it is the endpoint's own.
+        Unusable = "unusable",
+        /// From the gateway's: the kernel does not let the gateway use another one.
+        NotPermitted = "not_permitted",
+        /// From the client's own, which got no answer; the endpoint answers the gateway's.
+        Unanswered = "unanswered",
+    }
+}
+
+words! {
     /// Why a client was refused that was to say whom it wants in its TLS.
     HelloRefusal {
         /// Nobody has the name that it asks for.
@@ -181,6 +199,7 @@ mod tests {
         assert!(Dropped::ALL.iter().enumerate().all(|(i, &dropped)| dropped as usize == i));
         assert!(HelloRefusal::ALL.iter().enumerate().all(|(i, &refusal)| refusal as usize == i));
         assert!(Hedge::ALL.iter().enumerate().all(|(i, &hedge)| hedge as usize == i));
+        assert!(EndpointSource::ALL.iter().enumerate().all(|(i, &source)| source as usize == i));
         assert!(DialFailure::ALL.iter().enumerate().all(|(i, &failure)| failure as usize == i));
         assert!(JoinResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));
         assert!(PunchResult::ALL.iter().enumerate().all(|(i, &result)| result as usize == i));

@@ -113,6 +113,44 @@ pub struct ExportProbe {
     pub name: String,
     /// A connection to each endpoint.
     pub endpoints: Vec<EndpointProbe>,
+    /// A connection to each endpoint from an address of each network of `transparentSource`.
+    #[serde(default)]
+    pub sources: Vec<SourceProbe>,
+}
+
+/// A connection to an endpoint from an address of a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceProbe {
+    /// The cluster whose clients they are.
+    pub cluster: String,
+    /// The network that the address is of.
+    pub network: String,
+    /// The endpoint.
+    pub endpoint: String,
+    /// The gateway's own address, as the endpoint sees it; `None` where it does not answer that either.
+    pub gateway: Option<String>,
+    /// Milliseconds until it had taken the connection.
+    pub connected_ms: Option<f64>,
+    /// Why it did not.
+    pub problem: Option<SourceProblem>,
+    /// The same in one line.
+    pub error: Option<String>,
+}
+
+/// Why an endpoint cannot be connected to from a client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceProblem {
+    /// The kernel does not let the gateway use other addresses than its host's.
+    NotPermitted,
+    /// The endpoint is an address of the gateway's own host, whose answers do not leave it.
+    Here,
+    /// Nothing came back, and this host has no rule and route by which marked answers are for it.
+    NotRouted,
+    /// Nothing came back, although this host has these.
+    NoAnswer,
+    /// The endpoint refused, or something else is wrong.
+    Failed,
 }
 
 /// A connection to an endpoint.

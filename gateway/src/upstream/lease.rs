@@ -82,6 +82,11 @@ impl Lease {
         Some((lease, address))
     }
 
+    /// What it serves.
+    pub(super) fn service(&self) -> &ServicePort {
+        &self.service
+    }
+
     /// Which endpoint it is.
     pub(super) fn id(&self) -> Option<PickId> {
         self.pick.as_ref().map(Pick::id)

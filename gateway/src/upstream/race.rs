@@ -5,18 +5,22 @@
 
 use super::{
     Asker, Connected, Opening,
+    attempt::Attempt,
     hedge::{self, Sought, Then},
     introduce,
     lease::Lease,
-    refusal,
+    refusal, transparent,
 };
 use crate::{
     balance::Tried,
-    core::Core,
+    core::{Core, said::Line},
     hop,
     meter::StreamMeter,
-    metrics::{reasons::Hedge, streams::Side},
-    socket::Connecting,
+    metrics::{
+        reasons::{EndpointSource, Hedge},
+        streams::Side,
+    },
+    socket::{self, Connecting},
     tunnel::Refusal,
 };
 use isthmus_control_api::Export;
@@ -46,20 +50,6 @@ pub(super) struct Race<'r> {
     last: Option<io::Error>,
 }
 
-/// One endpoint that is being connected to.
-struct Attempt {
-    lease: Lease,
-    address: SocketAddr,
-    connecting: Connecting,
-    begun: Instant,
-    /// When it is late.
-    late_at: Instant,
-    /// When it has failed.
-    until: Instant,
-    /// Whether it was begun beside another one.
-    hedge: bool,
-}
-
 enum Event {
     Connected(Attempt),
     Failed(Attempt, io::Error),
@@ -87,7 +77,7 @@ impl<'r> Race<'r> {
                     Err(error) => self.after_failure(error, meter),
                 },
                 Event::Failed(attempt, error) => {
-                    attempt.fail(self.core);
+                    attempt.fail(self.core, &error);
                     self.after_failure(error, meter)
                 }
                 Event::Late => self.after_lateness(meter),
@@ -119,7 +109,9 @@ impl<'r> Race<'r> {
 
     fn after_lateness(&mut self, meter: &mut StreamMeter<'_>) -> Then {
         let Some(newest) = self.newest.take() else { return Then::On };
-        newest.lease.late();
+        if !newest.transparent {
+            newest.lease.late();
+        }
         self.late.push(newest);
         let sought = self.seek(true, meter);
         let then = hedge::then(sought, self.late.len(), self.opening.request.elsewhere);
@@ -143,12 +135,17 @@ impl<'r> Race<'r> {
             }
             self.tried = tried;
             meter.endpoint(Some(address));
-            let prepare = |socket: BorrowedFd<'_>| hop::mark(self.core, socket, service, &self.export.policy);
+            let mut transparent = false;
+            let prepare = |socket: BorrowedFd<'_>| {
+                hop::mark(self.core, socket, service, &self.export.policy);
+                transparent = self.bind(socket, address);
+            };
             match Connecting::begin(address, prepare) {
                 Ok(connecting) => {
                     let begun = Instant::now();
                     let (late_at, until) = (begun + hedge::patience(lease.usual()), begun + self.limit);
-                    self.newest = Some(Attempt { lease, address, connecting, begun, late_at, until, hedge });
+                    self.newest =
+                        Some(Attempt { lease, address, connecting, begun, late_at, until, hedge, transparent });
                     return Sought::Begun;
                 }
                 Err(error) => {
@@ -158,6 +155,22 @@ impl<'r> Race<'r> {
                 }
             }
         }
+    }
+
+    /// Has a socket come from the client's own address, if the endpoint is to see it and that can be; whether it does.
+    fn bind(&self, socket: BorrowedFd<'_>, endpoint: SocketAddr) -> bool {
+        let bound = match transparent::source(&self.export.policy, self.opening, endpoint.ip()) {
+            Ok(None) => return false,
+            Ok(Some(client)) => socket::transparent::bind(&socket, client).map_err(|error| {
+                if self.core.may_say(Line::NotTransparent, Instant::now()) {
+                    tracing::warn!(service = %self.opening.request.service, %error, "cannot connect from clients' own addresses");
+                }
+                EndpointSource::NotPermitted
+            }),
+            Err(why) => Err(why),
+        };
+        self.core.counters.endpoint_source(bound.err().unwrap_or(EndpointSource::Transparent));
+        bound.is_ok()
     }
 
     /// Waits for what happens next. There is an attempt.
@@ -235,42 +248,7 @@ impl<'r> Race<'r> {
     /// Nobody waits any more for those that are late. Whether they connect after all is of use to the next stream.
     fn leave_late(&mut self) {
         for attempt in self.late.drain(..) {
-            attempt.lease.overtaken();
-            attempt.count_lost(self.core);
-            self.core.tasks.spawn_local(see_out(self.core.clone(), attempt));
-        }
-    }
-}
-
-impl Attempt {
-    /// It is waited for as long again before another one is looked for.
-    fn once_more(self) -> Self {
-        let late_at = Instant::now() + hedge::patience(self.lease.usual());
-        Self { late_at, ..self }
-    }
-
-    fn fail(self, core: &Core) {
-        self.count_lost(core);
-        self.lease.failed();
-    }
-
-    fn count_lost(&self, core: &Core) {
-        if self.hedge {
-            core.counters.hedged(Hedge::Lost);
-        }
-    }
-}
-
-/// Waits until an endpoint that was overtaken has connected after all, or had its time, and closes the connection.
-async fn see_out(core: Rc<Core>, attempt: Attempt) {
-    let connecting = poll_fn(|cx| attempt.connecting.poll(cx));
-    tokio::select! {
-        biased;
-        () = core.common.draining.cancelled() => {}
-        connected = tokio::time::timeout_at(attempt.until.into(), connecting) => {
-            if let Ok(Ok(())) = connected {
-                attempt.lease.connected(attempt.begun.elapsed());
-            }
+            attempt.leave(self.core);
         }
     }
 }

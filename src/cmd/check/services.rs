@@ -3,6 +3,7 @@
 use super::{
     fix::{self, Place},
     line::{Line, Lines},
+    sources,
 };
 use isthmus_gateway::status::{
     ServiceKind, ServiceStatus, Status,
@@ -132,7 +133,10 @@ fn export(service: &ServiceStatus, probed: &Probed) -> Vec<Line> {
             lines.skipped("export.connect", wanted, "endpoints of UDP do not say whether they are there");
         }
         Some(Ok(found)) => match found.exports.iter().find(|export| export.name == name) {
-            Some(export) => connections(&mut lines, export, wanted),
+            Some(export) => {
+                connections(&mut lines, export, wanted);
+                sources::lines(&mut lines, export);
+            }
             None => lines.skipped("export.connect", wanted, "the table has just changed"),
         },
         Some(Err(why)) => lines.skipped("export.connect", wanted, why.as_str()),

@@ -1,6 +1,8 @@
 use super::*;
 use crate::{change::tests::tables, history::History};
-use isthmus_control_api::{HealthCheck, Limits, Probe, ProxyProtocol, Retries, ServiceLimits, Table, Timeouts};
+use isthmus_control_api::{
+    HealthCheck, Limits, Probe, ProxyProtocol, Retries, ServiceLimits, Table, Timeouts, TransparentSource,
+};
 use proptest::prelude::*;
 use std::{sync::Arc, time::Instant};
 
@@ -58,6 +60,10 @@ fn a_policy_goes_over_whole() {
         local_hop: true,
         proxy_protocol: ProxyProtocol::V2,
         accept_proxy_protocol: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+        transparent_source: vec![TransparentSource {
+            cluster: "west".parse().unwrap(),
+            cidrs: vec!["10.1.0.0/16".parse().unwrap()],
+        }],
         health: Some(HealthCheck { probe, interval: time, timeout: time, healthy: 1, unhealthy: 9 }),
         timeouts: Timeouts { connect: some, first_byte: some, idle: some, max_age: some },
         retries: Retries { percent: 0, per_second: 1 },

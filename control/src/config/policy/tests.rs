@@ -1,5 +1,5 @@
 use crate::config::Config;
-use isthmus_control_api::{Limits, Probe, ProxyProtocol, Retries, ServicePolicy};
+use isthmus_control_api::{Limits, Probe, ProxyProtocol, Retries, ServicePolicy, TransparentSource};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// A file with this policy of its export, and what becomes of it.
@@ -46,12 +46,36 @@ fn all_keys_are_read() {
 }
 
 #[test]
+fn addresses_are_kept_by_cluster() {
+    let text = "{transparentSource: [{cluster: west, cidrs: [10.1.0.0/16]}, {cluster: north, cidrs: [10.2.0.0/16, 10.3.0.1]}, \
+                {cluster: west, cidrs: [10.1.0.0/24]}]}";
+    let read = policy(text).unwrap();
+    let of = |TransparentSource { cluster, cidrs }: &TransparentSource| (cluster.to_string(), cidrs.len());
+    let expected = [("west".to_owned(), 1), ("north".to_owned(), 2), ("west".to_owned(), 1)];
+    assert_eq!(read.transparent_source.iter().map(of).collect::<Vec<_>>(), expected);
+    assert!(read.keeps_source(&"north".parse().unwrap(), [10, 3, 0, 1].into()));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     for (text, field, expected) in [
         ("{localHop: always}", "policy.localHop", "off or on"),
         ("{proxyProtocol: v1}", "policy.proxyProtocol", "off or v2"),
         ("{acceptProxyProtocol: [10.0.0.1/8]}", "policy.acceptProxyProtocol[0]", "a CIDR"),
         ("{acceptProxyProtocol: true}", "policy.acceptProxyProtocol", "a list of 1 to 64"),
+        ("{transparentSource: west}", "policy.transparentSource", "a list of 1 to 64 mappings"),
+        ("{transparentSource: [{cluster: west}]}", "policy.transparentSource[0].cidrs", "a list of 1 to 64"),
+        ("{transparentSource: [{cidrs: [10.0.0.0/8]}]}", "policy.transparentSource[0].cluster", "a DNS label"),
+        (
+            "{transparentSource: [{cluster: west, cidrs: [10.1.0.0/16]}, {cluster: north, cidrs: [fd00::/8, 10.0.0.0/8]}]}",
+            "policy.transparentSource[1].cidrs[1]",
+            "networks that no other cluster",
+        ),
+        (
+            "{localHop: on, transparentSource: [{cluster: west, cidrs: [\"::1\"]}]}",
+            "policy.transparentSource",
+            "one of the two",
+        ),
         ("{health: {}}", "policy.health.check", "tcp, tls, http or grpc"),
         ("{health: {check: tcp, path: /}}", "policy.health.path", "it beside http only"),
         ("{health: {check: http, expect: 300-200}}", "policy.health.expect", "a status"),
