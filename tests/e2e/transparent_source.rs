@@ -77,7 +77,11 @@ fn serve(east: &Cluster, address: SocketAddr, told: mpsc::Sender<client::Receive
                     endpoint::reset(stream);
                     Ok(())
                 }
-                _ => endpoint::sink(stream, told).await,
+                // It answers, so that what comes next comes on a stream that is open.
+                _ => {
+                    stream.write_u8(b's').await?;
+                    endpoint::sink(stream, told).await
+                }
             }
         }
     })
@@ -156,7 +160,9 @@ fn check_names_what_is_missing_and_with_it_endpoints_see_the_client() {
             let reset = End::Error(io::ErrorKind::ConnectionReset);
             let mut stream = open(&topology, way, b'r').await.unwrap();
             assert_eq!(client::receive(&mut stream).await.end, reset, "by the endpoint of {}", way.0);
-            endpoint::reset(open(&topology, way, b's').await.unwrap());
+            let mut stream = open(&topology, way, b's').await.unwrap();
+            stream.read_u8().await.unwrap();
+            endpoint::reset(stream);
             assert_eq!(hear.recv().await.unwrap().end, reset, "by {}", way.0);
         }
         let other = (pod(9, 0).ip(), pair::import());
