@@ -151,7 +151,7 @@ impl Socket {
 
     /// What may be written without waiting.
     fn room(&self) -> usize {
-        self.part().map_or(usize::MAX, |part| part.room())
+        self.part().map_or(usize::MAX, Part::room)
     }
 
     /// Writes what fits now, without waiting and without noting interest; 0 if nothing fits or the socket failed (the next
