@@ -1,7 +1,8 @@
 //! What of its memory the process needs no more once it runs.
 //!
 //! The kernel maps a program's code in pieces of 64 KiB around what is first run, and keeps them: half of what an idle gateway has in
-//! memory would be code that read its configuration, printed, or asked for help texts. And what was freed, glibc keeps.
+//! memory would be code that read its configuration, printed, or asked for help texts. And glibc keeps what is freed: the more, the
+//! larger the pieces were that the process has ever freed.
 
 use rustix::mm::{Advice, madvise};
 use std::{ffi::c_void, fs, path::Path};
@@ -23,6 +24,28 @@ pub fn give_back() {
         }
     }
 }
+
+/// Pieces of memory from so many bytes on have mappings of their own, which end with them: above every buffer of a stream's path.
+#[cfg(target_env = "gnu")]
+const OWN_MAPPING: libc::c_int = 1 << 20;
+/// Free bytes at the end of a heap that the kernel gets back at once.
+#[cfg(target_env = "gnu")]
+const AT_ONCE: libc::c_int = 2 << 20;
+
+/// Has the allocator keep no more than a little of what is freed. To be called before there are other threads.
+#[cfg(target_env = "gnu")]
+pub fn keep_little() {
+    // SAFETY: these take numbers only, and nothing else allocates meanwhile.
+    unsafe {
+        // What they answer is whether glibc knows them: all releases do (mallopt(3)).
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAPPING);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, AT_ONCE);
+    }
+}
+
+/// Other allocators are left as they are.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_little() {}
 
 /// Gives free heap back to the kernel.
 #[cfg(target_env = "gnu")]

@@ -70,6 +70,7 @@ pub(super) fn run<F>(
 where
     F: Future<Output = Result<(), Failure>>,
 {
+    isthmus_gateway::memory::keep_little();
     let mut config = Config::load(&options.config)?.with_links();
     config.check_files()?;
     compat.add_to(&mut config)?;
