@@ -10,7 +10,7 @@ use crate::target::{TARGETS, Target, judge};
 pub fn render(source: &Source<'_>) -> String {
     let samples = &source.run.samples;
     format!(
-        "# Results\n\n{}\n\nOver an emulated WAN: [WAN.md](WAN.md).\n\n![chart](results.svg)\n\n## What must be reached\n\n{}\n## Medians and ranges\n\n{}\n{}## How\n\n{}",
+        "# Results\n\n{}\n\nOver an emulated WAN: [WAN.md](WAN.md). The local hop: [LOCAL-HOP.md](LOCAL-HOP.md). Choosing: [CHOICE.md](CHOICE.md). Control: [CONTROL.md](CONTROL.md). A newcomer's clock: [NEWCOMER.md](NEWCOMER.md).\n\n![chart](results.svg)\n\n## What must be reached\n\n{}\n## Medians and ranges\n\n{}\n{}## How\n\n{}",
         preface(source),
         targets(&TARGETS, samples),
         medians(samples, Setup::IsthmusTls),
