@@ -409,7 +409,8 @@ int local_hop_room(struct bpf_raw_tracepoint_args *arguments)
 		of.words[i] = arguments->args[i];
 	end = bpf_map_lookup_elem(&ends, &of.flow);
 	if (ask == HELD) {
-		bytes = end && !end->left ? unread((struct sock *)end->socket) : 0;
+		// Nothing was redirected to a reader that may wait: what it has not read came by TCP.
+		bytes = end && !end->left && end->delivered ? unread((struct sock *)end->socket) : 0;
 		return bytes < 0 ? 0 : bytes;
 	}
 	if (!end) {

@@ -97,10 +97,9 @@ impl Programs {
     /// # Errors
     /// It is none, or the kernel has no room for more.
     pub fn open_door(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
-        for door in door::of(listener)? {
-            self.doors.set(&door, &1, Write::Any)?;
-        }
-        self.mark(listener)
+        let opened = door::of(listener)?.into_iter().try_for_each(|door| self.doors.set(&door, &1, Write::Any));
+        // One that is open in part would stay so.
+        opened.and_then(|()| self.mark(listener)).inspect_err(|_| drop(self.close_door(listener)))
     }
 
     /// Connections to `address` take part, if they come from this node: `listener` is another's address, and takes them all the same.
@@ -108,8 +107,9 @@ impl Programs {
     /// # Errors
     /// As [`Self::open_door`].
     pub fn open_door_at(&self, listener: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
-        self.doors.set(&door::at(door::netns(listener)?, address), &1, Write::Any)?;
-        self.mark(listener)
+        let door = door::at(door::netns(listener)?, address);
+        let opened = self.doors.set(&door, &1, Write::Any).and_then(|()| self.mark(listener));
+        opened.inspect_err(|_| drop(self.doors.remove(&door)))
     }
 
     /// Connections to `address` do not take part any more. `listener` is any socket of the same network namespace.

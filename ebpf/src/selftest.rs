@@ -27,9 +27,12 @@ pub struct Fault {
 /// What can be wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Wrong {
-    /// A system call failed, a wait for longer than [`PATIENCE`] among them.
+    /// A system call failed, a wait for longer than [`LOST`] among them.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// What was waited for came after all, but later than [`PATIENCE`]: as anything may on a machine that is busy.
+    #[error("it came only after {} ms", .0.as_millis())]
+    Slow(Duration),
     /// Another byte arrived than was sent.
     #[error("byte {at} is {found}, expected {expected}")]
     Byte {
@@ -80,14 +83,16 @@ pub enum Wrong {
 }
 
 impl Fault {
-    /// Whether it is only that something took too long, as anything may on a machine that is busy.
+    /// Whether it is only that something took too long, and nothing was lost.
     pub fn is_slowness(&self) -> bool {
-        matches!(&self.what, Wrong::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+        matches!(self.what, Wrong::Slow(_))
     }
 }
 
 /// How long anything may take that takes microseconds where all is well.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+/// What has not come by then does not come any more.
+pub const LOST: Duration = Duration::from_secs(15);
 
 /// Runs all of it: about a second.
 ///
@@ -105,7 +110,7 @@ pub fn run(programs: &Programs) -> Result<(), Fault> {
         }
     }
     let left = || -> Result<(), Wrong> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LOST;
         loop {
             match programs.ends()? {
                 0 => return Ok(()),

@@ -310,7 +310,7 @@ impl Core {
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));
         self.gates.borrow_mut().iter_mut().for_each(|gates| gates.retain(|service, _| knows(table, service)));
-        self.hop_held.retain(|service| knows(table, service));
+        self.hop_held.keep_asking(table);
         self.say_ready(listeners);
         self.changed.notify_waiters();
         self.common.spent.put(Prepared { table: before, access });

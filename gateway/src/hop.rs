@@ -24,7 +24,7 @@ use part::Part;
 use serde::{Deserialize, Serialize};
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
@@ -107,6 +107,8 @@ pub(crate) struct LocalHop {
     programs: OnceLock<Programs>,
     /// Whether services' connections gain by it.
     worths: Worths,
+    /// Whether it was said that a door cannot be opened or closed.
+    said_full: AtomicBool,
 }
 
 impl LocalHop {
@@ -202,7 +204,10 @@ impl LocalHop {
         match result {
             Ok(()) => wanted,
             Err(error) => {
-                tracing::warn!(%error, "the local hop: a listener's door stays as it is");
+                // Thousands may meet the same bound, again and again.
+                if !self.said_full.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "the local hop: a listener's door stays as it is, and perhaps others' do");
+                }
                 is_open
             }
         }
@@ -257,9 +262,13 @@ impl Held {
         }
     }
 
-    /// Forgets those of services that are gone.
-    pub(crate) fn retain(&self, is_there: impl Fn(&ServicePort) -> bool) {
-        self.0.borrow_mut().iter_mut().for_each(|held| held.retain(|service, _| is_there(service)));
+    /// Forgets those of services that do not ask any more: nothing is known of one that asks again.
+    pub(crate) fn keep_asking(&self, table: &Table) {
+        let [egress, ingress] = &mut *self.0.borrow_mut();
+        let import_asks: HashSet<_> =
+            table.imports.values().filter(|import| import.policy.local_hop).map(|import| &import.service).collect();
+        egress.retain(|service, _| import_asks.contains(service));
+        ingress.retain(|service, _| table.exports.get(service).is_some_and(|export| export.policy.local_hop));
     }
 }
 

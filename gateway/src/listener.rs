@@ -179,15 +179,15 @@ impl Listeners {
 
     /// Closes all of them, to drain: flows go on until they fall silent.
     pub(crate) fn close(self, core: &Rc<Core>) {
-        self.shared.iter().for_each(|acceptor| acceptor.close(core));
         for open in self.open.values() {
             match open {
                 Open::Tcp(acceptor) => acceptor.close(core),
                 Open::Udp(listener) => listener.leave(),
-                // Where there is no shared socket any more, the kernel refuses.
-                Open::Shared(_) => {}
+                // Where there is no shared socket any more, the kernel refuses. Whoever listens there next has doors of its own.
+                Open::Shared(place) => place.set_door(core, &self.shared, false),
             }
         }
+        self.shared.iter().for_each(|acceptor| acceptor.close(core));
     }
 
     fn open(&mut self, core: &Rc<Core>, listen: Listen, service: &ServicePort) {
@@ -243,6 +243,13 @@ impl Place {
         let opened = all.fold(wanted, |all, (acceptor, place)| {
             hop.door(acceptor.socket.get_ref().as_fd(), Some(place), wanted, is_open) && all
         });
+        if wanted && !opened && !is_open {
+            // All of them, or none.
+            let all = shared.iter().flat_map(|acceptor| self.places.iter().map(move |place| (acceptor, *place)));
+            all.for_each(|(acceptor, place)| {
+                hop.door(acceptor.socket.get_ref().as_fd(), Some(place), false, true);
+            });
+        }
         self.door.set(opened);
     }
 }

@@ -234,6 +234,9 @@ impl Socket {
 
     /// Ends the writing side (FIN).
     pub fn finish(&self) {
+        if let Some(part) = self.part() {
+            part.finished();
+        }
         // The peer may have reset it already, which the next read reports.
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
     }

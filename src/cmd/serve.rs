@@ -70,7 +70,8 @@ pub(super) fn run<F>(
 where
     F: Future<Output = Result<(), Failure>>,
 {
-    isthmus_gateway::memory::keep_little();
+    // SAFETY: this is the first that these commands do, and there are no threads before the runtime.
+    unsafe { isthmus_gateway::memory::keep_little() };
     let mut config = Config::load(&options.config)?.with_links();
     config.check_files()?;
     compat.add_to(&mut config)?;

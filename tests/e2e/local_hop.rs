@@ -224,7 +224,19 @@ fn an_haproxy_that_splices_is_named_by_check() {
     let east = &pair.east;
     east.configure(&pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
     east.wait_log(&["configuration reloaded"]);
+    // The log has it before every core has.
+    eventually("new connections go by TCP", || {
+        let [.., before, _] = counts(&pair);
+        let _ = topology.block_on(async { timeout(Duration::from_secs(1), one(&pair)).await });
+        let [.., after, _] = counts(&pair);
+        if after == before { Ok(()) } else { Err(format!("{} ends joined", after - before)) }
+    });
     assert_eq!(talks(&pair, client::STALL_BOUND), MANY);
+}
+
+/// A stream with one message.
+async fn one(pair: &Pair<'_>) -> io::Result<()> {
+    client::exchange(&mut pair.connect().await?, b"there and back").await
 }
 
 /// Connections of one request each cost more than they gain: new ones go by TCP, until the service's clients stay again.

@@ -1,6 +1,6 @@
 //! A connection with itself, as the gateway has them with others.
 
-use super::{PATIENCE, Wrong};
+use super::{LOST, PATIENCE, Wrong};
 use crate::Programs;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -101,7 +101,7 @@ pub(super) fn write(to: &TcpStream, bytes: u64, piece: usize) -> Result<(), Wron
 }
 
 /// Writes all of it.
-pub(super) fn send(mut to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn send(mut to: &TcpStream, mut bytes: &[u8]) -> Result<(), Wrong> {
     while !bytes.is_empty() {
         let written = patiently(to, PollFlags::OUT, || to.write(bytes))?;
         bytes = &bytes[written..];
@@ -110,28 +110,29 @@ pub(super) fn send(mut to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Reads once; 0 is the end.
-pub(super) fn receive(mut from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn receive(mut from: &TcpStream, buffer: &mut [u8]) -> Result<usize, Wrong> {
     patiently(from, PollFlags::IN, || from.read(buffer))
 }
 
-/// Tries until it has worked, or failed, or taken too long.
+/// Tries until it has worked, or failed, or nothing comes any more. What came late is slow, and what did not come is lost.
 fn patiently(
     socket: &TcpStream,
     event: PollFlags,
     mut attempt: impl FnMut() -> io::Result<usize>,
-) -> io::Result<usize> {
-    let deadline = Instant::now() + PATIENCE;
+) -> Result<usize, Wrong> {
+    let begun = Instant::now();
     loop {
         match attempt() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            result => return result,
+            Ok(_) if begun.elapsed() > PATIENCE => return Err(Wrong::Slow(begun.elapsed())),
+            result => return Ok(result?),
         }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = LOST.saturating_sub(begun.elapsed());
         if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
+            return Err(io::Error::from(ErrorKind::TimedOut).into());
         }
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        poll(&mut [PollFd::new(socket, event)], Some(&left))?;
+        poll(&mut [PollFd::new(socket, event)], Some(&left)).map_err(io::Error::from)?;
     }
 }
 

@@ -31,6 +31,8 @@ struct Watch {
     endpoint: Option<SocketAddr>,
     written: Cell<u64>,
     lying: Cell<Lying>,
+    /// Whether its end was written.
+    finished: Cell<bool>,
 }
 
 /// ● Whether bytes lie at a socket that the kernel does not show.
@@ -108,6 +110,13 @@ impl Part {
         }
     }
 
+    /// The end was written: by TCP, and it lies unread with whoever reads no more.
+    pub(crate) fn finished(&self) {
+        if let Some(watch) = &self.watch {
+            watch.finished.set(true);
+        }
+    }
+
     /// There was nothing to read.
     pub(crate) fn found_nothing(&self) {
         if let Some(watch) = &self.watch {
@@ -118,7 +127,8 @@ impl Part {
     /// A second has passed.
     pub(crate) fn beat(&self, socket: BorrowedFd<'_>) {
         let Some(watch) = &self.watch else { return };
-        watch.lying.set(watch.lying.get().beat(watch.written.get(), self.hop.unread(socket)));
+        let unread = if watch.finished.get() { 0 } else { self.hop.unread(socket) };
+        watch.lying.set(watch.lying.get().beat(watch.written.get(), unread));
         let Some(delivered) = super::delivered(&self.hop, socket) else { return };
         let hidden = watch.empty.get() && !is_readable(socket);
         watch.stall.set(watch.stall.get().beat(delivered, watch.read.get(), hidden));

@@ -13,7 +13,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     },
 };
@@ -29,7 +29,14 @@ const TELLING: (u32, u64) = (64, 1 << 20);
 
 /// All services' worths in the process.
 #[derive(Debug, Default)]
-pub(crate) struct Worths(Mutex<HashMap<(ServicePort, Side), Weak<Worth>>>);
+pub(crate) struct Worths(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    worths: HashMap<(ServicePort, Side), Weak<Worth>>,
+    /// How many there were after the last sweep.
+    swept: usize,
+}
 
 /// ● One service's, at one side. What it counts in are the bytes that the local hop could move for what it saves.
 #[derive(Debug)]
@@ -76,27 +83,34 @@ impl Worth {
 impl Worths {
     /// A service's. It takes a lock: ask once and keep it.
     pub(crate) fn get(&self, service: &ServicePort, side: Side) -> Arc<Worth> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(worth) = all.get(&(service.clone(), side)).and_then(Weak::upgrade) {
+        let mut all = self.lock();
+        if let Some(worth) = all.worths.get(&(service.clone(), side)).and_then(Weak::upgrade) {
             return worth;
         }
-        // Services come and go: those that no core and no socket holds are over.
-        all.retain(|_, worth| worth.strong_count() > 0);
+        if all.worths.len() > 2 * all.swept + 16 {
+            // Services come and go: those that no core and no socket holds are over.
+            all.worths.retain(|_, worth| worth.strong_count() > 0);
+            all.swept = all.worths.len();
+        }
         let worth = Arc::default();
-        all.insert((service.clone(), side), Arc::downgrade(&worth));
+        all.worths.insert((service.clone(), side), Arc::downgrade(&worth));
         worth
     }
 
     /// Decides on each; whether something has changed.
     pub(super) fn decide(&self) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.values().filter_map(Weak::upgrade).fold(false, |changed, worth| worth.decide() | changed)
+        self.lock().worths.values().filter_map(Weak::upgrade).fold(false, |changed, worth| worth.decide() | changed)
     }
 
     /// How many are not worth it.
     pub(super) fn left_out(&self) -> u64 {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.values().filter_map(Weak::upgrade).filter(|worth| !worth.is_worth_it()).count() as u64
+        let all = self.lock();
+        all.worths.values().filter_map(Weak::upgrade).filter(|worth| !worth.is_worth_it()).count() as u64
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
+        // Nothing that is done under it leaves things half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -49,6 +49,8 @@ struct On {
     /// Those of each core, until it takes them.
     sockets: Mutex<Vec<Vec<OwnedFd>>>,
     has_v6: bool,
+    /// Where the sockets themselves listen: whoever joined them there would get what is others'.
+    own: Vec<SocketAddr>,
 }
 
 impl Shared {
@@ -81,9 +83,15 @@ impl Shared {
     /// are none, somebody else has the address, or the bound is met; an ordinary listener is the way then, and says what is wrong.
     ///
     /// # Errors
-    /// The kernel has no memory for it.
+    /// The kernel has no memory for it, or it is where the shared sockets are: an ordinary listener would be one of them.
     pub(super) fn take(&self, address: SocketAddr) -> io::Result<Option<Places>> {
-        let Some(on) = self.on.as_ref().filter(|on| on.can_take(address)) else { return Ok(None) };
+        let Some(on) = &self.on else { return Ok(None) };
+        if is_own(&on.own, address) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        if !on.can_take(address) {
+            return Ok(None);
+        }
         let mut claims = lock(&on.claims);
         let Some((places, all)) = claims.claim(address, || socket::free(address).ok()) else { return Ok(None) };
         if all && let Err(error) = places.iter().try_for_each(|place| on.program.open(*place)) {
@@ -123,10 +131,16 @@ impl On {
         let v6 = group(Ipv6Addr::LOCALHOST.into(), cores).unwrap_or_default();
         let program = SharedListener::load(&borrowed(&v4), &borrowed(&v6)).map_err(|error| error.to_string())?;
         let has_v6 = !v6.is_empty();
+        let own = v4
+            .iter()
+            .chain(&v6)
+            .map(bound_to)
+            .collect::<io::Result<_>>()
+            .map_err(|error| format!("{loopback}: {error}"))?;
         let mut sockets: Vec<_> = v4.into_iter().map(|socket| vec![socket]).collect();
         sockets.iter_mut().zip(v6).for_each(|(of_core, socket)| of_core.push(socket));
         let claims = Mutex::new(Claims::new(cores, SharedListener::MOST));
-        Ok(Self { program, claims, sockets: Mutex::new(sockets), has_v6 })
+        Ok(Self { program, claims, sockets: Mutex::new(sockets), has_v6, own })
     }
 
     /// An address of one link is ambiguous without the link, which the program does not look at.
@@ -149,9 +163,18 @@ impl On {
 /// As many sockets at one port, which the kernel picks: nobody is to know it.
 fn group(host: IpAddr, cores: usize) -> io::Result<Vec<OwnedFd>> {
     let first = socket::listen(SocketAddr::new(host, 0))?;
-    let address: SocketAddr = SocketAddrAny::try_into(getsockname(&first)?)?;
+    let address = bound_to(&first)?;
     let others = (1..cores).map(|_| socket::listen(address));
     std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// ● Whether a listener there would be one of the shared sockets, which have connections to all places, or get what comes to them.
+fn is_own(own: &[SocketAddr], address: SocketAddr) -> bool {
+    own.iter().any(|own| own.port() == address.port() && (own.ip() == address.ip() || address.ip().is_unspecified()))
+}
+
+fn bound_to(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    Ok(SocketAddrAny::try_into(getsockname(socket)?)?)
 }
 
 fn borrowed(sockets: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
@@ -202,6 +225,20 @@ mod tests {
             let found = asked_for(&table, local.parse().unwrap());
             assert_eq!(found, expected.parse().unwrap(), "{local}");
         }
+    }
+
+    #[test]
+    fn where_the_shared_sockets_are_nobody_else_listens() {
+        let own = ["127.0.0.1:40000", "[::1]:40001"].map(|own| own.parse().unwrap());
+        let is_own = |address: &str| is_own(&own, address.parse().unwrap());
+        assert!(
+            ["127.0.0.1:40000", "0.0.0.0:40000", "[::]:40000", "[::1]:40001", "[::]:40001"]
+                .iter()
+                .all(|own| is_own(own))
+        );
+        assert!(
+            !["127.0.0.1:40001", "127.0.0.2:40000", "10.0.0.1:40000", "[::1]:40000"].iter().any(|other| is_own(other))
+        );
     }
 
     #[test]

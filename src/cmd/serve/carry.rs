@@ -15,9 +15,6 @@ use isthmus_gateway::{
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// How long the first links take, more or less.
-const LINKING: Duration = Duration::from_secs(10);
-
 /// A gateway that runs, and takes nothing from peers yet.
 pub(in crate::cmd) struct Carrying {
     pub(in crate::cmd) gateway: Gateway,
@@ -89,15 +86,13 @@ impl Carrying {
     }
 }
 
-/// Gives back what the start has needed, once that is over, and what the first links have; never returns.
+/// Gives back what the start has needed, once that is over; never returns.
 async fn settle(mut ready: watch::Receiver<Readiness>) {
     // The gateway is there as long as this runs.
     if ready.wait_for(|now| now.problem().is_none()).await.is_ok() {
         memory::give_back();
-        tokio::time::sleep(LINKING).await;
-        memory::give_back();
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Which of its cluster's gateways this process is: drawn anew at each start, and never 0.
