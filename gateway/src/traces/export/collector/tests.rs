@@ -55,7 +55,7 @@ async fn meeting(fates: Vec<Fate>) -> (Collector, impl Future<Output = ()>) {
         for fate in fates {
             serve(&listener, fate).await;
         }
-        future::pending().await
+        future::pending::<()>().await;
     };
     (collector, serving)
 }
