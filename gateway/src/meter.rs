@@ -13,7 +13,10 @@ use crate::{
     },
     policy::Decision,
     stream::record::Record,
-    traces::{Ended, context::Context},
+    traces::{
+        Begun, Ended,
+        context::{Context, Root},
+    },
     tunnel::{OpenRequest, Source},
 };
 use isthmus_control_api::{ClusterName, ServicePolicy, ServicePort};
@@ -41,6 +44,8 @@ pub(crate) struct StreamMeter<'a> {
     watched: Option<Watched>,
     /// Its share of its service's limits; given back when it is over.
     pub(crate) held: Held,
+    /// The trace that begins with it and is not sampled.
+    unsampled: Option<Root>,
     /// What only its access record and its span want; `None` where there are none.
     notes: Option<Box<Notes>>,
 }
@@ -62,6 +67,7 @@ struct Notes {
     policy: Option<Arc<str>>,
     dry_run: Option<Arc<str>>,
     endpoint: Option<SocketAddr>,
+    /// What it was opened with, if that is not of `context`.
     traceparent: Option<String>,
     up: u64,
     down: u64,
@@ -104,7 +110,11 @@ impl<'a> StreamMeter<'a> {
         let key = StreamKey { service, peer: None, side };
         // A trace begins where the client is; the other side is told.
         let tracer = core.common.tracer.as_ref().filter(|_| side == Side::Egress);
-        let context = tracer.and_then(|tracer| tracer.begin(&core.span_ids));
+        let (context, unsampled) = match tracer.map(|tracer| tracer.begin(&core.span_ids)) {
+            Some(Begun::Sampled(context)) => (Some(context), None),
+            Some(Begun::Unsampled(root)) => (None, Some(root)),
+            None => (None, None),
+        };
         let wanted = context.is_some() || core.common.recorder.is_some() || core.common.tap.wants(&key.service);
         let notes = wanted.then(|| Box::new(Notes { context, ..Notes::default() }));
         Self {
@@ -116,6 +126,7 @@ impl<'a> StreamMeter<'a> {
             first_byte: false,
             watched: None,
             held: Held::default(),
+            unsampled,
             notes,
         }
     }
@@ -143,10 +154,15 @@ impl<'a> StreamMeter<'a> {
     }
 
     /// What OPEN says of its trace: also that it is not sampled, so that the peer does not sample by itself.
-    pub(crate) fn traceparent(&self) -> Option<String> {
-        self.core.common.tracer.as_ref()?;
-        let context = self.notes.as_ref().and_then(|notes| notes.context.as_ref());
-        Some(context.map_or_else(|| self.core.span_ids.unsampled(), Context::traceparent))
+    pub(crate) fn traceparent(&mut self) -> Option<String> {
+        if let Some(context) = self.notes.as_ref().and_then(|notes| notes.context.as_ref()) {
+            return Some(context.traceparent());
+        }
+        let told = self.core.span_ids.unsampled(self.unsampled?);
+        if let Some(notes) = &mut self.notes {
+            notes.traceparent = Some(told.clone());
+        }
+        Some(told)
     }
 
     /// A peer has opened it, and says this of its trace.
@@ -343,6 +359,9 @@ impl<'a> StreamMeter<'a> {
         counters.closed(how, lived);
         let Some(mut notes) = self.notes.take() else { return };
         let context = notes.context.take();
+        if let Some(context) = &context {
+            notes.traceparent = Some(context.traceparent());
+        }
         let record = self.record(*notes, how, lived);
         let common = &self.core.common;
         common.tap.take(&record);

@@ -15,7 +15,7 @@ mod otlp;
 mod span;
 
 use self::{
-    context::{Context, Ids, Sampler},
+    context::{Context, Ids, Root, Sampler},
     export::Exporter,
 };
 use crate::{
@@ -62,6 +62,15 @@ pub(crate) struct Tracer {
     to: mpsc::Sender<Box<Ended>>,
 }
 
+/// A trace that begins here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// It is sampled: its first span.
+    Sampled(Context),
+    /// It is not. Peers may have to be told.
+    Unsampled(Root),
+}
+
 /// A sampled stream, after its end.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ended {
@@ -104,17 +113,20 @@ impl Tracer {
         Self { sampler, to }
     }
 
-    /// A trace begins: its first span's context, if it is sampled.
-    pub(crate) fn begin(&self, ids: &Ids) -> Option<Context> {
-        let context = Context::root(ids);
-        self.sampler.takes(&context).then_some(context)
+    /// A trace begins.
+    pub(crate) fn begin(&self, ids: &Ids) -> Begun {
+        let root = ids.root();
+        if self.sampler.takes(root, ids) { Begun::Sampled(ids.first(root)) } else { Begun::Unsampled(root) }
     }
 
-    /// A peer's trace goes on, as the peer has decided; where it says nothing that can be read, one begins.
+    /// A peer's trace goes on, as the peer has decided; where it says nothing that can be read, one begins. A span, if that is sampled.
     pub(crate) fn follow(&self, traceparent: Option<&str>, ids: &Ids) -> Option<Context> {
         match traceparent.and_then(context::Parent::parse) {
             Some(parent) => parent.sampled.then(|| Context::child(&parent, ids)),
-            None => self.begin(ids),
+            None => match self.begin(ids) {
+                Begun::Sampled(context) => Some(context),
+                Begun::Unsampled(_) => None,
+            },
         }
     }
 

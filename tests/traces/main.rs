@@ -5,7 +5,7 @@
 use isthmus_tests::{
     Cluster, Collector, Endpoint, Topology, Transport, client,
     collector::Span,
-    endpoint,
+    endpoint, eventually,
     load::Reuse,
     nginx::Nginx,
     pair::{self, Pair},
@@ -119,7 +119,7 @@ mod over_each_transport {
 fn both_gateways_of_a_stream_tell_one_trace(transport: Transport) {
     let topology = Topology::west_and_east();
     let _echo = echo(&topology);
-    let traced = Traced::start(&topology, transport, "");
+    let traced = Traced::start(&topology, transport, "accessLog: access.log");
     traced.stream();
     let west = traced.west.wait_span("of the client's side", |span| closed(span) == "fin");
     let east = traced.east.wait_span("of the service's side", |span| closed(span) == "fin");
@@ -151,6 +151,13 @@ fn both_gateways_of_a_stream_tell_one_trace(transport: Transport) {
         ],
     );
     assert!(!west.attributes.contains_key("network.peer.address"), "{west:?}");
+    let id = |of: &str| east.whole[of].as_str().unwrap().to_owned();
+    let traceparent = format!("\"traceparent\":\"00-{}-{}-01\"", id("traceId"), id("spanId"));
+    eventually("the access record names the span", || {
+        let records = std::fs::read_to_string(topology.cluster("east").dir().join("access.log"));
+        let records = records.map_err(|e| e.to_string())?;
+        records.contains(&traceparent).then_some(()).ok_or(records)
+    });
 }
 
 #[test]

@@ -19,7 +19,7 @@ struct Wanted {
 
 impl Tap {
     /// From now on the records of these services' streams are wanted, and of no others. What `to` has no room for is let go.
-    pub(super) fn want(&self, services: Vec<ServiceName>, to: &mpsc::Sender<Box<Record>>) {
+    pub(crate) fn want(&self, services: Vec<ServiceName>, to: &mpsc::Sender<Box<Record>>) {
         let wanted = (!services.is_empty()).then(|| Arc::new(Wanted { services, to: to.clone() }));
         self.0.store(wanted);
     }

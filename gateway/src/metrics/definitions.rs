@@ -303,7 +303,7 @@ define! {
         "Spans of sampled streams that the collector has taken."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.spans_exported.get()).sum());
     Counter "isthmus_spans_dropped" ["reason"]
-        "Spans of sampled streams that the collector will not have, by why: its queue was full, it refused them, or the gateway ended first."
+        "Spans of sampled streams that the collector will not have, by why: its queue was full, it refused them, or it took them neither within five minutes nor before the gateway's end."
         => |s, to| for &why in SpanDropped::ALL {
             let count = s.metrics.rows().map(|row| row.spans_dropped[why as usize].get()).sum();
             to.whole([why.as_str().into()], count);

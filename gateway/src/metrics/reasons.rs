@@ -101,7 +101,7 @@ words! {
         QueueFull = "queue_full",
         /// The collector has refused it for good.
         Rejected = "rejected",
-        /// The gateway ended, and the collector did not take it at once.
+        /// The collector did not take it for five minutes, or not at once when the gateway ended.
         Undelivered = "undelivered",
     }
 }

@@ -338,8 +338,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         meter: &mut StreamMeter<'_>,
     ) -> Self {
         let sticky = import.sticky || import.policy.balance == Algorithm::SourceAddress;
-        let mut request = request(core, import.service.clone(), from, sticky);
-        request.traceparent = meter.traceparent();
+        let request = request(core, import.service.clone(), from, sticky);
         meter.request(&request);
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let (early, tried) = (Early::default(), locality::Tried::default());
@@ -403,6 +402,9 @@ impl<'c, 'a> Asking<'c, 'a> {
 
     /// Opens the stream to a cluster, within the import's own time if it has one.
     async fn open(&mut self, cluster: &ClusterName, meter: &mut StreamMeter<'_>) -> Result<Accepted, OpenFailed> {
+        if self.request.traceparent.is_none() {
+            self.request.traceparent = meter.traceparent();
+        }
         let mut may_retry = || meter.may_retry(Side::Egress);
         let opening = open(self.core, (cluster, None), &self.request, self.read, &mut self.early, &mut may_retry);
         let Some(connect) = self.import.policy.timeouts.connect else { return opening.await };

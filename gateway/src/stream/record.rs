@@ -71,7 +71,7 @@ pub(crate) struct Record {
     pub(crate) closed: Closed,
     /// Attempts that failed before the last one.
     pub(crate) retries: u32,
-    /// W3C trace context that it was opened with.
+    /// W3C trace context of its span; where it has none, what it was opened with.
     pub(crate) traceparent: Option<String>,
 }
 

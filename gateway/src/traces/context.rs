@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     hash::{BuildHasher, RandomState},
+    num::NonZeroU64,
 };
 
 /// A sampled stream's place in its trace.
@@ -15,6 +16,10 @@ pub(crate) struct Context {
     /// The span that it is part of, if that is known.
     pub(super) parent: Option<u64>,
 }
+
+/// The beginning of a trace, whose ids are made when somebody wants them: the count that they are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Root(NonZeroU64);
 
 /// What a `traceparent` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +49,6 @@ const RANDOM_BITS: u32 = 56;
 const WHOLE: u32 = 1_000_000;
 
 impl Context {
-    /// The first span of a trace.
-    pub(super) fn root(ids: &Ids) -> Self {
-        Self { trace: ids.trace(), span: ids.draw(), parent: None }
-    }
-
     /// A span beneath one of somebody else's.
     pub(super) fn child(parent: &Parent, ids: &Ids) -> Self {
         Self { trace: parent.trace, span: ids.draw(), parent: Some(parent.span) }
@@ -108,19 +108,36 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
 }
 
 impl Ids {
-    /// What tells a peer that a stream is not sampled, so that it does not begin a trace by itself.
-    pub(crate) fn unsampled(&self) -> String {
-        Parent { trace: self.trace(), span: self.draw(), sampled: false }.text()
+    /// A trace begins. Its ids are always the same.
+    pub(super) fn root(&self) -> Root {
+        Root(self.reserve(3))
     }
 
-    fn trace(&self) -> u128 {
-        (u128::from(self.draw()) << 64) | u128::from(self.draw())
+    /// Its first span.
+    pub(super) fn first(&self, root: Root) -> Context {
+        let [low, high, span] = [0, 1, 2].map(|more| self.number(root.0.saturating_add(more)));
+        Context { trace: (u128::from(high) << 64) | u128::from(low), span, parent: None }
+    }
+
+    /// What tells a peer that it is not sampled, so that the peer does not begin a trace by itself.
+    pub(crate) fn unsampled(&self, root: Root) -> String {
+        let Context { trace, span, .. } = self.first(root);
+        Parent { trace, span, sampled: false }.text()
+    }
+
+    fn draw(&self) -> u64 {
+        self.number(self.reserve(1))
+    }
+
+    /// The first of so many counts that nobody has had yet.
+    fn reserve(&self, many: u64) -> NonZeroU64 {
+        let before = self.drawn.replace(self.drawn.get().wrapping_add(many));
+        NonZeroU64::MIN.saturating_add(before)
     }
 
     /// A number above 0 that nobody can foresee without the keys: SipHash of a count.
-    fn draw(&self) -> u64 {
-        self.drawn.set(self.drawn.get().wrapping_add(1));
-        self.keys.hash_one(self.drawn.get()).max(1)
+    fn number(&self, count: NonZeroU64) -> u64 {
+        self.keys.hash_one(count.get()).max(1)
     }
 }
 
@@ -132,9 +149,14 @@ impl Sampler {
         Self { threshold: u64::try_from(left_out / u128::from(WHOLE)).unwrap_or(u64::MAX) }
     }
 
-    pub(super) fn takes(self, context: &Context) -> bool {
-        let random = context.trace & ((1 << RANDOM_BITS) - 1);
-        random >= u128::from(self.threshold)
+    /// It needs no more of the ids than what it decides by.
+    pub(super) fn takes(self, root: Root, ids: &Ids) -> bool {
+        self.takes_bits(ids.number(root.0))
+    }
+
+    /// By the last bits of a trace's id.
+    fn takes_bits(self, low: u64) -> bool {
+        low & ((1 << RANDOM_BITS) - 1) >= self.threshold
     }
 }
 

@@ -1,27 +1,36 @@
 //! The exporter: takes what has come, hands it to the collector in batches, and tries again what it may take later.
 //!
-//! One batch is under way at a time. While the collector is away the batch and the queue wait; what has no room in the queue is dropped.
+//! One batch is under way at a time. While the collector is away the batch and the queue wait; what has no room in the queue is dropped,
+//! and so is a batch that was tried for [`PATIENCE`].
 
 mod collector;
 
 pub(super) use self::collector::Collector;
 use super::{
     Ended,
-    otlp::{ExportRequest, Resource},
+    otlp::{ExportRequest, Resource, Span},
     span,
 };
 use crate::metrics::{CoreMetrics, reasons::SpanDropped};
+use prost::Message;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 /// Spans that are handed over at once.
 const BATCH: usize = 512;
+/// Bytes of them: a batch of usual spans. Receivers take at least 4 MiB, unless they are told otherwise.
+const BYTES: usize = 512 * 1024;
 /// How long a batch that has begun waits for more.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between two attempts: after the first, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// For so long a batch is tried.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Who takes spans.
 pub(super) trait Export {
@@ -92,22 +101,35 @@ impl<C: Export> Exporter<C> {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Hands a batch over, as often as it takes. Once the gateway ends there is one attempt more.
+    /// Hands a batch over, at once or in parts. Once the gateway ends there is one attempt more.
     async fn deliver(&mut self, batch: &[Box<Ended>]) {
-        let count = batch.len() as u64;
-        let mut pause = PAUSES[0];
-        loop {
+        let spans: Vec<Span> = batch.iter().map(|ended| span::of(ended)).collect();
+        let (begun, mut pause) = (Instant::now(), PAUSES[0]);
+        let (mut rest, mut most) = (&spans[..], BATCH);
+        while !rest.is_empty() {
             let is_last = self.stop.is_cancelled();
-            let request = span::request(&self.resource, batch.iter().map(|ended| &**ended));
-            let status = match self.collector.export(request).await {
-                Ok(unwanted) => return self.taken(count, unwanted.min(count)),
+            let (part, others) = rest.split_at(at_once(rest, most));
+            let count = part.len() as u64;
+            let status = match self.collector.export(span::request(&self.resource, part)).await {
+                Ok(unwanted) => {
+                    self.taken(count, unwanted.min(count));
+                    rest = others;
+                    continue;
+                }
                 Err(status) => status,
             };
             self.failed(&status);
-            match (may_pass(status.code()), is_last) {
-                (false, _) => return self.counters.span_dropped(SpanDropped::Rejected, count),
-                (true, true) => return self.counters.span_dropped(SpanDropped::Undelivered, count),
-                (true, false) => {}
+            match Remedy::of(&status) {
+                Remedy::Smaller if part.len() > 1 => most = part.len() / 2,
+                Remedy::Later => {}
+                Remedy::Smaller | Remedy::None => {
+                    self.counters.span_dropped(SpanDropped::Rejected, count);
+                    rest = others;
+                    continue;
+                }
+            }
+            if is_last || begun.elapsed() + pause > PATIENCE {
+                return self.counters.span_dropped(SpanDropped::Undelivered, rest.len() as u64);
             }
             tokio::select! {
                 () = time::sleep(pause) => pause = (pause * 2).min(PAUSES[1]),
@@ -137,11 +159,42 @@ impl<C: Export> Exporter<C> {
     }
 }
 
-/// Whether the same may be taken later, as OTLP has it. A collector that is out of room is one of them: it says so for a moment.
-fn may_pass(code: Code) -> bool {
-    use Code::{Aborted, Cancelled, DataLoss, DeadlineExceeded, OutOfRange, ResourceExhausted, Unavailable};
-    matches!(code, Cancelled | DeadlineExceeded | Aborted | OutOfRange | Unavailable | DataLoss | ResourceExhausted)
+/// How many of these go at once: so many, and so many bytes, but one at least.
+fn at_once(spans: &[Span], most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |span: &&Span| {
+        bytes += span.encoded_len();
+        bytes <= BYTES
+    };
+    spans.iter().take(most).take_while(fits).count().max(1)
 }
+
+/// What helps where the collector has not taken spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// The same may be taken later.
+    Later,
+    /// Fewer may be.
+    Smaller,
+    None,
+}
+
+impl Remedy {
+    /// As OTLP has it. What is out of room for a moment says when to come again; without that, the request was too large.
+    fn of(status: &Status) -> Self {
+        use Code::{Aborted, Cancelled, DataLoss, DeadlineExceeded, OutOfRange, ResourceExhausted, Unavailable};
+        let says_when = || status.details().windows(RETRY_INFO.len()).any(|at| at == RETRY_INFO);
+        match status.code() {
+            Cancelled | DeadlineExceeded | Aborted | OutOfRange | Unavailable | DataLoss => Self::Later,
+            ResourceExhausted if says_when() => Self::Later,
+            ResourceExhausted => Self::Smaller,
+            _ => Self::None,
+        }
+    }
+}
+
+/// The type of the detail that says when to come again.
+const RETRY_INFO: &[u8] = b"google.rpc.RetryInfo";
 
 #[cfg(test)]
 mod tests;

@@ -39,14 +39,14 @@ pub(super) fn resource(about: &About) -> Resource {
 }
 
 /// What hands them over.
-pub(super) fn request<'e>(resource: &Resource, ended: impl Iterator<Item = &'e Ended>) -> ExportRequest {
+pub(super) fn request(resource: &Resource, spans: &[Span]) -> ExportRequest {
     let scope = Scope { name: "isthmus-gateway".into(), version: VERSION.into() };
-    let spans = ended.map(of).collect();
-    let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: SCHEMA.into() }];
+    let scope_spans = vec![ScopeSpans { scope: Some(scope), spans: spans.into(), schema_url: SCHEMA.into() }];
     let resource = Some(resource.clone());
     ExportRequest { resource_spans: vec![ResourceSpans { resource, scope_spans, schema_url: SCHEMA.into() }] }
 }
 
+/// A stream's span.
 pub(super) fn of(Ended { record, context }: &Ended) -> Span {
     let kind = match record.side {
         Side::Egress => SpanKind::Client,

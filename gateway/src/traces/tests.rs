@@ -5,7 +5,10 @@ use crate::{
     meter::StreamMeter,
     metrics::streams::Side,
     stream::record::tests::record,
-    tunnel::driver::tests::pair::on_a_core,
+    tunnel::{
+        OpenRequest,
+        driver::tests::pair::{on_a_core, request},
+    },
 };
 use context::Parent;
 
@@ -21,6 +24,10 @@ fn said(parent: &str) -> Option<&str> {
     Some(parent)
 }
 
+fn opened_with(parent: &str) -> OpenRequest {
+    OpenRequest { traceparent: Some(parent.into()), ..request("west") }
+}
+
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
@@ -28,13 +35,14 @@ const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00
 fn a_clients_stream_begins_the_trace_that_open_carries() {
     on_a_core(async {
         let (east, mut spans) = east(WHOLE, 1);
-        let meter = StreamMeter::new(&east.core, Side::Egress, service());
+        let mut meter = StreamMeter::new(&east.core, Side::Egress, service());
         let told = Parent::parse(&meter.traceparent().unwrap()).unwrap();
         assert!(told.sampled);
         meter.close(Closed::Fin);
         let Ended { context, record } = *spans.try_recv().unwrap();
         assert_eq!((context.trace, context.span, context.parent), (told.trace, told.span, None));
         assert_eq!((record.side, record.closed), (Side::Egress, Closed::Fin));
+        assert_eq!(record.traceparent, Some(context.traceparent()));
     });
 }
 
@@ -42,10 +50,34 @@ fn a_clients_stream_begins_the_trace_that_open_carries() {
 fn a_peer_is_told_what_is_not_sampled() {
     on_a_core(async {
         let (east, mut spans) = east(0, 1);
-        let meter = StreamMeter::new(&east.core, Side::Egress, service());
-        assert!(!Parent::parse(&meter.traceparent().unwrap()).unwrap().sampled);
+        let mut meter = StreamMeter::new(&east.core, Side::Egress, service());
+        let told = meter.traceparent().unwrap();
+        assert!(!Parent::parse(&told).unwrap().sampled);
+        assert_eq!(meter.traceparent(), Some(told), "another peer is told the same");
         meter.close(Closed::Fin);
         assert!(spans.try_recv().is_err());
+    });
+}
+
+#[test]
+fn the_record_of_what_is_not_sampled_has_what_was_told_and_no_more() {
+    on_a_core(async {
+        let (east, _spans) = east(0, 1);
+        let (to, mut records) = mpsc::channel(4);
+        east.core.common.tap.want(vec![service().service], &to);
+        let mut told = StreamMeter::new(&east.core, Side::Egress, service());
+        let traceparent = told.traceparent();
+        told.close(Closed::Fin);
+        let stayed = StreamMeter::new(&east.core, Side::Egress, service());
+        stayed.close(Closed::Fin);
+        let mut followed = StreamMeter::new(&east.core, Side::Ingress, service());
+        followed.follow(said(UNSAMPLED));
+        followed.request(&opened_with(UNSAMPLED));
+        followed.close(Closed::Fin);
+        assert!(traceparent.is_some());
+        for expected in [traceparent, None, Some(UNSAMPLED.into())] {
+            assert_eq!(records.try_recv().unwrap().traceparent, expected);
+        }
     });
 }
 
@@ -64,8 +96,15 @@ fn a_peers_stream_goes_on_with_its_trace_as_the_peer_has_decided() {
             let (east, mut spans) = east(per_million, 1);
             let mut meter = StreamMeter::new(&east.core, Side::Ingress, service());
             meter.follow(said(of_peer));
+            meter.request(&opened_with(of_peer));
             meter.close(Closed::Fin);
-            let context = spans.try_recv().ok().map(|ended| ended.context);
+            let ended = spans.try_recv().ok();
+            // The record names the span, not its parent.
+            assert!(
+                ended.iter().all(|ended| ended.record.traceparent == Some(ended.context.traceparent())),
+                "{ended:?}"
+            );
+            let context = ended.map(|ended| ended.context);
             let parent = Parent::parse(of_peer).unwrap();
             let expected = is_sampled.then_some((parent.trace, Some(parent.span)));
             assert_eq!(context.map(|context| (context.trace, context.parent)), expected);
@@ -84,7 +123,8 @@ fn a_peer_that_tells_nothing_readable_leaves_it_to_this_gateway() {
                 meter.close(Closed::Fin);
                 let found: Vec<_> = std::iter::from_fn(|| spans.try_recv().ok()).collect();
                 assert_eq!(found.len(), count, "{of_peer:?}");
-                assert!(found.iter().all(|ended| ended.context.parent.is_none()));
+                assert!(found.iter().all(|ended| ended.context.parent.is_none()
+                    && ended.record.traceparent == Some(ended.context.traceparent())));
             }
         }
     });
@@ -122,7 +162,7 @@ fn a_collector_that_is_not_there_does_not_hold_up_the_end() {
     let about = About { cluster: "east".into(), clusterset: "demo".into(), gateway: "1".into() };
     let metrics = crate::metrics::Metrics::new(1);
     let (tracer, thread) = Tracer::start(&traces, &about, metrics.control().clone()).unwrap();
-    let context = tracer.begin(&Ids::default()).unwrap();
+    let Begun::Sampled(context) = tracer.begin(&Ids::default()) else { panic!("all are sampled") };
     tracer.take(Ended { record: record(), context }, metrics.core(0));
     // It ends much earlier, unless it hangs.
     thread.finish(Duration::from_secs(600));

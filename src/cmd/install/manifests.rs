@@ -239,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn pods_of_gateways_are_replaced_for_other_traces() {
+        let template = |traces: &str| {
+            let own = format!("{{cluster: west, clusterset: demo, traces: {{{traces}}}}}");
+            let texts = rendered(&values(Some(("mine", &own))).unwrap(), "mesh").unwrap();
+            let objects = objects(texts.iter().map(String::as_str)).unwrap();
+            let is_it =
+                |object: &&Value| object["kind"] == "Deployment" && object["metadata"]["name"] == "isthmus-gateway";
+            objects.iter().find(is_it).unwrap()["spec"]["template"].clone()
+        };
+        let some = ["", "endpoint: \"http://a.b.svc:4317\"", "endpoint: \"http://a.b.svc:4317\", ratio: \"0.5\""];
+        let [off, on, more] = some.map(template);
+        assert_ne!(off, on);
+        assert_ne!(on, more);
+    }
+
+    #[test]
     fn other_systems_and_external_dns_are_asked_for_together_with_their_rights() {
         let own = "{cluster: west, clusterset: demo, compat: [linkerd, skupper], externalDns: {enabled: true}}";
         let texts = rendered(&values(Some(("mine", own))).unwrap(), "mesh").unwrap();

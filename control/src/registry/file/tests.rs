@@ -98,11 +98,14 @@ async fn a_bad_change_is_refused_and_the_last_state_stays() {
 #[tokio::test]
 async fn what_cannot_change_live_is_named_and_the_rest_applied() {
     let mut fixture = Fixture::plain();
-    let text = format!("{WEST}{EXPORT}admin: 127.0.0.1:9\nconsole: {{tokenFile: t}}\ntraces: {{endpoint: \"http://127.0.0.1:4317\"}}\ndrain: 1s\n")
+    let text = format!("{WEST}{EXPORT}admin: 127.0.0.1:9\nconsole: {{tokenFile: t}}\ntraces: {{endpoint: \"http://127.0.0.1:4317\"}}\ndrain: 1s\naccessLog: stdout\nzone: a\nnode: b\nbundles: c\n")
         .replace("cluster: west", "cluster: south");
     std::fs::write(&fixture.path, text).unwrap();
     let status = fixture.status(|status| !status.needs_restart.is_empty()).await;
-    assert_eq!(status.needs_restart, ["cluster", "admin", "console", "state", "traces", "drain"]);
+    assert_eq!(
+        status.needs_restart,
+        ["cluster", "bundles", "admin", "console", "state", "accessLog", "traces", "drain", "zone", "node"]
+    );
     fixture.desired(|desired| !desired.exports.is_empty()).await;
     std::fs::write(&fixture.path, WEST).unwrap();
     fixture.status(|status| status.needs_restart.is_empty()).await;

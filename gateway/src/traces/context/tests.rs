@@ -3,10 +3,6 @@ use proptest::prelude::*;
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-fn context(trace: u128) -> Context {
-    Context { trace, span: 1, parent: None }
-}
-
 #[test]
 fn a_traceparent_is_read_and_written_as_w3c_has_it() {
     let parent = Parent::parse(SAMPLED).unwrap();
@@ -54,34 +50,45 @@ fn what_is_no_traceparent_is_none() {
 #[test]
 fn ids_differ_between_spans_traces_and_cores() {
     let (ids, others) = (Ids::default(), Ids::default());
-    let drawn: Vec<_> =
-        (0..1000).map(|_| Context::root(&ids)).chain((0..1000).map(|_| Context::root(&others))).collect();
+    let drawn: Vec<_> = [&ids, &others].into_iter().flat_map(|ids| (0..1000).map(|_| ids.first(ids.root()))).collect();
     let distinct = |of: &dyn Fn(&Context) -> u128| drawn.iter().map(of).collect::<std::collections::HashSet<_>>().len();
     assert_eq!(distinct(&|context| context.trace), 2000);
     assert_eq!(distinct(&|context| context.span.into()), 2000);
-    assert!(!Parent::parse(&ids.unsampled()).unwrap().sampled);
+}
+
+#[test]
+fn a_root_is_told_as_it_was_decided_on() {
+    let (ids, half) = (Ids::default(), Sampler::new(WHOLE / 2));
+    for _ in 0..100 {
+        let root = ids.root();
+        let Context { trace, span, parent } = ids.first(root);
+        // Others may have drawn meanwhile.
+        ids.draw();
+        assert_eq!(Parent::parse(&ids.unsampled(root)), Some(Parent { trace, span, sampled: false }));
+        assert_eq!((half.takes(root, &ids), parent), (trace & (1 << 55) != 0, None));
+    }
 }
 
 #[test]
 fn the_ratio_is_that_of_the_random_bits() {
     let most = (1 << RANDOM_BITS) - 1;
     let (all, none, half) = (Sampler::new(WHOLE), Sampler::new(0), Sampler::new(WHOLE / 2));
-    assert!(all.takes(&context(1 << RANDOM_BITS)), "whose random bits are all 0");
-    assert!(!none.takes(&context(most)));
-    assert!(half.takes(&context(1 << 55)) && !half.takes(&context((1 << 55) - 1)));
-    assert!(!half.takes(&context(most << RANDOM_BITS)), "other bits do not count");
+    assert!(all.takes_bits(1 << RANDOM_BITS), "whose random bits are all 0");
+    assert!(!none.takes_bits(most));
+    assert!(half.takes_bits(1 << 55) && !half.takes_bits((1 << 55) - 1));
+    assert!(!half.takes_bits(most << RANDOM_BITS), "other bits do not count");
     let ids = Ids::default();
     let tenth = Sampler::new(WHOLE / 10);
-    let taken = (0..10_000).filter(|_| tenth.takes(&Context::root(&ids))).count();
+    let taken = (0..10_000).filter(|_| tenth.takes(ids.root(), &ids)).count();
     // Twelve standard deviations to each side.
     assert!((640..1360).contains(&taken), "{taken}");
 }
 
 proptest! {
     #[test]
-    fn whoever_takes_a_tenth_takes_what_a_hundredth_does(trace: u128) {
+    fn whoever_takes_a_tenth_takes_what_a_hundredth_does(low: u64) {
         let [tenth, hundredth] = [WHOLE / 10, WHOLE / 100].map(Sampler::new);
-        prop_assert!(tenth.takes(&context(trace)) || !hundredth.takes(&context(trace)));
+        prop_assert!(tenth.takes_bits(low) || !hundredth.takes_bits(low));
     }
 
     #[test]

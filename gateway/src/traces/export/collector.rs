@@ -39,8 +39,11 @@ impl Collector {
         let mut endpoint = endpoint.connect_timeout(CONNECT).user_agent(AGENT).map_err(io::Error::other)?;
         if traces.endpoint.starts_with("https:") {
             endpoint = endpoint.tls_config(tls(traces)?).map_err(|error| {
-                let file = traces.ca_file.as_ref().map(|file| format!("caFile {:?}: ", file.display().to_string()));
-                io::Error::other(format!("{}{}", file.unwrap_or_default(), causes(&error)))
+                let whose = traces.ca_file.as_ref().map_or_else(
+                    || "no traces.caFile, and the system's certificate authorities cannot be had".into(),
+                    |file| format!("caFile {:?}", file.display().to_string()),
+                );
+                io::Error::other(format!("{whose}: {}", causes(&error)))
             })?;
         }
         Ok(Self { endpoint, client: None })
@@ -86,8 +89,8 @@ async fn ask(client: &mut Grpc<Channel>, request: ExportRequest) -> Result<Expor
     let codec = ProstCodec::<ExportRequest, ExportResponse>::default();
     let asked = client.unary(Request::new(request), PathAndQuery::from_static(EXPORT), codec).await;
     asked.map(tonic::Response::into_inner).map_err(|status| match status.source() {
-        // What the transport says by itself says little.
-        Some(error) => Status::new(status.code(), causes(error)),
+        // It is the transport that has failed, whatever code tonic gives it, and not the collector that has answered.
+        Some(error) => Status::unavailable(causes(error)),
         None => status,
     })
 }
@@ -102,3 +105,6 @@ fn causes(error: &(dyn Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,11 @@ const FIELDS: [(&str, &str, &str); 20] = [
     ("first_byte_ms", "number or null", "From its beginning to the first byte from the endpoint."),
     ("closed", "text", "How it ended: one of the words below."),
     ("retries", "number", "Attempts that failed before the last one."),
-    ("traceparent", "text or null", "W3C trace context that the stream was opened with: docs/traces.md."),
+    (
+        "traceparent",
+        "text or null",
+        "W3C trace context: of this gateway's own span, where the stream is sampled here, or else what it was opened with; null where nobody has said: docs/traces.md.",
+    ),
     ("source_pod", "text or null", "The client's pod, `namespace/name`, where its gateway knows it."),
     (
         "policy",
