@@ -276,6 +276,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("cores", running.cores != new.cores),
         ("busyPoll", running.busy_poll != new.busy_poll),
         ("sharedListener", running.shared_listener != new.shared_listener),
+        ("transparentSources", running.transparent_sources != new.transparent_sources),
         ("limits", running.limits != new.limits),
         ("udp", running.udp != new.udp),
         ("registry", running.kubernetes != new.kubernetes),
