@@ -80,6 +80,8 @@ pub struct Config {
     pub busy_poll: Option<bool>,
     /// Whether one socket a core is to take the connections to all imports.
     pub shared_listener: bool,
+    /// The addresses that this gateway may use as clients' own, for exports with `transparentSource`.
+    pub transparent_sources: Vec<Cidr>,
     /// The zone that this gateway runs in, where that is said.
     pub zone: Option<Arc<str>>,
     /// The node that it runs on, where that is said.

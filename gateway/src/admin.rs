@@ -21,7 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use isthmus_control_api::ServiceName;
+use isthmus_control_api::{Cidr, ServiceName};
 use std::{
     fmt, io,
     sync::Arc,
@@ -52,6 +52,8 @@ pub struct AdminSources {
     pub extra: Arc<dyn Fn() -> ExtraStatus + Send + Sync>,
     /// How the console is served.
     pub console: console::Settings,
+    /// The addresses that the gateway may use as clients' own.
+    pub transparent_sources: Arc<[Cidr]>,
 }
 
 /// What makes a gateway ready for traffic: both of the first two, and not the last.

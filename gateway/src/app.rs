@@ -35,7 +35,7 @@ use crate::{
     },
 };
 use isthmus_certs::{IdentityStore, TrustDomain};
-use isthmus_control_api::{ClusterName, ClustersetName, GatewayId, Table};
+use isthmus_control_api::{Cidr, ClusterName, ClustersetName, GatewayId, Table};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -65,6 +65,8 @@ pub struct Config {
     pub busy_poll: bool,
     /// Whether one socket a core is to take the connections to all imports, where the kernel lets it.
     pub shared_listener: bool,
+    /// The addresses that it may use as clients' own where an export wants that; none: it never does.
+    pub transparent_sources: Vec<Cidr>,
     /// Where it runs: for policies that prefer near endpoints.
     pub place: Place,
     /// The bounds.

@@ -32,7 +32,7 @@ pub enum Closed {
 
 impl Closed {
     /// Every way there is, in the order of [`Self::index`].
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Fin,
         Self::ResetLocal,
         Self::ResetPeer,
@@ -50,6 +50,7 @@ impl Closed {
         Self::Evicted,
         Self::BadProxyHeader,
         Self::Denied,
+        Self::Refused(RefusalReason::Source),
     ];
 
     /// Its place in [`Self::ALL`], for counters in an array.
@@ -72,6 +73,7 @@ impl Closed {
             Self::Evicted => 14,
             Self::BadProxyHeader => 15,
             Self::Denied => 16,
+            Self::Refused(RefusalReason::Source) => 17,
         }
     }
 
@@ -91,6 +93,7 @@ impl Closed {
             Self::Refused(RefusalReason::Limit) => "refused_limit",
             Self::Refused(RefusalReason::Draining) => "refused_draining",
             Self::Refused(RefusalReason::TunnelLost) => "refused_tunnel_lost",
+            Self::Refused(RefusalReason::Source) => "refused_source",
             Self::Idle => "idle",
             Self::Evicted => "evicted",
             Self::BadProxyHeader => "bad_proxy_header",

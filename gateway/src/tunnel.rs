@@ -307,6 +307,8 @@ pub enum RefusalReason {
     Draining,
     /// The tunnel ended first.
     TunnelLost,
+    /// Endpoints did not take a connection from the client's own address, which says nothing of them.
+    Source,
 }
 
 impl RefusalReason {
@@ -320,6 +322,7 @@ impl RefusalReason {
             Self::Limit => "limit",
             Self::Draining => "draining",
             Self::TunnelLost => "tunnel_lost",
+            Self::Source => "source",
         }
     }
 }

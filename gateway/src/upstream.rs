@@ -177,5 +177,11 @@ fn refusal(service: &ServicePort, last: Option<&io::Error>) -> Refusal {
     Refusal { reason, message: format!("no endpoint of {service} took the connection: {}", error.kind()), retry: true }
 }
 
+/// The endpoints did not take the client's own address: who may use a service could have its cluster left out for others otherwise.
+fn not_from_client(service: &ServicePort, error: &io::Error) -> Refusal {
+    let message = format!("no endpoint of {service} took a connection from the client's own address: {}", error.kind());
+    Refusal { reason: RefusalReason::Source, message, retry: true }
+}
+
 #[cfg(test)]
 mod tests;

@@ -80,6 +80,7 @@ async fn run_control(mut process: Process) -> Result<(), Failure> {
         ready,
         extra,
         console,
+        transparent_sources: Default::default(),
     });
     let serving = JoinSet::from_iter([server.run(listener, process.stop.clone())]);
     tracing::info!(cluster = %config.cluster, %listen, admin = %config.admin, "control is running");

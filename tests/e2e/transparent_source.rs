@@ -27,6 +27,8 @@ const IMPORT6: &str = "[fd00:a::1]:18081";
 const ENDPOINT6: &str = "[fd00:a::2]:8080";
 const POLICY: &str =
     "{transparentSource: [{cluster: west, cidrs: [10.1.0.0/24, \"fd00:1::/64\"]}], timeouts: {connect: 1s}}";
+/// What east's own file allows.
+const ALLOWED: &str = "transparentSources: [10.1.0.0/24, \"fd00:1::/64\"]";
 /// Bytes that come back behind a client's end.
 const TAIL: usize = 70_000;
 
@@ -52,7 +54,7 @@ fn west(topology: &Topology) -> Config {
 
 fn east(topology: &Topology) -> Config {
     let config = pair::east_config(topology, Transport::Tls, &[pair::endpoint()]);
-    config.exports(SERVICE6, &[ENDPOINT6.parse().unwrap()]).with_export_policy(POLICY)
+    config.exports(SERVICE6, &[ENDPOINT6.parse().unwrap()]).with_export_policy(POLICY).with(ALLOWED)
 }
 
 /// Where each of [`CLIENTS`] finds its service.
@@ -173,26 +175,130 @@ fn check_names_what_is_missing_and_with_it_endpoints_see_the_client() {
     assert!(count("transparent") >= 8.0 && count("unlisted") >= 1.0 && count("unanswered") == 0.0, "{metrics:?}");
 }
 
+/// Two endpoints, one of which may be left out, and soon would be.
+fn start_two(topology: &Topology) -> Pair<'_> {
+    const TOUCHY: &str = "{transparentSource: [{cluster: west, cidrs: [10.1.0.0/24]}], timeouts: {connect: 800ms}, \
+                          outliers: {failures: 2, resets: 2}}";
+    let west = pair::west_config(topology, Transport::Tls).with("cores: 1");
+    let east = pair::east_config(topology, Transport::Tls, &both()).with_export_policy(TOUCHY);
+    Pair::start_with(topology, &west, &east.with(ALLOWED).with("cores: 1"))
+}
+
+fn both() -> [SocketAddr; 2] {
+    [pair::endpoint(), pod(2, 8081)]
+}
+
+fn count(pair: &Pair<'_>, source: &str) -> f64 {
+    pair.east.metrics().sum("isthmus_endpoint_sources_total", &[&format!("source=\"{source}\"")])
+}
+
+/// What is wrong with a client's address is nobody else's loss: no way back, a host that rejects it, no way there, resets.
 #[test]
-fn addresses_that_no_answer_comes_back_from_cost_others_no_endpoint() {
+fn addresses_that_connections_fail_from_cost_others_no_endpoint() {
+    const STREAMS: usize = 8;
+    let topology = topology();
+    let cluster = topology.cluster("east");
+    let (told, _hear) = mpsc::channel(1);
+    let _endpoints = both().map(|at| serve(cluster, at, told.clone()));
+    let pair = start_two(&topology);
+    let [lost, _] = ways();
+    let lose = |what: u8| {
+        let before = count(&pair, "unanswered");
+        topology.block_on(async {
+            for _ in 0..STREAMS {
+                let answer = async { open(&topology, lost, what).await?.read_to_end(&mut Vec::new()).await };
+                assert!(answer.await.is_err());
+            }
+        });
+        before + STREAMS as f64
+    };
+    let nobody_has_lost_anything = || {
+        let other = (pod(9, 0).ip(), pair::import());
+        for _ in 0..4 {
+            assert_eq!(topology.block_on(seen(&topology, other)).unwrap(), "10.0.0.1");
+        }
+        let status = pair.east.status();
+        for endpoint in status["services"][0]["endpoints"].as_array().unwrap() {
+            assert_eq!(endpoint["health"], "healthy", "{status}");
+        }
+        assert_eq!(pair.east.metrics().sum("isthmus_endpoint_ejections_total", &[]), 0.0);
+    };
+    let wait = |lost: f64| {
+        pair.east.wait_metric("isthmus_endpoint_sources_total", &["source=\"unanswered\""], |count| count >= lost);
+    };
+
+    wait(lose(b'?'));
+    assert_eq!(count(&pair, "transparent"), 0.0, "each is counted once, at its end");
+    nobody_has_lost_anything();
+
+    sources(&pair.east).iter().for_each(|line| put_right(cluster, line["fix"].as_str().unwrap()));
+    assert_eq!(topology.block_on(seen(&topology, lost)).unwrap(), CLIENTS[0]);
+
+    let rejecting = "nft add table inet rejecting && \
+                     nft add chain inet rejecting in '{ type filter hook input priority 0; }' && \
+                     nft add rule inet rejecting in ip saddr 10.1.0.9 tcp dport '{ 8080, 8081 }' reject with tcp reset";
+    cluster.pods().exec("sh", &["-c", rejecting]);
+    wait(lose(b'?'));
+    nobody_has_lost_anything();
+    cluster.pods().exec("nft", &["delete", "table", "inet", "rejecting"]);
+
+    cluster.edge().ip("rule add from 10.1.0.9 to 10.0.0.2 unreachable");
+    wait(lose(b'?'));
+    nobody_has_lost_anything();
+    cluster.edge().ip("rule delete from 10.1.0.9 to 10.0.0.2 unreachable");
+
+    lose(b'r');
+    nobody_has_lost_anything();
+    assert_eq!(topology.block_on(seen(&topology, lost)).unwrap(), CLIENTS[0]);
+}
+
+#[test]
+fn whoever_is_only_late_for_a_clients_own_address_has_a_way_back() {
+    const MOST: usize = 64;
+    let topology = topology();
+    let cluster = topology.cluster("east");
+    let (told, _hear) = mpsc::channel(1);
+    let _endpoints = both().map(|at| serve(cluster, at, told.clone()));
+    const PATIENT: &str = "{transparentSource: [{cluster: west, cidrs: [10.1.0.0/24]}], timeouts: {connect: 60s}}";
+    let east = pair::east_config(&topology, Transport::Tls, &both()).with_export_policy(PATIENT);
+    let pair = Pair::start_with(&topology, &pair::west_config(&topology, Transport::Tls), &east.with(ALLOWED));
+    sources(&pair.east).iter().for_each(|line| put_right(cluster, line["fix"].as_str().unwrap()));
+    let hedges =
+        |result: &str| pair.east.metrics().sum("isthmus_endpoint_hedges_total", &[&format!("result=\"{result}\"")]);
+
+    // The first packets to one of the two are lost.
+    let losing = "nft add table inet losing && \
+                  nft add chain inet losing in '{ type filter hook input priority 0; }' && \
+                  nft add rule inet losing in ip saddr 10.1.0.9 tcp dport 8080 drop";
+    cluster.pods().exec("sh", &["-c", losing]);
+    let mut streams = 0;
+    while hedges("won") < 1.0 {
+        assert!(streams < MOST, "nobody was late");
+        assert_eq!(topology.block_on(seen(&topology, ways()[0])).unwrap(), CLIENTS[0]);
+        streams += 1;
+    }
+    cluster.pods().exec("nft", &["delete", "table", "inet", "losing"]);
+
+    let all = streams as f64 + hedges("won");
+    pair.east.wait_metric("isthmus_endpoint_sources_total", &["source=\"transparent\""], |count| count >= all);
+    assert_eq!(count(&pair, "unanswered"), 0.0);
+    assert_eq!(pair.east.metrics().sum("isthmus_endpoint_ejections_total", &[]), 0.0);
+}
+
+#[test]
+fn the_gateway_uses_no_address_that_its_own_file_does_not_allow() {
     let topology = topology();
     let (told, _hear) = mpsc::channel(1);
     let _endpoint = serve(topology.cluster("east"), pair::endpoint(), told);
-    let pair = Pair::start_with(&topology, &west(&topology), &east(&topology));
-    topology.block_on(async {
-        let [lost, _] = ways();
-        for _ in 0..4 {
-            assert!(seen(&topology, lost).await.is_err());
-        }
-    });
-    pair.east.wait_metric("isthmus_endpoint_sources_total", &["source=\"unanswered\""], |count| count >= 4.0);
-    topology.block_on(async {
-        let other = (pod(9, 0).ip(), pair::import());
-        assert_eq!(seen(&topology, other).await.unwrap(), "10.0.0.1");
-    });
-    let health = pair.east.status()["services"][0]["endpoints"][0]["health"].clone();
-    assert_eq!(health, "healthy");
-    assert_eq!(pair.east.metrics().sum("isthmus_endpoint_ejections_total", &[]), 0.0);
+    let east = pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]).with_export_policy(POLICY);
+    let east = east.with("transparentSources: [10.2.0.0/16]");
+    let pair = Pair::start_with(&topology, &pair::west_config(&topology, Transport::Tls), &east);
+    let [way, _] = ways();
+    assert_eq!(topology.block_on(seen(&topology, way)).unwrap(), "10.0.0.1");
+    pair.east.wait_metric("isthmus_endpoint_sources_total", &["source=\"not_permitted\""], |count| count == 1.0);
+    let lines = sources(&pair.east);
+    let fixes: Vec<_> = lines.iter().map(|line| line["fix"].to_string()).collect();
+    assert!(fixes.len() == 1 && fixes[0].contains("add 10.1.0.0/24 to transparentSources"), "{lines:?}");
 }
 
 #[test]

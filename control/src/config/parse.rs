@@ -52,6 +52,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let cores = top.value("cores", values::cores);
     let busy_poll = top.value("busyPoll", values::auto_switch);
     let shared_listener = top.value("sharedListener", values::switch);
+    let transparent_sources = policy::networks(top, "transparentSources");
     let (zone, node) = (top.value("zone", values::place), top.value("node", values::place));
     let cluster = cluster?;
     let state = state.unwrap_or_else(|| format!("{cluster}-state"));
@@ -70,6 +71,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         cores: cores?,
         busy_poll: busy_poll?,
         shared_listener: shared_listener?,
+        transparent_sources,
         zone,
         node,
         limits: limits?,

@@ -101,7 +101,8 @@ fn section<'a>(fields: &Fields<'a>, name: &'static str, section: &'static str) -
 }
 
 /// 1 to 64 networks.
-fn networks(fields: &Fields<'_>, name: &'static str) -> Vec<Cidr> {
+/// A list of networks.
+pub(super) fn networks(fields: &Fields<'_>, name: &'static str) -> Vec<Cidr> {
     fields.scalars(name, 1..=64, NETWORK, parsed).into_iter().map(|network| network.value).collect()
 }
 

@@ -157,6 +157,13 @@ pub const KEYS: &[Key] = &[
         "`on`: one listening socket a core takes the connections to all TCP imports, by a program in the kernel; for thousands of them: docs/shared-listener.md. Where that cannot be, each import has listeners of its own, as with `off`.",
     ),
     key(
+        ("", "transparentSources"),
+        NETWORKS,
+        Rule("none: it never does"),
+        "[10.1.0.0/16]",
+        "The addresses that this gateway may connect to endpoints from as clients' own, where an export's policy has `transparentSource`: docs/transparent-source.md.",
+    ),
+    key(
         ("", "zone"),
         PLACE,
         Rule("the environment's ISTHMUS_ZONE, or that of endpoints on the same node"),

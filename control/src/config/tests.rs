@@ -40,6 +40,7 @@ fn a_whole_file_becomes_typed_values() {
     assert_eq!(config.admin, "127.0.0.1:15020".parse().unwrap());
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.cores, None);
+    assert_eq!(config.transparent_sources, [], "nobody's address is used unless that is said");
     assert_eq!(config.limits.memory, 1 << 30);
     assert_eq!(config.links.len(), 1);
     let (key, export) = config.exports.first_key_value().unwrap();
@@ -252,6 +253,15 @@ fn who_relays_and_for_whom_is_read() {
         let said = parse(&format!("{WEST}relay: {relay}\n")).unwrap_err();
         assert!(said.contains(why), "{said}");
     }
+}
+
+#[test]
+fn addresses_that_a_gateway_may_use_are_read() {
+    let config = parse(&format!("{WEST}transparentSources: [10.1.0.0/16, \"fd00:1::/64\"]\n")).unwrap();
+    let read: Vec<_> = config.transparent_sources.iter().map(ToString::to_string).collect();
+    assert_eq!(read, ["10.1.0.0/16", "fd00:1::/64"]);
+    let said = parse(&format!("{WEST}transparentSources: [all]\n")).unwrap_err();
+    assert!(said.contains(r#"transparentSources[0]: found "all", expected a CIDR"#), "{said}");
 }
 
 #[test]

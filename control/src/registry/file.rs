@@ -280,6 +280,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("sharedListener", running.shared_listener != new.shared_listener),
         ("zone", running.zone != new.zone),
         ("node", running.node != new.node),
+        ("transparentSources", running.transparent_sources != new.transparent_sources),
         ("limits", running.limits != new.limits),
         ("udp", running.udp != new.udp),
         ("registry", running.kubernetes != new.kubernetes),

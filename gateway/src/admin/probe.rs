@@ -165,7 +165,8 @@ async fn probe_service(asked: &Asked, service: ServiceName, client: Option<Socke
         let now = all.len().min(room);
         room -= now;
         for tried in all.into_iter().take(now) {
-            sources.spawn(async move { (index, source::probe(tried).await) });
+            let allowed = asked.sources.transparent_sources.clone();
+            sources.spawn(async move { (index, source::probe(tried, &allowed).await) });
         }
     }
     while let Some(ended) = streams.join_next().await {

@@ -49,6 +49,7 @@ fn start_of(
         ready: ready.subscribe(),
         extra: Arc::new(extra),
         console: console::Settings::default(),
+        transparent_sources: Default::default(),
     };
     let mut server = JoinSet::new();
     server.spawn(serve_within(listener, sources, shutdown.clone(), limits));

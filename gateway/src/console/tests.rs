@@ -56,6 +56,7 @@ fn start(token_file: Option<PathBuf>) -> Gateway {
             ExtraStatus { cluster: "west".into(), table, ..ExtraStatus::default() }
         }),
         console: Settings { token_file, records: Records(Some(tap.clone())), tunnels: None },
+        transparent_sources: Default::default(),
     };
     let mut server = JoinSet::new();
     server.spawn(serve(listener, sources, shutdown.clone()));

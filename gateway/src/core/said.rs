@@ -24,9 +24,9 @@ pub(crate) enum Line {
     TooManyTunnels(ClusterName),
     /// A cluster spoke for another one.
     Forged(ClusterName),
-    /// The kernel does not let the gateway connect from clients' own addresses.
+    /// The gateway may not connect from clients' own addresses.
     NotTransparent,
-    /// Endpoints of a service do not answer clients' own addresses.
+    /// Endpoints of a service take no connections from clients' own addresses.
     NoWayBack(ServicePort),
 }
 

@@ -204,6 +204,7 @@ fn config() -> Config {
         tunnel_listen: None,
         busy_poll: true,
         shared_listener: false,
+        transparent_sources: Vec::new(),
         place: Default::default(),
         cores: 1,
         limits,

@@ -186,7 +186,7 @@ define! {
             to.whole([result.as_str().into()], count);
         };
     Counter "isthmus_endpoint_sources" ["source"]
-        "Connections to endpoints of exports with `transparentSource`, by the address that they came from, and those from a client's own that were not answered."
+        "Connections to endpoints of exports with `transparentSource`, by the address that they came from; those from a client's own at their end, and apart where only these fail."
         => |s, to| for &source in EndpointSource::ALL {
             let count = s.metrics.rows().map(|row| row.endpoint_sources[source as usize].get()).sum();
             to.whole([source.as_str().into()], count);

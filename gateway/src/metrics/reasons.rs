@@ -127,9 +127,9 @@ words! {
         Family = "family",
         /// From the gateway's: nobody connects from such an address, or it is the endpoint's own.
         Unusable = "unusable",
-        /// From the gateway's: the kernel does not let the gateway use another one.
+        /// From the gateway's: its own file, or the kernel, does not let it use the other.
         NotPermitted = "not_permitted",
-        /// From the client's own, which got no answer; the endpoint answers the gateway's.
+        /// From the client's own, and it failed; the endpoint takes connections from the gateway's.
         Unanswered = "unanswered",
     }
 }

@@ -141,6 +141,8 @@ pub struct SourceProbe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceProblem {
+    /// The gateway's own file does not let it use the address.
+    NotAllowed,
     /// The kernel does not let the gateway use other addresses than its host's.
     NotPermitted,
     /// The endpoint is an address of the gateway's own host, whose answers do not leave it.
@@ -149,6 +151,8 @@ pub enum SourceProblem {
     NotRouted,
     /// Nothing came back, although this host has these.
     NoAnswer,
+    /// Nothing came back, and the kernel does not say what it would do with marked answers.
+    Unknown,
     /// The endpoint refused, or something else is wrong.
     Failed,
 }

@@ -6,7 +6,7 @@ mod open;
 pub(crate) use self::open::{Accepted, doubted};
 use self::{
     chosen::Chosen,
-    open::{Early, OpenFailed, Read, gives_way, open, send_rest},
+    open::{Early, OpenFailed, Read, gives_way, is_of_source, open, send_rest},
 };
 use super::{
     announced::{self, Announced},
@@ -476,6 +476,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         let (policy, now) = (&self.import.policy, Instant::now());
         chosen.learn(|sides, cluster| match opened {
             Ok(()) => sides.accepted(cluster, now),
+            Err(failed) if is_of_source(failed) => sides.gave_up(cluster),
             Err(failed) if gives_way(&self.request, failed) => sides.late(cluster, policy, now),
             Err(OpenFailed::Refused(refusal)) if says_of_endpoints(refusal) => sides.refused(cluster, policy, now),
             Err(_) => sides.gave_up(cluster),

@@ -95,6 +95,7 @@ pub fn status_of(reason: RefusalReason) -> u8 {
         RefusalReason::Limit => 5,
         RefusalReason::Draining => 6,
         RefusalReason::TunnelLost => 7,
+        RefusalReason::Source => 8,
     }
 }
 
@@ -108,6 +109,7 @@ pub fn answer(status: u8, retry: bool, message: &[u8]) -> Result<(), Refusal> {
         5 => RefusalReason::Limit,
         6 => RefusalReason::Draining,
         7 => RefusalReason::TunnelLost,
+        8 => RefusalReason::Source,
         _ => RefusalReason::NoEndpoint,
     };
     // The peer's text goes to logs: nothing in it may end a line or colour a terminal.

@@ -6,7 +6,13 @@ use crate::{
     metrics::reasons::{EndpointSource, Hedge},
     socket::Connecting,
 };
-use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, time::Instant};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 /// One endpoint that is being connected to.
 pub(super) struct Attempt {
@@ -20,7 +26,7 @@ pub(super) struct Attempt {
     pub(super) until: Instant,
     /// Whether it was begun beside another one.
     pub(super) hedge: bool,
-    /// Whether it comes from the client's own address: that it is not answered says nothing of the endpoint then.
+    /// Whether it comes from the client's own address: that it fails says nothing of the endpoint then.
     pub(super) transparent: bool,
 }
 
@@ -34,27 +40,16 @@ impl Attempt {
     /// It has met `error`, or had its time.
     pub(super) fn fail(self, core: &Rc<Core>, error: &io::Error) {
         self.count_lost(core);
-        if self.transparent && error.kind() == io::ErrorKind::TimedOut {
-            self.ask_plainly(core);
-        } else {
-            self.lease.failed();
-        }
-    }
-
-    /// Finds out whether it was the endpoint that did not answer, or the client's address that answers do not come back from: who may
-    /// use the service could have endpoints left out otherwise, by an address that nothing leads to.
-    fn ask_plainly(self, core: &Rc<Core>) {
-        let Self { lease, address, .. } = self;
-        core.tasks.spawn_local(plainly(core.clone(), lease, address));
+        let limit = self.limit();
+        failed(core, self.lease, (self.address, limit), self.transparent, error);
     }
 
     /// Its stream does not wait for it any more. Whether it connects after all is of use to the next stream.
     pub(super) fn leave(self, core: &Rc<Core>) {
         self.count_lost(core);
-        if self.transparent {
-            return self.ask_plainly(core);
+        if !self.transparent {
+            self.lease.overtaken();
         }
-        self.lease.overtaken();
         core.tasks.spawn_local(see_out(core.clone(), self));
     }
 
@@ -64,39 +59,77 @@ impl Attempt {
             core.counters.hedged(Hedge::Lost);
         }
     }
+
+    fn limit(&self) -> Duration {
+        self.until.saturating_duration_since(self.begun)
+    }
+}
+
+/// A connection to the endpoint at that address, which may take so long, has met `error`. Where it was to come from the client's own
+/// address, the endpoint is connected to from the gateway's before that counts as its failure: who may use the service could have
+/// endpoints left out otherwise, by an address that nothing leads to, that they reject, or whose ports are used up.
+pub(super) fn failed(
+    core: &Rc<Core>,
+    lease: Lease,
+    (address, limit): (SocketAddr, Duration),
+    transparent: bool,
+    error: &io::Error,
+) {
+    if transparent {
+        core.tasks.spawn_local(plainly(core.clone(), lease, (address, limit), error.kind()));
+    } else {
+        lease.failed();
+    }
 }
 
 /// Waits until an endpoint that was overtaken has connected after all, or had its time, and closes the connection.
 async fn see_out(core: Rc<Core>, attempt: Attempt) {
     let connecting = poll_fn(|cx| attempt.connecting.poll(cx));
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        () = core.common.draining.cancelled() => {}
-        connected = tokio::time::timeout_at(attempt.until.into(), connecting) => {
-            if let Ok(Ok(())) = connected {
-                attempt.lease.connected(attempt.begun.elapsed());
+        () = core.common.draining.cancelled() => return,
+        connected = tokio::time::timeout_at(attempt.until.into(), connecting) => connected,
+    };
+    let error = match ended {
+        Ok(Ok(())) => {
+            attempt.lease.connected(attempt.begun.elapsed());
+            if attempt.transparent {
+                core.counters.endpoint_source(EndpointSource::Transparent);
             }
+            return;
         }
+        Ok(Err(error)) => error.kind(),
+        Err(_) => io::ErrorKind::TimedOut,
+    };
+    if attempt.transparent {
+        let limit = attempt.limit();
+        plainly(core, attempt.lease, (attempt.address, limit), error).await;
     }
 }
 
-/// Connects to an endpoint from the gateway's own address, and sends nothing.
-async fn plainly(core: Rc<Core>, lease: Lease, address: SocketAddr) {
-    let (begun, patience) = (Instant::now(), hedge::patience(lease.usual()));
-    let Ok(connecting) = Connecting::begin(address, |_| ()) else { return lease.failed() };
+/// Connects to an endpoint from the gateway's own address, and sends nothing. From the client's it has met `error`.
+async fn plainly(core: Rc<Core>, lease: Lease, (address, limit): (SocketAddr, Duration), error: io::ErrorKind) {
+    let begun = Instant::now();
+    let connecting = async {
+        let connecting = Connecting::begin(address, |_| ())?;
+        poll_fn(|cx| connecting.poll(cx)).await
+    };
     tokio::select! {
         biased;
         () = core.common.draining.cancelled() => {}
-        connected = tokio::time::timeout(patience, poll_fn(|cx| connecting.poll(cx))) => match connected {
+        connected = tokio::time::timeout(limit, connecting) => match connected {
             Ok(Ok(())) => {
                 lease.connected(begun.elapsed());
                 core.counters.endpoint_source(EndpointSource::Unanswered);
                 let service = lease.service();
                 if core.may_say(Line::NoWayBack(service.clone()), Instant::now()) {
-                    tracing::warn!(%service, "an endpoint answers this gateway, but not a client's own address: `isthmus check` says what is missing");
+                    tracing::warn!(%service, %error, "an endpoint takes connections from this gateway's address, but not from a client's own: `isthmus check` says what is missing");
                 }
             }
-            _ => lease.failed(),
+            _ => {
+                lease.failed();
+                core.counters.endpoint_source(EndpointSource::Transparent);
+            }
         },
     }
 }

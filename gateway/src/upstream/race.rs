@@ -5,11 +5,11 @@
 
 use super::{
     Asker, Connected, Opening,
-    attempt::Attempt,
+    attempt::{self, Attempt},
     hedge::{self, Sought, Then},
     introduce,
     lease::Lease,
-    refusal, transparent,
+    not_from_client, refusal, transparent,
 };
 use crate::{
     balance::Tried,
@@ -47,7 +47,14 @@ pub(super) struct Race<'r> {
     /// Those that are late; [`crate::balance::MAX_TRIED`] bounds them all.
     late: Vec<Attempt>,
     /// What the last one that failed has met.
-    last: Option<io::Error>,
+    last: Option<Failure>,
+}
+
+/// Why an attempt came to nothing.
+struct Failure {
+    error: io::Error,
+    /// Whether it came from the client's own address.
+    transparent: bool,
 }
 
 enum Event {
@@ -74,11 +81,12 @@ impl<'r> Race<'r> {
             let then = match self.event().await {
                 Event::Connected(attempt) => match self.take(attempt, meter) {
                     Ok(connected) => return Ok(connected),
-                    Err(error) => self.after_failure(error, meter),
+                    Err(failure) => self.after_failure(failure, meter),
                 },
                 Event::Failed(attempt, error) => {
+                    let transparent = attempt.transparent;
                     attempt.fail(self.core, &error);
-                    self.after_failure(error, meter)
+                    self.after_failure(Failure { error, transparent }, meter)
                 }
                 Event::Late => self.after_lateness(meter),
             };
@@ -87,15 +95,20 @@ impl<'r> Race<'r> {
             }
         }
         if !self.late.is_empty() {
-            self.last = Some(io::ErrorKind::TimedOut.into());
+            let transparent = self.late.iter().any(|attempt| attempt.transparent);
+            self.last = Some(Failure { error: io::ErrorKind::TimedOut.into(), transparent });
             self.leave_late();
         }
-        Err(refusal(&self.opening.request.service, self.last.as_ref()))
+        let service = &self.opening.request.service;
+        Err(match &self.last {
+            Some(Failure { error, transparent: true }) => not_from_client(service, error),
+            last => refusal(service, last.as_ref().map(|failure| &failure.error)),
+        })
     }
 
-    fn after_failure(&mut self, error: io::Error, meter: &mut StreamMeter<'_>) -> Then {
-        tracing::debug!(service = %self.opening.request.service, %error, "an endpoint failed");
-        self.last = Some(error);
+    fn after_failure(&mut self, failure: Failure, meter: &mut StreamMeter<'_>) -> Then {
+        tracing::debug!(service = %self.opening.request.service, error = %failure.error, "an endpoint failed");
+        self.last = Some(failure);
         if self.newest.is_some() {
             return Then::On;
         }
@@ -150,8 +163,8 @@ impl<'r> Race<'r> {
                 }
                 Err(error) => {
                     tracing::debug!(%service, %address, %error, "an endpoint failed");
-                    lease.failed();
-                    self.last = Some(error);
+                    attempt::failed(self.core, lease, (address, self.limit), transparent, &error);
+                    self.last = Some(Failure { error, transparent });
                 }
             }
         }
@@ -159,18 +172,32 @@ impl<'r> Race<'r> {
 
     /// Has a socket come from the client's own address, if the endpoint is to see it and that can be; whether it does.
     fn bind(&self, socket: BorrowedFd<'_>, endpoint: SocketAddr) -> bool {
-        let bound = match transparent::source(&self.export.policy, self.opening, endpoint.ip()) {
+        let allowed = &self.core.common.config.transparent_sources;
+        let why = match transparent::source(allowed, &self.export.policy, self.opening, endpoint.ip()) {
             Ok(None) => return false,
-            Ok(Some(client)) => socket::transparent::bind(&socket, client).map_err(|error| {
-                if self.core.may_say(Line::NotTransparent, Instant::now()) {
-                    tracing::warn!(service = %self.opening.request.service, %error, "cannot connect from clients' own addresses");
+            Ok(Some(client)) => match socket::transparent::bind(&socket, client) {
+                Ok(()) => return true,
+                Err(error) => {
+                    self.warn(&error);
+                    EndpointSource::NotPermitted
                 }
-                EndpointSource::NotPermitted
-            }),
-            Err(why) => Err(why),
+            },
+            Err(why) => {
+                if why == EndpointSource::NotPermitted {
+                    self.warn(&"transparentSources of its own file does not allow it");
+                }
+                why
+            }
         };
-        self.core.counters.endpoint_source(bound.err().unwrap_or(EndpointSource::Transparent));
-        bound.is_ok()
+        self.core.counters.endpoint_source(why);
+        false
+    }
+
+    /// Says, once a minute, that an export wants what this gateway may not do.
+    fn warn(&self, why: &dyn std::fmt::Display) {
+        if self.core.may_say(Line::NotTransparent, Instant::now()) {
+            tracing::warn!(service = %self.opening.request.service, %why, "cannot connect from clients' own addresses");
+        }
     }
 
     /// Waits for what happens next. There is an attempt.
@@ -218,19 +245,24 @@ impl<'r> Race<'r> {
     }
 
     /// The attempt has the stream, and the others are over.
-    fn take(&mut self, attempt: Attempt, meter: &mut StreamMeter<'_>) -> io::Result<Connected> {
-        let Attempt { lease, address, connecting, begun, hedge, .. } = attempt;
+    fn take(&mut self, attempt: Attempt, meter: &mut StreamMeter<'_>) -> Result<Connected, Failure> {
+        let Attempt { lease, address, connecting, begun, hedge, transparent, .. } = attempt;
         let socket = connecting.into_socket();
         if let Err(error) = introduce(self.core, self.export, self.opening, address, &socket) {
-            lease.failed();
+            attempt::failed(self.core, lease, (address, self.limit), transparent, &error);
             if hedge {
                 self.core.counters.hedged(Hedge::Lost);
             }
-            return Err(error);
+            return Err(Failure { error, transparent });
         }
         lease.connected(begun.elapsed());
         meter.endpoint(Some(address));
-        meter.watch(lease.id());
+        if transparent {
+            self.core.counters.endpoint_source(EndpointSource::Transparent);
+        } else {
+            // A reset of a connection from the client's address may be about that address.
+            meter.watch(lease.id());
+        }
         if hedge {
             self.core.counters.hedged(Hedge::Won);
         }

@@ -2,14 +2,15 @@
 
 use super::Opening;
 use crate::metrics::reasons::EndpointSource;
-use isthmus_control_api::ServicePolicy;
+use isthmus_control_api::{Cidr, ServicePolicy};
 use std::net::IpAddr;
 
-/// The client's own address, if the endpoint is to see it; `None`: the policy lets it see nobody's.
+/// The client's own address, if the endpoint is to see it; `None`: the policy lets it see nobody's. `allowed`: what this gateway may use.
 ///
 /// # Errors
 /// It is the gateway's for this client, and why.
 pub(super) fn source(
+    allowed: &[Cidr],
     policy: &ServicePolicy,
     &Opening { request, cluster }: &Opening<'_>,
     endpoint: IpAddr,
@@ -24,6 +25,10 @@ pub(super) fn source(
     }
     if client == endpoint || !connects(client) {
         return Err(EndpointSource::Unusable);
+    }
+    // Who writes policies is not always who runs the gateway.
+    if !allowed.iter().any(|network| network.contains(client)) {
+        return Err(EndpointSource::NotPermitted);
     }
     Ok(Some(client))
 }
@@ -52,8 +57,10 @@ mod tests {
         let mut request = request("west");
         request.source.address = client.map(|client| (client.parse::<IpAddr>().unwrap(), 4711).into());
         let opening = Opening { request: &request, cluster: &cluster.parse().unwrap() };
-        assert_eq!(source(&ServicePolicy::default(), &opening, endpoint.parse().unwrap()), Ok(None));
-        source(&policy, &opening, endpoint.parse().unwrap())
+        let endpoint = endpoint.parse().unwrap();
+        let allowed = ["10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
+        assert_eq!(source(&allowed, &ServicePolicy::default(), &opening, endpoint), Ok(None));
+        source(&allowed, &policy, &opening, endpoint)
     }
 
     #[test]
@@ -62,6 +69,12 @@ mod tests {
         assert_eq!(seen("west", Some("10.1.0.9"), "10.0.0.2"), own("10.1.0.9"));
         assert_eq!(seen("west", Some("::ffff:10.1.0.9"), "10.0.0.2"), own("10.1.0.9"));
         assert_eq!(seen("west", Some("2001:db8::9"), "2001:db8::2"), own("2001:db8::9"));
+    }
+
+    #[test]
+    fn the_gateway_uses_no_address_that_its_own_file_does_not_allow() {
+        assert_eq!(seen("west", Some("192.0.2.9"), "10.0.0.2"), Err(EndpointSource::NotPermitted));
+        assert_eq!(seen("west", Some("fd00::9"), "2001:db8::2"), Err(EndpointSource::NotPermitted));
     }
 
     #[test]

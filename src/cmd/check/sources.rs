@@ -21,7 +21,7 @@ pub(super) fn lines(lines: &mut Lines, export: &ExportProbe) {
         let of = |problem| alone.iter().find(|(_, found)| *found == problem).map(|(probe, _)| *probe);
         let first = alone.first().map(|(probe, problem)| (*probe, *problem));
         // What is wrong with this host is wrong for all of them.
-        let mut worst = [SourceProblem::NotPermitted, SourceProblem::NotRouted].into_iter();
+        let mut worst = [SourceProblem::NotAllowed, SourceProblem::NotPermitted, SourceProblem::NotRouted].into_iter();
         let worst = worst.find_map(|problem| Some((of(problem)?, problem)));
         match worst.or(first) {
             Some((probe, problem)) => {
@@ -43,12 +43,14 @@ pub(super) fn lines(lines: &mut Lines, export: &ExportProbe) {
 /// What is missing, where that is known.
 fn cause(problem: SourceProblem) -> &'static str {
     match problem {
+        SourceProblem::NotAllowed => " (its own file does not allow the network in transparentSources)",
         SourceProblem::NotPermitted => " (the gateway may not use addresses of others)",
         SourceProblem::Here => " (it is an address of the gateway's own host, whose answers do not leave it)",
         SourceProblem::NotRouted => "\nthis host has no rule and route for marked answers",
         SourceProblem::NoAnswer => {
             "\nthis host has rule and route for marked answers: either nothing marks them, or they go another way"
         }
+        SourceProblem::Unknown => "\nwhether this host has rule and route for marked answers, the kernel does not say",
         SourceProblem::Failed => "",
     }
 }
@@ -62,6 +64,10 @@ fn fix(probe: &SourceProbe, problem: SourceProblem) -> String {
         format!("\nat {endpoint}, or at its router, unless its default route leads here:\n{ip} route add {network} via {gateway}")
     });
     match problem {
+        SourceProblem::NotAllowed => format!(
+            "if endpoints may see such addresses, add {network} to transparentSources in the gateway's own file and start it \
+             again; otherwise take transparentSource out of the export's policy"
+        ),
         SourceProblem::NotPermitted => {
             "give the gateway the capability CAP_NET_RAW (AmbientCapabilities=CAP_NET_RAW in its unit), or take \
              transparentSource out of the export's policy"
@@ -70,7 +76,7 @@ fn fix(probe: &SourceProbe, problem: SourceProblem) -> String {
         SourceProblem::Here => {
             "move the endpoint to another host or network namespace, or take transparentSource out of the export's policy".into()
         }
-        SourceProblem::NotRouted => format!("at the gateway's host:\n{routes}\n{}{there}", MARKING.trim()),
+        SourceProblem::NotRouted | SourceProblem::Unknown => format!("at the gateway's host:\n{routes}\n{}{there}", MARKING.trim()),
         SourceProblem::NoAnswer => format!("at the gateway's host:\n{}{there}", MARKING.trim()),
         SourceProblem::Failed => {
             format!("let connections from {network} to {endpoint} pass (firewall, reverse path filter, address checks of the cloud)")
@@ -140,6 +146,19 @@ mod tests {
         let forbidden = [SourceProblem::Failed, SourceProblem::NotPermitted];
         let sources = forbidden.map(|problem| source("10.0.0.2:80", true, Some(problem)));
         assert!(line(sources.to_vec()).fix.unwrap().contains("CAP_NET_RAW"));
+        let not_allowed = line(vec![source("10.0.0.2:80", true, Some(SourceProblem::NotAllowed))]).fix.unwrap();
+        assert!(not_allowed.contains("add 10.1.0.0/16 to transparentSources"), "{not_allowed}");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_say_is_not_claimed_and_has_the_whole_fix() {
+        let unknown = line(vec![source("10.0.0.2:80", true, Some(SourceProblem::Unknown))]);
+        let (found, fix) = (unknown.found.unwrap(), unknown.fix.unwrap());
+        assert!(found.contains("the kernel does not say") && !found.contains("this host has no rule"), "{found}");
+        assert!(
+            ["ip rule add", "nft add rule", "ip route add 10.1.0.0/16 via"].iter().all(|part| fix.contains(part)),
+            "{fix}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Process, Signals, quota, report, report::Extra};
 use crate::cmd::Failure;
 use isthmus_control::{AccessLog, Config};
-use isthmus_control_api::{GatewayId, Table};
+use isthmus_control_api::{Cidr, GatewayId, Table};
 use isthmus_gateway::{
     Gateway, Handle, Limits, MuxConfig,
     admin::{AdminSources, Readiness},
@@ -23,6 +23,7 @@ pub(in crate::cmd) struct Carrying {
     cores: usize,
     drain: Duration,
     token_file: Option<PathBuf>,
+    transparent_sources: Arc<[Cidr]>,
 }
 
 impl Carrying {
@@ -38,7 +39,8 @@ impl Carrying {
         metrics.memory_limit.set(config.limits.memory as u64);
         let gateway = Gateway::start(config, process.identity.clone(), table, metrics.clone())?;
         let token_file = process.config.console.token_file.clone();
-        Ok(Self { handle: gateway.handle(), gateway, metrics, cores, drain, token_file })
+        let transparent_sources = process.config.transparent_sources.as_slice().into();
+        Ok(Self { handle: gateway.handle(), gateway, metrics, cores, drain, token_file, transparent_sources })
     }
 
     /// Whether it is ready, as its cores know it.
@@ -62,6 +64,7 @@ impl Carrying {
             ready,
             extra,
             console,
+            transparent_sources: self.transparent_sources.clone(),
         }
     }
 
@@ -123,6 +126,7 @@ fn gateway_config(config: &Config, id: GatewayId) -> isthmus_gateway::Config {
         cores,
         busy_poll: config.busy_poll.unwrap_or_else(|| !quota::applies()),
         shared_listener: config.shared_listener,
+        transparent_sources: config.transparent_sources.clone(),
         place: Place {
             zone: config.zone.clone().or_else(|| from_environment("ISTHMUS_ZONE")),
             node: config.node.clone().or_else(|| from_environment("ISTHMUS_NODE")),

@@ -175,6 +175,7 @@ async fn a_gateway_is_asked_over_http() {
         ready,
         extra: Arc::new(|| ExtraStatus { cluster: "west".into(), ..ExtraStatus::default() }),
         console: Default::default(),
+        transparent_sources: Default::default(),
     };
     let mut server = JoinSet::new();
     server.spawn(admin::serve(listener, sources, CancellationToken::new()));

@@ -40,11 +40,17 @@ pub(super) fn of(export: &Export) -> Vec<Tried> {
     networks.flat_map(of).collect()
 }
 
-/// Connects to the endpoint from an address of the network, and plainly where that does not come about.
-pub(super) async fn probe(Tried { cluster, network, endpoint }: Tried) -> SourceProbe {
+/// Connects to the endpoint from an address of the network, and plainly where that does not come about. `allowed`: what addresses this
+/// gateway may use.
+pub(super) async fn probe(Tried { cluster, network, endpoint }: Tried, allowed: &[Cidr]) -> SourceProbe {
     let client = an_address(network);
     let began = Instant::now();
-    let found = connect(client, endpoint).await;
+    let is_within = |allowed: &Cidr| allowed.contains(network.base()) && allowed.bits() <= network.bits();
+    let found = if allowed.iter().any(is_within) {
+        connect(client, endpoint).await
+    } else {
+        Err((SourceProblem::NotAllowed, format!("this gateway may not use all of {network}")))
+    };
     let took = began.elapsed();
     let mut probe = SourceProbe {
         cluster: cluster.to_string(),
@@ -83,8 +89,9 @@ fn why(client: IpAddr, endpoint: SocketAddr) -> SourceProblem {
     }
     match transparent::is_delivered(client, MARK) {
         Ok(false) => SourceProblem::NotRouted,
+        Ok(true) => SourceProblem::NoAnswer,
         // Where the kernel may not be asked, nothing is claimed of it.
-        Ok(true) | Err(_) => SourceProblem::NoAnswer,
+        Err(_) => SourceProblem::Unknown,
     }
 }
 

@@ -141,7 +141,7 @@ async fn open_on_one(
         biased;
         opened = opened => opened.map_err(|failed| {
             // Its other gateways would ask the same endpoints.
-            let gateway = (!gives_way(request, &failed)).then(|| tunnel.gateway());
+            let gateway = (!gives_way(request, &failed) && !is_of_source(&failed)).then(|| tunnel.gateway());
             (failed, gateway)
         })?,
         () = doubted(core, target, &*tunnel, request.elsewhere) => {
@@ -158,9 +158,15 @@ async fn open_on_one(
     Ok(Accepted { stream, tunnel, sent })
 }
 
-/// Whether a cluster's endpoints are late, and the stream is to go elsewhere.
+/// Whether a cluster's endpoints are late, or do not take the client's own address, and the stream is to go elsewhere.
 pub(super) fn gives_way(request: &OpenRequest, failed: &OpenFailed) -> bool {
-    request.elsewhere && matches!(failed, OpenFailed::Refused(refusal) if refusal.reason == RefusalReason::Timeout)
+    let is_late = matches!(failed, OpenFailed::Refused(refusal) if refusal.reason == RefusalReason::Timeout);
+    request.elsewhere && (is_late || is_of_source(failed))
+}
+
+/// Whether it is about the client's own address: that says nothing of the cluster, nor of its gateway.
+pub(super) fn is_of_source(failed: &OpenFailed) -> bool {
+    matches!(failed, OpenFailed::Refused(refusal) if refusal.reason == RefusalReason::Source)
 }
 
 /// How long a stream waits for tunnels to make room for it.

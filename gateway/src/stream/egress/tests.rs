@@ -254,6 +254,49 @@ fn a_cluster_whose_turn_was_a_retry_too_many_is_not_waited_for() {
     });
 }
 
+/// What one client's address meets is no matter of the others: its stream goes elsewhere, the cluster stays in, and so does its gateway.
+#[test]
+fn a_cluster_whose_endpoints_do_not_take_a_clients_address_stays_in() {
+    on_a_core(async {
+        let (east, north) = (East::new(), authority("north"));
+        east.trust(&[&east.west, &north]);
+        let mut table = importing(&["west", "north"]);
+        table.links.insert("north".parse().unwrap(), Link::default());
+        east.apply(table);
+        let (mut west, mut north) = (east.peer(gateway(1)).await, east.peer_of(&north).await);
+        let left_out = || with_sides(&east.core, &service(), |sides| sides.snapshot(Instant::now()).len());
+        for (reason, counted) in [(RefusalReason::Source, 0), (RefusalReason::NoEndpoint, 1)] {
+            let _client = east.client().await;
+            let Offer(_, mut first) = tokio::select! {
+                offer = west.offers.recv() => offer.unwrap(),
+                offer = north.offers.recv() => offer.unwrap(),
+            };
+            first.refuse(&Refusal { reason, message: String::new(), retry: true });
+            let Offer(_, mut second) = tokio::select! {
+                offer = west.offers.recv() => offer.unwrap(),
+                offer = north.offers.recv() => offer.unwrap(),
+            };
+            second.accept();
+            assert_eq!(left_out(), counted, "{reason}");
+        }
+    });
+}
+
+#[test]
+fn a_gateway_whose_endpoints_do_not_take_a_clients_address_is_not_left_for_another_one() {
+    on_a_core(async {
+        let east = East::new();
+        east.apply(importing(&["west"]));
+        let mut one = east.peer(gateway(1)).await;
+        let mut client = east.client().await;
+        let Offer(_, mut stream) = one.offers.recv().await.unwrap();
+        let mut other = east.peer(gateway(2)).await;
+        stream.refuse(&Refusal { reason: RefusalReason::Source, message: String::new(), retry: true });
+        assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(other.offers.try_recv().is_err(), "it would ask the same endpoints");
+    });
+}
+
 /// Idle connections are mostly this.
 #[test]
 fn a_stream_that_is_open_keeps_no_room_for_what_opening_it_took() {

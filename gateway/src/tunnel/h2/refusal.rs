@@ -16,9 +16,11 @@ pub fn status(reason: RefusalReason) -> StatusCode {
         RefusalReason::Denied => StatusCode::FORBIDDEN,
         RefusalReason::NoSuchExport => StatusCode::NOT_FOUND,
         RefusalReason::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        RefusalReason::NoEndpoint | RefusalReason::Limit | RefusalReason::Draining | RefusalReason::TunnelLost => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        RefusalReason::NoEndpoint
+        | RefusalReason::Limit
+        | RefusalReason::Draining
+        | RefusalReason::TunnelLost
+        | RefusalReason::Source => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -46,6 +48,7 @@ fn parse_reason(text: &str) -> Option<Refusal> {
         "limit" => RefusalReason::Limit,
         "draining" => RefusalReason::Draining,
         "tunnel_lost" => RefusalReason::TunnelLost,
+        "source" => RefusalReason::Source,
         _ => return None,
     };
     let retry = match parts.next()? {
@@ -79,7 +82,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [RefusalReason; 7] = [
+    const ALL: [RefusalReason; 8] = [
         RefusalReason::Denied,
         RefusalReason::NoSuchExport,
         RefusalReason::NoEndpoint,
@@ -87,6 +90,7 @@ mod tests {
         RefusalReason::Limit,
         RefusalReason::Draining,
         RefusalReason::TunnelLost,
+        RefusalReason::Source,
     ];
 
     fn read(refusal: &Refusal) -> Refusal {
