@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 /// After sending, ask if nothing has come back for this long.
 const ASK_AFTER: Duration = Duration::from_millis(150);
-/// On a tunnel that is in use, ask this often, to know the round trip.
-const ASK_ACTIVE: Duration = Duration::from_secs(2);
+/// On a tunnel that is in use, ask this often: to know the round trip, and so that a path that has died is known within two seconds even
+/// where the tunnel's streams have nothing to say.
+const ASK_ACTIVE: Duration = Duration::from_secs(1);
+/// A tunnel is in use if it was of use so long before it was last asked.
+const IN_USE: Duration = Duration::from_secs(2);
 /// On an idle tunnel, ask this often: NATs forget after 30 s and more.
 const ASK_IDLE: Duration = Duration::from_secs(20);
 /// Doubt a peer that has left a question open for this long, or for three round trips. With [`ASK_AFTER`], the handshake of
@@ -123,7 +126,7 @@ impl Liveness {
     }
 
     fn ask_at(&self) -> Instant {
-        let interval = if self.active + ASK_ACTIVE >= self.asked { ASK_ACTIVE } else { ASK_IDLE };
+        let interval = if self.active + IN_USE >= self.asked { ASK_ACTIVE } else { ASK_IDLE };
         let regular = self.asked + interval;
         match self.waiting {
             Some(since) => (since + ASK_AFTER).max(self.asked + ASK_AFTER).min(regular),

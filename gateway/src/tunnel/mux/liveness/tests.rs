@@ -128,14 +128,14 @@ fn two_idle_ends_ask_every_20_seconds_and_no_more() {
 }
 
 #[test]
-fn a_tunnel_in_use_asks_every_2_seconds() {
+fn a_tunnel_in_use_asks_every_second() {
     let mut path = Path::new(20 * MS);
     for _ in 0..1000 {
         path.send(0, Message::Data);
         path.send(1, Message::Data);
         path.run(10 * MS);
     }
-    assert!(path.asked.iter().all(|asked| (5..=6).contains(asked)), "{:?}", path.asked);
+    assert!(path.asked.iter().all(|asked| (10..=11).contains(asked)), "{:?}", path.asked);
 }
 
 #[test]
@@ -171,6 +171,28 @@ fn a_path_that_dies_in_use_is_doubted_well_within_a_second_and_given_up_after_fi
     assert!((400 * MS..650 * MS).contains(&doubt), "{doubt:?}");
     let gone = path.first(Verdict::GiveUp).unwrap() - died;
     assert!((5000 * MS..5500 * MS).contains(&gone), "{gone:?}");
+}
+
+/// As a console shows a link as broken: its other tunnels have nothing to send when the first one is given up.
+#[test]
+fn a_path_that_dies_between_two_uses_is_doubted_well_within_two_seconds() {
+    for last_use in 0..100 {
+        let mut path = Path::new(20 * MS);
+        path.run(3000 * MS);
+        for _ in 0..100 + last_use {
+            path.send(0, Message::Data);
+            path.send(1, Message::Data);
+            path.run(10 * MS);
+        }
+        // What was sent is answered, and then nothing is under way.
+        path.run(100 * MS);
+        let died = path.now - path.start;
+        path.delay = None;
+        path.flying.clear();
+        path.run(3000 * MS);
+        let doubt = path.first(Verdict::Doubt).unwrap() - died;
+        assert!(doubt < 1500 * MS, "{doubt:?} after {last_use}");
+    }
 }
 
 #[test]
