@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 /// After sending, ask if nothing has come back for this long.
 const ASK_AFTER: Duration = Duration::from_millis(150);
-/// On a tunnel that is in use, ask this often: to know the round trip, and so that a path that has died is known within two seconds even
+/// On a tunnel that is in use, ask this often: to know the round trip, and so that a path that has died is known within a second even
 /// where the tunnel's streams have nothing to say.
-const ASK_ACTIVE: Duration = Duration::from_secs(1);
-/// A tunnel is in use if it was of use so long before it was last asked.
+const ASK_ACTIVE: Duration = Duration::from_millis(500);
+/// A tunnel is in use if it was of use at most so long before it was last asked.
 const IN_USE: Duration = Duration::from_secs(2);
 /// On an idle tunnel, ask this often: NATs forget after 30 s and more.
 const ASK_IDLE: Duration = Duration::from_secs(20);
