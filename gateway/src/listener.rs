@@ -237,18 +237,18 @@ impl Open {
 impl Place {
     /// Has what comes to the places take part, whichever of the core's sockets takes it.
     fn set_door(&self, core: &Core, shared: &[Acceptor], wanted: bool) {
-        let hop = &core.common.local_hop;
-        let all = shared.iter().flat_map(|acceptor| self.places.iter().map(move |place| (acceptor, *place)));
-        let is_open = self.door.get();
-        let opened = all.fold(wanted, |all, (acceptor, place)| {
-            hop.door(acceptor.socket.get_ref().as_fd(), Some(place), wanted, is_open) && all
-        });
-        if wanted && !opened && !is_open {
+        // Whether all are open then.
+        let set = |wanted: bool, is_open: bool| {
+            let doors = shared.iter().flat_map(|acceptor| self.places.iter().map(move |place| (acceptor, *place)));
+            doors.fold(wanted, |all, (acceptor, place)| {
+                core.common.local_hop.door(acceptor.socket.get_ref().as_fd(), Some(place), wanted, is_open) && all
+            })
+        };
+        let was_open = self.door.get();
+        let opened = set(wanted, was_open);
+        if wanted && !opened && !was_open {
             // All of them, or none.
-            let all = shared.iter().flat_map(|acceptor| self.places.iter().map(move |place| (acceptor, *place)));
-            all.for_each(|(acceptor, place)| {
-                hop.door(acceptor.socket.get_ref().as_fd(), Some(place), false, true);
-            });
+            set(false, true);
         }
         self.door.set(opened);
     }

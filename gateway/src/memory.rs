@@ -1,15 +1,15 @@
 //! What of its memory the process needs no more once it runs.
 //!
-//! The kernel maps a program's code in pieces of 64 KiB around what is first run, and keeps them: half of what an idle gateway has in
-//! memory would be code that read its configuration, printed, or asked for help texts. And glibc keeps what is freed: the more, the
-//! larger the pieces were that the process has ever freed.
+//! The kernel maps a program's code in pieces of 64 KiB around what is first run, and keeps them: most of what an idle gateway has in
+//! memory is code, much of which only its start has run. And glibc keeps what is freed: the more, the larger the pieces were that the
+//! process has ever freed.
 
 use rustix::mm::{Advice, madvise};
 use std::{ffi::c_void, fs, path::Path};
 
 /// Gives back what the start has needed: free heap, and code, which is mapped again piece by piece as it runs.
 ///
-/// It takes a millisecond or two; where it cannot be done, everything stays as it is.
+/// Where it cannot be done, everything stays as it is.
 pub fn give_back() {
     trim();
     for Code { from, length, .. } in own_code() {
@@ -29,7 +29,8 @@ fn own_code() -> Vec<Code> {
     maps.ok().zip(program.ok()).map(|(maps, program)| code_of(&maps, &program)).unwrap_or_default()
 }
 
-/// Pieces of memory from so many bytes on have mappings of their own, which end with them: above every buffer of a stream's path.
+/// Pieces of memory from so many bytes on have mappings of their own, which end with them. Much larger than what streams copy with, as
+/// each costs system calls.
 #[cfg(target_env = "gnu")]
 const OWN_MAPPING: libc::c_int = 1 << 20;
 /// Free bytes at the end of a heap that the kernel gets back at once.
