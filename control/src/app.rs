@@ -15,7 +15,7 @@ mod status;
 mod told;
 mod union;
 
-pub use status::{ControlStatus, ExportStatus, ImportStatus, PeerStatus, SyncState};
+pub use status::{ControlStatus, PeerStatus, ServicesStatus, SyncState};
 
 use crate::{
     exchange::{Hello, PROTOCOL, Services, Summaries},
@@ -130,6 +130,8 @@ pub struct Control {
     own: Own,
     views: watch::Sender<Arc<PeerViews>>,
     table: watch::Sender<Arc<Table>>,
+    /// What the table was made from; nothing, of one from before the last stop.
+    made_from: merge::Inputs,
     table_since: SystemTime,
     status: watch::Sender<Arc<ControlStatus>>,
     /// Whether links have had their time to come up.
@@ -183,6 +185,7 @@ impl Control {
             own: Own::default(),
             views: watch::Sender::default(),
             table: watch::Sender::new(Arc::new(table)),
+            made_from: merge::Inputs::default(),
             table_since: SystemTime::now(),
             status: watch::Sender::new(Arc::default()),
             is_settled: false,
@@ -303,12 +306,16 @@ impl Control {
         }
         let views: PeerViews =
             self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view(self.is_settled))).collect();
-        let next = merge::next(&self.table.borrow(), &desired, &views);
+        let known = self.views.borrow().clone();
+        let views = if *known == views { known } else { Arc::new(views) };
+        let inputs = merge::Inputs { desired, peers: views.clone() };
+        let next = merge::next(&self.table.borrow(), &self.made_from, &inputs);
         if let Some(table) = next {
             debug!(version = table.version, "table published");
             self.table_since = SystemTime::now();
             self.table.send_replace(Arc::new(table));
         }
+        self.made_from = inputs;
         let said = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
         if self.restored.is_none() {
             keeper::note(
@@ -317,10 +324,8 @@ impl Control {
             );
         }
         self.views.send_if_modified(|known| {
-            let differs = **known != views;
-            if differs {
-                *known = Arc::new(views);
-            }
+            let differs = !Arc::ptr_eq(known, &views);
+            *known = views;
             differs
         });
         self.status.send_replace(Arc::new(self.report()));

@@ -29,7 +29,7 @@ pub struct Desired {
     /// The namespaces that it has; `None`: it imports from whichever.
     pub namespaces: Option<Arc<BTreeSet<Arc<str>>>>,
     /// What local clients can use, and where.
-    pub imports: BTreeMap<Listen, DesiredImport>,
+    pub imports: BTreeMap<Listen, Arc<DesiredImport>>,
     /// The clusters it is linked with.
     pub links: BTreeMap<ClusterName, DesiredLink>,
     /// What it carries for others.
@@ -47,7 +47,7 @@ impl Desired {
     pub(crate) fn restored(table: &Table) -> Self {
         let imports = table.imports.iter().map(|(listen, import)| {
             let Import { service, affinity, weights, sticky, policy, clusters: _ } = (**import).clone();
-            (listen.clone(), DesiredImport { service, affinity, weights, sticky, policy, member: None })
+            (listen.clone(), Arc::new(DesiredImport { service, affinity, weights, sticky, policy, member: None }))
         });
         let links = table.links.iter();
         Self {

@@ -2,7 +2,7 @@
 
 use crate::registry::{RegistryCounts, RegistryStatus};
 use isthmus_control_api::{Affinity, ClusterName, ServiceName, ServicePort, Table};
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -42,10 +42,9 @@ pub struct ControlStatus {
     pub untold: Arc<BTreeSet<ServiceName>>,
     /// The linked clusters.
     pub peers: BTreeMap<ClusterName, PeerStatus>,
-    /// What local clients can use.
-    pub imports: Vec<ImportStatus>,
-    /// What this cluster serves.
-    pub exports: Vec<ExportStatus>,
+    /// What local clients can use, and what this cluster serves.
+    #[serde(flatten)]
+    pub services: ServicesStatus,
 }
 
 /// How the exchange with a linked cluster fares.
@@ -86,28 +85,50 @@ pub enum SyncState {
     Synced,
 }
 
+/// The imports and exports of a table. Shared with it, and gone through when somebody asks: tables follow each other by the hundred a
+/// second.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServicesStatus(pub Arc<Table>);
+
 /// An import and who serves it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ImportStatus {
+#[derive(Serialize)]
+struct ImportStatus<'a> {
     /// The service and its port.
     #[serde(flatten)]
-    pub service: ServicePort,
+    service: &'a ServicePort,
     /// Where local clients connect to.
-    pub listen: SocketAddr,
+    listen: SocketAddr,
     /// Which clusters to prefer.
-    pub affinity: Affinity,
+    affinity: Affinity,
     /// The clusters that serve it now, with how many ready endpoints.
-    pub clusters: BTreeMap<ClusterName, u32>,
+    clusters: &'a BTreeMap<ClusterName, u32>,
 }
 
 /// An export and its size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ExportStatus {
+#[derive(Serialize)]
+struct ExportStatus<'a> {
     /// The service and its port.
     #[serde(flatten)]
-    pub service: ServicePort,
+    service: &'a ServicePort,
     /// How many endpoints it has.
-    pub endpoints: usize,
+    endpoints: usize,
+}
+
+impl Serialize for ServicesStatus {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let imports = self.0.imports.iter().map(|(listen, import)| ImportStatus {
+            service: &import.service,
+            listen: listen.address,
+            affinity: import.affinity,
+            clusters: &import.clusters,
+        });
+        let exports = self.0.exports.iter();
+        let exports = exports.map(|(service, export)| ExportStatus { service, endpoints: export.endpoints.len() });
+        let mut both = to.serialize_map(Some(2))?;
+        both.serialize_entry("imports", &imports.collect::<Vec<_>>())?;
+        both.serialize_entry("exports", &exports.collect::<Vec<_>>())?;
+        both.end()
+    }
 }
 
 impl ControlStatus {
@@ -129,17 +150,10 @@ impl SyncState {
 
 pub(super) fn report(
     registry: &RegistryStatus,
-    table: &Table,
+    table: &Arc<Table>,
     table_since: SystemTime,
     peers: BTreeMap<ClusterName, PeerStatus>,
 ) -> ControlStatus {
-    let imports = table.imports.iter().map(|(listen, import)| ImportStatus {
-        service: import.service.clone(),
-        listen: listen.address,
-        affinity: import.affinity,
-        clusters: import.clusters.clone(),
-    });
-    let exports = table.exports.iter();
     ControlStatus {
         config: registry.source.clone(),
         reloads: registry.reloads,
@@ -154,10 +168,7 @@ pub(super) fn report(
         table_since_ms: millis(table_since),
         untold: Arc::default(),
         peers,
-        imports: imports.collect(),
-        exports: exports
-            .map(|(service, export)| ExportStatus { service: service.clone(), endpoints: export.endpoints.len() })
-            .collect(),
+        services: ServicesStatus(table.clone()),
     }
 }
 

@@ -237,7 +237,7 @@ fn desired(config: &Config, since: &BTreeMap<ServiceName, SystemTime>) -> Desire
         exports: config.exports.iter().map(|(key, export)| (key.clone(), Arc::new(export.clone()))).collect(),
         services: Arc::new(services(config, since)),
         namespaces: None,
-        imports: config.imports.clone(),
+        imports: config.imports.iter().map(|(listen, import)| (listen.clone(), Arc::new(import.clone()))).collect(),
         links: config.links.clone(),
         relay: config.relay.clone(),
         sources: config.sources.clone(),

@@ -44,9 +44,9 @@ pub struct ServicePlan {
     /// Objects of ours that are to go.
     pub unwanted: Vec<Unwanted>,
     /// What the gateway serves of it to peers and to its own imports.
-    pub exports: BTreeMap<ServicePort, Export>,
+    pub exports: BTreeMap<ServicePort, Arc<Export>>,
     /// What the gateway listens for, by port.
-    pub imports: BTreeMap<u16, DesiredImport>,
+    pub imports: BTreeMap<u16, Arc<DesiredImport>>,
     /// What peers are told of it.
     pub summary: Option<Arc<Summary>>,
     /// What could not be done.
@@ -54,6 +54,23 @@ pub struct ServicePlan {
 }
 
 impl ServicePlan {
+    /// Takes over from `before` what gateways and peers are told and is the same: whoever compares has to look at those only that are not
+    /// one and the same.
+    pub fn share(&mut self, before: &Self) {
+        fn take_over<K: Ord, T: Eq>(now: &mut BTreeMap<K, Arc<T>>, before: &BTreeMap<K, Arc<T>>) {
+            for (key, value) in now {
+                if let Some(known) = before.get(key).filter(|known| *known == value) {
+                    *value = known.clone();
+                }
+            }
+        }
+        take_over(&mut self.exports, &before.exports);
+        take_over(&mut self.imports, &before.imports);
+        if self.summary == before.summary {
+            self.summary.clone_from(&before.summary);
+        }
+    }
+
     /// What the clusters that export it disagree on, in a sentence each.
     pub fn conflict(&self) -> Option<&str> {
         let conditions = &self.export_status.as_ref()?.conditions;

@@ -22,7 +22,7 @@ use crate::{
 };
 use isthmus_control::{System, exchange::summary::Port, registry::DesiredImport};
 use isthmus_control_api::{ClusterName, ServicePort};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What is to be for the service of that name.
 pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> ServicePlan {
@@ -39,7 +39,7 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
     let exported = is_exported.then(|| export::exported(cx.world, key, export.or(foreign.as_ref()), asked));
     let own = exported.as_ref().and_then(|exported| exported.as_ref().ok());
     if let Some(own) = own {
-        plan.exports = own.table.clone();
+        plan.exports = own.table.iter().map(|(port, export)| (port.clone(), Arc::new(export.clone()))).collect();
         plan.summary = Some(own.summary.clone());
         plan.problems.extend(own.problems.iter().cloned());
         plan.problems.extend(lacking(cx, key).into_iter().chain(untold(cx, key)));
@@ -63,8 +63,8 @@ pub(super) fn plan(cx: &Context<'_>, key: &ObjectKey, ports: &mut Ports) -> Serv
         plan.export_status = Some(export_status::status(cx, export, exported.as_ref(), here.as_ref(), &plan.problems));
     }
     skupper::fill(&mut plan, cx, key, ports);
-    plan.exports.values_mut().for_each(|export| export.policy = said.policy.clone());
-    plan.imports.values_mut().for_each(|import| import.policy = said.policy.clone());
+    plan.exports.values_mut().for_each(|export| Arc::make_mut(export).policy = said.policy.clone());
+    plan.imports.values_mut().for_each(|import| Arc::make_mut(import).policy = said.policy.clone());
     plan.policy_status = said.status;
     if plan.summary.is_some() {
         let (record, problems) = records::record(cx, key, export);
@@ -218,7 +218,7 @@ pub(super) fn listen(
     import: impl Fn(Port) -> DesiredImport,
 ) {
     let settled = given.iter().filter(|(port, _)| ports.is_settled(service, **port));
-    plan.imports.extend(settled.map(|(port, target)| (*target, import(*port))));
+    plan.imports.extend(settled.map(|(port, target)| (*target, Arc::new(import(*port)))));
 }
 
 /// What clients are to prefer: the export's word, then the Service's, then the import's, then what other systems' keys say.

@@ -14,8 +14,8 @@ use std::{
     sync::Arc,
 };
 
-/// What follows from `plan` and `links`, and from where `file` has gateways listen and relay.
-pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired) -> Desired {
+/// What follows from `plan` and `links`, and from where `file` has gateways listen and relay. What is as it was `before` is shared with it.
+pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired, before: &Desired) -> Desired {
     let any = if has_ipv6(world) { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
     let plans = || plan.services.values();
     let imports = plans().flat_map(|plan| &plan.imports).map(|(&port, import)| {
@@ -25,10 +25,11 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired)
     });
     let exports = plans().flat_map(|plan| &plan.exports);
     let services = plan.services.iter().filter_map(|(key, plan)| Some((key.service()?, plan.summary.clone()?)));
+    let (services, namespaces) = (Arc::new(services.collect()), Some(Arc::new(namespaces(world))));
     Desired {
-        exports: exports.map(|(port, export)| (port.clone(), Arc::new(export.clone()))).collect(),
-        services: Arc::new(services.collect()),
-        namespaces: Some(Arc::new(namespaces(world))),
+        exports: exports.map(|(port, export)| (port.clone(), export.clone())).collect(),
+        services: if services == before.services { before.services.clone() } else { services },
+        namespaces: if namespaces == before.namespaces { before.namespaces.clone() } else { namespaces },
         imports: imports.chain(file.imports.clone()).collect(),
         links: links.clone(),
         relay: file.relay.clone(),
@@ -71,7 +72,7 @@ mod tests {
             member: None,
         };
         let of_service = ServicePlan {
-            imports: [(20000, import)].into(),
+            imports: [(20000, Arc::new(import))].into(),
             summary: Some(Arc::new(Summary::default())),
             ..ServicePlan::default()
         };
@@ -86,7 +87,7 @@ mod tests {
     }
 
     fn listens(plan: &Plan, world: &World) -> Vec<String> {
-        let desired = desired(plan, world, &Links::new(), &Desired::default());
+        let desired = desired(plan, world, &Links::new(), &Desired::default(), &Desired::default());
         assert_eq!(desired.services.len(), 1);
         desired.imports.keys().map(ToString::to_string).collect()
     }
@@ -103,8 +104,9 @@ mod tests {
             policy: Default::default(),
             member: None,
         };
+        let import = Arc::new(import);
         let file = Desired { imports: [(listen.clone(), import.clone())].into(), ..Desired::default() };
-        let all = desired(&plan(Protocol::Tcp), &world("10.0.0.1"), &Links::new(), &file).imports;
+        let all = desired(&plan(Protocol::Tcp), &world("10.0.0.1"), &Links::new(), &file, &Desired::default()).imports;
         assert_eq!((all.len(), &all[&listen]), (2, &import));
     }
 

@@ -277,7 +277,12 @@ impl Engine {
     fn plan_all(&mut self, views: &PeerViews) {
         let leads = self.epoch.is_some();
         let before = Before { plan: &self.plan, is_ours: leads && self.planned_in == self.epoch };
-        let plan = mcs::plan(self.index.world(), views, &self.settings, before, &now());
+        let mut plan = mcs::plan(self.index.world(), views, &self.settings, before, &now());
+        for (key, service) in &mut plan.services {
+            if let Some(before) = self.plan.services.get(key) {
+                service.share(before);
+            }
+        }
         self.planned_in = self.epoch;
         self.is_all = false;
         self.look_at_services(&plan);
@@ -296,7 +301,10 @@ impl Engine {
             // What is neither exported nor imported has no plan.
             let Some(before) = plan.services.get(key) else { continue };
             match mcs::plan_one(index.world(), views, settings, before, key, &time) {
-                Some(after) => planned.push((key.clone(), after)),
+                Some(mut after) => {
+                    after.share(before);
+                    planned.push((key.clone(), after));
+                }
                 None => return false,
             }
         }

@@ -54,7 +54,7 @@ pub(in crate::mcs) fn plan(cx: &Context<'_>, key: &ObjectKey) -> ServicePlan {
     };
     summary.fit();
     let endpoints = serving.endpoints.into_iter().map(Endpoint::at).collect();
-    plan.exports.insert(service_port(name), Export { endpoints, ..Export::default() });
+    plan.exports.insert(service_port(name), Arc::new(Export { endpoints, ..Export::default() }));
     plan.summary = Some(Arc::new(summary));
     plan.problems.extend(lacking(cx, key));
     plan

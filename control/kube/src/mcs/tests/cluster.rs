@@ -309,18 +309,18 @@ pub(crate) fn derived(of: &str, target: i32) -> Service {
 }
 
 /// What the gateway listens for it.
-pub(crate) fn listen(name: &str) -> isthmus_control::registry::DesiredImport {
+pub(crate) fn listen(name: &str) -> Arc<isthmus_control::registry::DesiredImport> {
     let service = isthmus_control_api::ServicePort {
         service: name.parse().unwrap(),
         port: 80,
         protocol: isthmus_control_api::Protocol::Tcp,
     };
-    isthmus_control::registry::DesiredImport {
+    Arc::new(isthmus_control::registry::DesiredImport {
         service,
         affinity: Default::default(),
         weights: None,
         sticky: false,
         policy: Default::default(),
         member: None,
-    }
+    })
 }

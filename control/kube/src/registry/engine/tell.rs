@@ -22,7 +22,8 @@ impl Engine {
         let file = self.inputs.file.borrow().clone();
         let mut links = self.links.clone();
         links.extend(file.links.clone());
-        let desired = desired(&self.plan, self.index.world(), &links, &file);
+        let before = self.outputs.desired.borrow().clone();
+        let desired = desired(&self.plan, self.index.world(), &links, &file, &before);
         let is_first = !mem::replace(&mut self.is_loaded, true);
         self.outputs.desired.send_if_modified(|known| {
             let differs = is_first || **known != desired;
