@@ -181,6 +181,10 @@ pub struct CoreMetrics {
     spans_dropped: [Counter; SpanDropped::ALL.len()],
     /// Attempts to hand spans to the collector that failed.
     pub span_exports_failed: Counter,
+    /// Bytes that went between local sockets by splice(2).
+    pub spliced_bytes: Counter,
+    /// Pipes that they go through now.
+    pub splice_pipes: Gauge,
     /// Bytes of the memory budget that this core has granted as credit or holds in buffers.
     pub memory_granted: Gauge,
 }
@@ -206,6 +210,8 @@ impl CoreMetrics {
             spans_exported: Counter::default(),
             spans_dropped: Default::default(),
             span_exports_failed: Counter::default(),
+            spliced_bytes: Counter::default(),
+            splice_pipes: Gauge::default(),
             memory_granted: Gauge::default(),
         }
     }

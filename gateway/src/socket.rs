@@ -121,15 +121,30 @@ impl Socket {
         }
     }
 
+    /// Whether it takes part in the local hop.
+    pub(crate) fn is_in_local_hop(&self) -> bool {
+        self.part().is_some()
+    }
+
     /// Writes once.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let most = match self.part() {
+            Some(part) => ready!(part.poll_room(cx, self.as_fd()))?,
+            None => bytes.len(),
+        };
+        let bytes = &bytes[..bytes.len().min(most)];
+        self.poll_write_with(cx, |fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
+    }
+
+    /// Writes once by `write`, which says how many bytes it wrote.
+    pub fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+    ) -> Poll<io::Result<usize>> {
         loop {
-            let most = match self.part() {
-                Some(part) => ready!(part.poll_room(cx, self.as_fd()))?,
-                None => bytes.len(),
-            };
             let mut guard = ready!(self.fd.poll_write_ready(cx))?;
-            match rustix::net::send(&self.fd, &bytes[..bytes.len().min(most)], SendFlags::NOSIGNAL) {
+            match write(self.fd.as_fd()) {
                 Ok(n) => {
                     self.has_written(n);
                     return Poll::Ready(Ok(n));

@@ -268,15 +268,17 @@ pub(crate) async fn read_all(socket: &mut TcpStream) -> (Vec<u8>, io::Result<()>
     (bytes, ended.map(drop))
 }
 
-/// Writes until nothing more is taken, though everybody on this thread has had their turn many times.
-pub(crate) async fn fill(socket: &TcpStream) {
-    let mut in_vain = 0;
+/// Writes until nothing more is taken, though everybody on this thread has had their turn many times: how many bytes.
+pub(crate) async fn fill(socket: &TcpStream) -> usize {
+    let (mut in_vain, mut written) = (0, 0);
     until(|| {
         let taken = socket.try_write(&[7; 64 * 1024]);
         in_vain = if taken.is_ok() { 0 } else { in_vain + 1 };
+        written += taken.unwrap_or(0);
         in_vain > 200
     })
     .await;
+    written
 }
 
 /// An endpoint that answers nobody: its queue is full. It is there as long as what comes with its address.

@@ -290,6 +290,12 @@ define! {
     Counter "isthmus_busy_polls" []
         "Times that a core went on asking for work after work, instead of sleeping at once."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.busy_polls.get()).sum());
+    Counter "isthmus_spliced_bytes" []
+        "Bytes of streams inside the cluster that the kernel moved from socket to socket (splice): those of bulk."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.spliced_bytes.get()).sum());
+    Gauge "isthmus_splice_pipes" []
+        "Pipes that such bytes go through now, at most 64 a core; what is beyond is copied."
+        => |s, to| to.whole([], s.metrics.rows().map(|row| row.splice_pipes.get()).sum());
     Gauge "isthmus_memory_granted_bytes" []
         "Bytes of the memory budget that are granted as credit or held in buffers."
         => |s, to| to.whole([], s.metrics.rows().map(|row| row.memory_granted.get()).sum());

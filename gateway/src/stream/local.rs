@@ -1,6 +1,9 @@
-//! A stream that stays in its cluster: from one local socket to another, with no tunnel.
+//! A stream that stays in its cluster: from one local socket to another, with no tunnel. What is little is copied; bulk is spliced.
+
+mod pipe;
 
 use crate::{busy, close::Closed, core::Core, meter::StreamMeter, socket::Socket, tunnel::StreamError};
+use pipe::Pipe;
 use std::{
     future::poll_fn,
     io,
@@ -33,6 +36,10 @@ impl Failed {
 struct Way {
     waiting: Vec<u8>,
     at: usize,
+    /// There while it moves bulk.
+    pipe: Option<Pipe>,
+    /// Whether it is ever to have one: what is held to a rate goes in small portions.
+    is_paced: bool,
     ended: bool,
     done: bool,
     moved: u64,
@@ -47,8 +54,9 @@ pub(crate) async fn copy(
     client_ended: bool,
     meter: &mut StreamMeter<'_>,
 ) -> Closed {
-    let mut up = Way { waiting: early, ended: client_ended, ..Way::default() };
-    let mut down = Way::default();
+    let is_paced = meter.held.is_paced();
+    let mut up = Way { waiting: early, ended: client_ended, is_paced, ..Way::default() };
+    let mut down = Way { is_paced, ..Way::default() };
     meter.up(up.waiting.len() as u64);
     let (mut client_failed, mut endpoint_failed) = (pin!(client.failed()), pin!(endpoint.failed()));
     let result = poll_fn(|cx| {
@@ -98,7 +106,7 @@ type Side<'a> = (&'a Socket, fn(io::Error) -> Failed);
 impl Way {
     /// Whether it waits for its reading side.
     fn reads(&self) -> bool {
-        !self.ended && self.at == self.waiting.len()
+        !self.ended && self.at == self.waiting.len() && self.pipe.as_ref().is_none_or(Pipe::is_empty)
     }
 
     fn poll(
@@ -116,9 +124,21 @@ impl Way {
                 self.at += ready!(to.poll_send(cx, &self.waiting[self.at..])).map_err(to_failed)?;
             }
             (self.waiting, self.at) = (Vec::new(), 0);
+            if let Some(pipe) = &mut self.pipe {
+                ready!(pipe.poll_empty(cx, to)).map_err(to_failed)?;
+                if !pipe.is_worth() {
+                    self.pipe = None;
+                }
+            }
             if self.ended {
                 to.finish();
                 self.done = true;
+                continue;
+            }
+            if let Some(pipe) = &mut self.pipe {
+                let n = ready!(pipe.poll_fill(cx, from)).map_err(from_failed)?;
+                self.ended = n == 0;
+                self.moved += n as u64;
                 continue;
             }
             let mut scratch = core.scratch.borrow_mut();
@@ -127,6 +147,9 @@ impl Way {
             self.moved += n as u64;
             let sent = if n > 0 { to.try_send(&scratch[..n]) } else { 0 };
             self.waiting.extend_from_slice(&scratch[sent..n]);
+            if n >= pipe::MUCH && !self.is_paced {
+                self.pipe = Pipe::between(&core.counters, from, to);
+            }
         }
         // The other way has its turn, and the core's other tasks.
         cx.waker().wake_by_ref();

@@ -116,3 +116,105 @@ fn a_way_with_much_to_move_lets_the_other_have_its_turn() {
         meter.close(Closed::Fin);
     });
 }
+
+/// Bytes that differ from place to place.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at % 65_521).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect()
+}
+
+async fn says_and_ends(mut socket: tokio::net::tcp::OwnedWriteHalf, bytes: Vec<u8>) {
+    socket.write_all(&bytes).await.unwrap();
+    socket.shutdown().await.unwrap();
+}
+
+#[test]
+fn bulk_is_spliced_both_ways_and_its_bytes_and_ends_arrive() {
+    on_a_core(async {
+        let east = East::new();
+        let Copied { client, endpoint, end } = copied(&east, |_| ()).await;
+        let ((mut client, to_endpoint), (mut endpoint, to_client)) = (client.into_split(), endpoint.into_split());
+        let (up, down) = (pattern(9_000_001), pattern(5_000_003));
+        let says = [spawn(says_and_ends(to_endpoint, up.clone())), spawn(says_and_ends(to_client, down.clone()))];
+        let (mut at_endpoint, mut at_client) = (Vec::new(), Vec::new());
+        let (one, other) = tokio::join!(endpoint.read_to_end(&mut at_endpoint), client.read_to_end(&mut at_client));
+        assert_eq!((one.unwrap(), other.unwrap()), (up.len(), down.len()));
+        assert!(at_endpoint == up && at_client == down);
+        for says in says {
+            says.await.unwrap();
+        }
+        assert_eq!(end.await.unwrap(), Closed::Fin);
+        assert!(east.core.counters.spliced_bytes.get() > 1_000_000);
+        assert_eq!(east.core.counters.splice_pipes.get(), 0);
+    });
+}
+
+#[test]
+fn what_follows_bulk_is_copied_again() {
+    on_a_core(async {
+        let east = East::new();
+        let Copied { mut client, endpoint, end } = copied(&east, |_| ()).await;
+        let (mut from_client, to_client) = endpoint.into_split();
+        let bulk = pattern(4_000_000);
+        let says = {
+            let bulk = bulk.clone();
+            spawn(async move {
+                let mut to_client = to_client;
+                to_client.write_all(&bulk).await.unwrap();
+                to_client
+            })
+        };
+        let mut heard = vec![0; bulk.len()];
+        client.read_exact(&mut heard).await.unwrap();
+        assert!(heard == bulk);
+        let mut to_client = says.await.unwrap();
+        let spliced = || east.core.counters.spliced_bytes.get();
+        assert!(spliced() > 0);
+        for round in 0..3_u8 {
+            let before = spliced();
+            for byte in [round; 4] {
+                client.write_all(&[byte]).await.unwrap();
+                assert_eq!(from_client.read_u8().await.unwrap(), byte);
+                to_client.write_all(&[byte]).await.unwrap();
+                assert_eq!(client.read_u8().await.unwrap(), byte);
+            }
+            assert!(spliced() - before <= 1, "one that was little ends it");
+        }
+        drop((client, from_client, to_client));
+        end.await.unwrap();
+    });
+}
+
+#[test]
+fn a_reader_that_has_stopped_stops_the_writer_of_bulk_and_gets_all_of_it() {
+    on_a_core(async {
+        let east = East::new();
+        let Copied { mut client, mut endpoint, end } = copied(&east, |_| ()).await;
+        let said = fill(&client).await;
+        assert!(east.core.counters.spliced_bytes.get() > 0 && east.core.counters.splice_pipes.get() == 1);
+        client.shutdown().await.unwrap();
+        let (heard, result) = read_all(&mut endpoint).await;
+        result.unwrap();
+        assert!(heard == vec![7; said]);
+        drop(endpoint);
+        end.await.unwrap();
+        assert_eq!(east.core.counters.splice_pipes.get(), 0);
+    });
+}
+
+#[test]
+fn streams_beyond_the_bound_of_pipes_are_copied() {
+    on_a_core(async {
+        let east = East::new();
+        east.core.counters.splice_pipes.set(pipe::MOST);
+        let Copied { client, mut endpoint, end } = copied(&east, |_| ()).await;
+        let bulk = pattern(4_000_000);
+        let says = spawn(says_and_ends(client.into_split().1, bulk.clone()));
+        let mut heard = vec![0; bulk.len()];
+        endpoint.read_exact(&mut heard).await.unwrap();
+        assert!(heard == bulk);
+        says.await.unwrap();
+        drop(endpoint);
+        end.await.unwrap();
+        assert_eq!(east.core.counters.spliced_bytes.get(), 0);
+    });
+}
