@@ -1,10 +1,12 @@
 //! One gateway with ten thousand service ports: a listener on each core for each of them, against one that takes them all.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
@@ -65,8 +67,11 @@ struct Outcome {
     descriptors: usize,
     /// Requests that were answered, a second.
     rate: f64,
-    failed: u64,
+    failed: Failed,
 }
+
+/// Requests that failed, by why.
+type Failed = BTreeMap<String, u64>;
 
 /// Runs every way `rounds` times, under load for `seconds`; the table.
 pub fn run(env: &Env, rounds: u32, seconds: u32) -> Result<String> {
@@ -105,7 +110,7 @@ fn measure(env: &Env, endpoints: &str, way: usize, seconds: u32) -> Result<Outco
     let serving = (0..ports).filter(|n| http::connect(local(FIRST + n)).is_ok()).count();
     // The streams of those connections are to be over before others are measured.
     procfs::wait_idle(&[gateway.pid()], REST);
-    let (rate, failed) = if ready.is_some() { load(env, ports, seconds) } else { (0.0, 0) };
+    let (rate, failed) = if ready.is_some() { load(env, ports, seconds) } else { (0.0, Failed::new()) };
     if env.interrupted() {
         return Err(Error::Interrupted);
     }
@@ -113,22 +118,33 @@ fn measure(env: &Env, endpoints: &str, way: usize, seconds: u32) -> Result<Outco
 }
 
 /// A request on a connection of its own, to one port after the other.
-fn load(env: &Env, ports: u16, seconds: u32) -> (f64, u64) {
-    let (next, done, failed) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
+fn load(env: &Env, ports: u16, seconds: u32) -> (f64, Failed) {
+    let (next, done, failed) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::new(Failed::new()));
     let (started, length) = (Instant::now(), Duration::from_secs(seconds.into()));
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
+                let mut failures = Failed::new();
                 while started.elapsed() < length && !env.interrupted() {
                     let n = next.fetch_add(1, Ordering::Relaxed) % usize::from(ports);
                     let port = FIRST + u16::try_from(n).unwrap_or(0);
-                    let of = if http::get(local(port), "/").is_ok() { &done } else { &failed };
-                    of.fetch_add(1, Ordering::Relaxed);
+                    match http::get(local(port), "/") {
+                        Ok(_) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => *failures.entry(error.to_string()).or_default() += 1,
+                    }
                 }
+                add(&mut failed.lock().unwrap_or_else(PoisonError::into_inner), failures);
             });
         }
     });
-    (done.into_inner() as f64 / started.elapsed().as_secs_f64(), failed.into_inner())
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (done.into_inner() as f64 / started.elapsed().as_secs_f64(), failed)
+}
+
+fn add(to: &mut Failed, more: Failed) {
+    for (why, times) in more {
+        *to.entry(why).or_default() += times;
+    }
 }
 
 /// A gateway that serves its own cluster's clients, and when it was started.
@@ -192,7 +208,10 @@ fn table(outcomes: &[Outcome]) -> String {
         let ready: Vec<_> = of_way().filter_map(|outcome| outcome.ready).collect();
         let ready = if ready.is_empty() { "never".into() } else { format!("{:.2}", middle(&ready)) };
         let serving = of_way().map(|outcome| outcome.serving).min().unwrap_or(0);
-        let failed: u64 = of_way().map(|outcome| outcome.failed).sum();
+        let mut failed = Failed::new();
+        of_way().for_each(|outcome| add(&mut failed, outcome.failed.clone()));
+        let failed: Vec<_> = failed.iter().map(|(why, times)| format!("{times} ({why})")).collect();
+        let failed = if failed.is_empty() { "0".to_owned() } else { failed.join(", ") };
         const MIB: f64 = (1 << 20) as f64;
         // Writing into a string cannot fail.
         let _ = writeln!(
