@@ -7,23 +7,39 @@
 
 . "$(dirname "$0")/lib.sh"
 
+# Test programs of tests/ and ebpf/: they run as root, each step names its own. All others run as whoever calls.
+as_root=(console demo e2e guides harness kernel kube_e2e monitoring package traces wan)
+
 main() {
     local failed=0
-    timed "unit and property" cargo test --workspace --exclude isthmus-tests --exclude isthmus-ebpf --locked --no-fail-fast -- "$@" || failed=1
+    # Always the whole workspace: for a selection of its own cargo would compile most crates anew, with other features. The topologies run
+    # the binary that is built here.
+    timed "build" cargo build --workspace --bins --tests --locked || { report; return 1; }
+    timed "unit and property" units "$@" || failed=1
     # They have no names for cargo's filter.
     [ $# -gt 0 ] || timed "console's pages" npm --prefix console test --silent || failed=1
     root_runner
-    timed "local hop" cargo test --package isthmus-ebpf --locked --no-fail-fast -- "$@" || failed=1
-    # The topologies run the binary itself, which is a package of its own.
-    if cargo build --locked --package isthmus; then
-        timed "end to end" end_to_end --lib --test harness --test e2e --test guides --test demo --test wan --test console --test monitoring --test package -- "$@" || failed=1
-        timed "traces" traces "$@" || failed=1
-        timed "Kubernetes" kubernetes "$@" || failed=1
-    else
-        failed=1
-    fi
+    timed "local hop" tests --test kernel -- "$@" || failed=1
+    timed "end to end" tests --test harness --test e2e --test guides --test demo --test wan --test console --test monitoring --test package -- "$@" || failed=1
+    timed "traces" traces "$@" || failed=1
+    timed "Kubernetes" kubernetes "$@" || failed=1
     report
     return $failed
+}
+
+tests() {
+    cargo test --workspace --locked --no-fail-fast "$@"
+}
+
+# Libraries, binaries, and every test program that is not among those that need root: a new one is run though nobody names it here.
+units() {
+    local name names targets=(--lib --bins)
+    names=$(cargo metadata --no-deps --locked --format-version 1 | tr '{' '\n' | sed -n 's/.*"kind":\["test"\].*"name":"\([^"]*\)".*/\1/p' | sort -u)
+    [ -n "$names" ] || die "test: cargo metadata names no test program"
+    for name in $names; do
+        [[ " ${as_root[*]} " = *" $name "* ]] || targets+=(--test "$name")
+    done
+    tests "${targets[@]}" -- "$@" && tests --doc -- "$@"
 }
 
 root_runner() {
@@ -34,25 +50,21 @@ root_runner() {
     export "CARGO_TARGET_${triple}_RUNNER=sudo --preserve-env"
 }
 
-end_to_end() {
-    cargo test --package isthmus-tests --locked --no-fail-fast "$@"
-}
-
 # The OpenTelemetry Collector's receiver is built for those who run a test that needs it, and so is Kubernetes.
 traces() {
     local tests
-    tests=$(end_to_end --test traces -- --list "$@") || return
+    tests=$(tests --test traces -- --list "$@") || return
     grep -q ': test$' <<<"$tests" || return 0
-    tests/kube/build.sh collector && end_to_end --test traces -- "$@"
+    tests/kube/build.sh collector && tests --test traces -- "$@"
 }
 
 kubernetes() {
     local tests
-    tests=$(end_to_end --test kube_e2e -- --list "$@") || return
+    tests=$(tests --test kube_e2e -- --list "$@") || return
     grep -q ': test$' <<<"$tests" || return 0
     # A cluster takes some 600 MB, and most tests have two.
     local at_once=$(($(nproc) < 4 ? $(nproc) : 4))
-    tests/kube/build.sh control-plane coredns helm && end_to_end --test kube_e2e -- --test-threads "$at_once" "$@"
+    tests/kube/build.sh control-plane coredns helm && tests --test kube_e2e -- --test-threads "$at_once" "$@"
 }
 
 main "$@"
