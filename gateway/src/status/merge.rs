@@ -72,6 +72,11 @@ impl<'r> Index<'r> {
 fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports: &[&CoreReport]) -> LinkStatus {
     let all = reports.iter().flat_map(|report| &report.tunnels).filter(|tunnel| tunnel.cluster == *cluster);
     let tunnels: Vec<&TunnelReport> = all.filter(|tunnel| tunnel.status.health != TunnelHealth::Closed).collect();
+    // What drains beside others, or does not answer, takes no new streams.
+    let carrying: Vec<&TunnelReport> = match live(&tunnels).collect::<Vec<_>>() {
+        none if none.is_empty() => tunnels.clone(),
+        live => live,
+    };
     let dials = reports.iter().flat_map(|report| &report.dials).filter(|dial| dial.cluster == *cluster);
     let dials: Vec<&DialReport> = dials.collect();
     let lookup =
@@ -105,12 +110,12 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
     LinkStatus {
         cluster: cluster.to_string(),
         state,
-        transport: joined(tunnels.iter().map(|tunnel| tunnel.status.transport.as_str())),
+        transport: joined(carrying.iter().map(|tunnel| tunnel.status.transport.as_str())),
         chosen: joined(choices().map(|choice| choice.transport.as_str())),
         chosen_because: because(&choices().collect::<Vec<_>>()),
         via: via(&choices().collect::<Vec<_>>()),
-        direction: joined(tunnels.iter().map(|tunnel| tunnel.status.direction.as_str())),
-        rtt_ms: tunnels.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
+        direction: joined(carrying.iter().map(|tunnel| tunnel.status.direction.as_str())),
+        rtt_ms: carrying.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
         streams_in: tunnels.iter().map(|tunnel| tunnel.status.streams_in).sum(),
         streams_out: tunnels.iter().map(|tunnel| tunnel.status.streams_out).sum(),
         tunnels: tunnels.len(),

@@ -74,6 +74,26 @@ fn a_link_without_tunnels_says_why() {
 }
 
 #[test]
+fn what_drains_beside_what_is_live_is_counted_and_not_named() {
+    let over = |transport: Transport, health| {
+        let mut report = tunnel(health, 1);
+        report.status.transport = transport;
+        report
+    };
+    let named = |tunnels: Vec<TunnelReport>| {
+        let link = link(&["192.0.2.1:1"], &[core(tunnels, vec![])]);
+        (link.transport.unwrap(), link.tunnels, link.streams_out)
+    };
+    use TunnelHealth::{Draining, Live, Unresponsive};
+    assert_eq!(named(vec![over(Transport::Tls, Live), over(Transport::Quic, Draining)]), ("tls".into(), 2, 6));
+    assert_eq!(named(vec![over(Transport::Tls, Live), over(Transport::Quic, Live)]), ("quic+tls".into(), 2, 6));
+    assert_eq!(
+        named(vec![over(Transport::Tls, Unresponsive), over(Transport::Quic, Draining)]),
+        ("quic+tls".into(), 2, 6)
+    );
+}
+
+#[test]
 fn what_new_streams_take_is_that_of_all_cores() {
     let chosen = |transport, reason: &str| {
         let choices = vec![ChoiceReport { cluster: east(), transport, reason: reason.into(), via: None }];
