@@ -101,7 +101,7 @@ impl Directory {
     }
 
     /// Where the peers' bundles lie.
-    pub(crate) fn bundles_path(&self) -> &Path {
+    pub fn bundles_path(&self) -> &Path {
         &self.bundles
     }
 
@@ -283,7 +283,7 @@ impl Directory {
         write::workload(out, svid, &ca.bytes)
     }
 
-    /// Where peers' bundles lie.
+    /// Where the bundle of `cluster` lies, or would.
     pub fn bundle_path(&self, cluster: &ClusterName) -> PathBuf {
         self.bundles.join(format!("{cluster}.pem"))
     }

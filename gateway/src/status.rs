@@ -15,6 +15,7 @@ pub mod timestamp;
 pub mod trace;
 
 pub use merge::merge;
+pub use message::untrusted;
 pub use report::{
     BreakReport, CheckReport, ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra,
     ListenerReport, LocalHopStatus, LossReport, SharedListenerStatus, TunnelReport, Unread,
@@ -272,4 +273,10 @@ pub struct IdentityReport {
     /// The clusters that it has a bundle of.
     #[serde(default)]
     pub trusts: Vec<String>,
+    /// The directory that it is read from.
+    #[serde(default)]
+    pub directory: Option<String>,
+    /// The directory of the bundles, each `<cluster>.pem`.
+    #[serde(default)]
+    pub bundles: Option<String>,
 }
