@@ -83,8 +83,13 @@ pub(super) fn section(section: &str) -> impl Iterator<Item = &'static Key> {
 
 /// The reference as Markdown tables, one a section: what docs/configuration.md holds between its markers.
 pub fn reference() -> String {
-    let mut sections: Vec<&str> = keys().map(|key| key.section).collect();
-    sections.dedup();
+    // The keys of one are in several places where they are of several subjects.
+    let mut sections: Vec<&str> = Vec::new();
+    for key in keys() {
+        if !sections.contains(&key.section) {
+            sections.push(key.section);
+        }
+    }
     sections.iter().map(|&name| table(name)).collect::<Vec<_>>().join("\n")
 }
 
