@@ -221,7 +221,8 @@ impl Directory {
     /// # Errors
     /// They are not CA certificates of that cluster in this clusterset, or cannot be written; nothing has changed then.
     pub fn trust(&self, cluster: &ClusterName, bundle: &Path) -> Result<TrustAnchors, DirectoryError> {
-        let own = self.load()?.domain().clone();
+        // Other bundles are none of its business, and one that is broken is what it is to replace.
+        let own = self.load_own()?.domain().clone();
         let content = |source| DirectoryError::Content { path: bundle.to_owned(), source };
         if *cluster == own.cluster {
             let found = format!("the cluster {cluster}, which this identity is of");

@@ -67,8 +67,8 @@ const SMALL: &str = "large packets vanish on the path without a word (a black ho
 
 /// Why a cluster is neither dialled nor let in that has no bundle here, in one line; `bundle` is where that would lie.
 pub fn untrusted(cluster: &str, bundle: Option<&Path>) -> String {
-    let found = bundle.map_or_else(|| "no bundle of it".to_owned(), |path| format!("no {}", path.display()));
-    format!("it is not trusted: found {found}, expected the CA certificates of {cluster}")
+    let place = bundle.map_or_else(|| "a bundle".to_owned(), |path| path.display().to_string());
+    format!("it is not trusted: found no CA certificates of {cluster}, expected them in {place}")
 }
 
 fn unreached(gateways: &GatewaysStatus) -> Option<String> {

@@ -107,7 +107,7 @@ fn a_peer_that_is_waited_for_in_vain_is_said_to_lack_its_bundle() {
         let link = merge(&ExtraStatus { table, identity, ..ExtraStatus::default() }, &READY, &[]).links.remove(0);
         (link.state, link.message)
     };
-    let message = "it is not trusted: found no /etc/west/bundles/east.pem, expected the CA certificates of east";
+    let message = "it is not trusted: found no CA certificates of east, expected them in /etc/west/bundles/east.pem";
     assert_eq!(of(&["north"]), (LinkWord::Waiting, Some(message.to_owned())));
     assert_eq!(of(&["east"]), (LinkWord::Waiting, None));
 }
