@@ -8,17 +8,10 @@
 
 . "$(dirname "$0")/lib.sh"
 . scripts/elf.sh
-export LC_ALL=C
-umask 022
 
 main() {
     [ $# = 2 ] || { echo "usage: scripts/image.sh BINARY FILE" >&2; exit 2; }
-    local work
-    work=$(mktemp -d)
-    # shellcheck disable=SC2064 # the path of now
-    trap "rm -rf '$work'" EXIT
-    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-    level=${PACKAGE_COMPRESSION:-6}
+    packing
     blobs=$work/image/blobs/sha256
     layers=() diff_ids=()
     mkdir -p "$blobs" "$work/libraries" "$work/program"
@@ -29,27 +22,25 @@ main() {
     layer "$work/libraries"
     layer "$work/program"
     index "$work/image"
-    archive "$work/image" >"$2"
+    contents "$work/image" >"$2"
 }
 
 # layer DIRECTORY: becomes a blob, which the manifest names by what it is compressed, and the configuration by what it is not.
 layer() {
-    archive "$1" >"$work/layer.tar"
+    contents "$1" >"$work/layer.tar"
     diff_ids+=("sha256:$(digest "$work/layer.tar")")
     gzip -n "-$((level > 0 ? level : 1))" "$work/layer.tar"
     blob "$work/layer.tar.gz"
     layers+=("$(descriptor application/vnd.oci.image.layer.v1.tar+gzip "$blob")")
 }
 
-# Names are given in order: nothing depends on how a directory happens to list them.
-archive() {
-    tar -C "$1" --create --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
-        --transform='s,^\./,,' .
+# contents DIRECTORY: a tar of what is in it.
+contents() {
+    archive "$1" --transform='s,^\./,,' .
 }
 
 index() {
-    local version created manifest tag config
-    version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
+    local created manifest tag config
     created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
     tag=isthmus:$version
     cat >"$work/config" <<-END

@@ -32,3 +32,21 @@ timed() {
 report() {
     [ ${#timings[@]} = 0 ] || printf '    %s\n' "${timings[@]}" >&2
 }
+
+# What is packed from here on has nothing of who packs it, where and when. Sets `work`, a directory that goes when the script ends, the
+# `version` of isthmus, the `level` of compressors, and SOURCE_DATE_EPOCH to the time of the commit if it is not set.
+packing() {
+    export LC_ALL=C SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
+    umask 022
+    level=${PACKAGE_COMPRESSION:-6}
+    version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+}
+
+# archive DIRECTORY WHAT…: a tar on standard output. Names are given in order: nothing depends on how a directory happens to list them.
+archive() {
+    local at=$1
+    shift
+    tar -C "$at" --create --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner "$@"
+}

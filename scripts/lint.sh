@@ -14,6 +14,7 @@ main() {
     timed shellcheck shellcheck .ci/run scripts/*.sh tests/kube/*.sh tests/src/guide/*.sh deploy/debian/p* || failed=1
     timed console npm --prefix console run --silent check || failed=1
     timed rules promtool check rules deploy/monitoring/rules.yaml || failed=1
+    timed dashboard node tests/monitoring/grafana/check.mjs deploy/monitoring/dashboard.json || failed=1
     timed documents scripts/check-documents.sh || failed=1
     timed hygiene hygiene || failed=1
     report

@@ -9,20 +9,12 @@
 
 . "$(dirname "$0")/lib.sh"
 . scripts/elf.sh
-export LC_ALL=C
-umask 022
 
 main() {
     [ $# = 2 ] || { echo "usage: scripts/package.sh BINARY DIRECTORY" >&2; exit 2; }
-    local binary=$1 out=$2 work name
-    work=$(mktemp -d)
-    # shellcheck disable=SC2064 # the path of now
-    trap "rm -rf '$work'" EXIT
-    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-    export SOURCE_DATE_EPOCH
+    local binary=$1 out=$2 name
+    packing
     read_elf "$binary"
-    version=$(cargo_version)
-    level=${PACKAGE_COMPRESSION:-6}
     name=isthmus-$version-$cpu-linux-$libc
     mkdir -p "$out"
     stripped "$binary" "$work/isthmus"
@@ -33,10 +25,6 @@ main() {
     scripts/image.sh "$work/isthmus" "$out/$name.oci.tar"
     install -m 0644 "$work/isthmus.cdx.json" "$out/$name.cdx.json"
     sums "$out" "$name.tar.xz" "isthmus_${version}_$arch.deb" "$name.oci.tar" "$name.cdx.json"
-}
-
-cargo_version() {
-    sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml
 }
 
 # stage WORK ROOT: everything that a package holds, at its place. What is added here is in all of them.
@@ -79,8 +67,7 @@ maintainer() {
 }
 
 tarball() {
-    tar -C "$1" --create --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner "$2" |
-        xz -T1 "-$level"
+    archive "$1" "$2" | xz -T1 "-$level"
 }
 
 # deb ROOT FILE: ROOT gets a directory DEBIAN.

@@ -14,9 +14,9 @@ main() {
     rust
     for purpose in "$@"; do
         case $purpose in
-        test) envoy && go_toolchain && console ;;
+        test) envoy && go_toolchain && node_modules console tests/monitoring/grafana ;;
         bench) envoy ;;
-        lint) cargo_deny && console ;;
+        lint) cargo_deny && node_modules console tests/monitoring/grafana ;;
         site) mdbook ;;
         fuzz) cargo_fuzz ;;
         esac
@@ -117,12 +117,15 @@ install_rustup() {
     rm -r "$dir"
 }
 
-# What builds and tests the console, by its lock file.
-console() {
-    [ console/node_modules/.package-lock.json -nt console/package-lock.json ] && return 0
-    say "installing what builds the console into console/node_modules"
-    npm --prefix console ci --silent --no-audit --no-fund
-    touch console/node_modules/.package-lock.json
+# node_modules DIRECTORY…: what builds and tests the console, and what reads the dashboard, by their lock files.
+node_modules() {
+    local at
+    for at in "$@"; do
+        [ "$at/node_modules/.package-lock.json" -nt "$at/package-lock.json" ] && continue
+        say "installing what $at/package-lock.json has into $at/node_modules"
+        npm --prefix "$at" ci --silent --no-audit --no-fund
+        touch "$at/node_modules/.package-lock.json"
+    done
 }
 
 # The Envoy that tests and benchmarks set us against.

@@ -101,7 +101,7 @@ impl Directory {
     }
 
     /// Where the peers' bundles lie.
-    pub(crate) fn bundles_path(&self) -> &Path {
+    pub fn bundles_path(&self) -> &Path {
         &self.bundles
     }
 
@@ -221,7 +221,8 @@ impl Directory {
     /// # Errors
     /// They are not CA certificates of that cluster in this clusterset, or cannot be written; nothing has changed then.
     pub fn trust(&self, cluster: &ClusterName, bundle: &Path) -> Result<TrustAnchors, DirectoryError> {
-        let own = self.load()?.domain().clone();
+        // Other bundles are none of its business, and one that is broken is what it is to replace.
+        let own = self.load_own()?.domain().clone();
         let content = |source| DirectoryError::Content { path: bundle.to_owned(), source };
         if *cluster == own.cluster {
             let found = format!("the cluster {cluster}, which this identity is of");
@@ -283,7 +284,7 @@ impl Directory {
         write::workload(out, svid, &ca.bytes)
     }
 
-    /// Where peers' bundles lie.
+    /// Where the bundle of `cluster` lies, or would.
     pub fn bundle_path(&self, cluster: &ClusterName) -> PathBuf {
         self.bundles.join(format!("{cluster}.pem"))
     }

@@ -1,6 +1,6 @@
 //! The identity of the moment, shared by all who need it.
 
-use crate::{Identity, RefusedHandshake};
+use crate::{Directory, Identity, RefusedHandshake};
 use arc_swap::ArcSwap;
 use isthmus_control_api::ClusterName;
 use std::{
@@ -21,6 +21,8 @@ struct Shared {
     generation: watch::Sender<u64>,
     /// Taken when a handshake is refused, and for status.
     refused: Mutex<BTreeMap<ClusterName, Refusal>>,
+    /// Where its files lie, if it has any.
+    directory: Option<Directory>,
 }
 
 /// A handshake of somebody who claimed to be of a trusted cluster, and was refused.
@@ -52,12 +54,23 @@ pub struct IdentityStatus {
 impl IdentityStore {
     /// A store that holds `identity` until someone replaces it.
     pub fn new(identity: Identity) -> Self {
+        Self::kept_in(identity, None)
+    }
+
+    /// The same of one that has files, which somebody keeps up with.
+    pub(crate) fn kept_in(identity: Identity, directory: Option<Directory>) -> Self {
         Self(Arc::new(Shared {
             current: ArcSwap::from_pointee(identity),
             status: ArcSwap::from_pointee(IdentityStatus::default()),
             generation: watch::Sender::new(0),
             refused: Mutex::default(),
+            directory,
         }))
+    }
+
+    /// Where its files lie; none of an identity that was made for this process alone.
+    pub fn directory(&self) -> Option<&Directory> {
+        self.0.directory.as_ref()
     }
 
     /// The identity of the moment.

@@ -66,6 +66,8 @@ struct Known {
     expiry: Option<SystemTime>,
     /// The cluster that relays it; `None` of a direct one.
     via: Option<ClusterName>,
+    /// Whether it goes on only until another one can take its place.
+    left: bool,
 }
 
 impl Peers {
@@ -89,7 +91,7 @@ impl Peers {
         self.live(cluster).iter().map(|tunnel| tunnel.gateway()).collect()
     }
 
-    /// Whether a live direct tunnel over `carrier` that this core has dialled, other than `own`, leads to `gateway`.
+    /// Whether a live direct tunnel over `carrier` that this core has dialled and means to keep, other than `own`, leads to `gateway`.
     fn leads_to(
         &self,
         cluster: &ClusterName,
@@ -102,7 +104,7 @@ impl Peers {
             let same = own.is_some_and(|own| Rc::ptr_eq(own, tunnel));
             !same && Carrier::of(status.transport) == carrier && status.direction == Direction::Dialled
         };
-        let mut live = self.live_by(cluster, Way::Direct).into_iter();
+        let mut live = self.live_if(cluster, |known| known.way() == Way::Direct && !known.left).into_iter();
         gateway.is_known() && live.any(|tunnel| tunnel.gateway() == gateway && leads_there(&tunnel))
     }
 

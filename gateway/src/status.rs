@@ -15,6 +15,7 @@ pub mod timestamp;
 pub mod trace;
 
 pub use merge::merge;
+pub use message::untrusted;
 pub use report::{
     BreakReport, CheckReport, ChoiceReport, CoreQuery, CoreReport, DialReport, EndpointReport, ExtraStatus, LinkExtra,
     ListenerReport, LocalHopStatus, LossReport, SharedListenerStatus, TunnelReport, Unread,
@@ -77,7 +78,7 @@ pub struct LinkStatus {
     pub cluster: String,
     /// Whether streams get there.
     pub state: LinkWord,
-    /// The transports of its tunnels, joined by `+`.
+    /// The transports of its live tunnels, joined by `+`; of all of them, if none is live.
     pub transport: Option<String>,
     /// What carries new streams: one of these transports, or several joined by `+` where cores differ.
     #[serde(default)]
@@ -88,9 +89,9 @@ pub struct LinkStatus {
     /// The cluster that relays new streams; `None` where they go directly.
     #[serde(default)]
     pub via: Option<String>,
-    /// Who dialled them: `dialled`, `accepted` or both, joined by `+`.
+    /// Who dialled these: `dialled`, `accepted` or both, joined by `+`.
     pub direction: Option<String>,
-    /// The shortest smoothed round trip of its tunnels, in milliseconds.
+    /// The shortest smoothed round trip of these, in milliseconds.
     pub rtt_ms: Option<f64>,
     /// Live streams that the peer opened.
     pub streams_in: usize,
@@ -272,4 +273,10 @@ pub struct IdentityReport {
     /// The clusters that it has a bundle of.
     #[serde(default)]
     pub trusts: Vec<String>,
+    /// The directory that it is read from.
+    #[serde(default)]
+    pub directory: Option<String>,
+    /// The directory of the bundles, each `<cluster>.pem`.
+    #[serde(default)]
+    pub bundles: Option<String>,
 }

@@ -17,6 +17,7 @@ mod probes;
 mod samples;
 mod services;
 mod sources;
+mod trust;
 
 use super::{
     Failure,
@@ -95,16 +96,37 @@ async fn look(args: &Args) -> Result<Vec<Line>, Failure> {
     match status {
         None => {}
         Some(Ok(status)) => lines.extend(running(args, &admin, &status).await),
-        // What else it is about cannot be found out then.
-        Some(Err(error)) if file.is_none() => return Err(error.into()),
-        Some(Err(error)) => {
-            let mut gateway = Lines::about(format!("gateway at {admin}"));
-            let fix = "start it: `isthmus run --config FILE`";
-            gateway.failed("gateway.answers", "it answers", error.to_string(), fix);
-            lines.extend(gateway.into_vec());
-        }
+        Some(Err(error)) => match &file {
+            // What else it is about cannot be found out then.
+            None => return Err(Failure::from(error).with(WITHOUT_GATEWAY)),
+            Some(file) => lines.extend(unanswered(file, &admin, &error)),
+        },
     }
     Ok(lines)
+}
+
+/// What can be checked where no gateway answers.
+const WITHOUT_GATEWAY: &str = "without one, `isthmus check --config FILE` checks what it needs, and `--context NAME` a cluster of \
+                               Kubernetes";
+
+/// A line about a gateway that does not answer.
+fn unanswered(file: &before::File, admin: &str, error: &Unanswered) -> Vec<Line> {
+    let mut gateway = Lines::about(format!("gateway at {admin}"));
+    let (found, fix) = match error {
+        Unanswered::Fetch(FetchError::NobodyThere(_)) if file.config().is_some() => {
+            ("nothing listens there".to_owned(), format!("start it: {}", file.start()))
+        }
+        Unanswered::Fetch(FetchError::NobodyThere(_)) => (
+            "nothing listens there".to_owned(),
+            format!("put right what is said of the file above, then {}", file.start()),
+        ),
+        error => (
+            error.to_string(),
+            format!("see that `admin` of its configuration is {admin}, and its log; then start it again"),
+        ),
+    };
+    gateway.failed("gateway.answers", "it answers", found, fix);
+    gateway.into_vec()
 }
 
 /// Lines about a gateway that answers.

@@ -26,7 +26,11 @@ use isthmus_gateway::{
     admin::{self, AdminSources},
     console::Token,
 };
-use std::{net::TcpListener, path::PathBuf, sync::Arc};
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
@@ -124,9 +128,10 @@ async fn console_is_usable(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// Where the identity of a process of that role lies.
+/// Where the identity of a process of that role lies: a path that whoever reads status or log can use, wherever he is.
 pub(super) fn directory(config: &Config, role: Role) -> Directory {
-    Directory::of(&config.identity, role).with_bundles(config.bundles.as_deref())
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Directory::of(absolute(&config.identity), role).with_bundles(config.bundles.as_deref().map(absolute).as_deref())
 }
 
 /// SIGHUP asks for a look at the configuration, and ends nothing. Where nobody is told, as control says what to do, there is nothing

@@ -152,6 +152,8 @@ fn what_is_missing_before_a_start_is_named() {
     std::fs::remove_file(west.identity_dir().join("bundles/east.pem")).unwrap();
     assert_eq!(failed(), ["identity.trust"]);
     std::fs::remove_file(west.identity_dir().join("svid.key")).unwrap();
+    assert_eq!(failed(), ["identity.trust"], "the start makes an SVID, of ca.key");
+    std::fs::remove_file(west.identity_dir().join("ca.key")).unwrap();
     assert_eq!(failed(), ["identity.files"]);
     gateway.configure_text("cluster: west\n");
     assert_eq!(failed(), ["config.file"]);

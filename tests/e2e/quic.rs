@@ -45,6 +45,34 @@ fn auto_keeps_both_and_takes_tls_on_a_clean_path() {
     load.stop().assert_no_failure();
 }
 
+/// What a link is told to use counts for the next stream; those that are open go on where they began.
+#[test]
+fn a_link_that_is_told_to_use_tls_leaves_quic_at_once() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _echo = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let pair = Pair::start(&topology, Transport::Quic, &[pair::endpoint()]);
+    let mut old = topology.block_on(pair.connect()).unwrap();
+    topology.block_on(client::exchange(&mut old, b"over QUIC")).unwrap();
+    let wait_transport = |transport: &str| {
+        for (gateway, peer) in [(&pair.west, "east"), (&pair.east, "west")] {
+            eventually(&format!("the link with {peer} is over {transport}"), || {
+                let link = gateway.link(peer);
+                let is_so = link["state"] == "up" && link["transport"] == transport;
+                if is_so { Ok(()) } else { Err(link.to_string()) }
+            });
+        }
+    };
+    pair.west.configure(&pair::west_config(&topology, Transport::Auto));
+    wait_transport("quic+tls");
+    pair.west.configure(&pair::west_config(&topology, Transport::Tls));
+    wait_transport("tls");
+    pair.west.wait_metric("isthmus_tunnels", &["transport=\"quic\"", "health=\"draining\""], |some| some > 0.0);
+    topology.block_on(client::exchange(&mut old, b"still there")).unwrap();
+    drop(old);
+    pair.west.wait_metric("isthmus_tunnels", &["transport=\"quic\""], |none| none == 0.0);
+}
+
 #[test]
 fn udp_is_cut_off_under_load_and_taken_back() {
     let topology = Topology::west_and_east();

@@ -60,6 +60,8 @@ fn the_service_takes_the_bundle_away(transport: Transport) {
     streams.are_reset();
     pair.east.wait_log(&["not trusted any more"]);
     wait_down(&pair.east, "west", without(transport));
+    let line = check::wait_named(&pair.east, "link west", &["found no CA certificates of west", "bundles/west.pem"]);
+    assert!(line["fix"].as_str().unwrap().contains("isthmus identity trust "), "{line}");
     wait_down(&pair.west, "east", "down");
     assert_refused(&pair);
     bundle.put_back();

@@ -7,6 +7,7 @@ mod chart;
 mod cluster_ip;
 mod clusters;
 mod compat;
+mod contexts;
 mod data_path;
 mod identity;
 mod install;

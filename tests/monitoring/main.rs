@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test, which a panic fails")]
 
+mod grafana;
 mod prometheus;
 
 use isthmus_tests::{

@@ -116,6 +116,21 @@ fn an_identity_that_is_there_is_not_overwritten() {
 }
 
 #[test]
+fn a_broken_bundle_is_replaced_by_a_good_one() {
+    let (_parent, directory) = fresh("west.demo");
+    let (east, north) = (Cluster::new("east.demo"), Cluster::new("north.demo"));
+    trust(&directory, &east);
+    for peer in [&east, &north] {
+        fs::write(directory.bundle_path(&peer.name()), "nonsense").unwrap();
+    }
+    for peer in [&east, &north] {
+        assert!(directory.load().is_err());
+        trust(&directory, peer);
+    }
+    assert_eq!(directory.load().unwrap().bundles().len(), 2);
+}
+
+#[test]
 fn a_bundle_of_someone_else_is_not_trusted() {
     let (_parent, directory) = fresh("west.demo");
     let before = snapshot(directory.path());

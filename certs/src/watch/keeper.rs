@@ -27,7 +27,7 @@ impl Keeper {
         let contents = Contents::read(&directory)?;
         let identity = contents.identity()?;
         let renewal = Renewal::plan(identity.validity(), random());
-        let store = IdentityStore::new(identity);
+        let store = IdentityStore::kept_in(identity, Some(directory.clone()));
         store.update_status(|status| status.renewals = u64::from(healed));
         let keeper = Self { directory, store, renewal, seen: Some(contents.digest()), unreadable: None, warned: false };
         keeper.note_warnings(&contents);

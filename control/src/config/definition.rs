@@ -2,7 +2,7 @@
 //!
 //! The files in deploy/crds/ are made of this: `UPDATE_DOCS=1 cargo test -p isthmus-control definition` rewrites them.
 
-use super::schema::{KEYS, Key, LeftOut, section};
+use super::schema::{Key, LeftOut, keys, section};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
@@ -141,7 +141,7 @@ fn subsection(parent: &str, name: &str) -> Option<&'static str> {
         let rest = section.strip_prefix(parent).and_then(|rest| rest.strip_prefix('.'));
         rest.is_some_and(|rest| rest.split(", ").any(|one| one == name))
     };
-    KEYS.iter().map(|key| key.section).find(is_it)
+    keys().map(|key| key.section).find(is_it)
 }
 
 /// Writes a mapping as YAML, indented by so many spaces.

@@ -1,25 +1,24 @@
 //! Every metric: its name, its meaning, and where its value comes from. docs/metrics.md is made from this list.
 
+mod read;
+mod reference;
+
+pub use reference::reference;
+
 use super::{
     counter::{HistogramSum, LATENCY},
-    datagrams::DatagramTotals,
     reasons::{Bound, DialFailure, Dropped, EndpointSource, Hedge, HelloRefusal, JoinResult, PunchResult, SpanDropped},
     scrape::{Samples, Scrape},
-    streams::StreamTotals,
 };
 use crate::{
-    close::Closed,
-    hop::STATES as LOCAL_HOP_STATES,
-    listener::shared::STATES as SHARED_LISTENER_STATES,
-    status::{LinkWord, ServiceKind},
-    tunnel::TunnelHealth,
+    close::Closed, hop::STATES as LOCAL_HOP_STATES, listener::shared::STATES as SHARED_LISTENER_STATES,
+    status::LinkWord,
 };
 use isthmus_certs::HandshakeRefusal;
-use std::{
-    collections::BTreeMap,
-    fmt::Write,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+use read::{
+    checked_endpoints, datagrams, endpoints, flows, histograms, since_epoch, stream_labels, tunnel_rtt, tunnels,
 };
+use std::time::Duration;
 
 /// One metric.
 #[derive(Debug)]
@@ -394,164 +393,6 @@ define! {
         => |s, to| s.process.most_fds.into_iter().for_each(|fds| to.whole([], fds));
 }
 
-type Label = std::borrow::Cow<'static, str>;
-
-fn stream_labels(total: &StreamTotals) -> [Label; 3] {
-    [total.service().into(), total.peer().into(), total.side.as_str().into()]
-}
-
-/// Summed over peers: a bucket is a series, and a service's latency is asked for far more often than a peer's.
-fn histograms(scrape: &Scrape, to: &mut Samples, of: fn(&StreamTotals) -> &HistogramSum) {
-    let mut by_service = BTreeMap::new();
-    for total in &scrape.streams {
-        let sum = by_service.entry((total.service(), total.side));
-        sum.and_modify(|sum: &mut HistogramSum| sum.merge(of(total))).or_insert_with(|| of(total).clone());
-    }
-    for ((service, side), sum) in by_service {
-        to.histogram([service.into(), side.as_str().into()], sum);
-    }
-}
-
-/// What UDP flows have counted, by service and direction.
-fn flows(scrape: &Scrape) -> BTreeMap<(String, &'static str), DatagramTotals> {
-    let mut flows = BTreeMap::<_, DatagramTotals>::new();
-    let udp = |total: &&StreamTotals| total.key.as_ref().is_none_or(|key| !key.service.protocol.is_tcp());
-    for total in scrape.streams.iter().filter(udp) {
-        flows.entry((total.service(), total.side.as_str())).or_default().merge(&total.datagrams);
-    }
-    flows
-}
-
-fn datagrams(scrape: &Scrape, to: &mut Samples, of: fn(&DatagramTotals) -> Vec<(&'static str, u64)>) {
-    for ((service, side), totals) in flows(scrape) {
-        for (word, count) in of(&totals) {
-            to.whole([service.clone().into(), side.into(), word.into()], count);
-        }
-    }
-}
-
-fn tunnels(scrape: &Scrape, to: &mut Samples) {
-    let mut counts = BTreeMap::new();
-    for tunnel in scrape.tunnels.iter().filter(|tunnel| tunnel.status.health != TunnelHealth::Closed) {
-        let status = &tunnel.status;
-        let words = (status.transport.as_str(), status.direction.as_str(), status.health.as_str());
-        *counts.entry((tunnel.cluster.clone(), words)).or_insert(0) += 1;
-    }
-    for ((peer, (transport, direction, health)), count) in counts {
-        to.whole([peer.to_string().into(), transport.into(), direction.into(), health.into()], count);
-    }
-}
-
-fn tunnel_rtt(scrape: &Scrape, to: &mut Samples) {
-    let mut shortest = BTreeMap::new();
-    for tunnel in &scrape.tunnels {
-        let status = &tunnel.status;
-        let Some(rtt) = status.rtt.filter(|_| status.health != TunnelHealth::Closed) else { continue };
-        let key = (tunnel.cluster.clone(), status.transport.as_str(), status.direction.as_str());
-        shortest.entry(key).and_modify(|least: &mut Duration| *least = rtt.min(*least)).or_insert(rtt);
-    }
-    for ((peer, transport, direction), rtt) in shortest {
-        to.number([peer.to_string().into(), transport.into(), direction.into()], rtt.as_secs_f64());
-    }
-}
-
-fn endpoints(scrape: &Scrape, to: &mut Samples) {
-    let mut counts = BTreeMap::new();
-    for service in scrape.status.services.iter().filter(|service| service.kind == ServiceKind::Export) {
-        for endpoint in &service.endpoints {
-            let name = service.name();
-            *counts.entry((name, endpoint.health.clone())).or_insert(0) += 1;
-        }
-    }
-    for ((service, health), count) in counts {
-        to.whole([service.into(), health.into()], count);
-    }
-}
-
-fn checked_endpoints(scrape: &Scrape, to: &mut Samples) {
-    let mut counts = BTreeMap::new();
-    for service in &scrape.status.services {
-        for check in service.endpoints.iter().filter_map(|endpoint| endpoint.check.as_ref()) {
-            *counts.entry((service.name(), check.state.clone())).or_insert(0) += 1;
-        }
-    }
-    for ((service, state), count) in counts {
-        to.whole([service.into(), state.into()], count);
-    }
-}
-
-fn since_epoch(at: SystemTime) -> Duration {
-    at.duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// The text of docs/metrics.md.
-pub fn reference() -> String {
-    let mut text = HEADER.to_owned();
-    for definition in DEFINITIONS {
-        let suffix = if definition.kind == Kind::Counter { "_total" } else { "" };
-        let kind = match definition.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        let labels = if definition.labels.is_empty() { "–".to_owned() } else { definition.labels.join(", ") };
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "| `{}{suffix}` | {kind} | {labels} | {} |", definition.name, definition.help);
-    }
-    for (label, words) in label_words() {
-        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-        let _ = write!(text, "\n**{label}**: {}\n", words.join(", "));
-    }
-    text
-}
-
-const HEADER: &str = "\
-# Metrics
-
-<!-- Made from gateway/src/metrics/definitions.rs: `UPDATE_DOCS=1 cargo test -p isthmus-gateway metrics_reference`. -->
-
-`GET /metrics` on the admin address, in the OpenMetrics text format. Every core counts on its own; a scrape sums the cores.
-What says how things are at this moment (tunnels, endpoints) is asked of the cores when the scrape comes: a core that does not
-answer within a second is missing in it, and `isthmus_core_silence_seconds` tells.
-
-Labels are bounded. `service` is `namespace/name:port` of what the table has, with `/udp` behind the port of UDP, `peer` a linked cluster, or `_local` for streams
-that stay in this cluster. At most 1,000 combinations of service, peer and direction are counted apart. When there is no room,
-those that are no longer in use are forgotten (their counters start at zero if they come back); if that makes none, further
-ones are counted together as service and peer `_other`, as is what peers ask for and the table does not have. `from` and `to`
-are linked clusters that this one relays between, 1,000 pairs at most. `rule` is `policy:rule` of what the table has; 1,000 rules are counted apart,
-further ones together as `_other`. All other labels take the words listed below.
-
-| name | kind | labels | meaning |
-|---|---|---|---|
-";
-
-/// Labels whose values are words of ours.
-fn label_words() -> [(&'static str, Vec<&'static str>); 21] {
-    [
-        ("direction of a stream", vec!["egress", "ingress"]),
-        ("reason of isthmus_streams_closed_total", Closed::ALL.map(Closed::as_str).to_vec()),
-        ("reason of isthmus_datagrams_dropped_total", Dropped::ALL.iter().map(|word| word.as_str()).collect()),
-        ("decision", vec!["allow", "deny", "would_allow", "would_deny"]),
-        ("transport", vec!["tls", "quic", "h2"]),
-        ("direction of a tunnel or handshake", vec!["dialled", "accepted"]),
-        ("health of a tunnel", vec!["live", "unresponsive", "draining"]),
-        ("reason of isthmus_handshakes_refused_total", HandshakeRefusal::ALL.map(HandshakeRefusal::as_str).to_vec()),
-        ("reason of isthmus_tunnel_dial_failures_total", DialFailure::ALL.iter().map(|word| word.as_str()).collect()),
-        ("result of isthmus_joins_total", JoinResult::ALL.iter().map(|word| word.as_str()).collect()),
-        ("result of isthmus_endpoint_hedges_total", Hedge::ALL.iter().map(|word| word.as_str()).collect()),
-        ("source", EndpointSource::ALL.iter().map(|word| word.as_str()).collect()),
-        ("reason of isthmus_client_hellos_refused_total", HelloRefusal::ALL.iter().map(|word| word.as_str()).collect()),
-        ("result of isthmus_punches_total", PunchResult::ALL.iter().map(|word| word.as_str()).collect()),
-        ("kind of an update", vec!["snapshot", "delta"]),
-        ("result of isthmus_local_hop_ends_total", vec!["joined", "refused"]),
-        ("state of isthmus_local_hop", LOCAL_HOP_STATES.to_vec()),
-        ("state of isthmus_shared_listener", SHARED_LISTENER_STATES.to_vec()),
-        ("way of isthmus_local_hop_messages_total", vec!["redirected", "tcp"]),
-        ("because of isthmus_local_hop_returns_total", vec!["late", "encrypted"]),
-        ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -570,18 +411,5 @@ mod tests {
         for definition in DEFINITIONS {
             assert!(definition.help.ends_with('.') && !definition.help.contains(['|', '\n']), "{}", definition.name);
         }
-    }
-
-    #[test]
-    fn the_metrics_reference_is_up_to_date() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, reference()).unwrap();
-        }
-        let found = std::fs::read_to_string(path).unwrap();
-        assert!(
-            found == reference(),
-            "docs/metrics.md is stale: run UPDATE_DOCS=1 cargo test -p isthmus-gateway metrics_reference"
-        );
     }
 }

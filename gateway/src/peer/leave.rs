@@ -33,6 +33,7 @@ impl Leaving {
                 self.0.push(tunnel);
             }
         }
+        peers.mark_left(cluster, &self.0);
         if !self.0.is_empty() && peers.has_others(cluster, &self.0) {
             self.0.drain(..).for_each(|tunnel| tunnel.drain());
         }
@@ -40,6 +41,13 @@ impl Leaving {
 }
 
 impl Peers {
+    /// A slot that dials to where one of these leads has not dialled in vain: they wait for what it brings.
+    fn mark_left(&self, cluster: &ClusterName, left: &[Rc<dyn Tunnel>]) {
+        for known in self.tunnels.borrow_mut().get_mut(cluster).into_iter().flatten() {
+            known.left |= left.iter().any(|tunnel| Rc::ptr_eq(tunnel, &known.tunnel));
+        }
+    }
+
     /// Closes the oldest of the tunnels that this core has dialled and that drain, if they are more than `most`: how many.
     pub(super) fn bound_draining(&self, cluster: &ClusterName, most: usize) -> usize {
         let tunnels = self.tunnels.borrow();
@@ -116,6 +124,25 @@ mod tests {
         assert_eq!(old.health(), TunnelHealth::Live, "both are wanted");
         leave(&east, &mut leaving, &[NEW]);
         assert_eq!((old.health(), new.health()), (TunnelHealth::Draining, TunnelHealth::Live));
+    }
+
+    /// As when a link is told to use another transport: the slot that dials anew finds the same gateway at the same address.
+    #[tokio::test(flavor = "local")]
+    async fn a_tunnel_whose_slot_has_gone_makes_room_although_its_address_is_wanted() {
+        let (east, mut leaving) = (East::new(), Leaving::default());
+        let _first = tunnel(&east, 1).await;
+        let old = dialled(&east, OLD);
+        let is_left = || east.core.peers.tunnels.borrow()[&west()].iter().map(|known| known.left).collect::<Vec<_>>();
+        leave(&east, &mut leaving, &[OLD]);
+        assert_eq!(is_left(), [false], "it has a slot");
+        leaving.add([old.clone()]);
+        leave(&east, &mut leaving, &[OLD]);
+        assert_eq!((old.health(), is_left()), (TunnelHealth::Live, vec![true]), "there is no other");
+        let _second = tunnel(&east, 2).await;
+        let new = dialled(&east, OLD);
+        leave(&east, &mut leaving, &[OLD]);
+        assert_eq!((old.health(), new.health()), (TunnelHealth::Draining, TunnelHealth::Live));
+        assert_eq!(is_left(), [true, false]);
     }
 
     #[tokio::test(flavor = "local")]

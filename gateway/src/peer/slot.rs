@@ -9,6 +9,7 @@ use super::{
 use crate::{
     core::Core,
     metrics::reasons::DialFailure,
+    status,
     tunnel::{PeerIdentity, Tunnel, TunnelHealth, link},
 };
 use isthmus_control_api::{ClusterName, GatewayId, TransportChoice};
@@ -271,8 +272,9 @@ pub(super) async fn trusted(core: &Core, cluster: &ClusterName, state: &RefCell<
     if !untrusted() {
         return;
     }
-    let why = "its bundle is not here: it is not trusted";
-    state.borrow_mut().link.down(Instant::now(), why, core.random());
+    let bundle = core.common.identity.directory().map(|directory| directory.bundle_path(cluster));
+    let why = status::untrusted(cluster.as_str(), bundle.as_deref());
+    state.borrow_mut().link.down(Instant::now(), &why, core.random());
     while untrusted() && changes.changed().await.is_ok() {}
     state.borrow_mut().link.hurry(Instant::now());
 }

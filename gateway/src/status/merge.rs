@@ -2,8 +2,8 @@
 
 use super::{
     BreakReport, CheckReport, CheckStatus, ChoiceReport, CoreReport, DialReport, EndpointReport, EndpointStatus,
-    ExtraStatus, LinkStatus, LinkWord, LocalHopStatus, LossReport, ServiceKind, ServiceStatus, Status, TableStatus,
-    Timestamp, TunnelReport, gateways::gateways, message, report::Broken,
+    ExtraStatus, IdentityReport, LinkStatus, LinkWord, LocalHopStatus, LossReport, ServiceKind, ServiceStatus, Status,
+    TableStatus, Timestamp, TunnelReport, gateways::gateways, message, report::Broken,
 };
 use crate::{
     admin::Readiness,
@@ -12,7 +12,7 @@ use crate::{
     tunnel::{TunnelHealth, link::LinkState},
 };
 use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, ServicePort};
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::Path, time::Duration};
 
 /// One status of what each core reported, in the order of the cores; `None` of one that did not answer.
 pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreReport>]) -> Status {
@@ -72,6 +72,11 @@ impl<'r> Index<'r> {
 fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports: &[&CoreReport]) -> LinkStatus {
     let all = reports.iter().flat_map(|report| &report.tunnels).filter(|tunnel| tunnel.cluster == *cluster);
     let tunnels: Vec<&TunnelReport> = all.filter(|tunnel| tunnel.status.health != TunnelHealth::Closed).collect();
+    // What drains beside others, or does not answer, takes no new streams.
+    let carrying: Vec<&TunnelReport> = match live(&tunnels).collect::<Vec<_>>() {
+        none if none.is_empty() => tunnels.clone(),
+        live => live,
+    };
     let dials = reports.iter().flat_map(|report| &report.dials).filter(|dial| dial.cluster == *cluster);
     let dials: Vec<&DialReport> = dials.collect();
     let lookup =
@@ -87,7 +92,7 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
     // Of several measurements the one that is least wrong: a clock may have been put right meanwhile.
     let ahead = greetings().filter_map(|peer| peer.ahead).min_by_key(|ahead| ahead.unsigned_abs());
     let broken = broken(of(cluster, reports.iter().flat_map(|report| &report.breaks), |of| &of.cluster));
-    let waits = waits(cluster, link, state);
+    let waits = untrusted(cluster, state, &extra.identity).or_else(|| waits(cluster, link, state));
     let (message, degraded) = message::say(&message::Facts {
         state,
         gateways: &gateways,
@@ -105,12 +110,12 @@ fn link_status(cluster: &ClusterName, link: &Link, extra: &ExtraStatus, reports:
     LinkStatus {
         cluster: cluster.to_string(),
         state,
-        transport: joined(tunnels.iter().map(|tunnel| tunnel.status.transport.as_str())),
+        transport: joined(carrying.iter().map(|tunnel| tunnel.status.transport.as_str())),
         chosen: joined(choices().map(|choice| choice.transport.as_str())),
         chosen_because: because(&choices().collect::<Vec<_>>()),
         via: via(&choices().collect::<Vec<_>>()),
-        direction: joined(tunnels.iter().map(|tunnel| tunnel.status.direction.as_str())),
-        rtt_ms: tunnels.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
+        direction: joined(carrying.iter().map(|tunnel| tunnel.status.direction.as_str())),
+        rtt_ms: carrying.iter().filter_map(|tunnel| tunnel.status.rtt).min().map(millis),
         streams_in: tunnels.iter().map(|tunnel| tunnel.status.streams_in).sum(),
         streams_out: tunnels.iter().map(|tunnel| tunnel.status.streams_out).sum(),
         tunnels: tunnels.len(),
@@ -156,6 +161,14 @@ fn broken<'r>(breaks: impl Iterator<Item = &'r BreakReport>) -> Option<Broken> {
 fn waits(cluster: &ClusterName, link: &Link, state: LinkWord) -> Option<String> {
     let relay = link.relay.as_ref().filter(|_| state == LinkWord::Waiting)?;
     Some(format!("waits for {cluster} to come through {relay}: its status says what is wrong"))
+}
+
+/// Why nobody is let in who is waited for. Of what is dialled the diallers say it.
+fn untrusted(cluster: &ClusterName, state: LinkWord, identity: &IdentityReport) -> Option<String> {
+    let trusts = |name: &String| name == cluster.as_str();
+    let waits_in_vain = state == LinkWord::Waiting && identity.id.is_some() && !identity.trusts.iter().any(trusts);
+    let bundle = identity.bundles.as_ref().map(|bundles| Path::new(bundles).join(format!("{cluster}.pem")));
+    waits_in_vain.then(|| message::untrusted(cluster.as_str(), bundle.as_deref()))
 }
 
 /// Who relays new streams, if any core has no direct tunnel.

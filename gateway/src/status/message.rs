@@ -2,7 +2,7 @@
 
 use super::{GatewaysStatus, LinkWord, report::Broken};
 use crate::{peer::choose::LOSSY, tunnel::mux::hello::REVISION};
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// A clock that differs by less is as good as right: a path's delay looks alike.
 const SKEW: Duration = Duration::from_secs(5);
@@ -64,6 +64,12 @@ pub(super) fn say(facts: &Facts<'_>) -> (Option<String>, bool) {
 /// See [`Facts::small`].
 const SMALL: &str = "large packets vanish on the path without a word (a black hole of path MTU discovery): TLS tunnels make do with \
                      packets of 1280 bytes";
+
+/// Why a cluster is neither dialled nor let in that has no bundle here, in one line; `bundle` is where that would lie.
+pub fn untrusted(cluster: &str, bundle: Option<&Path>) -> String {
+    let place = bundle.map_or_else(|| "a bundle".to_owned(), |path| path.display().to_string());
+    format!("it is not trusted: found no CA certificates of {cluster}, expected them in {place}")
+}
 
 fn unreached(gateways: &GatewaysStatus) -> Option<String> {
     let first = gateways.addresses.iter().find_map(|address| Some((&address.address, address.message.as_ref()?)));

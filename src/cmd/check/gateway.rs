@@ -1,10 +1,10 @@
 //! ● What is wrong with a running gateway itself, by its status.
 
 use super::line::{Line, Lines};
-use crate::output::count;
-use isthmus_gateway::status::Status;
+use crate::{cmd::identity::words::shell, output::count};
+use isthmus_gateway::status::{IdentityReport, Status};
 use serde_json::Value;
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 /// Lines about the gateway that answers at `admin`.
 pub(super) fn lines(status: &Status, admin: &str, now: SystemTime) -> Vec<Line> {
@@ -64,11 +64,30 @@ fn identity(lines: &mut Lines, status: &Status, now: SystemTime) {
         (None, false) => lines.ok("gateway.identity", wanted, identity.id.clone()),
         (found, _) => {
             let found = found.unwrap_or_else(|| "it has ended: peers refuse new tunnels".to_owned());
-            let fix = "put ca.key back into the identity directory, or have whoever renews svid.pem do so \
-                       (`isthmus identity renew DIR`); it is taken up without a restart";
-            lines.failed("gateway.identity", wanted, found, fix);
+            lines.failed("gateway.identity", wanted, found, identity_fix(identity));
         }
     }
+}
+
+/// What puts right what its files have: it is taken up without a restart.
+fn identity_fix(identity: &IdentityReport) -> String {
+    let directory = shell(Path::new(identity.directory.as_deref().unwrap_or("DIR")));
+    let error = identity.last_error.as_deref().unwrap_or_default();
+    if identity.bundles.as_ref().is_some_and(|bundles| error.contains(&format!("{bundles}/"))) {
+        return format!(
+            "take that cluster's ca.pem anew (isthmus identity trust --identity {directory} --cluster PEER --bundle CA.PEM), or take the \
+             file away; who was trusted before is, still"
+        );
+    }
+    if error.contains("Permission denied") {
+        return format!(
+            "let the user that the gateway runs as read and write it (`ls -l {directory}` says whose it is)"
+        );
+    }
+    format!(
+        "put ca.key back into {directory}, or have whoever renews svid.pem do so (`isthmus identity renew {directory}`, where ca.key is); \
+         it is taken up without a restart"
+    )
 }
 
 fn configuration(lines: &mut Lines, control: &Value) {
@@ -230,6 +249,20 @@ mod tests {
             status["local_hop"] = hop("on", "", &unread);
         };
         is(unread, "gateway.localHopRead", "10.0.0.2:8080: nothing was read for 9 s, on 3 streams");
+    }
+
+    #[test]
+    fn an_identity_that_is_not_kept_up_leads_to_the_file_that_is_wrong() {
+        let fix = |error: &str| {
+            let status = samples::status(|json| json["identity"]["last_error"] = json!(error));
+            let lines = lines(&status, "127.0.0.1:15020", samples::now());
+            lines.into_iter().find(|line| line.check == "gateway.identity").unwrap().fix.unwrap()
+        };
+        assert!(fix("ca.key: gone").starts_with("put ca.key back into /etc/isthmus/west"));
+        let bundle = fix("/etc/isthmus/west/bundles/east.pem: found no certificate, expected one");
+        assert!(bundle.contains("isthmus identity trust --identity /etc/isthmus/west "), "{bundle}");
+        let forbidden = fix("cannot read /etc/isthmus/west/svid.key: Permission denied (os error 13)");
+        assert!(forbidden.contains("ls -l /etc/isthmus/west"), "{forbidden}");
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use super::{
     fix::{self, Place},
     line::{Line, Lines},
+    trust,
 };
 use crate::output::count;
 use isthmus_gateway::status::{
     LinkStatus, LinkWord, Status,
     probe::{LinkProbe, LinksProbe, TunnelProbe},
+    untrusted,
 };
 use serde_json::Value;
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 /// Clocks that differ by more are named.
 const SKEW: f64 = 5.0;
@@ -33,7 +35,7 @@ pub(super) fn lines(
 fn one(status: &Status, link: &LinkStatus, probe: Result<Option<&LinkProbe>, &str>, now: SystemTime) -> Vec<Line> {
     let place = Place { own: &status.cluster, peer: &link.cluster };
     let mut lines = Lines::about(format!("link {}", link.cluster));
-    if !tunnel(&mut lines, link, place) {
+    if !tunnel(&mut lines, status, link, place) {
         for (check, wanted) in [("link.path", PATH), ("link.exchange", EXCHANGE), ("link.stream", STREAM)] {
             lines.skipped(check, wanted, "the link is not up");
         }
@@ -51,7 +53,7 @@ const PATH: &str = "the path carries everything";
 const EXCHANGE: &str = "both sides know what the other exports";
 const STREAM: &str = "streams get through, both ways";
 
-fn tunnel(lines: &mut Lines, link: &LinkStatus, place: Place<'_>) -> bool {
+fn tunnel(lines: &mut Lines, status: &Status, link: &LinkStatus, place: Place<'_>) -> bool {
     let wanted = "a tunnel is up";
     if link.state == LinkWord::Up {
         let words = [link.transport.clone(), link.direction.clone(), link.rtt_ms.map(|rtt| format!("{rtt:.1} ms"))];
@@ -59,6 +61,13 @@ fn tunnel(lines: &mut Lines, link: &LinkStatus, place: Place<'_>) -> bool {
         return true;
     }
     let (state, peer) = (link.state.as_str(), place.peer);
+    if !status.identity.trusts.contains(&link.cluster) {
+        // Whatever failed last: without it nothing else can go well.
+        let bundle = status.identity.bundles.as_ref().map(|bundles| Path::new(bundles).join(format!("{peer}.pem")));
+        let found = format!("{state}: {}", untrusted(peer, bundle.as_deref()));
+        lines.failed("link.tunnel", wanted, found, trust::fix(status, place));
+        return false;
+    }
     let found = link.message.as_ref().map_or_else(|| state.to_owned(), |message| format!("{state}: {message}"));
     let fix = match (&link.message, link.state) {
         (Some(message), _) => fix::of(message, place),

@@ -26,7 +26,8 @@ pub(super) fn status(change: impl FnOnce(&mut Value)) -> Status {
              "endpoints": [{"address": "10.0.0.2:8080", "health": "healthy", "inflight": 3, "ewma_ms": 0.5, "failures": 0}]},
         ],
         "identity": {"id": "spiffe://west.demo/ns/isthmus-system/sa/gateway", "not_after": "1970-01-01T22:00:00Z",
-                     "renews_at": "1970-01-01T10:00:00Z", "last_error": null},
+                     "renews_at": "1970-01-01T10:00:00Z", "last_error": null, "trusts": ["east"],
+                     "directory": "/etc/isthmus/west", "bundles": "/etc/isthmus/west/bundles"},
         "silent_cores": [],
         "control": {
             "config": "west.yaml", "lastReloadError": null, "needsRestart": [], "untold": [],

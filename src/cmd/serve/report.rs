@@ -189,6 +189,7 @@ fn refused(identity: &IdentityStore, cluster: &ClusterName, now: SystemTime) -> 
 
 fn identity_report(identity: &IdentityStore) -> IdentityReport {
     let (current, status) = (identity.current(), identity.status());
+    let directory = identity.directory();
     IdentityReport {
         id: Some(current.id().to_string()),
         not_after: Some(Timestamp::from(current.validity().not_after)),
@@ -196,5 +197,7 @@ fn identity_report(identity: &IdentityStore) -> IdentityReport {
         last_error: status.last_error.clone(),
         message: isthmus_certs::overdue(current.validity(), status.renewal_due.is_some(), SystemTime::now()),
         trusts: current.bundles().keys().map(ToString::to_string).collect(),
+        directory: directory.map(|directory| directory.path().display().to_string()),
+        bundles: directory.map(|directory| directory.bundles_path().display().to_string()),
     }
 }

@@ -22,27 +22,23 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    struct Shown(Value);
-
-    impl fmt::Display for Shown {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write(&self.0, f)
-        }
+    fn shown(control: &Value) -> String {
+        fmt::from_fn(|f| write(control, f)).to_string()
     }
 
     #[test]
     fn what_is_in_use_needs_no_words() {
         let good = json!({"config": "west.yaml", "lastReloadError": null, "needsRestart": []});
-        assert_eq!(Shown(json!(null)).to_string() + &Shown(good).to_string(), "");
+        assert_eq!(shown(&Value::Null) + &shown(&good), "");
     }
 
     #[test]
     fn what_was_refused_and_what_waits_is_said() {
         let refused = json!({"config": "west.yaml", "lastReloadError": "west.yaml:6:25: a\nwest.yaml:7:1: b"});
         let expected = "not all of west.yaml is in force, what was good before goes on in its place:\n  west.yaml:6:25: a\n  west.yaml:7:1: b\n";
-        assert_eq!(Shown(refused).to_string(), expected);
+        assert_eq!(shown(&refused), expected);
         let waits = json!({"config": "west.yaml", "lastReloadError": null, "needsRestart": ["cores", "drain"]});
         let expected = "changes of west.yaml that take effect at the next start: cores, drain\n";
-        assert_eq!(Shown(waits).to_string(), expected);
+        assert_eq!(shown(&waits), expected);
     }
 }

@@ -45,17 +45,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    struct Shown(Value);
-
-    impl fmt::Display for Shown {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write(&self.0, f)
-        }
+    fn shown(control: &Value) -> String {
+        fmt::from_fn(|f| write(control, f)).to_string()
     }
 
     #[test]
     fn what_is_wrong_is_said_and_nothing_of_another_registry() {
-        assert_eq!(Shown(json!(null)).to_string() + &Shown(json!({"config": "west.yaml"})).to_string(), "");
+        assert_eq!(shown(&Value::Null) + &shown(&json!({"config": "west.yaml"})), "");
         let registry = json!({
             "synced": false,
             "watches": {"nodes": {"error": null}, "serviceexports": {"error": "the API server has no serviceexports"}},
@@ -65,8 +61,8 @@ mod tests {
         let expected = "registry Kubernetes, not synced: the table is the last good one, west-0_1 writes\n  \
             serviceexports: the API server has no serviceexports\n  lease: no answer\n  \
             a\n  b\n  c\n  d\n  e\n  and 2 more failures\n  p\n";
-        assert_eq!(Shown(json!({"registry": registry})).to_string(), expected);
+        assert_eq!(shown(&json!({"registry": registry})), expected);
         let good = json!({"registry": {"synced": true, "leader": {"leading": true}}});
-        assert_eq!(Shown(good).to_string(), "registry Kubernetes, synced, this replica writes\n");
+        assert_eq!(shown(&good), "registry Kubernetes, synced, this replica writes\n");
     }
 }

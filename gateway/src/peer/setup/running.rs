@@ -60,7 +60,8 @@ impl Running {
         let Self { tunnel, address, common_port, trust, via, mut place, mut driver } = self;
         let (mut health, mut identity) = (tunnel.watch(), core.common.identity.subscribe());
         let relay = via.as_ref().map(|via| via.relay.clone());
-        let known = Known { tunnel: tunnel.clone(), address, common_port, expiry: trust.expiry(), via: relay };
+        let expiry = trust.expiry();
+        let known = Known { tunnel: tunnel.clone(), address, common_port, expiry, via: relay, left: false };
         core.peers.add(&peer.cluster, known);
         core.peers.publish(&peer.cluster, core.id, &core.common.board);
         // Some are live as they come: HTTP/2 has no HELLO.

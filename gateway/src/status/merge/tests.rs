@@ -74,6 +74,45 @@ fn a_link_without_tunnels_says_why() {
 }
 
 #[test]
+fn what_drains_beside_what_is_live_is_counted_and_not_named() {
+    let over = |transport: Transport, health| {
+        let mut report = tunnel(health, 1);
+        report.status.transport = transport;
+        report
+    };
+    let named = |tunnels: Vec<TunnelReport>| {
+        let link = link(&["192.0.2.1:1"], &[core(tunnels, vec![])]);
+        (link.transport.unwrap(), link.tunnels, link.streams_out)
+    };
+    use TunnelHealth::{Draining, Live, Unresponsive};
+    assert_eq!(named(vec![over(Transport::Tls, Live), over(Transport::Quic, Draining)]), ("tls".into(), 2, 6));
+    assert_eq!(named(vec![over(Transport::Tls, Live), over(Transport::Quic, Live)]), ("quic+tls".into(), 2, 6));
+    assert_eq!(
+        named(vec![over(Transport::Tls, Unresponsive), over(Transport::Quic, Draining)]),
+        ("quic+tls".into(), 2, 6)
+    );
+}
+
+#[test]
+fn a_peer_that_is_waited_for_in_vain_is_said_to_lack_its_bundle() {
+    let of = |trusts: &[&str]| {
+        let links = [(east(), Link::default())].into();
+        let identity = IdentityReport {
+            id: Some("spiffe://west.demo/ns/isthmus-system/sa/gateway".into()),
+            trusts: trusts.iter().map(ToString::to_string).collect(),
+            bundles: Some("/etc/west/bundles".into()),
+            ..IdentityReport::default()
+        };
+        let table = Arc::new(Table { links, ..Table::default() });
+        let link = merge(&ExtraStatus { table, identity, ..ExtraStatus::default() }, &READY, &[]).links.remove(0);
+        (link.state, link.message)
+    };
+    let message = "it is not trusted: found no CA certificates of east, expected them in /etc/west/bundles/east.pem";
+    assert_eq!(of(&["north"]), (LinkWord::Waiting, Some(message.to_owned())));
+    assert_eq!(of(&["east"]), (LinkWord::Waiting, None));
+}
+
+#[test]
 fn what_new_streams_take_is_that_of_all_cores() {
     let chosen = |transport, reason: &str| {
         let choices = vec![ChoiceReport { cluster: east(), transport, reason: reason.into(), via: None }];

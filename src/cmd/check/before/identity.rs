@@ -1,12 +1,18 @@
 //! Whether the identity directory has what the configuration needs.
 
+mod fix;
+
 use crate::cmd::{
-    check::line::{Line, Lines},
+    check::{
+        line::{Line, Lines},
+        trust,
+    },
     identity::words::shell,
 };
-use isthmus_certs::{Directory, Identity, Role, TrustDomain};
+use isthmus_certs::{Directory, Identity, Role, TrustDomain, issue::SVID_LIFETIME};
 use isthmus_control::{Config, config::ControlAt};
 use isthmus_control_api::ClusterName;
+use isthmus_gateway::status::untrusted;
 use std::time::{Duration, SystemTime};
 
 /// A bundle that ends within this time is to be replaced: its peer has to be asked for its next CA.
@@ -29,30 +35,39 @@ pub(super) fn lines(config: &Config, now: SystemTime) -> Vec<Line> {
         _ => Role::Gateway,
     };
     let directory = Directory::of(&config.identity, role).with_bundles(config.bundles.as_deref());
-    let identity = match directory.load() {
-        Ok(identity) => identity,
-        Err(error) => {
-            lines.failed("identity.files", wanted, error.to_string(), make(config));
-            return lines.into_vec();
+    let (identity, found) = match directory.load() {
+        Ok(identity) => {
+            let id = identity.id().to_string();
+            (identity, id)
         }
+        Err(error) => match made_at_start(&directory, now) {
+            Some(identity) => (identity, format!("{error}: the start makes an SVID, from ca.key")),
+            None => {
+                lines.failed("identity.files", wanted, error.to_string(), fix::of(&error, config, &directory));
+                return lines.into_vec();
+            }
+        },
     };
-    lines.ok("identity.files", wanted, Some(identity.id().to_string()));
+    lines.ok("identity.files", wanted, Some(found));
     belongs(&mut lines, config, &identity, role);
     validity(&mut lines, config, &identity, directory.has_authority(), now);
     rights(&mut lines, &directory);
     for cluster in config.links.keys() {
-        trust(&mut lines, config, &identity, cluster, now);
+        trust(&mut lines, config, (&directory, &identity), cluster, now);
     }
     lines.into_vec()
 }
 
-/// What makes one.
-fn make(config: &Config) -> String {
-    let Config { clusterset, cluster, identity, .. } = config;
-    let out = shell(identity);
-    format!(
-        "isthmus identity init --clusterset {clusterset} --cluster {cluster} --out {out}, if there is none; else restore the file"
-    )
+/// What a start has where the SVID is missing or broken and the CA's key is here; nothing is written.
+fn made_at_start(directory: &Directory, now: SystemTime) -> Option<Identity> {
+    if directory.load_own().is_ok() {
+        return None;
+    }
+    let svid = directory.issue_own(SVID_LIFETIME, now).ok()??;
+    let domain = directory.authority().ok()??.domain().clone();
+    let bundle = |cluster: ClusterName| directory.bundle(&domain.sibling(&cluster)).ok()?;
+    let bundles: Option<Vec<_>> = directory.bundled().ok()?.into_iter().map(bundle).collect();
+    Identity::new(svid, bundles?).ok()
 }
 
 fn belongs(lines: &mut Lines, config: &Config, identity: &Identity, role: Role) {
@@ -113,20 +128,20 @@ fn rights(lines: &mut Lines, directory: &Directory) {
     }
 }
 
-fn trust(lines: &mut Lines, config: &Config, identity: &Identity, cluster: &ClusterName, now: SystemTime) {
+fn trust(
+    lines: &mut Lines,
+    config: &Config,
+    (directory, identity): (&Directory, &Identity),
+    cluster: &ClusterName,
+    now: SystemTime,
+) {
     let wanted = format!("it trusts the CA of {cluster}");
-    let directory = shell(&config.identity);
-    let take = format!(
-        "isthmus identity trust --identity {directory} --cluster {cluster} --bundle CA.PEM, with the ca.pem of {cluster}"
-    );
     let Some(bundle) = identity.bundle(cluster) else {
-        return lines.failed(
-            "identity.trust",
-            wanted,
-            "found no bundle of it",
-            format!("{take}; or isthmus join does all of it"),
-        );
+        let found = untrusted(cluster.as_str(), Some(&directory.bundle_path(cluster)));
+        let fix = trust::by_hand(Some(&config.identity), cluster.as_str(), &shell(&config.path));
+        return lines.failed("identity.trust", wanted, found, fix);
     };
+    let take = fix::take(config, cluster.as_str());
     let last = bundle.validities().map(|validity| validity.not_after).max().unwrap_or(now);
     match last.duration_since(now) {
         Err(_) => lines.failed("identity.trust", wanted, "all of its CA certificates have ended", take),

@@ -47,6 +47,23 @@ fn a_link_that_is_down_says_why_and_nothing_else_of_it_gets_a_tick() {
     assert!(words.starts_with("down: handshake: not_yet_valid") && words.contains("compare the clocks"), "{words}");
 }
 
+/// Whatever was said of it before: a link that waits has no message, and one that failed has that of its last attempt.
+#[test]
+fn a_bundle_that_is_missing_is_named_by_its_file_with_the_commands_that_bring_it() {
+    for (state, message) in [("down", json!("connection refused")), ("waiting", json!(null)), ("dialling", json!(null))]
+    {
+        let change = |status: &mut Value| {
+            (status["links"][0]["state"], status["links"][0]["message"]) = (json!(state), message);
+            status["identity"]["trusts"] = json!(["north"]);
+        };
+        let [(check, words)] = failed(change, &LinksProbe::default()).try_into().unwrap();
+        let (found, fix) = words.split_once(" → ").unwrap();
+        assert_eq!(check, "link.tunnel");
+        assert!(found.starts_with(state) && found.ends_with("expected them in /etc/isthmus/west/bundles/east.pem"), "{found}");
+        assert!(fix.starts_with("isthmus identity trust --identity /etc/isthmus/west --cluster east "), "{fix}");
+    }
+}
+
 #[test]
 fn who_waits_to_be_dialled_is_told_what_is_missing() {
     let change = |status: &mut Value| status["links"][0]["state"] = json!("waiting");

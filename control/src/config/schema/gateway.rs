@@ -1,0 +1,123 @@
+//! The keys of what a gateway listens on, tells and is bounded by.
+
+use super::{
+    COUNT, DURATION, Key, LISTEN,
+    LeftOut::{Required, Rule, Text},
+    key,
+};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        ("tunnel", "listen"),
+        LISTEN,
+        Text("0.0.0.0:15008"),
+        "0.0.0.0:15008",
+        "Where peers' tunnels are accepted: TCP, and UDP for QUIC. Without UDP it goes on with TCP.",
+    ),
+    key(
+        ("tunnel", "advertise"),
+        "a list of at most 16 host:port",
+        Rule("nothing"),
+        "[\"gw.west.example:15008\"]",
+        "Where peers can dial this gateway: what `isthmus invite` and `isthmus join` tell the other side.",
+    ),
+    key(
+        ("console", "tokenFile"),
+        "a file",
+        Rule("none: the console is served on loopback only"),
+        "/etc/isthmus/console-token",
+        "What whoever opens the console has to know: a line of 16 to 256 printable ASCII characters without spaces. Relative to this file; read each time it is asked for.",
+    ),
+    key(
+        ("traces", "endpoint"),
+        "http:// or https://, host:port, and nothing behind it",
+        Required,
+        "http://collector.monitoring.svc:4317",
+        "The OTLP receiver for gRPC of a collector. `https`: over TLS. It need not be there.",
+    ),
+    key(
+        ("traces", "ratio"),
+        "a number from 0 to 1 of at most six decimals",
+        Text("0.01"),
+        "0.1",
+        "Which part of the traces that begin at this gateway is sampled: of its own clients' streams, and of those of peers that say nothing. Peers that say something are followed.",
+    ),
+    key(
+        ("traces", "caFile"),
+        "a file",
+        Rule("the system's certificate authorities"),
+        "/etc/isthmus/collector-ca.pem",
+        "What the collector's certificate is trusted by over TLS, as PEM. Relative to this file.",
+    ),
+    key(
+        ("limits", "memory"),
+        "a size from 16MiB to 1TiB, as 512MiB or 2GiB",
+        Text("1GiB"),
+        "2GiB",
+        "Bytes that peers may have under way to us, all streams together. Near it, windows shrink. A stream takes 64 KiB at least, so it bounds their number, too.",
+    ),
+    key(
+        ("limits", "connections"),
+        COUNT,
+        Text("100000"),
+        "100000",
+        "Local connections at once, all listeners together. Each core takes its share.",
+    ),
+    key(
+        ("limits", "streamsPerPeer"),
+        COUNT,
+        Text("50000"),
+        "50000",
+        "Streams at once that a linked cluster may have open to this one on one tunnel. It dials a tunnel for each of its cores.",
+    ),
+    key(
+        ("limits", "handshakes"),
+        COUNT,
+        Text("256"),
+        "256",
+        "TLS handshakes under way at once, so that strangers cost little.",
+    ),
+    key(
+        ("limits", "handshakeTimeout"),
+        DURATION,
+        Text("10s"),
+        "10s",
+        "From a tunnel's first byte to its proven identity.",
+    ),
+    key(
+        ("limits", "connectTimeout"),
+        DURATION,
+        Text("5s"),
+        "5s",
+        "For connecting to one endpoint, before it is given up. A peer may take 3 s longer to answer for a stream.",
+    ),
+    key(
+        ("limits", "udpFlows"),
+        COUNT,
+        Text("10000"),
+        "10000",
+        "UDP flows of local clients at once, all listeners together. Each core takes its share. Beyond it the flow that has been silent longest gives way.",
+    ),
+    key(
+        ("udp", "idleTimeout"),
+        DURATION,
+        Text("60s"),
+        "30s",
+        "A UDP flow ends when nothing has moved for so long, either way.",
+    ),
+    key(
+        ("dns", "listen"),
+        LISTEN,
+        Text("0.0.0.0:53"),
+        "[::]:5353",
+        "Where queries are answered, by UDP and TCP. `[::]` takes IPv4 as well.",
+    ),
+    key(
+        ("dns", "domain"),
+        "DNS labels joined by dots",
+        Text("clusterset.local"),
+        "clusterset.local",
+        "The domain of the clusterset's names, at most 61 bytes.",
+    ),
+    key(("dns", "ttl"), DURATION, Text("5s"), "30s", "How long clients may keep an answer, in whole seconds."),
+];
