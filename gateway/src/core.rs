@@ -356,6 +356,7 @@ impl Core {
         }
         crate::peer::quic::serve(self);
         self.hop_sample.beat();
+        self.hop_held.beat();
         listeners.beat(self);
         if listeners.retry(self) {
             self.say_ready(listeners);

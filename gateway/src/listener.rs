@@ -1,31 +1,13 @@
 //! Listeners of local clients, reconciled to the table on every core.
 
+mod acceptor;
 pub(crate) mod shared;
 pub(crate) mod tunnel;
 
-use crate::{core::Core, flow, hop, metrics::streams::Side, socket, status::ListenerReport, stream};
+use crate::{core::Core, flow, hop, metrics::streams::Side, socket, status::ListenerReport};
+use acceptor::{Acceptor, At};
 use isthmus_control_api::{Listen, Protocol, ServicePort, Table};
-use rustix::{
-    io::Errno,
-    net::{Shutdown, SocketFlags, acceptfrom_with, getsockname},
-};
-use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    task::AbortHandle,
-};
-
-/// Connections taken before the other tasks of the core have their turn.
-const BURST: usize = 64;
+use std::{cell::Cell, collections::BTreeMap, io, net::SocketAddr, rc::Rc, sync::Arc};
 
 /// One core's listeners.
 #[derive(Debug, Default)]
@@ -45,25 +27,6 @@ enum Open {
     Udp(flow::listener::Listener),
 }
 
-/// A socket that connections come to.
-#[derive(Debug)]
-struct Acceptor {
-    socket: Rc<AsyncFd<OwnedFd>>,
-    at: At,
-    /// Whether its connections take part in the local hop.
-    door: Cell<bool>,
-    task: AbortHandle,
-}
-
-/// What the connections of a socket are for.
-#[derive(Debug, Clone, Copy)]
-enum At {
-    /// One address of the table.
-    One(SocketAddr),
-    /// Many: each connection says it.
-    Many,
-}
-
 /// An address of the table whose connections come to shared sockets.
 #[derive(Debug)]
 struct Place {
@@ -76,7 +39,7 @@ impl Listeners {
     /// Those of a core that has no table yet.
     pub(crate) fn start(core: &Rc<Core>) -> Self {
         let sockets = core.common.shared_listener.take_sockets(core.id).into_iter();
-        let start = |socket| match start(core, At::Many, socket) {
+        let start = |socket| match Acceptor::start(core, At::Many, socket) {
             Ok(acceptor) => Some(acceptor),
             Err(error) => {
                 tracing::error!(core = core.id, %error, "cannot take connections at a shared listener: other cores do");
@@ -217,7 +180,7 @@ impl Listeners {
 fn open_tcp(core: &Rc<Core>, address: SocketAddr) -> io::Result<Open> {
     Ok(match core.common.shared_listener.take(address)? {
         Some(places) => Open::Shared(Place { places, door: Cell::default() }),
-        None => Open::Tcp(start(core, At::One(address), socket::listen(address)?)?),
+        None => Open::Tcp(Acceptor::start(core, At::One(address), socket::listen(address)?)?),
     })
 }
 
@@ -240,9 +203,7 @@ impl Place {
         // Whether all are open then.
         let set = |wanted: bool, is_open: bool| {
             let doors = shared.iter().flat_map(|acceptor| self.places.iter().map(move |place| (acceptor, *place)));
-            doors.fold(wanted, |all, (acceptor, place)| {
-                core.common.local_hop.door(acceptor.socket.get_ref().as_fd(), Some(place), wanted, is_open) && all
-            })
+            doors.fold(wanted, |all, (acceptor, place)| acceptor.set_door_at(core, place, wanted, is_open) && all)
         };
         let was_open = self.door.get();
         let opened = set(wanted, was_open);
@@ -252,70 +213,4 @@ impl Place {
         }
         self.door.set(opened);
     }
-}
-
-impl Acceptor {
-    fn set_door(&self, core: &Core, wanted: bool) {
-        let is_open = core.common.local_hop.door(self.socket.get_ref().as_fd(), None, wanted, self.door.get());
-        self.door.set(is_open);
-    }
-
-    fn begin_no_more(&self) {
-        if let Err(error) = socket::begin_no_more(self.socket.get_ref()) {
-            tracing::debug!(at = ?self.at, %error, "clients that connect now may be reset");
-        }
-    }
-
-    /// Takes what the kernel has accepted already, so that no client that was let in is turned away, and closes.
-    fn close(&self, core: &Rc<Core>) {
-        self.task.abort();
-        self.set_door(core, false);
-        while let Ok(client) = accept(core, &self.socket, self.at) {
-            stream::start(core, client);
-        }
-        // The task that was ended holds the listener until it is dropped: what came in meanwhile would be reset.
-        let _ = rustix::net::shutdown(self.socket.get_ref(), Shutdown::Both);
-    }
-}
-
-fn start(core: &Rc<Core>, at: At, socket: OwnedFd) -> io::Result<Acceptor> {
-    let socket = Rc::new(socket::register(socket, Interest::READABLE)?);
-    let task = core.tasks.spawn_local(serve(core.clone(), socket.clone(), at)).abort_handle();
-    Ok(Acceptor { socket, at, door: Cell::default(), task })
-}
-
-async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, at: At) {
-    loop {
-        let Ok(mut guard) = socket.readable().await else { return };
-        for _ in 0..BURST {
-            match accept(&core, &socket, at) {
-                Ok(client) => stream::start(&core, client),
-                Err(Errno::AGAIN) => {
-                    guard.clear_ready();
-                    break;
-                }
-                // Out of descriptors or memory: clients wait in the kernel's queue meanwhile.
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    core.counters.accept_errors.add(1);
-                    tracing::warn!(?at, %error, "cannot accept");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    break;
-                }
-                // That connection failed before it was accepted: the next may do.
-                Err(_) => {}
-            }
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-fn accept(core: &Core, socket: &AsyncFd<OwnedFd>, at: At) -> Result<stream::Client, Errno> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (socket, from) = acceptfrom_with(socket.get_ref().as_fd(), flags)?;
-    let listen = match at {
-        At::One(address) => address,
-        At::Many => shared::asked_for(&core.table.borrow(), getsockname(&socket)?.try_into()?),
-    };
-    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-    Ok(stream::Client { socket, listen, from, moved: false, greeting: None })
 }

@@ -32,6 +32,8 @@ pub(super) struct Attempt {
     pub(super) hedge: bool,
     /// Whether it comes from the client's own address: that it fails says nothing of the endpoint then.
     pub(super) transparent: bool,
+    /// Whether it may join the local hop.
+    pub(super) may_join: bool,
 }
 
 impl Attempt {
