@@ -38,19 +38,23 @@ struct Place {
 impl Listeners {
     /// Those of a core that has no table yet.
     pub(crate) fn start(core: &Rc<Core>) -> Self {
-        let sockets = core.common.shared_listener.take_sockets(core.id).into_iter();
-        let start = |socket| match Acceptor::start(core, At::Many, socket) {
-            Ok(acceptor) => Some(acceptor),
-            Err(error) => {
-                tracing::error!(core = core.id, %error, "cannot take connections at a shared listener: other cores do");
-                None
+        let mut listeners = Self::default();
+        for socket in core.common.shared_listener.take_sockets(core.id) {
+            match Acceptor::start(core, At::Many, socket) {
+                Ok(acceptor) => listeners.shared.push(acceptor),
+                Err(error) => {
+                    let reason = format!("core {} cannot take connections at its socket: {error}", core.id);
+                    core.common.shared_listener.turn_off(reason);
+                }
             }
-        };
-        Self { shared: sockets.filter_map(start).collect(), ..Self::default() }
+        }
+        listeners.leave_shared(core);
+        listeners
     }
 
     /// Opens what the table has and closes what it has not. Connections that were accepted go on; flows end with their listener.
     pub(crate) fn reconcile(&mut self, core: &Rc<Core>, table: &Table) {
+        self.leave_shared(core);
         self.open.retain(|listen, open| {
             let import = table.imports_at(listen).map(|(_, import)| import).next();
             // A connection ends, and the next one is for the new service. A flow would go on.
@@ -86,8 +90,22 @@ impl Listeners {
         }
     }
 
+    /// Where the shared listener has been turned off, whatever came by it has to be listened for: by [`Self::retry`], or with the next
+    /// table.
+    fn leave_shared(&mut self, core: &Rc<Core>) {
+        if self.shared.is_empty() || core.common.shared_listener.is_on() {
+            return;
+        }
+        for (listen, open) in self.open.extract_if(.., |_, open| matches!(open, Open::Shared(_))) {
+            open.close(core, &listen, &self.shared);
+            self.failed.insert(listen, "the shared listener is off".to_owned());
+        }
+        self.shared.drain(..).for_each(|acceptor| acceptor.close(core));
+    }
+
     /// Tries again what could not be opened; whether there was anything.
     pub(crate) fn retry(&mut self, core: &Rc<Core>) -> bool {
+        self.leave_shared(core);
         let failed: Vec<_> = self.failed.keys().cloned().collect();
         let table = core.table.borrow().clone();
         for listen in &failed {

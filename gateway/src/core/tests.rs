@@ -55,6 +55,16 @@ impl East {
         Self::build(|_| (), |common| common.tracer = Some(tracer))
     }
 
+    /// The same, the first one of so many cores, which share a listener.
+    pub(crate) fn sharing(cores: usize, shared: listener::shared::Shared) -> Self {
+        Self::build(|config| config.cores = cores, |common| common.shared_listener = shared)
+    }
+
+    /// Another core of the same gateway, on the same thread, without a table.
+    pub(crate) fn other_core(&self, id: usize) -> Rc<Core> {
+        Rc::new(Core::new(id, self.core.common.clone()))
+    }
+
     fn build(change: impl FnOnce(&mut Config), finish: impl FnOnce(&mut Common)) -> Self {
         let [west, east] = ["west", "east"].map(authority);
         let store = IdentityStore::new(identity(&east, &[&west]));
