@@ -148,7 +148,8 @@ impl Table {
             wrong += kind.wrong;
         }
         println!("| all | {streams} | {} | {cut} | {early} | {wrong} |", bytes / MIB);
-        println!("\n{} changes of files and restarts of endpoints\n", self.churned);
+        let restarts = tally.restarts();
+        println!("\n{} changes of files and of endpoints, of which {restarts} were restarted\n", self.churned);
         println!(
             "| after | | memory, MiB | descriptors | threads | streams | ends | knocks | doors | log, KiB |\n\
              |---|---|---|---|---|---|---|---|---|---|"

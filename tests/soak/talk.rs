@@ -164,7 +164,8 @@ impl Talk {
     async fn hear(&mut self) -> Result<(), Fault> {
         if self.served.is_none() {
             let heard = timeout(STALL_BOUND, Served::hear(&mut self.stream)).await;
-            self.served = Some(heard.map_err(|_| io::Error::from(ErrorKind::TimedOut))??);
+            let heard = heard.map_err(|_| io::Error::from(ErrorKind::TimedOut))?;
+            self.served = Some(heard.map_err(unheard)?);
         }
         Ok(())
     }
@@ -176,7 +177,7 @@ impl Talk {
         let mut back = vec![0; bytes.len()];
         let reading = async {
             if served.is_none() {
-                *served = Some(Served::hear(&mut reader).await?);
+                *served = Some(Served::hear(&mut reader).await.map_err(unheard)?);
             }
             reader.read_exact(&mut back).await
         };
@@ -189,6 +190,14 @@ impl Talk {
     async fn ended(&mut self) -> Result<(), Fault> {
         let rest = client::receive(&mut self.stream).await;
         whole(&rest, 0, 0).map(drop)
+    }
+}
+
+/// A clean end before that is as bad as any, and says itself no more than "early eof".
+fn unheard(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it ended in order, and no endpoint had answered"),
+        _ => error,
     }
 }
 

@@ -161,8 +161,9 @@ mod tests {
         tally.faults()
     }
 
-    fn by(visit: Visit, host: usize) -> Visit {
-        Visit { served: Some(Served { side: Side::East, host, life: 0 }), ..visit }
+    fn by(mut visit: Visit, host: usize) -> Visit {
+        visit.served = Some(Served { side: Side::East, host, life: 0 });
+        visit
     }
 
     #[test]

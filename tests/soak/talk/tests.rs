@@ -94,6 +94,23 @@ async fn bytes_that_are_missing_or_too_many_are_found() {
     }
 }
 
+/// An endpoint that is stopped before it has begun with a connection must not make it look whole.
+#[tokio::test]
+async fn a_connection_that_nobody_answers_is_reset_and_a_clean_end_of_it_is_wrong() {
+    let (told, served) = talk(Kind::Download, |stream| {
+        drop(server::serve(stream, EAST));
+        async { Ok(()) }
+    })
+    .await;
+    assert!(matches!(told, Err(Fault::Reset)) && served.is_none(), "{told:?}");
+    let (told, _) = talk(Kind::Download, |mut stream| async move {
+        stream.read_exact(&mut [0; server::HEAD]).await?;
+        stream.shutdown().await
+    })
+    .await;
+    assert!(is_wrong(&told, "no endpoint had answered"), "{told:?}");
+}
+
 /// Whether that is a fault is the tally's to say: it knows whom to ask about.
 #[tokio::test]
 async fn a_reset_is_told_with_who_was_reset() {
