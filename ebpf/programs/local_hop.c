@@ -200,7 +200,8 @@ INLINE void connected(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 	if (!addresses(ops, &flow))
 		return;
 	if (!mark || !mark->ours) {
-		if (bpf_map_delete_elem(&knocks, &flow))
+		// Almost no connection of the node is one of these: to look takes no lock, to delete does.
+		if (!bpf_map_lookup_elem(&knocks, &flow) || bpf_map_delete_elem(&knocks, &flow))
 			return;
 		mark = bpf_sk_storage_get(&marks, sk, &none, BPF_SK_STORAGE_GET_F_CREATE);
 	}
@@ -220,7 +221,8 @@ INLINE void accepted(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 	if (!addresses(ops, &flow))
 		return;
 	mirror(&flow, &other);
-	bpf_map_delete_elem(&knocks, &other);
+	if (bpf_map_lookup_elem(&knocks, &other))
+		bpf_map_delete_elem(&knocks, &other);
 	tcp = sequences(sk, &flow);
 	if (!tcp)
 		return;
@@ -254,33 +256,37 @@ INLINE void closed(struct bpf_sock *sk)
 	bpf_map_delete_elem(&ends, &flow);
 }
 
+// Most of what it is called for is not its business, and while nothing may join, nothing is: it says so first.
 SEC("sockops")
 int local_hop_ops(struct bpf_sock_ops *ops)
 {
-	const struct settings *settings = now();
+	const struct settings *settings;
 	struct bpf_sock *sk;
+	__u32 op = ops->op;
 
 	// What the kernel takes for "there is no program".
 	ops->reply = -1;
-	if (ops->op == BPF_SOCK_OPS_RWND_INIT) {
-		if (!ops->is_fullsock && settings && settings->enabled)
-			knock(ops);
-		return 1;
-	}
-	if (ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
-	    ops->op != BPF_SOCK_OPS_STATE_CB)
-		return 1;
-	sk = ops->sk;
-	if (!sk)
-		return 1;
-	if (ops->op == BPF_SOCK_OPS_STATE_CB) {
-		if (ops->args[1] == BPF_TCP_CLOSE)
+	if (op == BPF_SOCK_OPS_STATE_CB) {
+		sk = ops->sk;
+		if (sk && ops->args[1] == BPF_TCP_CLOSE)
 			closed(sk);
 		return 1;
 	}
+	if (op != BPF_SOCK_OPS_RWND_INIT && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
+	    op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		return 1;
+	settings = now();
 	if (!settings || !settings->enabled)
 		return 1;
-	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+	if (op == BPF_SOCK_OPS_RWND_INIT) {
+		if (!ops->is_fullsock)
+			knock(ops);
+		return 1;
+	}
+	sk = ops->sk;
+	if (!sk)
+		return 1;
+	if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		connected(ops, sk);
 	else
 		accepted(ops, sk);

@@ -34,6 +34,7 @@ use crate::{
     status::{CoreQuery, CoreReport, DialReport, EndpointReport, probe::CoreProbe},
     stream::{self, Client, guard::Guards, record::Recorder},
     traces::{Tracer, context::Ids},
+    upstream,
 };
 use isthmus_certs::IdentityStore;
 use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
@@ -121,6 +122,8 @@ pub(crate) struct Core {
     /// What is known of each tunnel that this core dials, by cluster and slot.
     pub(crate) link_states: RefCell<LinkStates>,
     pub(crate) balancers: RefCell<HashMap<ServicePort, Balancer>>,
+    /// Endpoints that do not take clients' own addresses, and perhaps take the gateway's.
+    pub(crate) asks: Rc<upstream::Asks>,
     /// Where it runs, as far as it is known.
     place: RefCell<Place>,
     /// Who serves what is imported.
@@ -239,6 +242,7 @@ impl Core {
             peers: Peers::default(),
             link_states: RefCell::default(),
             balancers: RefCell::default(),
+            asks: Rc::default(),
             sides: RefCell::default(),
             checks: RefCell::default(),
             hop_sample: hop::Sample::default(),
@@ -352,6 +356,7 @@ impl Core {
         }
         crate::peer::quic::serve(self);
         self.hop_sample.beat();
+        self.hop_held.beat();
         listeners.beat(self);
         if listeners.retry(self) {
             self.say_ready(listeners);

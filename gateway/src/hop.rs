@@ -7,35 +7,42 @@
 //!                    ├────────── distrust ◀── part ● ◀───────────────────┤ bytes, on a sample of those that joined
 //!                    └────────── is it worth it ◀── worth ● ◀────────────┘ messages and bytes of all
 //! ```
+//!
+//! Services that are left out cost as little as can be: while all are, the programs look at no connection (`rest`), and the kernel is asked
+//! of no socket that cannot have joined (`ports` ●, `entrance` ●).
 
 mod driver;
+pub(crate) mod entrance;
 pub(crate) mod part;
+mod ports;
 mod room;
+mod share;
 pub(crate) mod unread;
 mod worth;
 
-pub(crate) use driver::run;
 pub use unread::Unread;
+pub(crate) use {
+    driver::run,
+    share::{Held, Sample, Share, is_wanted_of, mark, may_have_joined, take_part},
+};
 
-use crate::{core::Core, metrics::streams::Side, socket::Socket};
-use isthmus_control_api::{ServicePolicy, ServicePort, Table};
+use crate::metrics::streams::Side;
+use isthmus_control_api::{ServicePort, Table};
 use isthmus_ebpf::{Counts, Programs, Room};
-use part::Part;
+use ports::Ports;
+use rustix::net::getsockname;
 use serde::{Deserialize, Serialize};
 use std::{
-    cell::RefCell,
-    collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
-    rc::{Rc, Weak},
+    os::fd::BorrowedFd,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 use tokio::sync::watch;
-use worth::{Tally, Worth, Worths};
+use worth::Worths;
 
 /// Whether there is a local hop.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,6 +114,12 @@ pub(crate) struct LocalHop {
     programs: OnceLock<Programs>,
     /// Whether services' connections gain by it.
     worths: Worths,
+    /// Whether the programs look at no connection, as every service that asks is left out.
+    rests: AtomicBool,
+    /// Where doors have ever been open: whoever connects there may join.
+    door_ports: Ports,
+    /// Where marked sockets have ever connected to: whoever accepts there may join.
+    marked_ports: Ports,
     /// Whether it was said that a door cannot be opened or closed.
     said_full: AtomicBool,
 }
@@ -149,6 +162,13 @@ impl LocalHop {
         self.ever_on().and_then(|programs| programs.unread(socket).ok()).unwrap_or(0)
     }
 
+    /// How many bytes were delivered to a socket, by TCP and past it: its end counts as one.
+    fn delivered(&self, socket: BorrowedFd<'_>) -> Option<u64> {
+        let programs = self.ever_on()?;
+        let by_tcp = crate::socket::info::bytes_received(&socket).ok()?;
+        Some(programs.noted(socket).ok()?.delivered + by_tcp)
+    }
+
     /// What there is to say of it.
     pub(crate) fn status(&self) -> LocalHopStatus {
         let state = self.state.borrow().clone();
@@ -182,8 +202,23 @@ impl LocalHop {
         }
     }
 
-    /// Makes the connection take part that `socket` is about to make.
-    fn mark(&self, socket: BorrowedFd<'_>) {
+    /// Has the programs look at connections only while some service of the table that asks for it is not left out. What has joined goes on.
+    fn rest(&self, table: &Table) {
+        let rests = self.worths.are_left_out(asking(table));
+        let Some(programs) = self.on().filter(|_| self.rests.load(Ordering::Relaxed) != rests) else { return };
+        if let Err(error) = programs.enable(!rests) {
+            return self.distrust(&format!("the programs' settings cannot be changed: {error}"));
+        }
+        self.rests.store(rests, Ordering::Relaxed);
+        if self.on().is_none() {
+            // Another core has turned it off meanwhile, and may have been overtaken.
+            let _ = programs.enable(false);
+        }
+    }
+
+    /// Makes the connection take part that `socket` is about to make to `endpoint`.
+    fn mark(&self, socket: BorrowedFd<'_>, endpoint: SocketAddr) {
+        self.marked_ports.add(endpoint.port());
         // Without a mark it goes by TCP, as all do by default.
         if let Some(Err(error)) = self.on().map(|programs| programs.mark(socket)) {
             tracing::debug!(%error, "cannot mark a socket for the local hop");
@@ -194,6 +229,11 @@ impl LocalHop {
     /// connections, if not only at its own address.
     pub(crate) fn door(&self, listener: BorrowedFd<'_>, at: Option<SocketAddr>, wanted: bool, is_open: bool) -> bool {
         let Some(programs) = self.ever_on() else { return false };
+        if wanted && !is_open {
+            // Of a listener that does not say where it is nothing is known: then all may be where it is.
+            let own = || SocketAddr::try_from(getsockname(listener).ok()?).ok();
+            at.or_else(own).map_or_else(|| self.door_ports.add_all(), |at| self.door_ports.add(at.port()));
+        }
         let result = match (wanted, is_open, at) {
             (true, false, None) => programs.open_door(listener),
             (true, false, Some(at)) => programs.open_door_at(listener, at),
@@ -216,118 +256,15 @@ impl LocalHop {
 
 /// Whether a service of the table asks for it.
 fn is_wanted(table: &Table) -> bool {
-    table.exports.iter().any(|(port, export)| port.protocol.is_tcp() && export.policy.local_hop)
-        || table.imports.iter().any(|(listen, import)| listen.protocol.is_tcp() && import.policy.local_hop)
+    asking(table).next().is_some()
 }
 
-/// Sockets of one core that are looked at every second.
-#[derive(Debug, Default)]
-pub(crate) struct Sample(RefCell<Vec<Weak<Socket>>>);
-
-/// Of so many sockets that take part, one is looked at.
-const ONE_OF: u64 = 16;
-/// Sockets of a core that are looked at at once.
-const MOST: usize = 64;
-
-/// What a local socket of a service that asks for the local hop has to do with it.
-#[derive(Debug)]
-pub(crate) struct Share {
-    tally: Tally,
-    /// There if it takes part.
-    part: Option<Part>,
-}
-
-impl Share {
-    /// Its part, if it takes one.
-    pub(crate) const fn part(&self) -> Option<&Part> {
-        self.part.as_ref()
-    }
-
-    /// So many bytes were read or written at once.
-    pub(crate) fn moved(&self, bytes: usize) {
-        self.tally.moved(bytes);
-    }
-}
-
-/// A core's hold on what services gain, by [`Side`].
-#[derive(Debug, Default)]
-pub(crate) struct Held(RefCell<[HashMap<ServicePort, Arc<Worth>>; 2]>);
-
-impl Held {
-    fn worth(&self, hop: &LocalHop, service: &ServicePort, side: Side) -> Arc<Worth> {
-        let held = &mut self.0.borrow_mut()[side as usize];
-        match held.get(service) {
-            Some(worth) => worth.clone(),
-            None => held.entry(service.clone()).or_insert(hop.worths.get(service, side)).clone(),
-        }
-    }
-
-    /// Forgets those of services that do not ask any more: nothing is known of one that asks again.
-    pub(crate) fn keep_asking(&self, table: &Table) {
-        let [egress, ingress] = &mut *self.0.borrow_mut();
-        let import_asks: HashSet<_> =
-            table.imports.values().filter(|import| import.policy.local_hop).map(|import| &import.service).collect();
-        egress.retain(|service, _| import_asks.contains(service));
-        ingress.retain(|service, _| table.exports.get(service).is_some_and(|export| export.policy.local_hop));
-    }
-}
-
-/// Whether connections of a service are to take part, at one side. There is something to be asked for only once there are programs.
-pub(crate) fn is_wanted_of(core: &Core, (service, side): (&ServicePort, Side), policy: &ServicePolicy) -> bool {
-    let hop = &core.common.local_hop;
-    policy.local_hop && hop.on().is_some() && core.hop_held.worth(hop, service, side).is_worth_it()
-}
-
-/// Makes the connection to an endpoint take part that `socket` is about to make, if it is to.
-pub(crate) fn mark(core: &Core, socket: BorrowedFd<'_>, service: &ServicePort, policy: &ServicePolicy) {
-    if is_wanted_of(core, (service, Side::Ingress), policy) {
-        core.common.local_hop.mark(socket);
-    }
-}
-
-/// Has a connected socket read as one that takes part, if it does, and looks at it if its turn has come. What it moves is counted for
-/// its service in any case, if that asks for the local hop. `endpoint`: where it leads, if it is no client's.
-pub(crate) fn take_part(
-    core: &Core,
-    socket: &Rc<Socket>,
-    (service, policy): (&ServicePort, &ServicePolicy),
-    endpoint: Option<SocketAddr>,
-) {
-    let hop = &core.common.local_hop;
-    let Some(programs) = hop.ever_on() else { return };
-    // One that has joined takes part whatever the policy says by now.
-    let joined = programs.noted(socket.as_fd()).is_ok_and(|noted| noted.joined);
-    if !joined && !policy.local_hop {
-        return;
-    }
-    let mut sample = core.hop_sample.0.borrow_mut();
-    let looked_at = joined && core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
-    let part = joined.then(|| Part::new(hop.clone(), looked_at.then_some(endpoint)));
-    let side = if endpoint.is_some() { Side::Ingress } else { Side::Egress };
-    socket.take_part(Share { tally: Tally::new(core.hop_held.worth(hop, service, side)), part });
-    if looked_at {
-        sample.push(Rc::downgrade(socket));
-    }
-}
-
-impl Sample {
-    /// What is done every second.
-    pub(crate) fn beat(&self) {
-        self.0.borrow_mut().retain(|socket| socket.upgrade().inspect(|socket| socket.check_part()).is_some());
-    }
-
-    /// Who has left bytes unread for seconds.
-    pub(crate) fn unread(&self) -> Vec<Unread> {
-        let sockets = self.0.borrow();
-        unread::sum(sockets.iter().filter_map(|socket| socket.upgrade()?.unread_part()))
-    }
-}
-
-/// Compares what came with what the kernel says that it delivered: to a socket that has read its end.
-pub(crate) fn delivered(hop: &LocalHop, socket: BorrowedFd<'_>) -> Option<u64> {
-    let programs = hop.ever_on()?;
-    let by_tcp = crate::socket::info::bytes_received(&socket).ok()?;
-    Some(programs.noted(socket).ok()?.delivered + by_tcp)
+/// The services of the table that ask for it, and at which side.
+fn asking(table: &Table) -> impl Iterator<Item = (&ServicePort, Side)> {
+    let exports = table.exports.iter().filter(|(port, export)| port.protocol.is_tcp() && export.policy.local_hop);
+    let imports = table.imports.iter().filter(|(listen, import)| listen.protocol.is_tcp() && import.policy.local_hop);
+    let exports = exports.map(|(service, _)| (service, Side::Ingress));
+    exports.chain(imports.map(|(_, import)| (&import.service, Side::Egress)))
 }
 
 #[cfg(test)]

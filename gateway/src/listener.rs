@@ -1,31 +1,13 @@
 //! Listeners of local clients, reconciled to the table on every core.
 
+mod acceptor;
 pub(crate) mod shared;
 pub(crate) mod tunnel;
 
-use crate::{core::Core, flow, hop, metrics::streams::Side, socket, status::ListenerReport, stream};
+use crate::{core::Core, flow, hop, metrics::streams::Side, socket, status::ListenerReport};
+use acceptor::{Acceptor, At};
 use isthmus_control_api::{Listen, Protocol, ServicePort, Table};
-use rustix::{
-    io::Errno,
-    net::{Shutdown, SocketFlags, acceptfrom_with, getsockname},
-};
-use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    task::AbortHandle,
-};
-
-/// Connections taken before the other tasks of the core have their turn.
-const BURST: usize = 64;
+use std::{cell::Cell, collections::BTreeMap, io, net::SocketAddr, rc::Rc, sync::Arc};
 
 /// One core's listeners.
 #[derive(Debug, Default)]
@@ -45,25 +27,6 @@ enum Open {
     Udp(flow::listener::Listener),
 }
 
-/// A socket that connections come to.
-#[derive(Debug)]
-struct Acceptor {
-    socket: Rc<AsyncFd<OwnedFd>>,
-    at: At,
-    /// Whether its connections take part in the local hop.
-    door: Cell<bool>,
-    task: AbortHandle,
-}
-
-/// What the connections of a socket are for.
-#[derive(Debug, Clone, Copy)]
-enum At {
-    /// One address of the table.
-    One(SocketAddr),
-    /// Many: each connection says it.
-    Many,
-}
-
 /// An address of the table whose connections come to shared sockets.
 #[derive(Debug)]
 struct Place {
@@ -75,19 +38,23 @@ struct Place {
 impl Listeners {
     /// Those of a core that has no table yet.
     pub(crate) fn start(core: &Rc<Core>) -> Self {
-        let sockets = core.common.shared_listener.take_sockets(core.id).into_iter();
-        let start = |socket| match start(core, At::Many, socket) {
-            Ok(acceptor) => Some(acceptor),
-            Err(error) => {
-                tracing::error!(core = core.id, %error, "cannot take connections at a shared listener: other cores do");
-                None
+        let mut listeners = Self::default();
+        for socket in core.common.shared_listener.take_sockets(core.id) {
+            match Acceptor::start(core, At::Many, socket) {
+                Ok(acceptor) => listeners.shared.push(acceptor),
+                Err(error) => {
+                    let reason = format!("core {} cannot take connections at its socket: {error}", core.id);
+                    core.common.shared_listener.turn_off(reason);
+                }
             }
-        };
-        Self { shared: sockets.filter_map(start).collect(), ..Self::default() }
+        }
+        listeners.leave_shared(core);
+        listeners
     }
 
     /// Opens what the table has and closes what it has not. Connections that were accepted go on; flows end with their listener.
     pub(crate) fn reconcile(&mut self, core: &Rc<Core>, table: &Table) {
+        self.leave_shared(core);
         self.open.retain(|listen, open| {
             let import = table.imports_at(listen).map(|(_, import)| import).next();
             // A connection ends, and the next one is for the new service. A flow would go on.
@@ -123,8 +90,22 @@ impl Listeners {
         }
     }
 
+    /// Where the shared listener has been turned off, whatever came by it has to be listened for: by [`Self::retry`], or with the next
+    /// table.
+    fn leave_shared(&mut self, core: &Rc<Core>) {
+        if self.shared.is_empty() || core.common.shared_listener.is_on() {
+            return;
+        }
+        for (listen, open) in self.open.extract_if(.., |_, open| matches!(open, Open::Shared(_))) {
+            open.close(core, &listen, &self.shared);
+            self.failed.insert(listen, "the shared listener is off".to_owned());
+        }
+        self.shared.drain(..).for_each(|acceptor| acceptor.close(core));
+    }
+
     /// Tries again what could not be opened; whether there was anything.
     pub(crate) fn retry(&mut self, core: &Rc<Core>) -> bool {
+        self.leave_shared(core);
         let failed: Vec<_> = self.failed.keys().cloned().collect();
         let table = core.table.borrow().clone();
         for listen in &failed {
@@ -217,7 +198,7 @@ impl Listeners {
 fn open_tcp(core: &Rc<Core>, address: SocketAddr) -> io::Result<Open> {
     Ok(match core.common.shared_listener.take(address)? {
         Some(places) => Open::Shared(Place { places, door: Cell::default() }),
-        None => Open::Tcp(start(core, At::One(address), socket::listen(address)?)?),
+        None => Open::Tcp(Acceptor::start(core, At::One(address), socket::listen(address)?)?),
     })
 }
 
@@ -240,9 +221,7 @@ impl Place {
         // Whether all are open then.
         let set = |wanted: bool, is_open: bool| {
             let doors = shared.iter().flat_map(|acceptor| self.places.iter().map(move |place| (acceptor, *place)));
-            doors.fold(wanted, |all, (acceptor, place)| {
-                core.common.local_hop.door(acceptor.socket.get_ref().as_fd(), Some(place), wanted, is_open) && all
-            })
+            doors.fold(wanted, |all, (acceptor, place)| acceptor.set_door_at(core, place, wanted, is_open) && all)
         };
         let was_open = self.door.get();
         let opened = set(wanted, was_open);
@@ -252,70 +231,4 @@ impl Place {
         }
         self.door.set(opened);
     }
-}
-
-impl Acceptor {
-    fn set_door(&self, core: &Core, wanted: bool) {
-        let is_open = core.common.local_hop.door(self.socket.get_ref().as_fd(), None, wanted, self.door.get());
-        self.door.set(is_open);
-    }
-
-    fn begin_no_more(&self) {
-        if let Err(error) = socket::begin_no_more(self.socket.get_ref()) {
-            tracing::debug!(at = ?self.at, %error, "clients that connect now may be reset");
-        }
-    }
-
-    /// Takes what the kernel has accepted already, so that no client that was let in is turned away, and closes.
-    fn close(&self, core: &Rc<Core>) {
-        self.task.abort();
-        self.set_door(core, false);
-        while let Ok(client) = accept(core, &self.socket, self.at) {
-            stream::start(core, client);
-        }
-        // The task that was ended holds the listener until it is dropped: what came in meanwhile would be reset.
-        let _ = rustix::net::shutdown(self.socket.get_ref(), Shutdown::Both);
-    }
-}
-
-fn start(core: &Rc<Core>, at: At, socket: OwnedFd) -> io::Result<Acceptor> {
-    let socket = Rc::new(socket::register(socket, Interest::READABLE)?);
-    let task = core.tasks.spawn_local(serve(core.clone(), socket.clone(), at)).abort_handle();
-    Ok(Acceptor { socket, at, door: Cell::default(), task })
-}
-
-async fn serve(core: Rc<Core>, socket: Rc<AsyncFd<OwnedFd>>, at: At) {
-    loop {
-        let Ok(mut guard) = socket.readable().await else { return };
-        for _ in 0..BURST {
-            match accept(&core, &socket, at) {
-                Ok(client) => stream::start(&core, client),
-                Err(Errno::AGAIN) => {
-                    guard.clear_ready();
-                    break;
-                }
-                // Out of descriptors or memory: clients wait in the kernel's queue meanwhile.
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    core.counters.accept_errors.add(1);
-                    tracing::warn!(?at, %error, "cannot accept");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    break;
-                }
-                // That connection failed before it was accepted: the next may do.
-                Err(_) => {}
-            }
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-fn accept(core: &Core, socket: &AsyncFd<OwnedFd>, at: At) -> Result<stream::Client, Errno> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (socket, from) = acceptfrom_with(socket.get_ref().as_fd(), flags)?;
-    let listen = match at {
-        At::One(address) => address,
-        At::Many => shared::asked_for(&core.table.borrow(), getsockname(&socket)?.try_into()?),
-    };
-    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-    Ok(stream::Client { socket, listen, from, moved: false, greeting: None })
 }

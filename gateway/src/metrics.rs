@@ -243,7 +243,12 @@ impl CoreMetrics {
 
     /// An endpoint whose export lets it see clients' own addresses is connected to, or did not answer one.
     pub fn endpoint_source(&self, source: EndpointSource) {
-        self.endpoint_sources[source as usize].add(1);
+        self.endpoint_source_times(source, 1);
+    }
+
+    /// The same of so many.
+    pub fn endpoint_source_times(&self, source: EndpointSource, count: u64) {
+        self.endpoint_sources[source as usize].add(count);
     }
 
     /// A client that was to say whom it wants was refused.

@@ -1,12 +1,13 @@
 //! Opens local endpoints: chooses, connects, and tries another one while nothing is lost.
 
+mod asks;
 mod attempt;
 mod hedge;
 mod lease;
 mod race;
 mod transparent;
 
-pub(crate) use lease::Connected;
+pub(crate) use {asks::Asks, lease::Connected};
 
 use self::{lease::Lease, race::Race};
 use crate::{

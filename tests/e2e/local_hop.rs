@@ -258,6 +258,8 @@ fn services_whose_connections_are_short_are_left_out_until_they_stay() {
     }
     wait(1.0);
     joins(&pair, 0.0);
+    // It is the only one that asks: nothing in the kernel looks at connections any more.
+    looks(&pair, false);
     pair.topology.block_on(async {
         let mut stays = stays;
         for _ in 0..3_000 {
@@ -265,7 +267,26 @@ fn services_whose_connections_are_short_are_left_out_until_they_stay() {
         }
     });
     wait(0.0);
+    looks(&pair, true);
     joins(&pair, 2.0);
+    // Nobody asks any more.
+    pair.west.configure(&pair::west_config(&topology, Transport::Tls));
+    pair.east.configure(&pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]));
+    looks(&pair, false);
+    pair.west.configure(&pair::west_config(&topology, Transport::TlsAndLocalHop));
+    pair.east.configure(&pair::east_config(&topology, Transport::TlsAndLocalHop, &[pair::endpoint()]));
+    looks(&pair, true);
+    joins(&pair, 2.0);
+}
+
+/// Waits until the programs of both gateways look at new connections, or at none.
+fn looks(pair: &Pair<'_>, looks: bool) {
+    for gateway in [&pair.west, &pair.east] {
+        eventually("what the programs look at", || {
+            let enabled = gateway.map("settings").get(&[0; 4]);
+            if enabled == Some(u32::from(looks).to_ne_bytes().to_vec()) { Ok(()) } else { Err(format!("{enabled:?}")) }
+        });
+    }
 }
 
 /// Waits until so many ends of a new connection join at each gateway: each core hears of a decision by itself.

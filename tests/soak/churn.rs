@@ -13,10 +13,10 @@ use std::{
 
 /// Between two of these.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Looks at everything, of which the fifth is the middle.
+/// Looks at everything, however long it takes.
 const LOOKS: u32 = 10;
 
-/// Goes on until then, and looks at memory and the kernel's maps now and again.
+/// Goes on until then, and looks at what gateways take now and again.
 pub(crate) fn run(stage: &mut Stage<'_>, tally: &Tally, seed: u64, until: Instant, table: &mut Table) {
     let (mut dice, begun) = (Dice::new(seed), Instant::now());
     let whole = until.saturating_duration_since(begun);
@@ -29,8 +29,9 @@ pub(crate) fn run(stage: &mut Stage<'_>, tally: &Tally, seed: u64, until: Instan
         }
         table.churned();
         if begun.elapsed() >= whole * looks / LOOKS && looks < LOOKS {
-            let name = if looks >= LOOKS / 2 && !table.has_middle() { "middle" } else { "" };
-            table.add(Sample::take(stage, name));
+            table.add(Sample::take(stage, ""));
+            let streams: u64 = tally.kinds().values().map(|kind| kind.streams).sum();
+            println!("{} s: {streams} streams", begun.elapsed().as_secs());
             looks += 1;
         }
         sleep(PAUSE.min(until.saturating_duration_since(Instant::now())));

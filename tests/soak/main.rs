@@ -5,7 +5,8 @@
 //!         └─▶ west ────────────────────▶ endpoints here   while files are reloaded and endpoints are restarted
 //! ```
 //!
-//! It ends with a table, and fails on any wrong byte, wrong end, stream that stands still, or anything that stays behind.
+//! It ends with a table, and fails on any wrong byte, wrong end, reset of a stream whose endpoint was not restarted, stream that stands still,
+//! or anything that stays behind: what gateways have more of in the end than at the start.
 //!
 //! usage: `soak [--seconds N] [--clients N] [--seed N]`
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command: it prints what it has found")]
@@ -14,9 +15,12 @@ mod args;
 mod churn;
 mod client;
 mod dice;
+mod judge;
+mod restarts;
 mod server;
 mod stage;
 mod table;
+mod talk;
 mod tally;
 
 use args::Args;
@@ -28,7 +32,6 @@ use std::{
 };
 use table::{Sample, Table};
 use tally::Tally;
-use tokio::task::JoinSet;
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args().skip(1)) {
@@ -54,16 +57,11 @@ fn run(args: &Args) -> Vec<String> {
     let topology = stage::topology();
     let mut stage = Stage::start(&topology);
     println!("soak: {args}");
-    let mut table = Table::default();
-    // Every pool and buffer that a first stream fills is full before the first look.
-    stage.warm_up();
-    table.add(Sample::take(&stage, "start"));
-    let (tally, until) = (Arc::new(Tally::default()), Instant::now() + Duration::from_secs(args.seconds));
-    let mut clients = JoinSet::new();
-    for number in 0..args.clients {
-        let (dice, tally, ways) = (dice::Dice::new(args.seed + number), tally.clone(), stage.ways());
-        clients.spawn_on(client::run(ways, dice, until, tally), topology.tasks());
-    }
+    stage.warm_up(args.clients);
+    stage.reload_all();
+    let mut table = Table::new(Sample::at_rest(&stage, "start"));
+    let (tally, until) = (Arc::<Tally>::default(), Instant::now() + Duration::from_secs(args.seconds));
+    let mut clients = stage.clients(args.clients, args.seed, until, &tally);
     churn::run(&mut stage, &tally, args.seed, until, &mut table);
     let ended = topology.block_on(async {
         let mut ended = Ok(());
@@ -72,14 +70,13 @@ fn run(args: &Args) -> Vec<String> {
         }
         ended
     });
-    let left = stage.wait_rest();
-    table.add(Sample::take(&stage, "end"));
+    stage.reload_all();
+    let grown = table.end(&stage);
     table.print(&tally);
     let mut faults = tally.faults();
     faults.extend(ended.err());
-    faults.extend(left);
     faults.extend(stage.distrusted());
-    faults.extend(table.faults());
+    faults.extend(grown);
     if !faults.is_empty() {
         stage.tell();
     }

@@ -1,5 +1,6 @@
-//! The endpoints: each stream begins with what its client wants of them.
+//! The endpoints: each says who it is, and each stream begins with what its client wants of them.
 
+use crate::restarts::Served;
 use isthmus_tests::{Pattern, client};
 use socket2::SockRef;
 use std::{
@@ -37,12 +38,16 @@ pub(crate) fn head(wish: Wish, seed: u64, length: u64) -> [u8; HEAD] {
     head
 }
 
-/// Serves one connection.
+/// Serves one connection as this endpoint. One that is dropped before it has begun, too, is a reset.
 ///
 /// # Errors
 /// As the socket has them.
-pub(crate) async fn serve(stream: TcpStream) -> io::Result<()> {
-    let mut stream = Abrupt(Some(stream));
+pub(crate) fn serve(stream: TcpStream, served: Served) -> impl Future<Output = io::Result<()>> {
+    answer(Abrupt(Some(stream)), served)
+}
+
+async fn answer(mut stream: Abrupt, served: Served) -> io::Result<()> {
+    stream.write_all(&served.to_bytes()).await?;
     let wish = stream.read_u8().await?;
     let (seed, length) = (stream.read_u64().await?, stream.read_u64().await?);
     match wish {

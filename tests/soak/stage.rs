@@ -1,6 +1,12 @@
 //! Two gateways with the local hop on, and what they serve.
 
-use crate::{client::Ways, dice::Dice, server, tally::Tally};
+use crate::{
+    client::{self, Ways},
+    dice::Dice,
+    restarts::{HOSTS, Served, Side},
+    server,
+    tally::Tally,
+};
 use isthmus_tests::{
     Cluster, Config, Endpoint, Gateway, Topology, Transport, eventually,
     pair::{self, LOCAL_HOP, Pair},
@@ -15,15 +21,18 @@ use tokio::task::JoinSet;
 
 /// The service that stays in west.
 const NEAR: &str = "shop/near";
-/// Until everything that streams held is given back.
-const REST: Duration = Duration::from_secs(60);
+/// How long gateways are under load before the first look: every pool and buffer that streams fill is full then.
+const WARM_UP: Duration = Duration::from_secs(10);
+/// Connections that have ended hold their ports for a minute. A load that opens hundreds a second uses them up but for this: the kernel
+/// may give a port out again after a second.
+const REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
 
 /// Everything that runs.
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
     pub(crate) pair: Pair<'a>,
-    /// At west and at east, the same hosts.
-    endpoints: Vec<(SocketAddr, [Option<Endpoint>; 2])>,
+    /// By [`Side`] and host.
+    endpoints: [[Option<Endpoint>; HOSTS]; 2],
 }
 
 /// The clusters.
@@ -34,13 +43,16 @@ pub(crate) fn topology() -> Topology {
 impl<'a> Stage<'a> {
     /// Starts all of it, and waits until it serves.
     pub(crate) fn start(topology: &'a Topology) -> Self {
-        let endpoints = [2, 3, 4].map(|host| {
-            let address = pod(host, 8080);
-            (address, ["west", "east"].map(|name| Some(serve(topology.cluster(name), address))))
+        let endpoints = Side::ALL.map(|side| {
+            let cluster = topology.cluster(side.name());
+            for netns in [cluster.pods(), cluster.edge()] {
+                netns.run(|| std::fs::write(REUSE, "1")).unwrap_or_else(|error| panic!("{REUSE}: {error}"));
+            }
+            std::array::from_fn(|host| Some(serve(cluster, Served { side, host, life: 0 })))
         });
-        let pair = Pair::start_with(topology, &west(topology, false), &east(topology, 3));
+        let pair = Pair::start_with(topology, &west(topology, false), &east(topology, HOSTS));
         pair.west.wait_imported(NEAR, &["west"]);
-        Self { pair, endpoints: endpoints.into() }
+        Self { pair, endpoints }
     }
 
     /// Both gateways.
@@ -48,22 +60,23 @@ impl<'a> Stage<'a> {
         [&self.pair.west, &self.pair.east]
     }
 
-    /// What clients use.
-    pub(crate) fn ways(&self) -> Ways {
-        let pods = self.pair.west.cluster().pods().clone();
-        Ways { pods, far: pair::import(), near: near() }
-    }
-
-    /// A few seconds of streams that nobody counts.
-    pub(crate) fn warm_up(&self) {
-        let (until, tally) = (Instant::now() + Duration::from_secs(3), Arc::new(Tally::default()));
+    /// Starts so many clients, which go on until then.
+    pub(crate) fn clients(&self, number: u64, seed: u64, until: Instant, tally: &Arc<Tally>) -> JoinSet<()> {
         let mut clients = JoinSet::new();
-        for seed in 0..16 {
-            let client = crate::client::run(self.ways(), Dice::new(seed), until, tally.clone());
+        for number in 0..number {
+            let ways = Ways { pods: self.pair.west.cluster().pods().clone(), far: pair::import(), near: near() };
+            let client = client::run(ways, Dice::new(seed + number), until, tally.clone());
             clients.spawn_on(client, self.pair.topology.tasks());
         }
+        clients
+    }
+
+    /// Streams that nobody counts, and files that change once.
+    pub(crate) fn warm_up(&self, clients: u64) {
+        let clients = self.clients(clients, u64::MAX / 2, Instant::now() + WARM_UP, &Arc::default());
+        self.reload_west(true);
+        self.reload_east(2);
         self.pair.topology.block_on(clients.join_all());
-        self.wait_rest();
     }
 
     /// West listens for the near service at one more address, or does not.
@@ -76,32 +89,30 @@ impl<'a> Stage<'a> {
         self.pair.east.configure(&east(self.pair.topology, endpoints));
     }
 
+    /// Files are as they were at the start, and west has heard of it.
+    pub(crate) fn reload_all(&self) {
+        self.reload_west(false);
+        self.reload_east(HOSTS);
+        let pods = self.pair.west.cluster().pods();
+        eventually("west listens at no more than at the start", || match pods.connect(near_too()) {
+            Ok(_) => Err("somebody listens there".into()),
+            Err(_) => Ok(()),
+        });
+    }
+
     /// Ends one of the endpoints at both clusters, with its connections, and starts it again.
-    pub(crate) fn restart(&mut self, which: usize, tally: &Tally) {
-        let which = which % self.endpoints.len();
-        let (address, running) = &mut self.endpoints[which];
-        let clusters = ["west", "east"].map(|name| self.pair.topology.cluster(name));
-        tally.restart();
-        for (cluster, endpoint) in clusters.into_iter().zip(running) {
-            *endpoint = None;
-            eventually(&format!("{address} is free"), || match cluster.pods().connect(*address) {
+    pub(crate) fn restart(&mut self, host: usize, tally: &Tally) {
+        let host = host % HOSTS;
+        for side in Side::ALL {
+            let cluster = self.pair.topology.cluster(side.name());
+            let running = &mut self.endpoints[side as usize][host];
+            tally.stop(side, host);
+            *running = None;
+            eventually(&format!("{} is free", address(host)), || match cluster.pods().connect(address(host)) {
                 Ok(_) => Err("somebody listens there".into()),
                 Err(_) => Ok(()),
             });
-            *endpoint = Some(serve(cluster, *address));
-        }
-        tally.restart();
-    }
-
-    /// Waits until nothing of streams is left; what is.
-    pub(crate) fn wait_rest(&self) -> Vec<String> {
-        let deadline = Instant::now() + REST;
-        loop {
-            let left: Vec<_> = self.gateways().into_iter().filter_map(left).collect();
-            if left.is_empty() || Instant::now() > deadline {
-                return left;
-            }
-            std::thread::sleep(Duration::from_millis(100));
+            *running = Some(serve(cluster, tally.start(side, host)));
         }
     }
 
@@ -124,30 +135,36 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn left(gateway: &Gateway<'_>) -> Option<String> {
-    let streams = gateway.metrics().sum("isthmus_streams_active", &[]);
-    let ends = gateway.map("ends").entries();
-    let name = gateway.cluster().name();
-    (streams > 0.0 || ends > 0).then(|| format!("{name} still has {streams} streams, and {ends} ends in the kernel"))
+/// An endpoint that says who it is, and does what its clients want.
+fn serve(cluster: &Cluster, served: Served) -> Endpoint {
+    let behaviour = move |stream| server::serve(stream, served);
+    Endpoint::serve(cluster.pods(), cluster.tasks(), address(served.host), behaviour)
 }
 
-/// An endpoint that does what its clients want.
-fn serve(cluster: &Cluster, address: SocketAddr) -> Endpoint {
-    Endpoint::serve(cluster.pods(), cluster.tasks(), address, server::serve)
+/// Where an endpoint is: the same in both clusters.
+fn address(host: usize) -> SocketAddr {
+    all()[host]
+}
+
+fn all() -> [SocketAddr; HOSTS] {
+    [2, 3, 4].map(|host| pod(host, 8080))
 }
 
 fn near() -> SocketAddr {
     gateway(18081)
 }
 
+/// The same service, while west's file has it twice.
+fn near_too() -> SocketAddr {
+    gateway(18082)
+}
+
 fn west(topology: &Topology, more: bool) -> Config {
     let config = pair::west_config(topology, Transport::TlsAndLocalHop).with_export_policy(LOCAL_HOP);
-    let endpoints = [2, 3, 4].map(|host| pod(host, 8080));
-    let config = config.exports(NEAR, &endpoints).imports(NEAR, near());
-    if more { config.imports(NEAR, gateway(18082)) } else { config }
+    let config = config.exports(NEAR, &all()).imports(NEAR, near());
+    if more { config.imports(NEAR, near_too()) } else { config }
 }
 
 fn east(topology: &Topology, endpoints: usize) -> Config {
-    let all = [2, 3, 4].map(|host| pod(host, 8080));
-    pair::east_config(topology, Transport::TlsAndLocalHop, &all[..endpoints])
+    pair::east_config(topology, Transport::TlsAndLocalHop, &all()[..endpoints])
 }

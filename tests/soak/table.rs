@@ -1,14 +1,25 @@
-//! What gateways took, from look to look, and what there is to say in the end.
+//! What gateways take, from look to look, for people.
 
-use crate::{stage::Stage, tally::Tally};
+use crate::{
+    judge::{self, DISK, DOORS, GRANTED, LOG, MEMORY, Taken},
+    stage::Stage,
+    tally::Tally,
+};
 use isthmus_tests::Gateway;
-use std::time::Instant;
+use std::{
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 const MIB: u64 = 1 << 20;
-/// What a gateway may have grown from the middle, under load, to the end, at rest: more is a leak.
-const GROWTH: u64 = 32 * MIB;
-/// Descriptors that it may have more than before any stream: tunnels that came anew.
-const DESCRIPTORS: usize = 16;
+const KIB: u64 = 1 << 10;
+/// The maps of the local hop whose entries can be counted.
+const MAPS: [&str; 4] = ["ends", "sockets", "knocks", "doors"];
+/// How long gateways may take to come to rest: idle connections, threads and memory go by the minute.
+const REST: Duration = Duration::from_secs(90);
+/// Between two looks at whether they have.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// One look.
 #[derive(Debug)]
@@ -16,50 +27,96 @@ pub(crate) struct Sample {
     name: &'static str,
     at: Instant,
     /// West's and east's.
-    gateways: [Taken; 2],
-}
-
-#[derive(Debug)]
-struct Taken {
-    resident: u64,
-    descriptors: usize,
-    streams: f64,
-    ends: usize,
-    knocks: usize,
-    doors: usize,
+    pub(crate) gateways: [Taken; 2],
 }
 
 impl Sample {
     /// Of both gateways, now.
     pub(crate) fn take(stage: &Stage<'_>, name: &'static str) -> Self {
-        Self { name, at: Instant::now(), gateways: stage.gateways().map(Taken::of) }
+        Self { name, at: Instant::now(), gateways: stage.gateways().map(taken) }
+    }
+
+    /// At rest: no streams, and nothing of them in the kernel.
+    pub(crate) fn at_rest(stage: &Stage<'_>, name: &'static str) -> Self {
+        let nothing = [("streams", 0), ("entries of ends", 0), ("entries of sockets", 0)];
+        let rests = |sample: &Self| {
+            sample.gateways.iter().all(|of| nothing.iter().all(|(what, none)| of.get(*what) == Some(none)))
+        };
+        Self::settled(stage, name, rests)
+    }
+
+    /// Once it is `as_wanted`, or has had its time for that.
+    fn settled(stage: &Stage<'_>, name: &'static str, as_wanted: impl Fn(&Self) -> bool) -> Self {
+        let deadline = Instant::now() + REST;
+        loop {
+            let sample = Self::take(stage, name);
+            if as_wanted(&sample) || sample.at > deadline {
+                return sample;
+            }
+            sleep(PAUSE);
+        }
+    }
+
+    /// What there is more of than at the `start`.
+    fn grown(&self, start: &Self, churned: u64) -> Vec<String> {
+        let [west, east] = [("west", 0), ("east", 1)]
+            .map(|(name, at)| judge::grown(name, &start.gateways[at], &self.gateways[at], churned));
+        [west, east].concat()
     }
 }
 
-impl Taken {
-    fn of(gateway: &Gateway<'_>) -> Self {
-        let entries = |map| gateway.map(map).entries();
-        Self {
-            resident: gateway.resident(),
-            descriptors: gateway.descriptors(),
-            streams: gateway.metrics().sum("isthmus_streams_active", &[]),
-            ends: entries("ends"),
-            knocks: entries("knocks"),
-            doors: entries("doors"),
-        }
-    }
+/// What a gateway has.
+fn taken(gateway: &Gateway<'_>) -> Taken {
+    // Before it is asked anything, which takes a descriptor.
+    let mut taken: Taken = gateway.descriptors_by_kind().into_iter().map(|(kind, of)| (kind, of as u64)).collect();
+    let descriptors = taken.values().sum();
+    let metrics = gateway.metrics();
+    // Whole numbers, far from where these end.
+    let sum = |name: &str| metrics.sum(name, &[]) as u64;
+    let dir = gateway.cluster().dir();
+    let logged = written(dir, &|name| name.ends_with(".log"));
+    let numbers = [
+        ("descriptors", descriptors),
+        (MEMORY, gateway.resident() / KIB),
+        (GRANTED, sum("isthmus_memory_granted_bytes") / KIB),
+        ("streams", sum("isthmus_streams_active")),
+        ("tunnels", sum("isthmus_tunnels")),
+        ("threads", gateway.threads()),
+        (LOG, logged / KIB),
+        (DISK, (written(dir, &|_| true) - logged) / KIB),
+    ];
+    taken.extend(numbers.map(|(what, number)| (what.to_owned(), number)));
+    taken.extend(MAPS.map(|map| (format!("entries of {map}"), gateway.map(map).entries() as u64)));
+    taken
+}
+
+/// Bytes of the files below a directory whose names are as wanted. Those that go meanwhile have none.
+fn written(dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => written(&entry.path(), is_wanted),
+        _ if is_wanted(&entry.file_name().to_string_lossy()) => entry.metadata().map_or(0, |file| file.len()),
+        _ => 0,
+    });
+    sizes.sum()
 }
 
 /// All looks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
-    samples: Vec<Sample>,
+    start: Sample,
+    others: Vec<Sample>,
     churned: u64,
 }
 
 impl Table {
+    /// With the first one, at rest.
+    pub(crate) fn new(start: Sample) -> Self {
+        Self { start, others: Vec::new(), churned: 0 }
+    }
+
     pub(crate) fn add(&mut self, sample: Sample) {
-        self.samples.push(sample);
+        self.others.push(sample);
     }
 
     /// A file was changed, or an endpoint restarted.
@@ -67,64 +124,56 @@ impl Table {
         self.churned += 1;
     }
 
-    pub(crate) fn has_middle(&self) -> bool {
-        self.named("middle").is_some()
-    }
-
-    fn named(&self, name: &str) -> Option<&Sample> {
-        self.samples.iter().find(|sample| sample.name == name)
+    /// Looks a last time, when gateways have come to rest: what they have more of than at the start.
+    pub(crate) fn end(&mut self, stage: &Stage<'_>) -> Vec<String> {
+        let end = Sample::settled(stage, "end", |end| end.grown(&self.start, self.churned).is_empty());
+        let grown = end.grown(&self.start, self.churned);
+        self.add(end);
+        grown
     }
 
     /// For people.
     pub(crate) fn print(&self, tally: &Tally) {
-        println!("\n| streams | | MiB | cut by a restart | wrong |\n|---|---|---|---|---|");
-        let (mut streams, mut bytes, mut cut, mut wrong) = (0, 0, 0, 0);
+        println!(
+            "\n| streams | | MiB | cut by a restart | of these before an answer | wrong |\n|---|---|---|---|---|---|"
+        );
+        let (mut streams, mut bytes, mut cut, mut early, mut wrong) = (0, 0, 0, 0, 0);
         for (name, kind) in tally.kinds() {
-            println!("| {name} | {} | {} | {} | {} |", kind.streams, kind.bytes / MIB, kind.cut, kind.wrong);
+            let mib = kind.bytes / MIB;
+            println!("| {name} | {} | {mib} | {} | {} | {} |", kind.streams, kind.cut, kind.cut_early, kind.wrong);
             streams += kind.streams;
             bytes += kind.bytes;
             cut += kind.cut;
+            early += kind.cut_early;
             wrong += kind.wrong;
         }
-        println!("| all | {streams} | {} | {cut} | {wrong} |", bytes / MIB);
-        let restarts = tally.restarts() / 2;
-        println!("\n{} changes of files and restarts of endpoints, {restarts} of these restarts\n", self.churned);
+        println!("| all | {streams} | {} | {cut} | {early} | {wrong} |", bytes / MIB);
+        let restarts = tally.restarts();
+        println!("\n{} changes of files and of endpoints, of which {restarts} were restarted\n", self.churned);
         println!(
-            "| after | | resident, MiB | descriptors | streams | ends | knocks | doors |\n|---|---|---|---|---|---|---|---|"
+            "| after | | memory, MiB | descriptors | threads | streams | ends | knocks | doors | log, KiB |\n\
+             |---|---|---|---|---|---|---|---|---|---|"
         );
-        for sample in &self.samples {
-            let after = self.samples.first().map_or(0, |first| sample.at.duration_since(first.at).as_secs());
-            let both = |of: fn(&Taken) -> String| sample.gateways.each_ref().map(of).join(", ");
-            println!(
-                "| {after} s | {} | {} | {} | {} | {} | {} | {} |",
-                sample.name,
-                both(|taken| format!("{}", taken.resident / MIB)),
-                both(|taken| taken.descriptors.to_string()),
-                both(|taken| taken.streams.to_string()),
-                both(|taken| taken.ends.to_string()),
-                both(|taken| taken.knocks.to_string()),
-                both(|taken| taken.doors.to_string()),
-            );
+        for sample in std::iter::once(&self.start).chain(&self.others) {
+            let after = sample.at.duration_since(self.start.at).as_secs();
+            let [west, east] = sample.gateways.each_ref().map(row);
+            let both: Vec<_> = west.iter().zip(east).map(|(west, east)| format!("{west}, {east}")).collect();
+            println!("| {after} s | {} | {} |", sample.name, both.join(" | "));
         }
         println!("\n(west, east)");
     }
+}
 
-    /// What a gateway has kept.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let [start, middle, end] = ["start", "middle", "end"].map(|name| self.named(name));
-        let (Some(start), Some(end)) = (start, end) else { return vec!["it was not looked at".to_owned()] };
-        let mut faults = Vec::new();
-        for (at, name) in ["west", "east"].into_iter().enumerate() {
-            let (start, end) = (&start.gateways[at], &end.gateways[at]);
-            let middle = middle.map_or(start, |middle| &middle.gateways[at]);
-            if end.resident > middle.resident + GROWTH {
-                let grown = (end.resident - middle.resident) / MIB;
-                faults.push(format!("{name} grew by {grown} MiB from the middle to the end"));
-            }
-            if end.descriptors > start.descriptors + DESCRIPTORS {
-                faults.push(format!("{name} has {} descriptors, {} at the start", end.descriptors, start.descriptors));
-            }
-        }
-        faults
-    }
+fn row(taken: &Taken) -> [u64; 8] {
+    let of = |what: &str| taken.get(what).copied().unwrap_or(0);
+    [
+        of(MEMORY) / KIB,
+        of("descriptors"),
+        of("threads"),
+        of("streams"),
+        of("entries of ends"),
+        of("entries of knocks"),
+        of(DOORS),
+        of(LOG),
+    ]
 }

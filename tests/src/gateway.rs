@@ -10,6 +10,7 @@ use crate::{
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -249,6 +250,22 @@ impl<'a> Gateway<'a> {
     /// If it has ended.
     pub fn descriptors(&self) -> usize {
         self.process.descriptors()
+    }
+
+    /// The same by kind: see [`crate::descriptors::by_kind`].
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn descriptors_by_kind(&self) -> BTreeMap<String, usize> {
+        self.process.descriptors_by_kind()
+    }
+
+    /// How many threads it has.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn threads(&self) -> u64 {
+        self.process.threads()
     }
 
     /// The map of this name in the programs of its local hop.

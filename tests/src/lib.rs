@@ -19,6 +19,7 @@ pub mod clock;
 pub mod collector;
 pub mod config;
 pub mod datagrams;
+pub mod descriptors;
 pub mod endpoint;
 pub mod envoy;
 pub mod gateway;

@@ -1,8 +1,9 @@
 //! A program in a namespace, with its output in a file; it never outlives its owner.
 
-use crate::netns::Netns;
+use crate::{descriptors, netns::Netns};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -75,11 +76,24 @@ impl Process {
     /// # Panics
     /// If it has ended.
     pub fn resident(&self) -> u64 {
+        self.status("VmRSS:") * 1024
+    }
+
+    /// How many threads it has.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    /// A number of /proc/PID/status, as it stands there.
+    fn status(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {path}: {e}", self.name));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.unwrap_or_else(|| panic!("{}: {path} has no VmRSS: it has ended", self.name)) * 1024
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
+        number.unwrap_or_else(|| panic!("{}: {path} has no {name} it has ended", self.name))
     }
 
     /// How many descriptors it has open.
@@ -90,6 +104,14 @@ impl Process {
         let path = format!("/proc/{}/fd", self.pid());
         let open = std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{}: {path}: {e}", self.name));
         open.count()
+    }
+
+    /// The same by kind: see [`descriptors::by_kind`].
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn descriptors_by_kind(&self) -> BTreeMap<String, usize> {
+        descriptors::by_kind(self.pid()).unwrap_or_else(|e| panic!("{}: its descriptors: {e}", self.name))
     }
 }
 

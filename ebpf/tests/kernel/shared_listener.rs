@@ -5,7 +5,7 @@ use crate::{
     namespaces::inside,
     unloading::{all_programs, programs_of},
 };
-use isthmus_ebpf::SharedListener;
+use isthmus_ebpf::{LoadError, SharedListener};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 use std::{
@@ -221,6 +221,23 @@ fn beyond_the_bound_no_place_is_opened_and_the_others_stay() {
         assert!(shared.program.close(place(7)).unwrap());
         shared.program.open(place(SharedListener::MOST)).unwrap();
         taken(&shared, "127.0.2.1:1");
+    });
+}
+
+/// The map takes sockets that listen. Where it does not take one, there is no shared listener, and nothing of it is left.
+#[test]
+fn a_socket_that_the_kernel_does_not_take_is_an_error() {
+    inside(|| {
+        let idle = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        idle.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let v4 = group("127.0.0.1:0", 1);
+        for v4 in [vec![idle.as_fd()], vec![v4[0].as_fd(), idle.as_fd()]] {
+            let error = SharedListener::load(&v4, &[]).unwrap_err();
+            assert!(matches!(error, LoadError::Refused(_)), "{error}");
+        }
+        let shared = Shared::start(1);
+        shared.open(&["127.0.0.1:1000"]);
+        taken(&shared, "127.0.0.1:1000");
     });
 }
 

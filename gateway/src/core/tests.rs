@@ -47,15 +47,25 @@ impl East {
 
     /// The same, with a configuration that the test changes.
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::build(change, None)
+        Self::build(change, |_| ())
     }
 
     /// The same, with somebody who takes spans.
     pub(crate) fn with_tracer(tracer: Tracer) -> Self {
-        Self::build(|_| (), Some(tracer))
+        Self::build(|_| (), |common| common.tracer = Some(tracer))
     }
 
-    fn build(change: impl FnOnce(&mut Config), tracer: Option<Tracer>) -> Self {
+    /// The same, the first one of so many cores, which share a listener.
+    pub(crate) fn sharing(cores: usize, shared: listener::shared::Shared) -> Self {
+        Self::build(|config| config.cores = cores, |common| common.shared_listener = shared)
+    }
+
+    /// Another core of the same gateway, on the same thread, without a table.
+    pub(crate) fn other_core(&self, id: usize) -> Rc<Core> {
+        Rc::new(Core::new(id, self.core.common.clone()))
+    }
+
+    fn build(change: impl FnOnce(&mut Config), finish: impl FnOnce(&mut Common)) -> Self {
         let [west, east] = ["west", "east"].map(authority);
         let store = IdentityStore::new(identity(&east, &[&west]));
         let mut config = config();
@@ -63,7 +73,7 @@ impl East {
         let (table, subscribed) = watch::channel(Arc::default());
         let (mailboxes, mail) = (0..config.cores).map(|_| mpsc::channel(8)).unzip();
         let tls = crate::peer::TlsConfigs::new(&store, subscribed).unwrap();
-        let common = Arc::new(Common {
+        let mut common = Common {
             quic: QuicCommon::new(&config, tls.isthmus_server()).unwrap(),
             handshakes: Arc::new(Semaphore::new(config.limits.handshakes)),
             tls,
@@ -75,7 +85,7 @@ impl East {
             accepted: AcceptedTunnels::new(config.cores),
             spent: Spent::new().0,
             recorder: None,
-            tracer,
+            tracer: None,
             tap: Arc::default(),
             findings: Default::default(),
             local_hop: Default::default(),
@@ -86,7 +96,9 @@ impl East {
             config,
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
-        });
+        };
+        finish(&mut common);
+        let common = Arc::new(common);
         let maker = RefCell::new(Maker::new("east.demo".parse().unwrap(), common.metrics.clone()));
         let east = Self { core: Rc::new(Core::new(0, common)), east, west, table, maker, mail };
         east.apply(linked());
@@ -181,10 +193,9 @@ impl East {
     pub(crate) fn serve(&self, accepted: TcpStream) {
         let from = accepted.peer_addr().ok();
         let socket = accepted.into_std().unwrap().into();
-        stream::start(
-            &self.core,
-            Client { socket, listen: LISTEN.parse().unwrap(), from, moved: false, greeting: None },
-        );
+        let listen = LISTEN.parse().unwrap();
+        let client = Client { socket, listen, from, may_have_joined: false, moved: false, greeting: None };
+        stream::start(&self.core, client);
     }
 
     /// Whether /metrics has this line.

@@ -4,6 +4,7 @@ use super::{LocalHop, State, is_wanted};
 use crate::{core::Core, memory};
 use isthmus_ebpf::{LoadError, Programs, cgroup_root, selftest};
 use std::{rc::Rc, time::Duration};
+use tokio::time::MissedTickBehavior;
 
 /// How often the counters are looked at.
 const BEAT: Duration = Duration::from_secs(1);
@@ -30,14 +31,21 @@ pub(crate) async fn run(core: Rc<Core>) {
         },
         () = draining.cancelled() => return,
     }
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while hop.on().is_some() {
+        let changed = core.changed.notified();
         tokio::select! {
-            () = tokio::time::sleep(BEAT) => {
+            _ = beat.tick() => {
                 look(&hop);
                 hop.decide();
             }
+            // Perhaps the table, and a service asks that did not before.
+            () = changed => {}
             () = draining.cancelled() => return,
         }
+        let table = core.table.borrow().clone();
+        hop.rest(&table);
     }
 }
 

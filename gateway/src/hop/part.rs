@@ -103,7 +103,7 @@ impl Part {
         watch.empty.set(false);
         watch.read.set(watch.read.get() + bytes as u64);
         if bytes == 0
-            && let Some(delivered) = super::delivered(&self.hop, socket)
+            && let Some(delivered) = self.hop.delivered(socket)
             && let Some(why) = mismatch(delivered, watch.read.get())
         {
             self.hop.distrust(&why);
@@ -129,7 +129,7 @@ impl Part {
         let Some(watch) = &self.watch else { return };
         let unread = if watch.finished.get() { 0 } else { self.hop.unread(socket) };
         watch.lying.set(watch.lying.get().beat(watch.written.get(), unread));
-        let Some(delivered) = super::delivered(&self.hop, socket) else { return };
+        let Some(delivered) = self.hop.delivered(socket) else { return };
         let hidden = watch.empty.get() && !is_readable(socket);
         watch.stall.set(watch.stall.get().beat(delivered, watch.read.get(), hidden));
         if watch.stall.get().is_one() {

@@ -2,7 +2,7 @@
 //! saves the less the larger it is: where connections are short, or much is moved, TCP is faster (benches/LOCAL-HOP.md).
 //!
 //! ```text
-//! Tally ● (a socket: messages, bytes) ─▶ Worth ● (a service, at one side) ─ every second ─▶ marks and doors, or none
+//! Tally ● (a socket: messages, bytes) ─▶ Account ● (a core) ─▶ Worth ● (a service, at one side) ─ every second ─▶ marks and doors, or none
 //! ```
 //!
 //! Sockets that go by TCP are counted as those that take part, so a service that changes is found out.
@@ -12,6 +12,7 @@ use isthmus_control_api::ServicePort;
 use std::{
     cell::Cell,
     collections::HashMap,
+    rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
@@ -26,6 +27,8 @@ const JOINING: i64 = 9;
 const MOST: i64 = 16 << 20;
 /// A socket tells of what it has moved after so many messages, or so many bytes.
 const TELLING: (u32, u64) = (64, 1 << 20);
+/// A core tells of what its sockets have told when it is so much, and every second: the others do not wait for the memory meanwhile.
+const PASSING_ON: i64 = 1 << 20;
 
 /// All services' worths in the process.
 #[derive(Debug, Default)]
@@ -45,10 +48,17 @@ pub(crate) struct Worth {
     is_worth_it: AtomicBool,
 }
 
+/// ● What the sockets of a core have told of a service, and the core has not.
+#[derive(Debug)]
+pub(crate) struct Account {
+    worth: Arc<Worth>,
+    saved: Cell<i64>,
+}
+
 /// ● What a socket has moved and has not told of yet.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    worth: Arc<Worth>,
+    account: Rc<Account>,
     messages: Cell<u32>,
     bytes: Cell<u64>,
 }
@@ -62,7 +72,7 @@ impl Default for Worth {
 
 impl Worth {
     /// Whether new connections are to take part.
-    pub(crate) fn is_worth_it(&self) -> bool {
+    fn is_worth_it(&self) -> bool {
         self.is_worth_it.load(Relaxed)
     }
 
@@ -102,6 +112,15 @@ impl Worths {
         self.lock().worths.values().filter_map(Weak::upgrade).fold(false, |changed, worth| worth.decide() | changed)
     }
 
+    /// Whether each of these is known not to be worth it.
+    pub(super) fn are_left_out<'s>(&self, mut services: impl Iterator<Item = (&'s ServicePort, Side)>) -> bool {
+        let all = self.lock();
+        services.all(|(service, side)| {
+            let worth = all.worths.get(&(service.clone(), side)).and_then(Weak::upgrade);
+            worth.is_some_and(|worth| !worth.is_worth_it())
+        })
+    }
+
     /// How many are not worth it.
     pub(super) fn left_out(&self) -> u64 {
         let all = self.lock();
@@ -114,9 +133,41 @@ impl Worths {
     }
 }
 
-impl Tally {
+impl Account {
     pub(super) fn new(worth: Arc<Worth>) -> Self {
-        Self { worth, messages: Cell::default(), bytes: Cell::default() }
+        Self { worth, saved: Cell::default() }
+    }
+
+    /// Whether new connections of its service are to take part.
+    pub(super) fn is_worth_it(&self) -> bool {
+        self.worth.is_worth_it()
+    }
+
+    fn add(&self, saved: i64) {
+        self.saved.set(self.saved.get() + saved);
+        if self.saved.get().abs() >= PASSING_ON {
+            self.pass_on();
+        }
+    }
+
+    /// Tells of what there is.
+    pub(super) fn pass_on(&self) {
+        let saved = self.saved.take();
+        if saved != 0 {
+            self.worth.add(saved);
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.pass_on();
+    }
+}
+
+impl Tally {
+    pub(super) fn new(account: Rc<Account>) -> Self {
+        Self { account, messages: Cell::default(), bytes: Cell::default() }
     }
 
     /// A message was read or written.
@@ -124,21 +175,21 @@ impl Tally {
         self.messages.set(self.messages.get() + 1);
         self.bytes.set(self.bytes.get() + bytes as u64);
         if self.messages.get() >= TELLING.0 || self.bytes.get() >= TELLING.1 {
-            self.tell();
+            self.account.add(self.saved());
         }
     }
 
-    fn tell(&self) {
+    /// What that has saved, once.
+    fn saved(&self) -> i64 {
         let bytes = i64::try_from(self.bytes.take()).unwrap_or(MOST);
-        self.worth.add(i64::from(self.messages.take()) * MESSAGE - bytes);
+        i64::from(self.messages.take()) * MESSAGE - bytes
     }
 }
 
 /// It is over: what it took to join is counted only now, as nobody knows before how long it stays.
 impl Drop for Tally {
     fn drop(&mut self) {
-        self.tell();
-        self.worth.add(-JOINING * MESSAGE);
+        self.account.add(self.saved() - JOINING * MESSAGE);
     }
 }
 
@@ -147,9 +198,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn account(worth: &Arc<Worth>) -> Rc<Account> {
+        Rc::new(Account::new(worth.clone()))
+    }
+
     fn connections(worth: &Arc<Worth>, count: usize, messages: usize, bytes: usize) {
+        let account = account(worth);
         for _ in 0..count {
-            let tally = Tally::new(worth.clone());
+            let tally = Tally::new(account.clone());
             (0..messages).for_each(|_| tally.moved(bytes));
         }
     }
@@ -171,9 +227,39 @@ mod tests {
     #[test]
     fn a_connection_that_stays_tells_while_it_does() {
         let worth = Arc::<Worth>::default();
-        let tally = Tally::new(worth.clone());
+        let tally = Tally::new(account(&worth));
         (0..100).for_each(|_| tally.moved(1 << 20));
         assert!(worth.decide() && !worth.is_worth_it());
+    }
+
+    #[test]
+    fn a_core_tells_of_much_at_once_and_of_little_when_it_is_asked_to() {
+        let worth = Arc::<Worth>::default();
+        let account = account(&worth);
+        let known = || worth.saved.load(Relaxed);
+        drop(Tally::new(account.clone()));
+        assert_eq!(known(), 0);
+        account.pass_on();
+        assert_eq!(known(), -JOINING * MESSAGE);
+        (0..100).for_each(|_| drop(Tally::new(account.clone())));
+        let untold = known() + 101 * JOINING * MESSAGE;
+        assert!((0..PASSING_ON).contains(&untold), "{untold}");
+        drop(account);
+        assert_eq!(known(), -101 * JOINING * MESSAGE);
+    }
+
+    #[test]
+    fn all_are_left_out_once_each_is_known_to_be() {
+        let (worths, service) = (Worths::default(), crate::core::tests::service());
+        let both = || [Side::Egress, Side::Ingress].map(|side| (&service, side)).into_iter();
+        assert!(!worths.are_left_out(both()), "nothing is known");
+        let [one, other] = [Side::Egress, Side::Ingress].map(|side| worths.get(&service, side));
+        connections(&one, 200, 2, 300);
+        assert!(worths.decide() && !worths.are_left_out(both()));
+        connections(&other, 200, 2, 300);
+        assert!(worths.decide() && worths.are_left_out(both()));
+        connections(&one, 1, 5_000, 300);
+        assert!(worths.decide() && !worths.are_left_out(both()));
     }
 
     #[test]

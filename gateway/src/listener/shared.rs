@@ -4,6 +4,9 @@
 //! each core: table ─▶ take ─▶ Claims ● ── all cores have asked ─▶ the program's places
 //!                                     connections there ─▶ any core's shared socket ─▶ asked_for ─▶ the core's table
 //! ```
+//!
+//! The kernel spreads connections over all cores' sockets, and the program knows the first ones only. So all cores have theirs, or there is
+//! no shared listener: a core that cannot take its own turns it off for all, before any address is open.
 
 mod claims;
 
@@ -14,6 +17,7 @@ use isthmus_ebpf::SharedListener;
 use rustix::net::{SocketAddrAny, getsockname};
 use serde::{Deserialize, Serialize};
 use std::{
+    fmt::Debug,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -36,21 +40,46 @@ pub(crate) const STATES: [&str; 3] = ["unused", "on", "off"];
 
 /// The process's.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
-    on: Option<On>,
-    /// Why it is off, if it was wanted.
-    reason: Option<String>,
+pub(crate) struct Shared(Mutex<State>);
+
+#[derive(Debug, Default)]
+enum State {
+    /// Nobody wants it.
+    #[default]
+    Unused,
+    On(On),
+    /// It is wanted, and why it is not there.
+    Off(String),
 }
 
 #[derive(Debug)]
 struct On {
-    program: SharedListener,
-    claims: Mutex<Claims>,
+    program: Box<dyn Program>,
+    claims: Claims,
     /// Those of each core, until it takes them.
-    sockets: Mutex<Vec<Vec<OwnedFd>>>,
+    sockets: Vec<Vec<OwnedFd>>,
     has_v6: bool,
     /// Where the sockets themselves listen: whoever joined them there would get what is others'.
     own: Vec<SocketAddr>,
+}
+
+/// What gives connections to the shared sockets, until it is dropped.
+pub(crate) trait Program: Debug + Send {
+    /// As [`SharedListener::open`].
+    fn open(&self, place: SocketAddr) -> io::Result<()>;
+
+    /// As [`SharedListener::close`].
+    fn close(&self, place: SocketAddr) -> io::Result<bool>;
+}
+
+impl Program for SharedListener {
+    fn open(&self, place: SocketAddr) -> io::Result<()> {
+        Self::open(self, place)
+    }
+
+    fn close(&self, place: SocketAddr) -> io::Result<bool> {
+        Self::close(self, place)
+    }
 }
 
 impl Shared {
@@ -59,24 +88,36 @@ impl Shared {
         if !wanted {
             return Self::default();
         }
-        match On::start(cores) {
+        let state = match On::start(cores) {
             Ok(on) => {
-                tracing::info!(
-                    ipv6 = on.has_v6,
-                    "the shared listener is on: one socket a core takes every service port"
-                );
-                Self { on: Some(on), reason: None }
+                let ipv6 = on.has_v6;
+                tracing::info!(ipv6, "the shared listener is on: one socket a core takes every service port");
+                State::On(on)
             }
-            Err(reason) => {
-                tracing::warn!(reason, "the shared listener is off: each service port has listeners of its own");
-                Self { on: None, reason: Some(reason) }
-            }
-        }
+            Err(reason) => off(reason),
+        };
+        Self(Mutex::new(state))
     }
 
     /// A core's sockets: once.
     pub(super) fn take_sockets(&self, core: usize) -> Vec<OwnedFd> {
-        self.on.as_ref().and_then(|on| lock(&on.sockets).get_mut(core).map(std::mem::take)).unwrap_or_default()
+        match &mut *self.lock() {
+            State::On(on) => on.sockets.get_mut(core).map(std::mem::take).unwrap_or_default(),
+            State::Unused | State::Off(_) => Vec::new(),
+        }
+    }
+
+    /// A core cannot take the connections of its sockets: nobody's get any from now on. The first reason stays.
+    pub(super) fn turn_off(&self, reason: String) {
+        let mut state = self.lock();
+        if let State::On(_) = &*state {
+            *state = off(reason);
+        }
+    }
+
+    /// Whether it is there. What was taken while it was has to be listened for otherwise.
+    pub(super) fn is_on(&self) -> bool {
+        matches!(&*self.lock(), State::On(_))
     }
 
     /// A core asks for the connections to `address`. Once all have, they come to the shared sockets. `None`: they never will, because there
@@ -85,17 +126,16 @@ impl Shared {
     /// # Errors
     /// The kernel has no memory for it, or it is where the shared sockets are: an ordinary listener would be one of them.
     pub(super) fn take(&self, address: SocketAddr) -> io::Result<Option<Places>> {
-        let Some(on) = &self.on else { return Ok(None) };
+        let State::On(on) = &mut *self.lock() else { return Ok(None) };
         if is_own(&on.own, address) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         if !on.can_take(address) {
             return Ok(None);
         }
-        let mut claims = lock(&on.claims);
-        let Some((places, all)) = claims.claim(address, || socket::free(address).ok()) else { return Ok(None) };
+        let Some((places, all)) = on.claims.claim(address, || socket::free(address).ok()) else { return Ok(None) };
         if all && let Err(error) = places.iter().try_for_each(|place| on.program.open(*place)) {
-            claims.release(address);
+            on.claims.release(address);
             on.close(&places);
             return Err(error);
         }
@@ -104,43 +144,52 @@ impl Shared {
 
     /// A core does not ask for them any more: nobody gets them from now on.
     pub(super) fn release(&self, address: SocketAddr) {
-        let Some(on) = &self.on else { return };
-        let mut claims = lock(&on.claims);
-        if let Some(places) = claims.release(address) {
+        let State::On(on) = &mut *self.lock() else { return };
+        if let Some(places) = on.claims.release(address) {
             on.close(&places);
         }
     }
 
     /// What there is to say of it.
     pub(crate) fn status(&self) -> SharedListenerStatus {
-        let state = match (&self.on, &self.reason) {
-            (Some(_), _) => STATES[1],
-            (None, Some(_)) => STATES[2],
-            (None, None) => STATES[0],
+        let (state, reason, places) = match &*self.lock() {
+            State::Unused => (STATES[0], None, 0),
+            State::On(on) => (STATES[1], None, on.claims.open_places() as u64),
+            State::Off(reason) => (STATES[2], Some(reason.clone()), 0),
         };
-        let places = self.on.as_ref().map_or(0, |on| lock(&on.claims).open_places() as u64);
-        SharedListenerStatus { state: state.into(), reason: self.reason.clone(), places }
+        SharedListenerStatus { state: state.into(), reason, places }
     }
+
+    /// Nothing that is done under it leaves things half done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says so.
+fn off(reason: String) -> State {
+    tracing::warn!(reason, "the shared listener is off: each service port has listeners of its own");
+    State::Off(reason)
 }
 
 impl On {
     fn start(cores: usize) -> Result<Self, String> {
-        let loopback = "the loopback address";
-        let v4 = group(Ipv4Addr::LOCALHOST.into(), cores).map_err(|error| format!("{loopback}: {error}"))?;
+        let loopback = |error: io::Error| format!("the loopback address: {error}");
+        let v4 = group(Ipv4Addr::LOCALHOST.into(), cores).map_err(loopback)?;
         // Where there is no IPv6, nobody connects by it.
         let v6 = group(Ipv6Addr::LOCALHOST.into(), cores).unwrap_or_default();
         let program = SharedListener::load(&borrowed(&v4), &borrowed(&v6)).map_err(|error| error.to_string())?;
+        Self::new(Box::new(program), v4, v6).map_err(loopback)
+    }
+
+    /// `v4`: a socket for each core, and `v6`, too, or none.
+    fn new(program: Box<dyn Program>, v4: Vec<OwnedFd>, v6: Vec<OwnedFd>) -> io::Result<Self> {
         let has_v6 = !v6.is_empty();
-        let own = v4
-            .iter()
-            .chain(&v6)
-            .map(bound_to)
-            .collect::<io::Result<_>>()
-            .map_err(|error| format!("{loopback}: {error}"))?;
+        let own = v4.iter().chain(&v6).map(bound_to).collect::<io::Result<_>>()?;
+        let claims = Claims::new(v4.len(), SharedListener::MOST);
         let mut sockets: Vec<_> = v4.into_iter().map(|socket| vec![socket]).collect();
         sockets.iter_mut().zip(v6).for_each(|(of_core, socket)| of_core.push(socket));
-        let claims = Mutex::new(Claims::new(cores, SharedListener::MOST));
-        Ok(Self { program, claims, sockets: Mutex::new(sockets), has_v6, own })
+        Ok(Self { program, claims, sockets, has_v6, own })
     }
 
     /// An address of one link is ambiguous without the link, which the program does not look at.
@@ -193,59 +242,5 @@ pub(super) fn asked_for(table: &Table, local: SocketAddr) -> SocketAddr {
     candidates.into_iter().find(has).unwrap_or(local)
 }
 
-/// Nothing that is done under these locks leaves things half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::tests::importing;
-    use std::sync::Arc;
-
-    #[test]
-    fn a_connection_is_for_the_address_that_the_table_has() {
-        let mut table = importing(&["west"]);
-        let import: Arc<_> = table.imports.values().next().unwrap().clone();
-        table.imports.clear();
-        for listen in ["10.0.0.1:1", "0.0.0.0:2", "[::]:3", "[fd00::1]:4", "[::]:5/udp"] {
-            table.imports.insert(listen.parse().unwrap(), import.clone());
-        }
-        for (local, expected) in [
-            ("10.0.0.1:1", "10.0.0.1:1"),
-            ("10.0.0.2:1", "10.0.0.2:1"),
-            ("10.0.0.2:2", "0.0.0.0:2"),
-            ("10.0.0.2:3", "[::]:3"),
-            ("[fd00::2]:3", "[::]:3"),
-            ("[fd00::1]:4", "[fd00::1]:4"),
-            ("[fd00::1]:2", "[fd00::1]:2"),
-            ("10.0.0.2:5", "10.0.0.2:5"),
-        ] {
-            let found = asked_for(&table, local.parse().unwrap());
-            assert_eq!(found, expected.parse().unwrap(), "{local}");
-        }
-    }
-
-    #[test]
-    fn where_the_shared_sockets_are_nobody_else_listens() {
-        let own = ["127.0.0.1:40000", "[::1]:40001"].map(|own| own.parse().unwrap());
-        let is_own = |address: &str| is_own(&own, address.parse().unwrap());
-        assert!(
-            ["127.0.0.1:40000", "0.0.0.0:40000", "[::]:40000", "[::1]:40001", "[::]:40001"]
-                .iter()
-                .all(|own| is_own(own))
-        );
-        assert!(
-            !["127.0.0.1:40001", "127.0.0.2:40000", "10.0.0.1:40000", "[::1]:40000"].iter().any(|other| is_own(other))
-        );
-    }
-
-    #[test]
-    fn unless_it_is_wanted_it_takes_nothing() {
-        let shared = Shared::start(false, 2);
-        assert_eq!(shared.take("127.0.0.1:18080".parse().unwrap()).unwrap(), None);
-        assert!(shared.take_sockets(0).is_empty());
-        assert_eq!(shared.status(), SharedListenerStatus { state: "unused".into(), ..Default::default() });
-    }
-}
+mod tests;

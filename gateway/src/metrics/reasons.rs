@@ -131,6 +131,8 @@ words! {
         NotPermitted = "not_permitted",
         /// From the client's own, and it failed; the endpoint takes connections from the gateway's.
         Unanswered = "unanswered",
+        /// From the client's own, and it failed. The endpoint was not asked whether it takes the gateway's, as too many are being asked.
+        Unasked = "unasked",
     }
 }
 

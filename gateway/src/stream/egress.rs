@@ -58,6 +58,8 @@ pub(crate) struct Client {
     pub(crate) listen: SocketAddr,
     /// Where it came from.
     pub(crate) from: Option<SocketAddr>,
+    /// Whether it may have joined the local hop.
+    pub(crate) may_have_joined: bool,
     /// Whether it has been moved from another core already.
     pub(crate) moved: bool,
     /// What it has said already, where its address leads to several imports.
@@ -200,9 +202,9 @@ impl Local<'_> {
 /// Opens a client's stream; `None` if there is nothing to be opened here.
 async fn begin(core: &Rc<Core>, client: Client) -> Option<Begun<'_>> {
     let (import, client) = named::import_of(core, client).await?;
-    let Client { socket, from, greeting, .. } = stay_or_move(core, &import, client)?;
+    let Client { socket, from, may_have_joined, greeting, .. } = stay_or_move(core, &import, client)?;
     let socket = Socket::new(socket).map(Rc::new).ok()?;
-    hop::take_part(core, &socket, (&import.service, &import.policy), None);
+    hop::take_part(core, (&socket, may_have_joined), (&import.service, &import.policy), None);
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     let opened = establish(core, &import, &socket, (from, greeting), &mut meter).await;
     Some(Begun { socket, meter, opened })

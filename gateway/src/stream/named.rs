@@ -81,13 +81,13 @@ fn known(core: &Core, client: &Client) -> Known {
 }
 
 async fn greet(core: &Core, client: Client) -> Option<Client> {
-    let Client { socket, listen, from, .. } = client;
+    let Client { socket, listen, from, may_have_joined, .. } = client;
     let socket = Socket::new(socket).ok()?;
     let reading = tokio::time::timeout(PATIENCE, read(core, &socket, listen, from)).await;
     match reading.unwrap_or(Err(Unread::Refused(HelloRefusal::TooLate, Vec::new()))) {
         Ok(greeting) => {
             let greeting = Some(Box::new(greeting));
-            return Some(Client { socket: socket.into_fd(), listen, from, moved: false, greeting });
+            return Some(Client { socket: socket.into_fd(), listen, from, may_have_joined, moved: false, greeting });
         }
         Err(Unread::Gone) => socket.reset_on_close(),
         Err(Unread::Refused(reason, alert)) => {

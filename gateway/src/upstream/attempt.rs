@@ -1,6 +1,10 @@
 //! One endpoint that is being connected to, and what its end says of the endpoint.
 
-use super::{hedge, lease::Lease};
+use super::{
+    asks::{Ask, Then},
+    hedge,
+    lease::Lease,
+};
 use crate::{
     core::{Core, said::Line},
     metrics::reasons::{EndpointSource, Hedge},
@@ -28,6 +32,8 @@ pub(super) struct Attempt {
     pub(super) hedge: bool,
     /// Whether it comes from the client's own address: that it fails says nothing of the endpoint then.
     pub(super) transparent: bool,
+    /// Whether it may join the local hop.
+    pub(super) may_join: bool,
 }
 
 impl Attempt {
@@ -67,7 +73,8 @@ impl Attempt {
 
 /// A connection to the endpoint at that address, which may take so long, has met `error`. Where it was to come from the client's own
 /// address, the endpoint is connected to from the gateway's before that counts as its failure: who may use the service could have
-/// endpoints left out otherwise, by an address that nothing leads to, that they reject, or whose ports are used up.
+/// endpoints left out otherwise, by an address that nothing leads to, that they reject, or whose ports are used up. However many fail
+/// so, it is asked once at a time, and what it answers counts once.
 pub(super) fn failed(
     core: &Rc<Core>,
     lease: Lease,
@@ -75,10 +82,15 @@ pub(super) fn failed(
     transparent: bool,
     error: &io::Error,
 ) {
-    if transparent {
-        core.tasks.spawn_local(plainly(core.clone(), lease, (address, limit), error.kind()));
-    } else {
-        lease.failed();
+    if !transparent {
+        return lease.failed();
+    }
+    match core.asks.failed(address) {
+        Then::Ask(ask) => {
+            core.tasks.spawn_local(plainly(core.clone(), ask, lease, (address, limit), error.kind()));
+        }
+        Then::Wait => {}
+        Then::Leave => core.counters.endpoint_source(EndpointSource::Unasked),
     }
 }
 
@@ -98,38 +110,42 @@ async fn see_out(core: Rc<Core>, attempt: Attempt) {
             }
             return;
         }
-        Ok(Err(error)) => error.kind(),
-        Err(_) => io::ErrorKind::TimedOut,
+        Ok(Err(error)) => error,
+        Err(_) => io::ErrorKind::TimedOut.into(),
     };
     if attempt.transparent {
         let limit = attempt.limit();
-        plainly(core, attempt.lease, (attempt.address, limit), error).await;
+        failed(&core, attempt.lease, (attempt.address, limit), true, &error);
     }
 }
 
 /// Connects to an endpoint from the gateway's own address, and sends nothing. From the client's it has met `error`.
-async fn plainly(core: Rc<Core>, lease: Lease, (address, limit): (SocketAddr, Duration), error: io::ErrorKind) {
+async fn plainly(
+    core: Rc<Core>,
+    ask: Ask,
+    lease: Lease,
+    (address, limit): (SocketAddr, Duration),
+    error: io::ErrorKind,
+) {
     let begun = Instant::now();
     let connecting = async {
         let connecting = Connecting::begin(address, |_| ())?;
         poll_fn(|cx| connecting.poll(cx)).await
     };
-    tokio::select! {
+    let connected = tokio::select! {
         biased;
-        () = core.common.draining.cancelled() => {}
-        connected = tokio::time::timeout(limit, connecting) => match connected {
-            Ok(Ok(())) => {
-                lease.connected(begun.elapsed());
-                core.counters.endpoint_source(EndpointSource::Unanswered);
-                let service = lease.service();
-                if core.may_say(Line::NoWayBack(service.clone()), Instant::now()) {
-                    tracing::warn!(%service, %error, "an endpoint takes connections from this gateway's address, but not from a client's own: `isthmus check` says what is missing");
-                }
-            }
-            _ => {
-                lease.failed();
-                core.counters.endpoint_source(EndpointSource::Transparent);
-            }
-        },
+        () = core.common.draining.cancelled() => return,
+        connected = tokio::time::timeout(limit, connecting) => matches!(connected, Ok(Ok(()))),
+    };
+    let source = if connected { EndpointSource::Unanswered } else { EndpointSource::Transparent };
+    core.counters.endpoint_source_times(source, ask.failures());
+    if connected {
+        lease.connected(begun.elapsed());
+        let service = lease.service();
+        if core.may_say(Line::NoWayBack(service.clone()), Instant::now()) {
+            tracing::warn!(%service, %error, "an endpoint takes connections from this gateway's address, but not from a client's own: `isthmus check` says what is missing");
+        }
+    } else {
+        lease.failed();
     }
 }

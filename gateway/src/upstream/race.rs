@@ -148,17 +148,18 @@ impl<'r> Race<'r> {
             }
             self.tried = tried;
             meter.endpoint(Some(address));
-            let mut transparent = false;
+            let (mut transparent, mut may_join) = (false, false);
             let prepare = |socket: BorrowedFd<'_>| {
-                hop::mark(self.core, socket, service, &self.export.policy);
+                may_join = hop::mark(self.core, (socket, address), service, &self.export.policy);
                 transparent = self.bind(socket, address);
             };
             match Connecting::begin(address, prepare) {
                 Ok(connecting) => {
                     let begun = Instant::now();
                     let (late_at, until) = (begun + hedge::patience(lease.usual()), begun + self.limit);
-                    self.newest =
-                        Some(Attempt { lease, address, connecting, begun, late_at, until, hedge, transparent });
+                    let attempt =
+                        Attempt { lease, address, connecting, begun, late_at, until, hedge, transparent, may_join };
+                    self.newest = Some(attempt);
                     return Sought::Begun;
                 }
                 Err(error) => {
@@ -246,7 +247,7 @@ impl<'r> Race<'r> {
 
     /// The attempt has the stream, and the others are over.
     fn take(&mut self, attempt: Attempt, meter: &mut StreamMeter<'_>) -> Result<Connected, Failure> {
-        let Attempt { lease, address, connecting, begun, hedge, transparent, .. } = attempt;
+        let Attempt { lease, address, connecting, begun, hedge, transparent, may_join, .. } = attempt;
         let socket = connecting.into_socket();
         if let Err(error) = introduce(self.core, self.export, self.opening, address, &socket) {
             attempt::failed(self.core, lease, (address, self.limit), transparent, &error);
@@ -273,7 +274,7 @@ impl<'r> Race<'r> {
         self.leave_late();
         let connected = Connected::new(socket, self.export.policy.clone(), lease);
         let service = (&self.opening.request.service, &*self.export.policy);
-        hop::take_part(self.core, &connected.socket, service, Some(address));
+        hop::take_part(self.core, (&connected.socket, may_join), service, Some(address));
         Ok(connected)
     }
 

@@ -1,7 +1,8 @@
 //! Endpoints that do not answer, beside others that do.
 
+use super::{Asker, asks, attempt, lease::Lease};
 use crate::{
-    balance::health::HealthStatus,
+    balance::{Tried, health::HealthStatus},
     core::tests::{East, deaf, exporting, idle, linked},
     tunnel::{
         OpenRequest, RefusalReason, Tunnel,
@@ -10,12 +11,14 @@ use crate::{
 };
 use isthmus_control_api::{Retries, ServicePolicy, ServicePort};
 use std::{
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::io::AsyncReadExt;
 
-/// What no stream here waits for.
+/// What nothing here waits for.
 const LONG: Duration = Duration::from_mins(5);
 
 fn east(endpoints: &[SocketAddr], policy: ServicePolicy) -> East {
@@ -100,5 +103,82 @@ fn company_is_within_the_retry_budget() {
             waiting += usize::from(tokio::time::timeout(Duration::ZERO, opened(stream)).await.is_err());
         }
         assert!(waiting > 0, "those that came to the endpoint that is late wait for it");
+    });
+}
+
+/// A connection to `endpoint` has failed from a client's own address; it is asked at `address`.
+fn fail_from_client(east: &East, endpoint: SocketAddr, address: SocketAddr) {
+    let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
+    let mut tried = Tried::default();
+    let take = || Lease::take(&east.core, &service, Asker::default(), &mut tried);
+    let (lease, _) = std::iter::from_fn(take).find(|(_, found)| *found == endpoint).unwrap();
+    attempt::failed(&east.core, lease, (address, LONG), true, &io::ErrorKind::TimedOut.into());
+}
+
+fn sources(east: &East, source: &str, count: usize) -> bool {
+    east.counted(&format!("isthmus_endpoint_sources_total{{source=\"{source}\"}} {count}"))
+}
+
+#[test]
+fn however_many_clients_addresses_fail_an_endpoint_is_asked_once_at_a_time() {
+    on_a_core(async {
+        const FAILURES: usize = 50;
+        let (address, (listener, _queued)) = deaf().await;
+        let east = east(&[address], ServicePolicy::default());
+        let others = east.core.tasks.len();
+        (0..FAILURES).for_each(|_| fail_from_client(&east, address, address));
+        assert_eq!(east.core.tasks.len() - others, 1, "tasks that ask");
+        // The queue has room for the one that asks.
+        let (_before, _) = listener.accept().await.unwrap();
+        let (mut asked, _) = listener.accept().await.unwrap();
+        until(|| sources(&east, "unanswered", FAILURES)).await;
+        assert_eq!(asked.read(&mut [0]).await.unwrap(), 0, "nothing is said to it");
+        assert_eq!(health(&east, address), HealthStatus::Healthy);
+        until(|| east.core.tasks.len() == others).await;
+        fail_from_client(&east, address, address);
+        let _asked_again = listener.accept().await.unwrap();
+        until(|| sources(&east, "unanswered", FAILURES + 1)).await;
+    });
+}
+
+/// Whoever brings many failures about at once makes no more of one than it is.
+#[test]
+fn an_endpoint_that_is_gone_fails_once_each_time_that_it_is_asked() {
+    on_a_core(async {
+        let ((address, listener), (other, _endpoint)) = (idle().await, idle().await);
+        let east = east(&[address, other], ServicePolicy::default());
+        drop(listener);
+        for asked in 1..=3 {
+            assert_eq!(health(&east, address), HealthStatus::Healthy, "asked {asked} times");
+            (0..10).for_each(|_| fail_from_client(&east, address, address));
+            until(|| sources(&east, "transparent", asked * 10)).await;
+        }
+        assert!(matches!(health(&east, address), HealthStatus::Ejected(_)));
+    });
+}
+
+#[test]
+fn beyond_the_bound_nobody_is_asked_and_nothing_is_held_against_the_endpoint() {
+    on_a_core(async {
+        let (address, _endpoint) = idle().await;
+        let east = east(&[address], ServicePolicy::default());
+        let mut all = vec![];
+        for _ in 0..asks::MOST + 3 {
+            all.push(deaf().await);
+        }
+        let others = east.core.tasks.len();
+        all.iter().for_each(|(deaf, _)| fail_from_client(&east, address, *deaf));
+        assert!(sources(&east, "unasked", 3));
+        assert_eq!(east.core.tasks.len() - others, asks::MOST, "tasks that ask");
+        // One that has answered makes room.
+        let (listener, _) = &all[0].1;
+        let (_before, _) = listener.accept().await.unwrap();
+        let (_asked, _) = listener.accept().await.unwrap();
+        until(|| sources(&east, "unanswered", 1)).await;
+        until(|| east.core.tasks.len() - others < asks::MOST).await;
+        fail_from_client(&east, address, address);
+        until(|| sources(&east, "unanswered", 2)).await;
+        assert!(sources(&east, "unasked", 3));
+        assert_eq!(health(&east, address), HealthStatus::Healthy);
     });
 }
