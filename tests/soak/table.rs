@@ -149,7 +149,7 @@ impl Table {
         }
         println!("| all | {streams} | {} | {cut} | {early} | {wrong} |", bytes / MIB);
         let restarts = tally.restarts();
-        println!("\n{} changes of files and of endpoints, of which {restarts} were restarted\n", self.churned);
+        println!("\n{} changes; endpoints of both clusters were restarted {restarts} times\n", self.churned);
         println!(
             "| after | | memory, MiB | descriptors | threads | streams | ends | knocks | doors | log, KiB |\n\
              |---|---|---|---|---|---|---|---|---|---|"

@@ -95,7 +95,7 @@ pub(crate) fn mark(
     is_marked || hop.door_ports.has(endpoint.port())
 }
 
-/// Whether a client's connection to `listen` may have joined, whose listener's [`entrance::Entrance`] says so or not: where the client is
+/// Whether a client's connection to `listen` may have joined, whose listener's [`super::entrance::Entrance`] says so or not: where the client is
 /// this gateway, its mark is enough.
 pub(crate) fn may_have_joined(core: &Core, entered: bool, listen: SocketAddr) -> bool {
     entered || core.common.local_hop.marked_ports.has(listen.port())
