@@ -49,6 +49,7 @@ pub use hop::{LocalHopStatus, Unread};
 pub use listener::shared::SharedListenerStatus;
 pub use peer::join::{IncomingJoin, JOIN};
 pub use reserved::NAMESPACE as RESERVED_NAMESPACE;
+pub use stream::local::pipe::MOST as SPLICE_PIPES;
 pub use stream::record::AccessLog;
 pub use traces::Traces;
 pub use tunnel::driver::MuxConfig;

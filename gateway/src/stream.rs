@@ -10,7 +10,7 @@ pub(crate) mod copy;
 mod egress;
 pub(crate) mod guard;
 mod ingress;
-mod local;
+pub(crate) mod local;
 mod named;
 pub(crate) mod record;
 

@@ -19,6 +19,7 @@ mod half_close;
 mod limits;
 mod linking;
 mod local_hop;
+mod local_streams;
 mod many_streams;
 mod names;
 mod peers;

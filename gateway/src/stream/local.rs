@@ -1,6 +1,6 @@
 //! A stream that stays in its cluster: from one local socket to another, with no tunnel. What is little is copied; bulk is spliced.
 
-mod pipe;
+pub(crate) mod pipe;
 
 use crate::{busy, close::Closed, core::Core, meter::StreamMeter, socket::Socket, tunnel::StreamError};
 use pipe::Pipe;
@@ -38,8 +38,8 @@ struct Way {
     at: usize,
     /// There while it moves bulk.
     pipe: Option<Pipe>,
-    /// Whether it is ever to have one: what is held to a rate goes in small portions.
-    is_paced: bool,
+    /// Whether it is never to have one: it is held to a rate, and goes in small portions, or one was not worth it.
+    only_copies: bool,
     ended: bool,
     done: bool,
     moved: u64,
@@ -55,8 +55,8 @@ pub(crate) async fn copy(
     meter: &mut StreamMeter<'_>,
 ) -> Closed {
     let is_paced = meter.held.is_paced();
-    let mut up = Way { waiting: early, ended: client_ended, is_paced, ..Way::default() };
-    let mut down = Way { is_paced, ..Way::default() };
+    let mut up = Way { waiting: early, ended: client_ended, only_copies: is_paced, ..Way::default() };
+    let mut down = Way { only_copies: is_paced, ..Way::default() };
     meter.up(up.waiting.len() as u64);
     let (mut client_failed, mut endpoint_failed) = (pin!(client.failed()), pin!(endpoint.failed()));
     let result = poll_fn(|cx| {
@@ -127,6 +127,7 @@ impl Way {
             if let Some(pipe) = &mut self.pipe {
                 ready!(pipe.poll_empty(cx, to)).map_err(to_failed)?;
                 if !pipe.is_worth() {
+                    self.only_copies |= !pipe.was_worth();
                     self.pipe = None;
                 }
             }
@@ -135,19 +136,24 @@ impl Way {
                 self.done = true;
                 continue;
             }
-            if let Some(pipe) = &mut self.pipe {
-                let n = ready!(pipe.poll_fill(cx, from)).map_err(from_failed)?;
-                self.ended = n == 0;
-                self.moved += n as u64;
-                continue;
-            }
             let mut scratch = core.scratch.borrow_mut();
-            let n = ready!(from.poll_recv(cx, &mut scratch)).map_err(from_failed)?;
+            let read = match &mut self.pipe {
+                // A pipe that is full says nothing of what the socket has, so no read counts as short.
+                Some(pipe) => from.poll_read_with(cx, |fd| Ok((pipe.fill(fd, &mut scratch)?, false))),
+                None => from.poll_recv(cx, &mut scratch),
+            };
+            if read.is_pending() && self.pipe.as_ref().is_some_and(Pipe::is_wanted) {
+                self.pipe = None;
+            }
+            let n = ready!(read).map_err(from_failed)?;
             self.ended = n == 0;
             self.moved += n as u64;
+            if self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty()) {
+                continue;
+            }
             let sent = if n > 0 { to.try_send(&scratch[..n]) } else { 0 };
             self.waiting.extend_from_slice(&scratch[sent..n]);
-            if n >= pipe::MUCH && !self.is_paced {
+            if n >= pipe::MUCH && !self.only_copies && self.pipe.is_none() {
                 self.pipe = Pipe::between(&core.counters, from, to);
             }
         }

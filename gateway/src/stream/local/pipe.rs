@@ -1,22 +1,30 @@
 //! Bulk between two local sockets, by splice(2) through a pipe: its bytes never come up from the kernel.
 
 use crate::{metrics::CoreMetrics, socket::Socket};
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::{
+    io::Errno,
+    net::RecvFlags,
+    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+};
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::Arc,
     task::{Context, Poll},
 };
 
 /// Pipes of a core at once, of two descriptors each. Whatever is beyond is copied.
-pub(super) const MOST: u64 = 64;
+pub const MOST: u64 = 64;
+/// So many may be kept by streams that wait: the others are for those that move.
+const IDLE: u64 = 48;
 /// Bytes that a pipe may hold. The kernel counts in pages, each of which may hold less than it could.
 const SIZE: usize = 256 << 10;
 /// A read of so many bytes begins it: all that a core reads at once.
 pub(super) const MUCH: usize = 64 << 10;
 /// Fewer bytes at once are better copied.
 const LITTLE: usize = 16 << 10;
+/// A pipe that has moved less than this in all was not worth its making.
+const WORTH: u64 = 64 << 10;
 
 /// One way's pipe, counted among those of its core.
 #[derive(Debug)]
@@ -27,34 +35,44 @@ pub(super) struct Pipe {
     holds: usize,
     /// Bytes of the last move into it.
     last: usize,
+    /// Bytes of all of them.
+    moved: u64,
     counters: Arc<CoreMetrics>,
 }
 
 impl Pipe {
     /// One from `from` to `to`, if there is room for one more, and if bytes may be taken past these sockets: those in the local hop may
-    /// not be spliced from, and none of it is worth a failure.
+    /// not be spliced from. None of it is worth a failure.
     pub(super) fn between(counters: &Arc<CoreMetrics>, from: &Socket, to: &Socket) -> Option<Self> {
         if counters.splice_pipes.get() >= MOST || from.is_in_local_hop() || to.is_in_local_hop() {
             return None;
         }
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        // Who has many of them, and no rights, is given smaller ones.
-        let _ = fcntl_setpipe_size(&write, SIZE);
+        // Who has used up what all processes of a user may have is given pipes of two pages, which are worse than copying.
+        fcntl_setpipe_size(&write, SIZE).ok()?;
         counters.splice_pipes.set(counters.splice_pipes.get() + 1);
-        Some(Self { read, write, holds: 0, last: SIZE, counters: counters.clone() })
+        Some(Self { read, write, holds: 0, last: SIZE, moved: 0, counters: counters.clone() })
     }
 
-    /// Fills the empty pipe from a socket: how many bytes; 0 is the end.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Socket) -> Poll<io::Result<usize>> {
-        debug_assert_eq!(self.holds, 0);
-        // A pipe that is full says nothing of what the socket has, so no read counts as short. As it is empty before, it is the socket
-        // that would wait.
-        let filled = from.poll_read_with(cx, |fd| Ok((splice(fd, None, &self.write, None, SIZE, FLAGS)?, false)));
-        filled.map_ok(|n| {
-            (self.holds, self.last) = (n, n);
-            self.counters.spliced_bytes.add(n as u64);
-            n
-        })
+    /// Fills the empty pipe from a socket. What does not go that way is read into `room`: an end, what lies at an urgent mark, at which
+    /// splice(2) stops for good with 0 or EAGAIN, and what another program has redirected to the socket, which it does not see. So only
+    /// recv(2) tells of an end, and of a socket that has nothing. How many bytes, wherever they are.
+    pub(super) fn fill(&mut self, from: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize, Errno> {
+        // As the pipe is empty, it is never the pipe that would wait.
+        match splice(from, None, &self.write, None, SIZE, FLAGS) {
+            Ok(0) | Err(Errno::AGAIN) => {
+                let n = rustix::net::recv(from, room, RecvFlags::empty())?.0;
+                self.last = n;
+                Ok(n)
+            }
+            Ok(n) => {
+                (self.holds, self.last) = (n, n);
+                self.moved += n as u64;
+                self.counters.spliced_bytes.add(n as u64);
+                Ok(n)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Empties it into a socket.
@@ -78,6 +96,16 @@ impl Pipe {
     /// Whether its last move was worth it.
     pub(super) fn is_worth(&self) -> bool {
         self.last >= LITTLE
+    }
+
+    /// Whether all that it has moved was worth its making.
+    pub(super) fn was_worth(&self) -> bool {
+        self.moved >= WORTH
+    }
+
+    /// Whether a stream that waits is to give it back.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.counters.splice_pipes.get() > IDLE
     }
 }
 

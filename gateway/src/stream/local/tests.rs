@@ -218,3 +218,76 @@ fn streams_beyond_the_bound_of_pipes_are_copied() {
         assert_eq!(east.core.counters.spliced_bytes.get(), 0);
     });
 }
+
+#[test]
+fn urgent_data_amid_bulk_loses_nothing_else_and_stops_nothing() {
+    on_a_core(async {
+        let east = East::new();
+        for ends in [true, false] {
+            let Copied { client, mut endpoint, end } = copied(&east, |_| ()).await;
+            let (bulk, spliced) = (pattern(3_000_000), east.core.counters.spliced_bytes.get());
+            let says = {
+                let bulk = bulk.clone();
+                spawn(async move {
+                    let mut client = client;
+                    for piece in bulk.chunks(1_000_000) {
+                        client.write_all(piece).await.unwrap();
+                        client.writable().await.unwrap();
+                        rustix::net::send(&client, b"!", rustix::net::SendFlags::OOB).unwrap();
+                    }
+                    if ends {
+                        client.shutdown().await.unwrap();
+                    }
+                    client
+                })
+            };
+            // The urgent bytes themselves are not carried, but for one that a later one took the place of: that is one of the stream.
+            let mut heard = Vec::new();
+            let whole = |heard: &[u8]| {
+                let mut rest = heard.iter().copied().peekable();
+                bulk.iter().enumerate().all(|(at, byte)| {
+                    if at > 0 && at % 1_000_000 == 0 && *byte != b'!' {
+                        rest.next_if_eq(&b'!');
+                    }
+                    rest.next() == Some(*byte)
+                })
+            };
+            if ends {
+                endpoint.read_to_end(&mut heard).await.unwrap();
+            } else {
+                while heard.len() < bulk.len() || !whole(&heard) {
+                    assert!(endpoint.read_buf(&mut heard).await.unwrap() > 0, "it ended after {} bytes", heard.len());
+                }
+            }
+            assert!(whole(&heard), "{} bytes of {}", heard.len(), bulk.len());
+            assert!(east.core.counters.spliced_bytes.get() > spliced);
+            drop((endpoint, says.await.unwrap()));
+            end.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn streams_that_wait_leave_pipes_to_those_that_move() {
+    on_a_core(async {
+        let east = East::new();
+        let pipes = || east.core.counters.splice_pipes.get();
+        let mut idle = Vec::new();
+        for _ in 0..60 {
+            let Copied { mut client, mut endpoint, end } = copied(&east, |_| ()).await;
+            let bulk = pattern(600_000);
+            let mut heard = vec![0; bulk.len()];
+            let (said, read) = tokio::join!(client.write_all(&bulk), endpoint.read_exact(&mut heard));
+            said.unwrap();
+            read.unwrap();
+            assert!(heard == bulk);
+            idle.push((client, endpoint, end));
+        }
+        assert!(pipes() <= 48, "{} pipes of streams that wait", pipes());
+        for (client, endpoint, end) in idle {
+            drop((client, endpoint));
+            end.await.unwrap();
+        }
+        assert_eq!(pipes(), 0);
+    });
+}

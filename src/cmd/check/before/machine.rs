@@ -6,10 +6,14 @@ use rustix::process::{Resource, getrlimit};
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    num::NonZeroUsize,
+    thread::available_parallelism,
 };
 
 /// Descriptors that a gateway has open without any stream.
 const IDLE: u64 = 256;
+/// What each core may have beside those of its streams: pipes, of two each.
+const CORE: u64 = 2 * isthmus_gateway::SPLICE_PIPES;
 
 /// Lines about them. `running`: the gateway holds its ports.
 pub(super) fn lines(config: &Config, running: bool) -> Vec<Line> {
@@ -28,7 +32,9 @@ pub(super) fn lines(config: &Config, running: bool) -> Vec<Line> {
             }
         }
     }
-    descriptors(&mut lines, config.limits.connections as u64, getrlimit(Resource::Nofile).current);
+    let cores = config.cores.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let others = IDLE + CORE * cores as u64;
+    descriptors(&mut lines, (config.limits.connections as u64, others), getrlimit(Resource::Nofile).current);
     lines.into_vec()
 }
 
@@ -70,13 +76,13 @@ fn in_the_way(error: &io::Error, field: &str, address: SocketAddr) -> String {
     }
 }
 
-/// Each proxied connection takes one descriptor at the client's side, and one more if its endpoint is here.
-fn descriptors(lines: &mut Lines, connections: u64, limit: Option<u64>) {
+/// Each proxied connection takes one descriptor at the client's side, and one more if its endpoint is here. `others`: what is open beside.
+fn descriptors(lines: &mut Lines, (connections, others): (u64, u64), limit: Option<u64>) {
     let wanted = "enough files can be open";
-    let needed = connections.saturating_mul(2).saturating_add(IDLE);
+    let needed = connections.saturating_mul(2).saturating_add(others);
     match limit {
         Some(limit) if limit < needed => {
-            let fits = limit.saturating_sub(IDLE) / 2;
+            let fits = limit.saturating_sub(others) / 2;
             let found = format!("the limit here is {limit}; limits.connections of {connections} can need {needed}");
             let fix = format!(
                 "ulimit -n {needed} before it starts, LimitNOFILE={needed} in its unit; or limits: {{connections: {}}}",
@@ -95,7 +101,7 @@ mod tests {
 
     fn files(connections: u64, limit: Option<u64>) -> Line {
         let mut lines = Lines::about("this machine");
-        descriptors(&mut lines, connections, limit);
+        descriptors(&mut lines, (connections, 256), limit);
         lines.into_vec().remove(0)
     }
 
