@@ -82,6 +82,8 @@ pub struct Config {
     pub shared_listener: bool,
     /// The addresses that this gateway may use as clients' own, for exports with `transparentSource`.
     pub transparent_sources: Vec<Cidr>,
+    /// Whether linked clusters may measure what a link with this gateway carries.
+    pub measurements: bool,
     /// The zone that this gateway runs in, where that is said.
     pub zone: Option<Arc<str>>,
     /// The node that it runs on, where that is said.

@@ -1,10 +1,11 @@
-//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace`, `/probe` and the console, over plain HTTP/1.1.
+//! The admin address: `/livez`, `/readyz`, `/metrics`, `/status`, `/trace`, `/probe`, `/measure` and the console, over plain HTTP/1.1.
 //!
 //! It runs on the control thread and asks the cores; nothing that happens here makes a stream wait. A connection serves one
 //! request within a fixed time, there are so many connections and no more, and a head has a size and a time limit. An answer that
 //! goes on, as the console's events do, has that time anew with each part that is taken.
 
 mod connection;
+mod measure;
 mod probe;
 
 pub(crate) use connection::Connection;
@@ -185,7 +186,7 @@ fn refuse(socket: &TcpStream) {
 
 /// What there is instead.
 const NO_SUCH_PATH: &str = "found: /livez /readyz /metrics /status /trace/namespace/name /console/; by POST: /probe/links \
-                            /probe/service/namespace/name\n";
+                            /probe/service/namespace/name /measure/cluster\n";
 
 /// Who is asked: the cores, and what is known outside them.
 #[derive(Clone)]
@@ -225,6 +226,7 @@ fn router(asked: Asked) -> (Router, impl Future<Output = ()> + Send) {
         .route("/trace/{namespace}/{name}", get(trace))
         .route("/probe/links", post(probe::links))
         .route("/probe/service/{namespace}/{name}", post(probe::service))
+        .route("/measure/{cluster}", post(measure::link))
         .merge(console::routes())
         .fallback(async || (StatusCode::NOT_FOUND, NO_SUCH_PATH))
         .with_state(Served { asked, console });

@@ -18,6 +18,7 @@ use crate::{
     hop::LocalHop,
     limit::Gates,
     listener::shared::Shared,
+    measure::Measures,
     metrics::Metrics,
     peer::{
         TlsConfigs,
@@ -67,6 +68,8 @@ pub struct Config {
     pub shared_listener: bool,
     /// The addresses that it may use as clients' own where an export wants that; none: it never does.
     pub transparent_sources: Vec<Cidr>,
+    /// Whether linked clusters may measure what a link with this gateway carries, within bounds.
+    pub measurements: bool,
     /// Where it runs: for policies that prefer near endpoints.
     pub place: Place,
     /// The bounds.
@@ -190,6 +193,7 @@ impl Gateway {
             local_hop: Arc::<LocalHop>::default(),
             shared_listener: Shared::start(config.shared_listener, config.cores),
             gates: Gates::default(),
+            measures: Measures::default(),
             accepted: AcceptedTunnels::new(config.cores),
             spent,
             recorder,

@@ -25,6 +25,7 @@ use crate::{
     exchange::Exchanges,
     flow, hop, limit,
     listener::{self, Listeners},
+    measure::Measures,
     meter,
     metrics::{CoreMetrics, reasons::Bound},
     peer::{LinkStates, Links, Peers, join::Joins},
@@ -92,6 +93,8 @@ pub(crate) struct Common {
     pub(crate) shared_listener: listener::shared::Shared,
     /// Who lets services' streams in.
     pub(crate) gates: limit::Gates,
+    /// Whose turn it is to measure what a link carries.
+    pub(crate) measures: Measures,
     /// The tunnels that peers have dialled.
     pub(crate) accepted: Arc<crate::peer::bound::AcceptedTunnels>,
     pub(crate) metrics: Arc<crate::metrics::Metrics>,

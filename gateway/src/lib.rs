@@ -24,6 +24,7 @@ pub mod flow;
 mod hop;
 pub mod limit;
 mod listener;
+mod measure;
 pub mod memory;
 mod meter;
 pub mod metrics;

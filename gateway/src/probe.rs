@@ -10,6 +10,7 @@ pub(crate) use echo::{Place, serve};
 
 use crate::{
     core::Core,
+    measure,
     peer::Target,
     reserved::Reserved,
     status::{
@@ -50,6 +51,7 @@ pub(crate) fn start(core: &Rc<Core>, asked: CoreProbe) {
         match asked {
             CoreProbe::Links(to) => drop(to.send(links(&core).await)),
             CoreProbe::Service(query, to) => drop(to.send(service(&core, &query).await)),
+            CoreProbe::Measure(query, to) => measure::start(&core, query, to).await,
         }
     });
 }

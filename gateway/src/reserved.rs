@@ -1,5 +1,6 @@
 //! ● What gateways ask of each other: services of a reserved namespace, which no cluster can export.
 
+use crate::status::measure::Way;
 use isthmus_control_api::{ClusterName, ServiceName, ServicePort};
 
 /// The namespace. Control refuses to export from it.
@@ -20,6 +21,8 @@ pub(crate) enum Reserved {
     Punch,
     /// To a peer: what is sent is to come back. `echo`, port 6.
     Echo,
+    /// To a peer: a stream of the measurement with this number, of 16 hexadecimal digits. Port 7: the peer sends, port 8: it counts.
+    Measure(Way, u64),
 }
 
 impl Reserved {
@@ -29,6 +32,7 @@ impl Reserved {
             return None;
         }
         let cluster = || asked.service.name().parse().ok();
+        let number = || u64::from_str_radix(asked.service.name(), 16).ok().filter(|_| asked.service.name().len() == 16);
         match (asked.service.namespace(), asked.service.name(), asked.port) {
             (NAMESPACE, "exchange", 1) => Some(Self::Exchange),
             (NAMESPACE, _, 2) => cluster().map(Self::RelayTo),
@@ -36,6 +40,8 @@ impl Reserved {
             (NAMESPACE, "address", 4) => Some(Self::Address),
             (NAMESPACE, "punch", 5) => Some(Self::Punch),
             (NAMESPACE, "echo", 6) => Some(Self::Echo),
+            (NAMESPACE, _, 7) => number().map(|id| Self::Measure(Way::Down, id)),
+            (NAMESPACE, _, 8) => number().map(|id| Self::Measure(Way::Up, id)),
             _ => None,
         }
     }
@@ -46,6 +52,7 @@ impl Reserved {
     /// Never: a cluster's name and a service's have the same form, which a test shows.
     #[expect(clippy::expect_used, reason = "a test has parsed all of them")]
     pub(crate) fn service(&self) -> ServicePort {
+        let number;
         let (name, port) = match self {
             Self::Exchange => ("exchange", 1),
             Self::RelayTo(cluster) => (cluster.as_str(), 2),
@@ -53,6 +60,10 @@ impl Reserved {
             Self::Address => ("address", 4),
             Self::Punch => ("punch", 5),
             Self::Echo => ("echo", 6),
+            Self::Measure(way, id) => {
+                number = format!("{id:016x}");
+                (&*number, if *way == Way::Down { 7 } else { 8 })
+            }
         };
         let service: ServiceName = format!("{NAMESPACE}/{name}").parse().expect("a valid name");
         ServicePort::tcp(service, port)
@@ -66,10 +77,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_asked_for_is_understood(name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
+        fn what_is_asked_for_is_understood(name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", id: u64) {
             let cluster: ClusterName = name.parse().unwrap();
             let ways = [Reserved::RelayTo(cluster.clone()), Reserved::RelayedFrom(cluster)];
-            for reserved in ways.into_iter().chain([Reserved::Exchange, Reserved::Address, Reserved::Punch, Reserved::Echo]) {
+            let measure = [Way::Down, Way::Up].map(|way| Reserved::Measure(way, id));
+            let others = [Reserved::Exchange, Reserved::Address, Reserved::Punch, Reserved::Echo];
+            for reserved in ways.into_iter().chain(others).chain(measure) {
                 prop_assert_eq!(Reserved::parse(&reserved.service()), Some(reserved));
             }
         }
@@ -77,7 +90,14 @@ mod tests {
 
     #[test]
     fn other_names_are_nothing() {
-        for (service, port) in [("isthmus-system/exchange", 9), ("isthmus-system/east", 1), ("shop/exchange", 1)] {
+        for (service, port) in [
+            ("isthmus-system/exchange", 9),
+            ("isthmus-system/east", 1),
+            ("shop/exchange", 1),
+            ("isthmus-system/east", 7),
+            ("isthmus-system/123", 8),
+            ("isthmus-system/00000000000000001", 8),
+        ] {
             assert_eq!(Reserved::parse(&ServicePort::tcp(service.parse().unwrap(), port)), None);
         }
     }

@@ -7,6 +7,7 @@
 //! Every core is asked when somebody asks the gateway, so nothing is kept up to date in between.
 
 mod gateways;
+pub mod measure;
 pub mod merge;
 mod message;
 pub mod probe;

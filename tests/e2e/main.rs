@@ -6,6 +6,7 @@ mod affinity;
 mod apart;
 mod bad_days;
 mod balancing;
+mod bench;
 mod bulk;
 mod check;
 mod checks;

@@ -14,7 +14,7 @@ const CALLERS: &str = "accessPolicies:
     rules: [{name: web, from: [{clusters: [west], serviceAccounts: [shop/web]}]}]";
 
 /// What a command says as JSON, its exit code, and what is on stderr.
-fn ask(gateway: &Gateway<'_>, args: &[&str]) -> (Value, Option<i32>, String) {
+pub(crate) fn ask(gateway: &Gateway<'_>, args: &[&str]) -> (Value, Option<i32>, String) {
     let output = gateway.command(&[args, &["--output", "json"]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     (serde_json::from_slice(&output.stdout).unwrap_or_default(), output.status.code(), stderr)

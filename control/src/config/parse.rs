@@ -53,6 +53,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
     let busy_poll = top.value("busyPoll", values::auto_switch);
     let shared_listener = top.value("sharedListener", values::switch);
     let transparent_sources = policy::networks(top, "transparentSources");
+    let measurements = top.value("measurements", values::switch);
     let (zone, node) = (top.value("zone", values::place), top.value("node", values::place));
     let cluster = cluster?;
     let state = state.unwrap_or_else(|| format!("{cluster}-state"));
@@ -72,6 +73,7 @@ pub(super) fn config(top: &Fields<'_>, path: &Path) -> Option<Config> {
         busy_poll: busy_poll?,
         shared_listener: shared_listener?,
         transparent_sources,
+        measurements: measurements?,
         zone,
         node,
         limits: limits?,

@@ -265,6 +265,14 @@ fn addresses_that_a_gateway_may_use_are_read() {
 }
 
 #[test]
+fn measurements_are_served_unless_they_are_off() {
+    assert!(parse(WEST).unwrap().measurements);
+    assert!(!parse(&format!("{WEST}measurements: off\n")).unwrap().measurements);
+    let said = parse(&format!("{WEST}measurements: never\n")).unwrap_err();
+    assert!(said.contains(r#"measurements: found "never", expected on or off"#), "{said}");
+}
+
+#[test]
 fn each_mistake_is_named_with_its_place() {
     let cases = [
         ("protocol: TCP", "protocol: TPC", r#"11:46: exports[0].ports[0].protocol: found "TPC", expected TCP or UDP"#),

@@ -281,6 +281,7 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("zone", running.zone != new.zone),
         ("node", running.node != new.node),
         ("transparentSources", running.transparent_sources != new.transparent_sources),
+        ("measurements", running.measurements != new.measurements),
         ("limits", running.limits != new.limits),
         ("udp", running.udp != new.udp),
         ("registry", running.kubernetes != new.kubernetes),

@@ -52,11 +52,18 @@ pub(super) struct Bounds {
     places: Semaphore,
     bucket: Bucket,
     born: Instant,
+    /// One measurement of a link at a time.
+    pub(super) measuring: Semaphore,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { places: Semaphore::new(AT_ONCE), bucket: Bucket::default(), born: Instant::now() }
+        Self {
+            places: Semaphore::new(AT_ONCE),
+            bucket: Bucket::default(),
+            born: Instant::now(),
+            measuring: Semaphore::new(1),
+        }
     }
 }
 
@@ -110,7 +117,7 @@ pub(super) async fn service(
 impl Asked {
     /// A place for a probe; or why there is none. Whoever comes from elsewhere, or from a page in a browser, may not: probes have others
     /// do something.
-    fn may_probe(
+    pub(super) fn may_probe(
         &self,
         connection: &Connection,
         headers: &HeaderMap,

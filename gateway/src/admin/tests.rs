@@ -1,3 +1,5 @@
+mod measure;
+
 use super::*;
 use std::{net::SocketAddr, sync::atomic::AtomicUsize, sync::atomic::Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,6 +40,16 @@ fn start_of(
     ask: impl Fn(usize, CoreQuery) + Send + Sync + 'static,
     extra: impl Fn() -> ExtraStatus + Send + Sync + 'static,
 ) -> Admin {
+    start_probed(limits, ask, extra, answer_probe)
+}
+
+/// The same, whose cores answer probes so.
+fn start_probed(
+    limits: Limits,
+    ask: impl Fn(usize, CoreQuery) + Send + Sync + 'static,
+    extra: impl Fn() -> ExtraStatus + Send + Sync + 'static,
+    probe: impl Fn(usize, CoreProbe) + Send + Sync + 'static,
+) -> Admin {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (metrics, shutdown, ready) = (Metrics::new(2), CancellationToken::new(), watch::Sender::default());
@@ -45,7 +57,7 @@ fn start_of(
         metrics: metrics.clone(),
         cores: 2,
         ask: Arc::new(ask),
-        probe: Arc::new(answer_probe),
+        probe: Arc::new(probe),
         ready: ready.subscribe(),
         extra: Arc::new(extra),
         console: console::Settings::default(),
@@ -251,6 +263,7 @@ fn answer_probe(core: usize, asked: CoreProbe) {
             drop(to.send(vec![("east".parse().unwrap(), tunnel)]));
         }
         CoreProbe::Service(_, to) => drop(to.send((core == 1).then_some(Ok(Duration::from_millis(3))))),
+        CoreProbe::Measure(..) => panic!("nobody has asked for it"),
     }
 }
 

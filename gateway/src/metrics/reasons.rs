@@ -71,6 +71,8 @@ words! {
         RetryBudget = "retry_budget",
         /// Probes that commands ask for, and echoes that peers do.
         Probes = "probes",
+        /// Measurements that commands or peers ask for, and streams of peers' that may not be.
+        Measurements = "measurements",
     }
 }
 

@@ -2,20 +2,25 @@
 //!
 //! Its JSON form is an interface: fields are added, never changed.
 
-use super::merge::millis;
+use super::{
+    measure::{MeasureAnswer, MeasureQuery},
+    merge::millis,
+};
 use crate::tunnel::Refusal;
 use isthmus_control_api::{ClusterName, ServicePort};
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, time::Duration};
 use tokio::sync::oneshot;
 
-/// Has a core open streams. It answers within some seconds, from a task of its own.
+/// Has a core open streams. It answers within some seconds, from a task of its own; it stops when nobody waits for a measurement.
 #[derive(Debug)]
 pub enum CoreProbe {
     /// One on each tunnel, which the peer gives back what it is sent on.
     Links(oneshot::Sender<Vec<(ClusterName, TunnelProbe)>>),
     /// One to a service, as for a client.
     Service(ServiceQuery, oneshot::Sender<Answer>),
+    /// Some to a peer, and as many bytes as they carry.
+    Measure(MeasureQuery, oneshot::Sender<MeasureAnswer>),
 }
 
 /// Which stream is opened.

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     close::Closed,
     core::{Core, said::Line},
-    flow,
+    flow, measure,
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     peer::{punch, relayed},
@@ -97,6 +97,13 @@ impl Incoming {
             },
             Some(Reserved::Echo) => {
                 drop(core.tasks.clone().spawn_local(probe::serve(probe::Place::take(&core), stream)));
+            }
+            Some(Reserved::Measure(..)) if self.relay.is_some() => {
+                stream
+                    .refuse(&refused(RefusalReason::Denied, "this tunnel is relayed: the relay would carry the load"));
+            }
+            Some(Reserved::Measure(way, id)) => {
+                drop(core.tasks.clone().spawn_local(measure::serve(core, peer, (way, id), stream)));
             }
             None => stream.refuse(&refused(RefusalReason::NoSuchExport, "no such reserved service")),
         }

@@ -223,19 +223,28 @@ mod tests {
 
     #[test]
     fn gateways_send_spans_where_a_collector_is_named() {
-        let traces = |own: &str| {
-            let own = format!("{{cluster: west, clusterset: demo{own}}}");
-            let texts = rendered(&values(Some(("mine", &own))).unwrap(), "mesh").unwrap();
-            let objects = objects(texts.iter().map(String::as_str)).unwrap();
-            let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
-            let text = map["data"]["gateway.yaml"].as_str().unwrap();
-            let config = isthmus_control::Config::parse(text, Path::new("gateway.yaml"));
-            config.unwrap_or_else(|e| panic!("{e}\n{text}")).traces
-        };
+        let traces = |own: &str| gateway_config(own).traces;
         assert_eq!(traces(""), None);
         let found = traces(", traces: {endpoint: \"http://collector.monitoring.svc:4317\", ratio: \"0.5\"}").unwrap();
         assert_eq!(found.endpoint, "http://collector.monitoring.svc:4317");
         assert_eq!(found.per_million, 500_000);
+    }
+
+    /// What gateways read, with these values besides.
+    fn gateway_config(own: &str) -> isthmus_control::Config {
+        let own = format!("{{cluster: west, clusterset: demo{own}}}");
+        let texts = rendered(&values(Some(("mine", &own))).unwrap(), "mesh").unwrap();
+        let objects = objects(texts.iter().map(String::as_str)).unwrap();
+        let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        let text = map["data"]["gateway.yaml"].as_str().unwrap();
+        let config = isthmus_control::Config::parse(text, Path::new("gateway.yaml"));
+        config.unwrap_or_else(|e| panic!("{e}\n{text}"))
+    }
+
+    #[test]
+    fn gateways_are_measured_unless_that_is_refused() {
+        assert!(gateway_config("").measurements);
+        assert!(!gateway_config(", gateway: {refuseMeasurements: true}").measurements);
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn gateway_config(config: &Config, id: GatewayId) -> isthmus_gateway::Config {
         busy_poll: config.busy_poll.unwrap_or_else(|| !quota::applies()),
         shared_listener: config.shared_listener,
         transparent_sources: config.transparent_sources.clone(),
+        measurements: config.measurements,
         place: Place {
             zone: config.zone.clone().or_else(|| from_environment("ISTHMUS_ZONE")),
             node: config.node.clone().or_else(|| from_environment("ISTHMUS_NODE")),

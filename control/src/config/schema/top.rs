@@ -107,6 +107,13 @@ pub(super) const KEYS: &[Key] = &[
         "The addresses that this gateway may connect to endpoints from as clients' own, where an export's policy has `transparentSource`: docs/transparent-source.md.",
     ),
     key(
+        ("", "measurements"),
+        "on or off",
+        Text("on"),
+        "off",
+        "Whether linked clusters may measure what a link with this gateway carries (`isthmus bench --link`): one at a time, 15 s and 2 GiB at most, a tenth of the time at most: docs/check.md. `off`: they are refused.",
+    ),
+    key(
         ("", "zone"),
         PLACE,
         Rule("the environment's ISTHMUS_ZONE, or that of endpoints on the same node"),

@@ -1,0 +1,146 @@
+//! What a link carries: streams that are filled on purpose, for a short time, and the peer's side of it.
+//!
+//! ```text
+//! admin ── CoreProbe::Measure ──▶ each core ── OPEN isthmus-system/<id>:7 or :8 ══▶ peer: its turn ●? ── bytes ══▶ core ──▶ admin
+//! ```
+//!
+//! Port 7 has the peer send, port 8 has it count what comes (docs/wire.md, "Measurements"). Both sides serve these streams as any others
+//! of the core; beside them go round trips by the reserved service `echo`.
+
+mod load;
+mod serve;
+mod trips;
+mod turns;
+
+pub(crate) use serve::serve;
+
+use crate::{
+    core::Core,
+    peer::Opened,
+    relay::{self, Over},
+    reserved::Reserved,
+    status::measure::{CoreMeasured, MeasureAnswer, MeasureQuery},
+    tunnel::{Refusal, RefusalReason},
+};
+use isthmus_control_api::ClusterName;
+use load::Load;
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::oneshot,
+    task::JoinSet,
+    time::{sleep_until, timeout},
+};
+use turns::{Busy, Turn, Turns};
+
+/// For the peer's answers to all streams of a core.
+const OPENING: Duration = Duration::from_secs(5);
+/// Bytes that are written or read at once.
+const PIECE: usize = 64 * 1024;
+/// Pieces before the other tasks of the core have their turn.
+const ROUNDS: usize = 4;
+/// What is sent.
+static ZEROS: [u8; PIECE] = [0; PIECE];
+/// Between two reports of who counts what comes.
+const REPORT: Duration = Duration::from_millis(100);
+/// A report: the bytes so far and the microseconds since the first of them, each as 8 bytes, the most significant first.
+const REPORT_BYTES: usize = 16;
+
+/// The turns of this gateway's peers. The cores have it in common: it is locked when a measurement's stream begins or ends.
+#[derive(Debug, Default)]
+pub(crate) struct Measures(Arc<Mutex<Turns>>);
+
+/// A stream's place in a measurement.
+#[derive(Debug)]
+struct Place {
+    turn: Turn,
+    turns: Arc<Mutex<Turns>>,
+}
+
+impl Measures {
+    fn enter(&self, cluster: &ClusterName, id: u64) -> Result<Place, Busy> {
+        // Counts are whole in any case.
+        let turn = self.0.lock().unwrap_or_else(PoisonError::into_inner).enter(cluster, id, Instant::now())?;
+        Ok(Place { turn, turns: self.0.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).leave(Instant::now());
+    }
+}
+
+/// Measures for whoever asks, until he has the answer or does not want it any more.
+pub(crate) async fn start(core: &Rc<Core>, query: MeasureQuery, mut to: oneshot::Sender<MeasureAnswer>) {
+    let draining = core.common.draining.clone();
+    let found = tokio::select! {
+        found = Box::pin(run(core, &query)) => found,
+        () = to.closed() => return,
+        () = draining.cancelled() => Err(refusal(RefusalReason::Draining, "this gateway drains")),
+    };
+    // Whoever asked may have given up just now.
+    drop(to.send(found));
+}
+
+/// Opens the streams, looks at round trips without load, puts it on.
+async fn run(core: &Rc<Core>, query: &MeasureQuery) -> MeasureAnswer {
+    let opened = open(core, query).await?;
+    let Some((_, tunnel)) = opened.first() else { return Ok(CoreMeasured::default()) };
+    let tunnel = tunnel.clone();
+    let idle = trips::until(core, &*tunnel, query.begins).await;
+    sleep_until(query.begins.into()).await;
+    // They end with this, whoever drops it.
+    let mut loads = JoinSet::new();
+    for (stream, tunnel) in opened {
+        let load = Load::new(core.clone(), query, stream, &*tunnel);
+        loads.spawn_local(load.run());
+    }
+    let loading = async {
+        let mut streams = Vec::with_capacity(query.streams);
+        while let Some(ended) = loads.join_next().await {
+            // One that panicked has said so, and is missing here.
+            streams.extend(ended.ok());
+        }
+        streams
+    };
+    let mut loaded = Vec::new();
+    let streams = tokio::select! {
+        streams = loading => streams,
+        () = trips::go_on(core, &*tunnel, &mut loaded) => Vec::new(),
+    };
+    Ok(CoreMeasured { streams, idle, loaded })
+}
+
+/// Opens all streams of this core, on direct tunnels, as others would be.
+async fn open(core: &Core, query: &MeasureQuery) -> Result<Vec<Opened>, Refusal> {
+    let request = relay::request(core, &Reserved::Measure(query.way, query.id));
+    let mut opened = Vec::with_capacity(query.streams);
+    for _ in 0..query.streams {
+        opened.push(core.peers.open_direct(&query.cluster, &request, Over::Any)?);
+    }
+    let answers = async {
+        for (stream, _) in &mut opened {
+            poll_fn(|cx| stream.poll_opened(cx)).await?;
+        }
+        Ok(())
+    };
+    match timeout(OPENING, answers).await {
+        Ok(answers) => answers.map(|()| opened),
+        Err(_) => {
+            let message = format!("no answer within {} s", OPENING.as_secs());
+            Err(refusal(RefusalReason::Timeout, &message))
+        }
+    }
+}
+
+fn refusal(reason: RefusalReason, message: &str) -> Refusal {
+    Refusal { reason, message: message.to_owned(), retry: true }
+}
+
+#[cfg(test)]
+mod tests;
