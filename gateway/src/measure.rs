@@ -39,6 +39,8 @@ use turns::{Busy, Turn, Turns};
 
 /// For the peer's answers to all streams of a core.
 const OPENING: Duration = Duration::from_secs(5);
+/// For what is under way at the end to arrive: the peer has let go of its streams then, and another measurement may begin.
+const ENDING: Duration = Duration::from_secs(3);
 /// Bytes that are written or read at once.
 const PIECE: usize = 64 * 1024;
 /// Pieces before the other tasks of the core have their turn.
@@ -94,26 +96,29 @@ async fn run(core: &Rc<Core>, query: &MeasureQuery) -> MeasureAnswer {
     let tunnel = tunnel.clone();
     let idle = trips::until(core, &*tunnel, query.begins).await;
     sleep_until(query.begins.into()).await;
-    // They end with this, whoever drops it.
-    let mut loads = JoinSet::new();
-    for (stream, tunnel) in opened {
-        let load = Load::new(core.clone(), query, stream, &*tunnel);
-        loads.spawn_local(load.run());
-    }
-    let loading = async {
-        let mut streams = Vec::with_capacity(query.streams);
-        while let Some(ended) = loads.join_next().await {
-            // One that panicked has said so, and is missing here.
-            streams.extend(ended.ok());
-        }
-        streams
-    };
+    let load = |(stream, tunnel): Opened| Load::new(core.clone(), query, stream, &*tunnel);
+    let loading = together(opened.into_iter().map(load).map(Load::run));
     let mut loaded = Vec::new();
-    let streams = tokio::select! {
-        streams = loading => streams,
+    let loads = tokio::select! {
+        loads = loading => loads,
         () = trips::go_on(core, &*tunnel, &mut loaded) => Vec::new(),
     };
+    let streams = together(loads.into_iter().map(|load| load.end(ENDING))).await;
     Ok(CoreMeasured { streams, idle, loaded })
+}
+
+/// Does all of them at once. They end with this, whoever drops it.
+async fn together<T: 'static>(jobs: impl Iterator<Item = impl Future<Output = T> + 'static>) -> Vec<T> {
+    let mut all = JoinSet::new();
+    for job in jobs {
+        all.spawn_local(job);
+    }
+    let mut done = Vec::with_capacity(all.len());
+    while let Some(ended) = all.join_next().await {
+        // One that panicked has said so, and is missing here.
+        done.extend(ended.ok());
+    }
+    done
 }
 
 /// Opens all streams of this core, on direct tunnels, as others would be.

@@ -53,10 +53,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     connections: u16,
     /// Of a link: streams at once
-    #[arg(long, value_name = "N", default_value_t = 4, requires = "link", value_parser = clap::value_parser!(u16).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 4, conflicts_with = "service", value_parser = clap::value_parser!(u16).range(1..=16))]
     streams: u16,
     /// Of a link: which way the bytes go
-    #[arg(long, value_enum, default_value_t, value_name = "DIRECTION", requires = "link")]
+    #[arg(long, value_enum, default_value_t, value_name = "DIRECTION", conflicts_with = "service")]
     direction: link::Direction,
     /// How long; a link for 10 at most
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]

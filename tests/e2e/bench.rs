@@ -156,7 +156,7 @@ fn what_cannot_be_measured_says_what_to_do() {
         (&west, &["--link", "east", "--seconds", "11"], 2, "--seconds 11: a link is measured with 10 at most"),
         (&west, &["--link", "east", "--mebibytes", "2001"], 2, "--mebibytes 2001"),
         (&west, &["--link", "east", "--rate", "5"], 2, "cannot be used with"),
-        (&west, &["shop/api", "--streams", "5"], 2, "--link"),
+        (&west, &["shop/api", "--streams", "5"], 2, "cannot be used with '--streams"),
         (&west, &[], 2, "--link"),
     ] {
         let (_, code, stderr) = ask(gateway, &[&["bench"], args].concat());

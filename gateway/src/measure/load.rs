@@ -16,7 +16,7 @@ use std::{
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 /// A stream that was opened, and what becomes of it.
 pub(super) struct Load {
@@ -59,8 +59,8 @@ impl Load {
         }
     }
 
-    /// Until it ends. The stream is reset then: what is under way is not waited for.
-    pub(super) async fn run(mut self) -> StreamMeasured {
+    /// Until it has had its time or its bytes, or has broken.
+    pub(super) async fn run(mut self) -> Self {
         let ends = self.ends;
         let moving = poll_fn(|cx| match self.way {
             Way::Down => self.poll_down(cx),
@@ -71,7 +71,30 @@ impl Load {
             Ok(Err(error)) => End::Failed(line(&error.to_string())),
             Err(_) => End::Time,
         };
+        self
+    }
+
+    /// Says that this was it, and waits for the peer to say so, too; but no longer than this. What arrives meanwhile is not counted.
+    pub(super) async fn end(mut self, within: Duration) -> StreamMeasured {
+        if !matches!(self.found.end, End::Failed(_)) {
+            if !self.finished {
+                self.stream.finish();
+            }
+            // Whatever comes of it: a stream that is not at its end both ways is reset when it is dropped.
+            let _ = timeout(within, poll_fn(|cx| self.poll_end(cx))).await;
+        }
         self.found
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        for _ in 0..ROUNDS {
+            let read = self.stream.poll_read(cx, &mut self.core.scratch.borrow_mut());
+            if ready!(read)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Asks for bytes, and takes what comes.

@@ -58,7 +58,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Sends from the first byte that comes on.
+/// Sends from the first byte that comes on, until the asker ends.
 #[derive(Default)]
 struct Giving {
     asked: bool,
@@ -74,10 +74,9 @@ impl Giving {
             match stream.poll_read(cx, &mut room) {
                 Poll::Ready(Ok(n)) if n > 0 => self.asked = true,
                 Poll::Ready(Ok(_)) if self.asked && !self.finished => {
-                    waits = true;
-                    break;
+                    stream.finish();
+                    return Poll::Ready(());
                 }
-                // Its end, or a reset.
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => {
                     waits = true;
@@ -91,7 +90,7 @@ impl Giving {
             }
             let left = MOST_BYTES.saturating_sub(moved.load(Relaxed)).min(PIECE as u64) as usize;
             if left == 0 {
-                // What is under way arrives: the asker resets the stream then.
+                // What is under way arrives before the asker's end.
                 stream.finish();
                 self.finished = true;
                 break;
