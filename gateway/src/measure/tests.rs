@@ -35,7 +35,7 @@ fn serve_all(core: &Rc<Core>, mut west: pair::End) -> JoinHandle<()> {
         while let Some(Offer(asked, stream)) = west.offers.recv().await {
             match Reserved::parse(&asked.service) {
                 Some(Reserved::Measure(way, id)) => {
-                    drop(spawn(serve(core.clone(), identity("west"), (way, id), stream)))
+                    drop(spawn(serve(core.clone(), identity("west"), (way, id), stream)));
                 }
                 Some(Reserved::Echo) => drop(spawn(probe::serve(probe::Place::take(&core), stream))),
                 other => panic!("asked for {other:?}"),

@@ -19,7 +19,6 @@ use super::{
 use crate::socket::{Socket, info::tcp_facts};
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     io,
     pin::Pin,
     rc::{Rc, Weak},
@@ -29,11 +28,13 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 
+mod line;
 mod pump;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use line::Line;
 pub use pump::Driver;
 pub(super) use pump::LINGER;
 use stream::{MuxStream, StreamState};
@@ -102,8 +103,8 @@ struct Shared {
     driver: RefCell<Option<Waker>>,
     /// Told when a PONG came in, and when the driver has ended.
     answered: Notify,
-    /// Streams that wait for room in the outgoing buffer, first come first served.
-    waiting_for_room: RefCell<VecDeque<u32>>,
+    /// Streams that wait for room in the outgoing buffer.
+    waiting_for_room: RefCell<Line>,
     health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
     /// The driver's clock, read once each time it runs.

@@ -35,7 +35,7 @@ impl FromStr for Wanted {
             };
             match key {
                 "direction" => {
-                    wanted.way = value.parse().map_err(|expected| format!("found {key}={value}, {expected}"))?
+                    wanted.way = value.parse().map_err(|expected| format!("found {key}={value}, {expected}"))?;
                 }
                 "seconds" => wanted.time = Duration::from_secs(number(MOST_SECONDS)?),
                 "streams" => wanted.streams = number(MOST_STREAMS as u64)? as usize,
@@ -57,7 +57,7 @@ pub(super) fn linked(cluster: &str, table: &Table) -> Result<ClusterName, Refuse
         let names: Vec<_> = table.links.keys().take(5).map(ClusterName::as_str).collect();
         let more = if table.links.len() > names.len() { ", …" } else { "" };
         let expected = if names.is_empty() { "a linked cluster, and there is none".into() } else { names.join(", ") };
-        let found: String = cluster.chars().filter(|c| c.is_ascii_graphic()).take(63).collect();
+        let found: String = cluster.chars().filter(char::is_ascii_graphic).take(63).collect();
         (StatusCode::BAD_REQUEST, format!("no link with {found}: expected {expected}{more}"))
     })
 }

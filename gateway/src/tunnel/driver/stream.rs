@@ -34,6 +34,8 @@ pub(super) struct StreamState {
     waker: Option<Waker>,
     /// It is in the line of those that wait for room in the outgoing buffer.
     in_line: bool,
+    /// It was told of room there, and has not had any since.
+    was_called: bool,
 }
 
 impl StreamState {
@@ -96,6 +98,7 @@ impl StreamState {
     /// There is room in the outgoing buffer.
     pub(super) fn has_room(&mut self) {
         self.in_line = false;
+        self.was_called = true;
         self.wake();
     }
 
@@ -134,8 +137,9 @@ impl MuxStream {
         if let Some(state) = mux.user(self.id) {
             state.wait(cx);
             if credit > 0 && full && !std::mem::replace(&mut state.in_line, true) {
-                self.tunnel.0.waiting_for_room.borrow_mut().push_back(self.id);
+                self.tunnel.0.waiting_for_room.borrow_mut().join(self.id, state.was_called);
             }
+            state.was_called &= full;
         }
         if credit == 0 || full { Poll::Pending } else { Poll::Ready(Ok(credit)) }
     }
@@ -275,7 +279,7 @@ impl TunnelStream for MuxStream {
     fn reset(&mut self) {
         let mut mux = self.tunnel.0.mux.borrow_mut();
         if mux.user(self.id).is_some_and(|state| state.in_line) {
-            self.tunnel.0.waiting_for_room.borrow_mut().retain(|&id| id != self.id);
+            self.tunnel.0.waiting_for_room.borrow_mut().leave(self.id);
         }
         mux.forget(self.id);
         drop(mux);

@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(report.problem(), None);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((&json["direction"], &json["round_trips"]["idle"]["count"]), (&"down".into(), &3.into()), "{json}");
-        assert_eq!(json["round_trips"]["loaded"]["max"], 4.0, "{json}");
+        assert_eq!(json["round_trips"]["loaded"]["min"], 2.0, "{json}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Driver {
         }
         out.close();
         std::mem::swap(out, &mut self.outgoing.records);
-        for id in self.tunnel.0.waiting_for_room.borrow_mut().drain(..) {
+        for id in self.tunnel.0.waiting_for_room.borrow_mut().call() {
             if let Some(state) = mux.user(id) {
                 state.has_room();
             }

@@ -1,7 +1,7 @@
 //! A tunnel whose peer does what no peer of ours would, or does it when it matters.
 
 use super::{
-    pair::{End, SETTINGS, Stream, on_a_core, request, start, until},
+    pair::{End, SETTINGS, Stream, on_a_core, request, spawn, start, until},
     raw::{Raw, frame, hello},
     *,
 };
@@ -14,9 +14,11 @@ use crate::{
     },
 };
 use std::{
+    future::poll_fn,
     sync::Mutex,
     task::{Context, Poll, Wake},
 };
+use tokio::sync::mpsc;
 
 /// West's tunnel and the peer that it dialled, who has said HELLO with this credit.
 async fn with_raw(window: u32) -> (End, Raw) {
@@ -204,5 +206,40 @@ fn streams_that_wait_for_room_stand_in_line_once_and_are_served_in_order() {
         }
         assert_eq!(*woken.lock().unwrap(), [0, 2, 3]);
         assert_eq!(west.tunnel.0.waiting_for_room.borrow().len(), 0);
+    });
+}
+
+#[test]
+fn a_stream_with_little_to_say_has_its_turn_beside_one_that_always_has_more() {
+    on_a_core(async {
+        const WINDOW: usize = 256 << 20;
+        let (west, mut raw) = with_raw(WINDOW as u32).await;
+        let (_, mut bulk) = accepted(&west, &mut raw).await;
+        let (small, mut stream) = accepted(&west, &mut raw).await;
+        let (say, mut said) = mpsc::channel::<()>(1);
+        spawn(async move { while poll_fn(|cx| bulk.poll_write(cx, &[7; 64 * 1024])).await.is_ok() {} });
+        spawn(async move {
+            while said.recv().await.is_some() {
+                poll_fn(|cx| stream.poll_write(cx, b"!")).await.unwrap();
+            }
+        });
+        let (mut heard, mut beside) = (0, 0);
+        say.send(()).await.unwrap();
+        while heard < 10 {
+            let frames = raw.receive().await.unwrap().expect("the connection goes on");
+            let mut frames = &frames[..];
+            while let Some(frame) = frames::next(&mut frames).unwrap() {
+                match frame.kind {
+                    Kind::Data if frame.stream == small => {
+                        heard += 1;
+                        say.send(()).await.unwrap();
+                    }
+                    Kind::Data => beside += frame.payload.len(),
+                    _ => {}
+                }
+            }
+        }
+        // It had not to wait until the other one's credit was used up.
+        assert!(beside < WINDOW, "{beside}");
     });
 }
