@@ -15,7 +15,7 @@ pub(crate) struct Args {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Measure a service: how long streams to it take, and what it carries
+    /// Measure a service or a link: how long streams take, and what it carries
     Bench(cmd::bench::Args),
     /// Check configuration, gateway, links and services, and say how to put right what is wrong
     Check(cmd::check::Args),

@@ -17,6 +17,7 @@ use std::{net::SocketAddr, time::Duration};
 
 /// Arguments of `isthmus bench`.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
 #[command(after_help = "\
 Each round is a connection of its own, as a new client makes it, through the gateway's listener. Without --http nothing is sent but the \
 end: a round is over with the endpoint's first byte, or its end, which is one way through all of it and back. With --http it is a GET, \
@@ -35,10 +36,10 @@ Exit codes:
   3  some rounds failed, or some streams ended early: the message says how")]
 pub(crate) struct Args {
     /// The service, as imports name it
-    #[arg(value_name = "NAMESPACE/NAME", required_unless_present = "link")]
+    #[arg(value_name = "NAMESPACE/NAME", group = "what")]
     service: Option<ServiceName>,
     /// Measure the link with this cluster
-    #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["service", "at", "port", "http", "connections", "rate"])]
+    #[arg(long, value_name = "CLUSTER", group = "what", conflicts_with_all = ["at", "port", "http", "connections", "rate"])]
     link: Option<ClusterName>,
     /// Connect here instead of where the gateway listens for the service
     #[arg(long, value_name = "ADDRESS:PORT")]
