@@ -122,16 +122,24 @@ impl Load {
 
     /// Sends bytes, and hears what has arrived of them.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, StreamError>> {
-        loop {
+        let mut waits = false;
+        for _ in 0..ROUNDS {
             match self.stream.poll_read(cx, &mut self.report[self.filled..])? {
                 Poll::Ready(0) => return Poll::Ready(Ok(self.ended_by_peer())),
                 Poll::Ready(n) => self.filled += n,
-                Poll::Pending => break,
+                Poll::Pending => {
+                    waits = true;
+                    break;
+                }
             }
             if self.filled == REPORT_BYTES {
                 self.filled = 0;
                 self.heard();
             }
+        }
+        if !waits {
+            // There may be more to hear, whatever becomes of the writing.
+            cx.waker().wake_by_ref();
         }
         for _ in 0..ROUNDS {
             if self.finished {
