@@ -59,7 +59,10 @@ fn a_bundle_that_is_missing_is_named_by_its_file_with_the_commands_that_bring_it
         let [(check, words)] = failed(change, &LinksProbe::default()).try_into().unwrap();
         let (found, fix) = words.split_once(" → ").unwrap();
         assert_eq!(check, "link.tunnel");
-        assert!(found.starts_with(state) && found.ends_with("expected them in /etc/isthmus/west/bundles/east.pem"), "{found}");
+        assert!(
+            found.starts_with(state) && found.ends_with("expected them in /etc/isthmus/west/bundles/east.pem"),
+            "{found}"
+        );
         assert!(fix.starts_with("isthmus identity trust --identity /etc/isthmus/west --cluster east "), "{fix}");
     }
 }
