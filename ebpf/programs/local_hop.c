@@ -153,6 +153,24 @@ INLINE void knock(struct bpf_sock_ops *ops)
 	bpf_map_update_elem(&knocks, &client, &there, BPF_ANY);
 }
 
+// The client is established, and what it has knocked for is decided; whether it had. Almost no client of the node has: to look takes no
+// lock, to delete does.
+INLINE int forget(const struct flow *client)
+{
+	return bpf_map_lookup_elem(&knocks, client) && !bpf_map_delete_elem(&knocks, client);
+}
+
+// The same where nothing may join: a later client of these addresses and ports would be taken for the one that has knocked.
+INLINE void pass_by(struct bpf_sock_ops *ops, int has_connected)
+{
+	struct flow here = {}, other = {};
+
+	if (!addresses(ops, &here))
+		return;
+	mirror(&here, &other);
+	forget(has_connected ? &here : &other);
+}
+
 // Takes an end in, so that its messages may be redirected, and others' to it.
 INLINE void join(struct bpf_sock_ops *ops, struct tcp_sock *tcp, struct mark *mark, struct flow *flow)
 {
@@ -200,8 +218,7 @@ INLINE void connected(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 	if (!addresses(ops, &flow))
 		return;
 	if (!mark || !mark->ours) {
-		// Almost no connection of the node is one of these: to look takes no lock, to delete does.
-		if (!bpf_map_lookup_elem(&knocks, &flow) || bpf_map_delete_elem(&knocks, &flow))
+		if (!forget(&flow))
 			return;
 		mark = bpf_sk_storage_get(&marks, sk, &none, BPF_SK_STORAGE_GET_F_CREATE);
 	}
@@ -221,8 +238,7 @@ INLINE void accepted(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 	if (!addresses(ops, &flow))
 		return;
 	mirror(&flow, &other);
-	if (bpf_map_lookup_elem(&knocks, &other))
-		bpf_map_delete_elem(&knocks, &other);
+	forget(&other);
 	tcp = sequences(sk, &flow);
 	if (!tcp)
 		return;
@@ -256,13 +272,15 @@ INLINE void closed(struct bpf_sock *sk)
 	bpf_map_delete_elem(&ends, &flow);
 }
 
-// Most of what it is called for is not its business, and while nothing may join, nothing is: it says so first.
+// Most of what it is called for is not its business, and while nothing may join, nothing is but to forget who has knocked before: it says
+// so first.
 SEC("sockops")
 int local_hop_ops(struct bpf_sock_ops *ops)
 {
 	const struct settings *settings;
 	struct bpf_sock *sk;
 	__u32 op = ops->op;
+	int enabled;
 
 	// What the kernel takes for "there is no program".
 	ops->reply = -1;
@@ -276,11 +294,14 @@ int local_hop_ops(struct bpf_sock_ops *ops)
 	    op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return 1;
 	settings = now();
-	if (!settings || !settings->enabled)
-		return 1;
+	enabled = settings && settings->enabled;
 	if (op == BPF_SOCK_OPS_RWND_INIT) {
-		if (!ops->is_fullsock)
+		if (enabled && !ops->is_fullsock)
 			knock(ops);
+		return 1;
+	}
+	if (!enabled) {
+		pass_by(ops, op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB);
 		return 1;
 	}
 	sk = ops->sk;

@@ -224,6 +224,17 @@ impl Balancer {
         });
     }
 
+    /// The connection has failed, and nobody knows by whose fault: nothing is held against the endpoint, but one that is left out is so for as
+    /// long again.
+    #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
+    pub fn put_off(&mut self, pick: Pick, now: Instant) {
+        let settled = self.settle(&pick);
+        self.change(pick.id, now, |node, rules| {
+            node.load.ended();
+            node.health.put_off(now, pick.probe && !settled, &rules.outliers);
+        });
+    }
+
     /// The stream is over, or was given up before its endpoint answered.
     #[expect(clippy::needless_pass_by_value, reason = "a pick ends once")]
     pub fn released(&mut self, pick: Pick, now: Instant) {

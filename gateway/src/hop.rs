@@ -8,7 +8,7 @@
 //!                    └────────── is it worth it ◀── worth ● ◀────────────┘ messages and bytes of all
 //! ```
 //!
-//! Services that are left out cost as little as can be: while all are, the programs look at no connection (`rest`), and the kernel is asked
+//! Services that are left out cost as little as can be: while all are, the programs let no connection join (`rest`), and the kernel is asked
 //! of no socket that cannot have joined (`ports` ●, `entrance` ●).
 
 mod driver;
@@ -114,7 +114,7 @@ pub(crate) struct LocalHop {
     programs: OnceLock<Programs>,
     /// Whether services' connections gain by it.
     worths: Worths,
-    /// Whether the programs look at no connection, as every service that asks is left out.
+    /// Whether the programs let no connection join, as every service that asks is left out.
     rests: AtomicBool,
     /// Where doors have ever been open: whoever connects there may join.
     door_ports: Ports,
@@ -202,7 +202,7 @@ impl LocalHop {
         }
     }
 
-    /// Has the programs look at connections only while some service of the table that asks for it is not left out. What has joined goes on.
+    /// Has the programs let connections join only while some service of the table that asks for it is not left out. What has joined goes on.
     fn rest(&self, table: &Table) {
         let rests = self.worths.are_left_out(asking(table));
         let Some(programs) = self.on().filter(|_| self.rests.load(Ordering::Relaxed) != rests) else { return };

@@ -407,7 +407,8 @@ fn enable_fast_open() {
     std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "1027").unwrap();
 }
 
-fn set(socket: &impl AsFd, option: i32, value: i32) {
+/// Sets an option of TCP.
+pub(crate) fn set(socket: &impl AsFd, option: i32, value: i32) {
     // SAFETY: the kernel reads one int.
     let result = unsafe {
         libc::setsockopt(

@@ -1,11 +1,19 @@
 //! The sockets of others are not touched.
 
 use crate::{
-    connection::{Ours, Pattern, connect, joined},
+    connection::{Ours, Pair, Pattern, connect, connect_from, joined, socket},
+    hazards::set,
+    namespaces::inside,
     programs,
 };
-use isthmus_ebpf::Counts;
-use std::{net::TcpListener, os::fd::AsFd};
+use isthmus_ebpf::{Counts, Programs};
+use rustix::net::sockopt;
+use socket2::{SockFilter, Socket};
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    time::Duration,
+};
 
 /// Neither to the same address, nor to the same port, nor by a process that has doors, too.
 #[test]
@@ -56,6 +64,76 @@ fn nothing_joins_once_it_is_turned_off_and_what_has_joined_goes_on() {
     received.read(&first.1, 2000, 64);
     let Counts { joined: ends, .. } = programs.counts().unwrap();
     assert_eq!(ends, 2);
+}
+
+/// The SYN of one client comes while connections join, and it is established when they do not, which the client's own end finds out: the
+/// next client of its addresses and ports is another one.
+#[test]
+fn a_client_that_is_established_once_it_is_turned_off_is_forgotten() {
+    let programs = &programs();
+    inside(|| {
+        let door = TcpListener::bind("127.0.0.1:18080").unwrap();
+        programs.open_door(door.as_fd()).unwrap();
+        let client = client();
+        hear_nothing(&client);
+        client.set_nonblocking(true).unwrap();
+        client.connect(&door.local_addr().unwrap().into()).unwrap_err();
+        programs.enable(false).unwrap();
+        client.detach_filter().unwrap();
+        // The kernel asks again.
+        let (server, _) = door.accept().unwrap();
+        let pair: Pair = (client.into(), server);
+        assert_eq!(joined(programs, &pair), (false, false));
+        next_client_is_a_stranger(programs, &door, pair);
+    });
+}
+
+/// The same where the end that accepts is the one to find it out.
+#[test]
+fn a_client_that_is_accepted_once_it_is_turned_off_is_forgotten() {
+    let programs = &programs();
+    inside(|| {
+        let door = TcpListener::bind("127.0.0.1:18080").unwrap();
+        programs.open_door(door.as_fd()).unwrap();
+        // The kernel makes the accepting end when data come.
+        set(&door, libc::TCP_DEFER_ACCEPT, 10);
+        let client = client();
+        // A client's end that is ours leaves it to the accepting one.
+        programs.mark(client.as_fd()).unwrap();
+        client.connect(&door.local_addr().unwrap().into()).unwrap();
+        programs.enable(false).unwrap();
+        let client: TcpStream = client.into();
+        Pattern::new(1).write(&client, 10, 10);
+        let (server, _) = door.accept().unwrap();
+        let pair: Pair = (client, server);
+        assert_eq!(joined(programs, &pair), (true, false));
+        set(&door, libc::TCP_DEFER_ACCEPT, 0);
+        next_client_is_a_stranger(programs, &door, pair);
+    });
+}
+
+/// Connects once more from the same port to the same one, whose door is closed now.
+fn next_client_is_a_stranger(programs: &Programs, door: &TcpListener, (before, server): Pair) {
+    sockopt::set_socket_linger(&before, Some(Duration::ZERO)).unwrap();
+    drop((before, server));
+    programs.close_door(door.as_fd()).unwrap();
+    programs.enable(true).unwrap();
+    let pair = connect_from(programs, &client(), door, Ours::None);
+    assert_eq!(joined(programs, &pair), (false, false));
+}
+
+/// A client whose port is always the same: in a namespace of its own.
+fn client() -> Socket {
+    let address = SocketAddr::from(([127, 0, 0, 1], 40_000));
+    let client = socket(address);
+    client.bind(&address.into()).unwrap();
+    client
+}
+
+/// Has the kernel drop all that comes to a socket.
+fn hear_nothing(socket: &Socket) {
+    // `ret 0`: of each packet nothing is kept.
+    socket.attach_filter(&[SockFilter::new(6, 0, 0, 0)]).unwrap();
 }
 
 /// Two gateways on a node: what one redirects, the other one lets alone.

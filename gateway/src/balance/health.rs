@@ -8,7 +8,8 @@
 //!    └──────────────────────────────── success ────────────────────────┘
 //!
 //! A UDP endpoint may be silent: nothing was refused, and nothing answered. That ends an ejection as well, but one more failure
-//! begins the next. So it is with a reset: the probe has shown that the endpoint takes connections, and no more.
+//! begins the next. So it is with a reset: the probe has shown that the endpoint takes connections, and no more. A probe that
+//! failed, and of which nobody knows by whose fault, has the ejection begin again, as long as it was.
 //! ```
 //!
 //! Numbers and times are those of [`Outliers`]; here its defaults.
@@ -262,6 +263,13 @@ impl Health {
     pub fn gave_up(&mut self, probe: bool) {
         if let (true, State::Probing { since }) = (probe, self.state) {
             self.state = State::Out { until: since };
+        }
+    }
+
+    /// It did not take a connection, and nobody knows by whose fault. If that was the probe, it is left out for as long again.
+    pub fn put_off(&mut self, now: Instant, probe: bool, rules: &Outliers) {
+        if let (true, State::Probing { .. }) = (probe, self.state) {
+            self.state = State::Out { until: now + doubled(self.ejections.saturating_sub(1), rules) };
         }
     }
 

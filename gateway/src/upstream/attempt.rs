@@ -74,7 +74,7 @@ impl Attempt {
 /// A connection to the endpoint at that address, which may take so long, has met `error`. Where it was to come from the client's own
 /// address, the endpoint is connected to from the gateway's before that counts as its failure: who may use the service could have
 /// endpoints left out otherwise, by an address that nothing leads to, that they reject, or whose ports are used up. However many fail
-/// so, it is asked once at a time, and what it answers counts once.
+/// so, it is asked once at a time, and what it answers counts once. The others count for nothing; what they have probed stays out.
 pub(super) fn failed(
     core: &Rc<Core>,
     lease: Lease,
@@ -89,8 +89,12 @@ pub(super) fn failed(
         Then::Ask(ask) => {
             core.tasks.spawn_local(plainly(core.clone(), ask, lease, (address, limit), error.kind()));
         }
-        Then::Wait => {}
-        Then::Leave => core.counters.endpoint_source(EndpointSource::Unasked),
+        // That the endpoint answers brings it back, whoever asked.
+        Then::Wait => lease.put_off(),
+        Then::Leave => {
+            core.counters.endpoint_source(EndpointSource::Unasked);
+            lease.put_off();
+        }
     }
 }
 

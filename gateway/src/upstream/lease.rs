@@ -118,6 +118,11 @@ impl Lease {
         self.end(Balancer::failed);
     }
 
+    /// It has failed, and nobody knows by whose fault.
+    pub(super) fn put_off(mut self) {
+        self.end(Balancer::put_off);
+    }
+
     fn tell(&self, tell: impl FnOnce(&mut Balancer, &Pick)) {
         if let (Some(pick), Some(balancer)) = (&self.pick, self.core.balancers.borrow_mut().get_mut(&self.service)) {
             tell(balancer, pick);

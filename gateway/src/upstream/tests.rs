@@ -9,7 +9,7 @@ use crate::{
         driver::tests::pair::{SETTINGS, on_a_core, opened, request, until},
     },
 };
-use isthmus_control_api::{Retries, ServicePolicy, ServicePort};
+use isthmus_control_api::{Outliers, Retries, ServicePolicy, ServicePort};
 use std::{
     io,
     net::SocketAddr,
@@ -108,11 +108,15 @@ fn company_is_within_the_retry_budget() {
 
 /// A connection to `endpoint` has failed from a client's own address; it is asked at `address`.
 fn fail_from_client(east: &East, endpoint: SocketAddr, address: SocketAddr) {
+    fail(east, endpoint, address, true);
+}
+
+fn fail(east: &East, endpoint: SocketAddr, address: SocketAddr, transparent: bool) {
     let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
     let mut tried = Tried::default();
     let take = || Lease::take(&east.core, &service, Asker::default(), &mut tried);
     let (lease, _) = std::iter::from_fn(take).find(|(_, found)| *found == endpoint).unwrap();
-    attempt::failed(&east.core, lease, (address, LONG), true, &io::ErrorKind::TimedOut.into());
+    attempt::failed(&east.core, lease, (address, LONG), transparent, &io::ErrorKind::TimedOut.into());
 }
 
 fn sources(east: &East, source: &str, count: usize) -> bool {
@@ -180,5 +184,63 @@ fn beyond_the_bound_nobody_is_asked_and_nothing_is_held_against_the_endpoint() {
         until(|| sources(&east, "unanswered", 2)).await;
         assert!(sources(&east, "unasked", 3));
         assert_eq!(health(&east, address), HealthStatus::Healthy);
+    });
+}
+
+/// A policy by which one failure has an endpoint left out, and for a time that a test can wait for.
+fn strict() -> ServicePolicy {
+    let outliers = Outliers { failures: 1, ejection: Duration::from_millis(20), ..Outliers::default() };
+    ServicePolicy { outliers, ..ServicePolicy::default() }
+}
+
+/// The endpoint is left out, and the probe that follows fails from a client's own address, of which the one at `address` is asked. For how
+/// much longer the endpoint is left out then.
+async fn fail_probe_from_client(east: &East, endpoint: SocketAddr, address: SocketAddr) -> Duration {
+    let left_at = |now| {
+        let balancers = east.core.balancers.borrow();
+        let balancer = &balancers[&ServicePort::tcp("shop/api".parse().unwrap(), 80)];
+        match balancer.snapshot(now).into_iter().find(|status| status.address == endpoint).unwrap().health {
+            HealthStatus::Ejected(left) => left,
+            other => panic!("it is {other:?}"),
+        }
+    };
+    fail(east, endpoint, address, false);
+    until(|| left_at(Instant::now()).is_zero()).await;
+    let before = Instant::now();
+    fail_from_client(east, endpoint, address);
+    left_at(before)
+}
+
+#[test]
+fn a_probe_whose_endpoint_is_being_asked_leaves_it_out_until_that_is_answered() {
+    on_a_core(async {
+        let ((address, _endpoint), (other, _other)) = (idle().await, idle().await);
+        let (asked, (listener, _queued)) = deaf().await;
+        let policy = strict();
+        let east = east(&[address, other], policy.clone());
+        fail_from_client(&east, address, asked);
+        let left = fail_probe_from_client(&east, address, asked).await;
+        assert!(left >= policy.outliers.ejection, "{left:?}");
+        let (_before, _) = listener.accept().await.unwrap();
+        let (_asked, _) = listener.accept().await.unwrap();
+        until(|| health(&east, address) == HealthStatus::Healthy).await;
+        assert!(sources(&east, "unanswered", 2));
+    });
+}
+
+#[test]
+fn a_probe_whose_endpoint_cannot_be_asked_leaves_it_out_for_as_long_again() {
+    on_a_core(async {
+        let ((address, _endpoint), (other, _other)) = (idle().await, idle().await);
+        let policy = strict();
+        let east = east(&[address, other], policy.clone());
+        let mut all = vec![];
+        for _ in 0..asks::MOST {
+            all.push(deaf().await);
+        }
+        all.iter().for_each(|(deaf, _)| fail_from_client(&east, other, *deaf));
+        let left = fail_probe_from_client(&east, address, address).await;
+        assert!(left >= policy.outliers.ejection, "{left:?}");
+        assert!(sources(&east, "unasked", 1));
     });
 }

@@ -67,6 +67,29 @@ fn a_probe_that_was_given_up_leaves_room_for_the_next() {
 }
 
 #[test]
+fn a_probe_that_failed_by_nobody_knows_whose_fault_is_followed_by_the_same_ejection() {
+    let mut now = Instant::now();
+    let mut health = Health::default();
+    health.put_off(now, false, &rules());
+    assert_eq!((health.status(now), health.failures()), (HealthStatus::Healthy, 0), "nothing is held against it");
+    (0..FAILURES).for_each(|_| health.failed(now, false, &rules(), true));
+    for length in [1, 2, 4] {
+        for _ in 0..3 {
+            assert_eq!(ejected(&health, now), Some(length));
+            now += Duration::from_secs(length);
+            assert!(health.picked(now, &rules()));
+            health.put_off(now, false, &rules());
+            assert_eq!(health.status(now), HealthStatus::Probing, "streams begun before say nothing");
+            health.put_off(now, true, &rules());
+            assert!(!health.admits(now));
+        }
+        now += Duration::from_secs(length);
+        assert!(health.picked(now, &rules()));
+        health.failed(now, true, &rules(), true);
+    }
+}
+
+#[test]
 fn a_probe_that_meets_silence_ends_an_ejection_and_one_failure_begins_the_next() {
     let mut now = Instant::now();
     let mut health = Health::default();
