@@ -3,7 +3,7 @@
 pub(crate) mod pipe;
 
 use crate::{busy, close::Closed, core::Core, meter::StreamMeter, socket::Socket, tunnel::StreamError};
-use pipe::Pipe;
+use pipe::{NoPipe, Pipe};
 use std::{
     future::poll_fn,
     io,
@@ -109,6 +109,11 @@ impl Way {
         !self.ended && self.at == self.waiting.len() && self.pipe.as_ref().is_none_or(Pipe::is_empty)
     }
 
+    /// Copies again, and for good where the pipe was not worth its making.
+    fn give_up_pipe(&mut self) {
+        self.only_copies |= self.pipe.take().is_some_and(|pipe| !pipe.was_worth());
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -127,8 +132,7 @@ impl Way {
             if let Some(pipe) = &mut self.pipe {
                 ready!(pipe.poll_empty(cx, to)).map_err(to_failed)?;
                 if !pipe.is_worth() {
-                    self.only_copies |= !pipe.was_worth();
-                    self.pipe = None;
+                    self.give_up_pipe();
                 }
             }
             if self.ended {
@@ -143,7 +147,7 @@ impl Way {
                 None => from.poll_recv(cx, &mut scratch),
             };
             if read.is_pending() && self.pipe.as_ref().is_some_and(Pipe::is_wanted) {
-                self.pipe = None;
+                self.give_up_pipe();
             }
             let n = ready!(read).map_err(from_failed)?;
             self.ended = n == 0;
@@ -154,7 +158,10 @@ impl Way {
             let sent = if n > 0 { to.try_send(&scratch[..n]) } else { 0 };
             self.waiting.extend_from_slice(&scratch[sent..n]);
             if n >= pipe::MUCH && !self.only_copies && self.pipe.is_none() {
-                self.pipe = Pipe::between(&core.counters, from, to);
+                match Pipe::between(&core.counters, from, to) {
+                    Ok(pipe) => self.pipe = Some(pipe),
+                    Err(why) => self.only_copies = why == NoPipe::Ever,
+                }
             }
         }
         // The other way has its turn, and the core's other tasks.

@@ -15,7 +15,8 @@ use std::{
 
 /// Pipes of a core at once, of two descriptors each. Whatever is beyond is copied.
 pub const MOST: u64 = 64;
-/// So many may be kept by streams that wait: the others are for those that move.
+/// So many may be kept by streams that have nothing to move: the others are for those that have. Streams whose reader has stopped keep theirs,
+/// and what is in them.
 const IDLE: u64 = 48;
 /// Bytes that a pipe may hold. The kernel counts in pages, each of which may hold less than it could.
 const SIZE: usize = 256 << 10;
@@ -25,6 +26,15 @@ pub(super) const MUCH: usize = 64 << 10;
 const LITTLE: usize = 16 << 10;
 /// A pipe that has moved less than this in all was not worth its making.
 const WORTH: u64 = 64 << 10;
+
+/// Why there is no pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPipe {
+    /// The core has as many as it may: that is asked for little.
+    Now,
+    /// These sockets may have none, or the kernel gives none: it is not asked again for this way.
+    Ever,
+}
 
 /// One way's pipe, counted among those of its core.
 #[derive(Debug)]
@@ -41,17 +51,22 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// One from `from` to `to`, if there is room for one more, and if bytes may be taken past these sockets: those in the local hop may
-    /// not be spliced from. None of it is worth a failure.
-    pub(super) fn between(counters: &Arc<CoreMetrics>, from: &Socket, to: &Socket) -> Option<Self> {
-        if counters.splice_pipes.get() >= MOST || from.is_in_local_hop() || to.is_in_local_hop() {
-            return None;
+    /// One from `from` to `to`. Bytes of sockets in the local hop may not be taken past them.
+    ///
+    /// # Errors
+    /// Why there is none. None of it is worth a failure of the stream.
+    pub(super) fn between(counters: &Arc<CoreMetrics>, from: &Socket, to: &Socket) -> Result<Self, NoPipe> {
+        if from.is_in_local_hop() || to.is_in_local_hop() {
+            return Err(NoPipe::Ever);
         }
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        if counters.splice_pipes.get() >= MOST {
+            return Err(NoPipe::Now);
+        }
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|_| NoPipe::Ever)?;
         // Who has used up what all processes of a user may have is given pipes of two pages, which are worse than copying.
-        fcntl_setpipe_size(&write, SIZE).ok()?;
+        fcntl_setpipe_size(&write, SIZE).map_err(|_| NoPipe::Ever)?;
         counters.splice_pipes.set(counters.splice_pipes.get() + 1);
-        Some(Self { read, write, holds: 0, last: SIZE, moved: 0, counters: counters.clone() })
+        Ok(Self { read, write, holds: 0, last: SIZE, moved: 0, counters: counters.clone() })
     }
 
     /// Fills the empty pipe from a socket. What does not go that way is read into `room`: an end, what lies at an urgent mark, at which
