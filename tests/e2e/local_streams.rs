@@ -13,10 +13,14 @@ const HOST: u8 = 2;
 /// Each way.
 const LENGTH: u64 = 64 << 20;
 
-/// West serves its own clients. There is an east, which has no endpoint.
+/// West serves its own clients. There is an east, whose endpoint is not asked, and not there.
 fn start(topology: &Topology) -> Pair<'_> {
     let west = pair::west_config(topology, Transport::Tls).exports(pair::SERVICE, &[pod(HOST, 8080)]);
-    Pair::start_with(topology, &west.with_affinity("local"), &pair::east_config(topology, Transport::Tls, &[]))
+    Pair::start_with(
+        topology,
+        &west.with_affinity("local"),
+        &pair::east_config(topology, Transport::Tls, &[pod(HOST + 1, 8080)]),
+    )
 }
 
 fn spliced(pair: &Pair<'_>) -> f64 {
