@@ -19,7 +19,7 @@ use crate::{
     peer::Opened,
     relay::{self, Over},
     reserved::Reserved,
-    status::measure::{CoreMeasured, MeasureAnswer, MeasureQuery},
+    status::measure::{CoreMeasured, MeasureAnswer, MeasureQuery, NotMeasured},
     tunnel::{Refusal, RefusalReason},
 };
 use isthmus_control_api::ClusterName;
@@ -35,6 +35,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep_until, timeout},
 };
+use trips::Trips;
 use turns::{Busy, Turn, Turns};
 
 /// For the peer's answers to all streams of a core.
@@ -49,6 +50,8 @@ const ROUNDS: usize = 4;
 static ZEROS: [u8; PIECE] = [0; PIECE];
 /// Between two reports of who counts what comes.
 const REPORT: Duration = Duration::from_millis(100);
+/// What is said of a gateway that drains.
+const DRAINS: &str = "this gateway drains";
 /// A report: the bytes so far and the microseconds since the first of them, each as 8 bytes, the most significant first.
 const REPORT_BYTES: usize = 16;
 
@@ -83,7 +86,7 @@ pub(crate) async fn start(core: &Rc<Core>, query: MeasureQuery, mut to: oneshot:
     let found = tokio::select! {
         found = Box::pin(run(core, &query)) => found,
         () = to.closed() => return,
-        () = draining.cancelled() => Err(refusal(RefusalReason::Draining, "this gateway drains")),
+        () = draining.cancelled() => Err(NotMeasured::Here(refusal(RefusalReason::Draining, DRAINS))),
     };
     // Whoever asked may have given up just now.
     drop(to.send(found));
@@ -98,13 +101,14 @@ async fn run(core: &Rc<Core>, query: &MeasureQuery) -> MeasureAnswer {
     sleep_until(query.begins.into()).await;
     let load = |(stream, tunnel): Opened| Load::new(core.clone(), query, stream, &*tunnel);
     let loading = together(opened.into_iter().map(load).map(Load::run));
-    let mut loaded = Vec::new();
+    let mut loaded = Trips::default();
     let loads = tokio::select! {
         loads = loading => loads,
         () = trips::go_on(core, &*tunnel, &mut loaded) => Vec::new(),
     };
+    let loaded = loaded.end(Instant::now());
     let streams = together(loads.into_iter().map(|load| load.end(ENDING))).await;
-    Ok(CoreMeasured { streams, idle, loaded })
+    Ok(CoreMeasured { lost: query.streams.saturating_sub(streams.len()), streams, idle, loaded })
 }
 
 /// Does all of them at once. They end with this, whoever drops it.
@@ -115,18 +119,18 @@ async fn together<T: 'static>(jobs: impl Iterator<Item = impl Future<Output = T>
     }
     let mut done = Vec::with_capacity(all.len());
     while let Some(ended) = all.join_next().await {
-        // One that panicked has said so, and is missing here.
+        // One that panicked has said so, and is missing here: [`run`] counts.
         done.extend(ended.ok());
     }
     done
 }
 
 /// Opens all streams of this core, on direct tunnels, as others would be.
-async fn open(core: &Core, query: &MeasureQuery) -> Result<Vec<Opened>, Refusal> {
+async fn open(core: &Core, query: &MeasureQuery) -> Result<Vec<Opened>, NotMeasured> {
     let request = relay::request(core, &Reserved::Measure(query.way, query.id));
     let mut opened = Vec::with_capacity(query.streams);
     for _ in 0..query.streams {
-        opened.push(core.peers.open_direct(&query.cluster, &request, Over::Any)?);
+        opened.push(core.peers.open_direct(&query.cluster, &request, Over::Any).map_err(NotMeasured::Here)?);
     }
     let answers = async {
         for (stream, _) in &mut opened {
@@ -134,13 +138,11 @@ async fn open(core: &Core, query: &MeasureQuery) -> Result<Vec<Opened>, Refusal>
         }
         Ok(())
     };
-    match timeout(OPENING, answers).await {
-        Ok(answers) => answers.map(|()| opened),
-        Err(_) => {
-            let message = format!("no answer within {} s", OPENING.as_secs());
-            Err(refusal(RefusalReason::Timeout, &message))
-        }
-    }
+    let answers = timeout(OPENING, answers).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", OPENING.as_secs());
+        Err(refusal(RefusalReason::Timeout, &message))
+    });
+    answers.map(|()| opened).map_err(NotMeasured::Peer)
 }
 
 fn refusal(reason: RefusalReason, message: &str) -> Refusal {

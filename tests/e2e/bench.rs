@@ -12,8 +12,9 @@ over_each_transport!(what_a_link_carries_is_near_the_rate_of_its_path, a_peer_th
 
 /// A round trip of 20 ms; 20 Mbit/s each way.
 const PATH: &str = "20ms,20mbit";
-/// What may be measured there: headers take a part, loss and a busy machine more.
-const MEGABITS: std::ops::RangeInclusive<f64> = 5.0..=20.0;
+/// What may be measured there: headers take a part, loss and a busy machine more. What lay in buffers when the second piece was read came in
+/// no time.
+const MEGABITS: std::ops::RangeInclusive<f64> = 5.0..=24.0;
 /// A measurement that is ended by something else than its time.
 const LONG: [&str; 5] = ["bench", "--link", "east", "--seconds", "10"];
 
@@ -65,7 +66,13 @@ fn what_a_link_carries_is_near_the_rate_of_its_path(transport: Transport) {
     assert!((1 << 20..=(1 << 20) + 4 * 65536).contains(&bytes), "{report}");
     let table = pair.west.command(&["bench", "--link", "east", "--seconds", "1", "--mebibytes", "1"]);
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
-    for part in ["east to west: 4 streams over ", "THROUGHPUT", "Mbit/s", "loaded", "round trip while loaded, up to"] {
+    for part in [
+        "east to west: 4 streams over ",
+        "THROUGHPUT",
+        "Mbit in each second",
+        "loaded",
+        "round trip while loaded, up to",
+    ] {
         assert!(table.contains(part), "{part:?} is not in {table}");
     }
 }

@@ -6,7 +6,7 @@ use super::{Asked, Connection};
 use crate::{
     metrics::reasons::Bound,
     status::{
-        measure::{Allowance, CoreMeasured, LinkMeasure, MeasureQuery},
+        measure::{Allowance, CoreMeasured, LinkMeasure, MeasureQuery, NotMeasured},
         probe::{CoreProbe, line},
     },
     tunnel::{Refusal, RefusalReason},
@@ -102,7 +102,7 @@ async fn ask(
         while let Some(answer) = answers.join_next().await {
             match answer {
                 Ok((core, Ok(Ok(measured)))) => found.push((core, measured)),
-                Ok((_, Ok(Err(refusal)))) => return Err((StatusCode::BAD_GATEWAY, refused(&query.cluster, &refusal))),
+                Ok((_, Ok(Err(why)))) => return Err(not_measured(&query.cluster, &why)),
                 // Its mailbox was full, or it has ended.
                 _ => return Err((StatusCode::SERVICE_UNAVAILABLE, "a core has no time for it: try again".to_owned())),
             }
@@ -115,7 +115,26 @@ async fn ask(
     }
 }
 
-/// Why the peer did not take the streams, and what to do.
+/// Why there are no streams, whose word that is, and what to do.
+fn not_measured(cluster: &ClusterName, why: &NotMeasured) -> Refused {
+    match why {
+        NotMeasured::Here(refusal) => (StatusCode::SERVICE_UNAVAILABLE, not_opened(cluster, refusal)),
+        NotMeasured::Peer(refusal) => (StatusCode::BAD_GATEWAY, refused(cluster, refusal)),
+    }
+}
+
+/// Why this gateway did not open the streams.
+fn not_opened(cluster: &ClusterName, refusal: &Refusal) -> String {
+    let said = line(&refusal.message);
+    let todo = match refusal.reason {
+        RefusalReason::Limit => "try fewer streams, or again when it carries less".to_owned(),
+        RefusalReason::Draining => "try again when that is over".to_owned(),
+        _ => check(cluster),
+    };
+    format!("this gateway did not open the streams to {cluster}: {said}: {todo}")
+}
+
+/// Why the peer did not take the streams.
 fn refused(cluster: &ClusterName, refusal: &Refusal) -> String {
     let said = line(&refusal.message);
     match refusal.reason {
@@ -123,7 +142,7 @@ fn refused(cluster: &ClusterName, refusal: &Refusal) -> String {
             "{cluster}'s gateway knows no measurements: it is older than this one, or of another make ({said}); upgrade it"
         ),
         RefusalReason::Denied | RefusalReason::Limit => format!("{cluster} refuses to be measured: {said}"),
-        RefusalReason::Draining => format!("not while a gateway drains: {said}"),
+        RefusalReason::Draining => format!("{cluster}'s gateway drains: {said}"),
         _ => format!("{cluster} did not take the streams: {said}: {}", check(cluster)),
     }
 }

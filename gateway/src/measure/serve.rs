@@ -1,6 +1,6 @@
 //! The peer's side: bytes for whoever may have them, or counting what comes.
 
-use super::{PIECE, REPORT, REPORT_BYTES, ROUNDS, ZEROS, turns::MOST_BYTES};
+use super::{DRAINS, PIECE, REPORT, REPORT_BYTES, ROUNDS, ZEROS, turns::MOST_BYTES};
 use crate::{
     core::Core,
     metrics::reasons::Bound,
@@ -23,6 +23,9 @@ pub(crate) async fn serve(
     (way, id): (Way, u64),
     mut stream: Box<dyn TunnelStream>,
 ) {
+    if core.common.draining.is_cancelled() {
+        return stream.refuse(&super::refusal(RefusalReason::Draining, DRAINS));
+    }
     let entered = if core.common.config.measurements {
         let entered = core.common.measures.enter(&peer.cluster, id);
         entered.map_err(|busy| Refusal { reason: RefusalReason::Limit, message: busy.to_string(), retry: false })

@@ -124,6 +124,39 @@ fn the_time_ends_it_and_round_trips_go_on_under_the_load() {
 }
 
 #[test]
+fn a_round_trip_that_is_under_way_at_the_end_counts_with_what_it_has_waited() {
+    on_a_core(async {
+        let east = East::new();
+        let mut west = east.peer(SETTINGS).await;
+        let begins = Instant::now() + Duration::from_millis(300);
+        let asked = MeasureQuery { begins, ..query(Way::Down, 1, Duration::from_secs(600), 1000) };
+        let (_task, answer) = measure(&east.core, asked);
+        let Offer(_, mut load) = west.offers.recv().await.unwrap();
+        load.accept();
+        let mut without_load = Vec::new();
+        let (_trip, asked_at) = loop {
+            let Offer(_, mut stream) = west.offers.recv().await.unwrap();
+            if Instant::now() < begins {
+                without_load.push(stream);
+                continue;
+            }
+            stream.accept();
+            if read(&mut stream).await.is_ok_and(|n| n > 0) {
+                break (stream, Instant::now());
+            }
+        };
+        // Longer than it took to open its stream.
+        tokio::time::sleep(asked_at - begins + Duration::from_millis(1)).await;
+        let waited = asked_at.elapsed();
+        assert_eq!(poll_fn(|cx| load.poll_write(cx, &[0; 1000])).await.unwrap(), 1000);
+        load.finish();
+        let found = answer.await.unwrap().unwrap();
+        assert!(found.idle.is_empty(), "no stream was taken");
+        assert!(found.loaded.len() == 1 && found.loaded[0] >= waited, "{:?}, {waited:?}", found.loaded);
+    });
+}
+
+#[test]
 fn a_peer_cannot_count_what_was_not_sent() {
     on_a_core(async {
         let east = East::new();
@@ -182,7 +215,7 @@ fn nothing_is_measured_over_a_relay() {
         let relay = Some("hub".parse().unwrap());
         let incoming = Incoming { core: Rc::downgrade(&east.core), relay, observed: None };
         incoming.incoming(&identity("west"), asked, stream);
-        let refused = answer.await.unwrap().unwrap_err();
+        let NotMeasured::Peer(refused) = answer.await.unwrap().unwrap_err() else { panic!("it is west's word") };
         assert!(refused.reason == RefusalReason::Denied && refused.message.contains("relayed"), "{refused}");
     });
 }
@@ -249,8 +282,14 @@ fn a_drain_ends_it_on_both_sides() {
         let Offer(_, mut stream) = west.offers.recv().await.unwrap();
         stream.accept();
         east.core.common.draining.cancel();
-        assert_eq!(answer.await.unwrap().unwrap_err().reason, RefusalReason::Draining);
+        let answer = answer.await.unwrap().unwrap_err();
+        assert!(
+            matches!(&answer, NotMeasured::Here(refusal) if refusal.reason == RefusalReason::Draining),
+            "{answer:?}"
+        );
         assert!(matches!(read(&mut served).await, Err(StreamError::Reset)));
+        let refused = open(&west, Way::Down, 1).await.err().unwrap();
+        assert!(refused.reason == RefusalReason::Draining && refused.message == DRAINS, "{refused}");
     });
 }
 
@@ -279,6 +318,10 @@ fn a_core_without_a_tunnel_says_so() {
     on_a_core(async {
         let east = East::new();
         let (_task, answer) = measure(&east.core, query(Way::Down, 1, Duration::from_secs(1), 1));
-        assert_eq!(answer.await.unwrap().unwrap_err().reason, RefusalReason::TunnelLost);
+        let answer = answer.await.unwrap().unwrap_err();
+        assert!(
+            matches!(&answer, NotMeasured::Here(refusal) if refusal.reason == RefusalReason::TunnelLost),
+            "{answer:?}"
+        );
     });
 }

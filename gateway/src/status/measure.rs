@@ -27,6 +27,9 @@ pub const MOST_STREAMS: usize = 16;
 /// The most bytes that a measurement moves, in MiB.
 pub const MOST_MEBIBYTES: u64 = 2000;
 
+/// What is said of streams whose tasks have panicked.
+const LOST: &str = "this gateway lost it: see its log";
+
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,14 +103,25 @@ impl Allowance {
     }
 }
 
-/// What one core has found; or why the peer did not take its streams.
-pub type MeasureAnswer = Result<CoreMeasured, Refusal>;
+/// What one core has found.
+pub type MeasureAnswer = Result<CoreMeasured, NotMeasured>;
+
+/// Why a core has found nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotMeasured {
+    /// This gateway opened no streams.
+    Here(Refusal),
+    /// The peer did not take them, or did not answer.
+    Peer(Refusal),
+}
 
 /// What one core has found.
 #[derive(Debug, Clone, Default)]
 pub struct CoreMeasured {
     /// Each of its streams.
     pub streams: Vec<StreamMeasured>,
+    /// How many more there were, of which nothing is known: their tasks have panicked.
+    pub lost: usize,
     /// Round trips before the load.
     pub idle: Vec<Duration>,
     /// Round trips under it.
@@ -153,6 +167,8 @@ pub struct LinkMeasure {
     pub bytes: u64,
     /// From the first of them to the last, in seconds.
     pub seconds: f64,
+    /// How fast they came behind the first piece of each stream; `None` where that took less than 100 ms.
+    pub bytes_per_second: Option<f64>,
     /// How many of them arrived in each second since the load began.
     pub bytes_by_second: Vec<u64>,
     /// Whether the bytes were moved before the time was over.
@@ -194,6 +210,9 @@ impl LinkMeasure {
             let micros = |times: Vec<Duration>| times.into_iter().map(|time| time.as_micros() as u64);
             found.idle_us.extend(micros(measured.idle));
             found.loaded_us.extend(micros(measured.loaded));
+            if measured.lost > 0 {
+                *found.faults.entry(LOST.to_owned()).or_default() += measured.lost as u64;
+            }
             for stream in measured.streams {
                 arrived.add(&stream.arrived);
                 found.on_tunnel(core, &stream);
@@ -206,6 +225,7 @@ impl LinkMeasure {
         }
         found.tunnels.sort_by(|a, b| (a.core, &a.transport, &a.gateway).cmp(&(b.core, &b.transport, &b.gateway)));
         found.bytes = arrived.bytes;
+        found.bytes_per_second = arrived.rate();
         found.seconds = arrived.between.map_or(0.0, |(from, to)| to.saturating_sub(from).as_secs_f64());
         found.bytes_by_second = arrived.by_second;
         found
@@ -253,6 +273,7 @@ mod tests {
             streams: vec![stream("1", &[(10, 500), (20, 1500)], End::Time), stream("1", &[(5, 1900)], End::Bytes)],
             idle: vec![Duration::from_millis(2)],
             loaded: vec![Duration::from_millis(9)],
+            lost: 2,
         };
         let lost = End::Failed("the tunnel ended".into());
         let second = CoreMeasured { streams: vec![stream("2", &[(1, 100)], lost)], ..CoreMeasured::default() };
@@ -260,7 +281,10 @@ mod tests {
         assert_eq!((found.bytes, found.seconds, &*found.bytes_by_second), (36, 1.8, &[11, 25][..]));
         let tunnels: Vec<_> = found.tunnels.iter().map(|of| (of.core, of.streams, of.bytes)).collect();
         assert_eq!(tunnels, [(0, 1, 1), (3, 2, 35)]);
-        assert!(found.all_bytes && found.faults == [("the tunnel ended".to_owned(), 1)].into(), "{found:?}");
+        assert_eq!(found.bytes_per_second, Some(20.0 / 1.8), "each stream's first piece is left out");
+        assert!(found.all_bytes);
+        let faults: Vec<_> = found.faults.iter().map(|(fault, count)| (fault.as_str(), *count)).collect();
+        assert_eq!(faults, [("the tunnel ended", 1), (LOST, 2)]);
         assert_eq!((&*found.idle_us, &*found.loaded_us), (&[2000][..], &[9000][..]));
         let json = serde_json::to_value(&found).unwrap();
         assert_eq!((&json["direction"], &json["peer"]), (&"up".into(), &"east".into()));

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     status::{
         TunnelReport,
-        measure::{Arrived, CoreMeasured, End, MeasureAnswer, MeasureQuery, StreamMeasured, Way},
+        measure::{Arrived, CoreMeasured, End, MeasureAnswer, MeasureQuery, NotMeasured, StreamMeasured, Way},
     },
     tunnel::{Direction, Refusal, RefusalReason, Transport, TunnelHealth, TunnelStatus},
 };
@@ -46,7 +46,7 @@ fn measured(bytes: u64, end: End) -> CoreMeasured {
     let mut arrived = Arrived::default();
     arrived.note(bytes, Duration::ZERO, Duration::from_secs(1));
     let stream = StreamMeasured { transport: "tls", gateway: "1".into(), arrived, end };
-    CoreMeasured { streams: vec![stream], idle: vec![Duration::from_millis(1)], loaded: Vec::new() }
+    CoreMeasured { streams: vec![stream], idle: vec![Duration::from_millis(1)], ..CoreMeasured::default() }
 }
 
 #[tokio::test]
@@ -89,22 +89,26 @@ async fn one_link_is_measured_at_a_time_and_who_goes_ends_it() {
 #[tokio::test]
 async fn a_refusal_ends_it_for_all_cores_and_says_what_to_do() {
     let (admin, mut asked) = start_linked();
-    for (reason, said) in [
-        (RefusalReason::NoSuchExport, "east's gateway knows no measurements: it is older"),
-        (RefusalReason::Denied, "east refuses to be measured: so it is"),
-        (RefusalReason::Limit, "east refuses to be measured: so it is"),
-        (RefusalReason::Timeout, "`isthmus check --link east` says more"),
+    let (peer, here): (fn(Refusal) -> NotMeasured, _) = (NotMeasured::Peer, NotMeasured::Here);
+    for (side, reason, status, said) in [
+        (peer, RefusalReason::NoSuchExport, "502", "east's gateway knows no measurements: it is older"),
+        (peer, RefusalReason::Denied, "502", "east refuses to be measured: so it is"),
+        (peer, RefusalReason::Limit, "502", "east refuses to be measured: so it is"),
+        (peer, RefusalReason::Draining, "502", "east's gateway drains: so it is"),
+        (peer, RefusalReason::Timeout, "502", "`isthmus check --link east` says more"),
+        (here, RefusalReason::Limit, "503", "this gateway did not open the streams to east: so it is: try fewer"),
+        (here, RefusalReason::TunnelLost, "503", "so it is: `isthmus check --link east` says more"),
     ] {
         let answer = admin.post("/measure/east", "");
         let cores = async {
             let (_, _, mut first) = asked.recv().await.unwrap();
             let (_, _, second) = asked.recv().await.unwrap();
             let message = "so it is".to_owned();
-            second.send(Err(Refusal { reason, message, retry: false })).unwrap();
+            second.send(Err(side(Refusal { reason, message, retry: false }))).unwrap();
             first.closed().await;
         };
         let (answer, ()) = tokio::join!(answer, cores);
-        assert!(code(&answer) == "502" && answer.contains(said), "{answer}");
+        assert!(code(&answer) == status && answer.contains(said), "{answer}");
     }
 }
 

@@ -24,7 +24,8 @@ pub(in crate::cmd::bench) struct Report {
     seconds_limit: u64,
     seconds: f64,
     bytes: u64,
-    megabits_per_second: f64,
+    /// Behind the first piece of each stream; none where that took less than 100 ms.
+    megabits_per_second: Option<f64>,
     /// In each second since the load began; the last one may be a part of a second.
     megabits_by_second: Vec<f64>,
     /// Whether the bytes that were allowed were moved before the time was over.
@@ -48,9 +49,6 @@ struct Trips {
     times: Times,
 }
 
-/// A time that is too short for a rate.
-const SHORTEST: f64 = 0.001;
-
 impl Report {
     /// Of what the gateway has measured in at most so many seconds.
     pub(in crate::cmd::bench) fn new(seconds_limit: u64, found: &LinkMeasure) -> Self {
@@ -67,8 +65,8 @@ impl Report {
             seconds_limit,
             seconds: found.seconds,
             bytes: found.bytes,
-            megabits_per_second: megabits(found.bytes) / found.seconds.max(SHORTEST),
-            megabits_by_second: found.bytes_by_second.iter().map(|&bytes| megabits(bytes)).collect(),
+            megabits_per_second: found.bytes_per_second.map(megabits),
+            megabits_by_second: found.bytes_by_second.iter().map(|&bytes| megabits(bytes as f64)).collect(),
             all_bytes: found.all_bytes,
             faults: found.faults.clone(),
             round_trips: RoundTrips { idle: trips(&found.idle_us), loaded: trips(&found.loaded_us) },
@@ -98,8 +96,8 @@ impl Report {
     }
 }
 
-fn megabits(bytes: u64) -> f64 {
-    bytes as f64 * 8.0 / 1e6
+fn megabits(bytes: f64) -> f64 {
+    bytes * 8.0 / 1e6
 }
 
 impl fmt::Display for Report {
@@ -110,7 +108,7 @@ impl fmt::Display for Report {
         writeln!(f, "{from} to {to}: {}", self.over())?;
         writeln!(f, "{seconds:.1} s of at most {seconds_limit} s{early}\n")?;
         let mut rates = Grid::new(["DIRECTION", "THROUGHPUT", "MIB"]);
-        let throughput = format!("{:.1} Mbit/s", self.megabits_per_second);
+        let throughput = self.megabits_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1} Mbit/s"));
         rates.row([direction.to_string(), throughput, format!("{:.1}", self.bytes as f64 / f64::from(1 << 20))]);
         writeln!(f, "{rates}")?;
         let by_second: Vec<_> = self.megabits_by_second.iter().map(|rate| format!("{rate:.1}")).collect();
@@ -144,6 +142,7 @@ mod tests {
             tunnels: vec![tunnel(0, 2), tunnel(1, 2)],
             bytes: 25_000_000,
             seconds: 2.0,
+            bytes_per_second: Some(12_500_000.0),
             bytes_by_second: vec![12_000_000, 13_000_000],
             all_bytes: false,
             faults: BTreeMap::new(),
@@ -171,6 +170,15 @@ mod tests {
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((&json["direction"], &json["round_trips"]["idle"]["count"]), (&"down".into(), &3.into()), "{json}");
         assert_eq!(json["round_trips"]["loaded"]["min"], 2.0, "{json}");
+    }
+
+    #[test]
+    fn what_was_too_short_has_no_rate() {
+        let short = LinkMeasure { seconds: 0.001, bytes_per_second: None, ..found() };
+        let report = Report::new(2, &short);
+        let text = report.to_string();
+        assert!(text.contains("down       -           23.8\n") && !text.contains("Mbit/s"), "{text}");
+        assert_eq!(serde_json::to_value(&report).unwrap()["megabits_per_second"], serde_json::Value::Null);
     }
 
     #[test]
