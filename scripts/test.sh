@@ -7,8 +7,10 @@
 
 . "$(dirname "$0")/lib.sh"
 
-# Test programs of tests/ and ebpf/: they run as root, each step names its own. All others run as whoever calls.
-as_root=(console demo e2e guides harness kernel kube_e2e monitoring package traces wan)
+# Test programs of tests/ that need nothing built but isthmus.
+end_to_end=(harness e2e guides demo wan console monitoring package)
+# Those, and the others of tests/ and ebpf/, run as root, in steps of their own. All that are not here run as whoever calls.
+as_root=(kernel "${end_to_end[@]}" traces kube_e2e)
 
 main() {
     local failed=0
@@ -19,15 +21,15 @@ main() {
     # They have no names for cargo's filter.
     [ $# -gt 0 ] || timed "console's pages" npm --prefix console test --silent || failed=1
     root_runner
-    timed "local hop" tests --test kernel -- "$@" || failed=1
-    timed "end to end" tests --test harness --test e2e --test guides --test demo --test wan --test console --test monitoring --test package -- "$@" || failed=1
+    timed "local hop" cargo_test --test kernel -- "$@" || failed=1
+    timed "end to end" cargo_test "${end_to_end[@]/#/--test=}" -- "$@" || failed=1
     timed "traces" traces "$@" || failed=1
     timed "Kubernetes" kubernetes "$@" || failed=1
     report
     return $failed
 }
 
-tests() {
+cargo_test() {
     cargo test --workspace --locked --no-fail-fast "$@"
 }
 
@@ -39,7 +41,7 @@ units() {
     for name in $names; do
         [[ " ${as_root[*]} " = *" $name "* ]] || targets+=(--test "$name")
     done
-    tests "${targets[@]}" -- "$@" && tests --doc -- "$@"
+    cargo_test "${targets[@]}" -- "$@" && cargo_test --doc -- "$@"
 }
 
 root_runner() {
@@ -53,18 +55,18 @@ root_runner() {
 # The OpenTelemetry Collector's receiver is built for those who run a test that needs it, and so is Kubernetes.
 traces() {
     local tests
-    tests=$(tests --test traces -- --list "$@") || return
+    tests=$(cargo_test --test traces -- --list "$@") || return
     grep -q ': test$' <<<"$tests" || return 0
-    tests/kube/build.sh collector && tests --test traces -- "$@"
+    tests/kube/build.sh collector && cargo_test --test traces -- "$@"
 }
 
 kubernetes() {
     local tests
-    tests=$(tests --test kube_e2e -- --list "$@") || return
+    tests=$(cargo_test --test kube_e2e -- --list "$@") || return
     grep -q ': test$' <<<"$tests" || return 0
     # A cluster takes some 600 MB, and most tests have two.
     local at_once=$(($(nproc) < 4 ? $(nproc) : 4))
-    tests/kube/build.sh control-plane coredns helm && tests --test kube_e2e -- --test-threads "$at_once" "$@"
+    tests/kube/build.sh control-plane coredns helm && cargo_test --test kube_e2e -- --test-threads "$at_once" "$@"
 }
 
 main "$@"

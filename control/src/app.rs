@@ -306,8 +306,7 @@ impl Control {
         }
         let views: PeerViews =
             self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.view(self.is_settled))).collect();
-        let known = self.views.borrow().clone();
-        let views = if *known == views { known } else { Arc::new(views) };
+        let views = merge::shared(Some(&*self.views.borrow()), &Arc::new(views));
         let inputs = merge::Inputs { desired, peers: views.clone() };
         let next = merge::next(&self.table.borrow(), &self.made_from, &inputs);
         if let Some(table) = next {

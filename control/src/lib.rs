@@ -22,6 +22,7 @@ pub mod store;
 
 pub use app::{Control, ControlStatus, Handles, LinkEvent, Peers};
 pub use config::{AccessLog, Config, ConfigErrors, ControlAt, LinkFiles, MOST_LINKS, System, Traces};
+pub use merge::shared;
 pub use registry::{FileRegistry, Registry};
 
 /// The most service ports that one cluster can export, in its own configuration and towards a peer.

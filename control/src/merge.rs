@@ -118,8 +118,8 @@ fn finder<'a, K: Ord, V>(of: &'a BTreeMap<K, V>) -> impl FnMut(&K) -> Option<&'a
     }
 }
 
-/// The value of before, if it says the same: whoever compares tables has to look at those only that are not one and the same.
-fn shared<T: Eq>(before: Option<&Arc<T>>, now: &Arc<T>) -> Arc<T> {
+/// The value of before, if it says the same: whoever compares has to look at those only that are not one and the same.
+pub fn shared<T: Eq>(before: Option<&Arc<T>>, now: &Arc<T>) -> Arc<T> {
     before.filter(|before| **before == *now).unwrap_or(now).clone()
 }
 

@@ -6,7 +6,11 @@ use isthmus_tests::{
     topology::pod,
 };
 use std::time::Duration;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+};
 
 /// West's endpoint.
 const HOST: u8 = 2;
@@ -73,7 +77,7 @@ fn one_side_ends_behind_bulk_and_the_other_goes_on() {
             client::send(&mut stream, 1, length).await.unwrap();
             stream.shutdown().await.unwrap();
             let mut digest = [0; 32];
-            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut digest).await.unwrap();
+            stream.read_exact(&mut digest).await.unwrap();
             assert_eq!(&digest, Pattern::digest(1, length).as_bytes(), "{length} bytes up");
             client::receive(&mut stream).await.assert_whole(2, 8 << 20);
         }

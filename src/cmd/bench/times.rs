@@ -84,7 +84,7 @@ impl fmt::Display for Bars<'_> {
         let most = self.0.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
         for (to, count) in self.0 {
             let bar = "#".repeat(usize::try_from((count * BAR).div_ceil(most)).unwrap_or(0));
-            writeln!(f, "{to:>10.2} ms  {count:>8}  {bar}")?;
+            writeln!(f, "{}", format!("{to:>10.2} ms  {count:>8}  {bar}").trim_end())?;
         }
         Ok(())
     }
@@ -94,6 +94,11 @@ impl fmt::Display for Bars<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_row_without_a_bar_ends_with_its_number() {
+        assert_eq!(Bars(&[(1.0, 0), (2.0, 1)]).to_string().lines().next(), Some("      1.00 ms         0"));
+    }
 
     proptest! {
         #[test]

@@ -5,7 +5,7 @@ use crate::api::{
     mcs::{ServiceExportStatus, ServiceImport, ServiceImportStatus},
     policy::PolicyStatus,
 };
-use isthmus_control::{exchange::summary::Summary, registry::DesiredImport};
+use isthmus_control::{exchange::summary::Summary, registry::DesiredImport, shared};
 use isthmus_control_api::{Export, ServicePort};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::api::DynamicObject;
@@ -58,17 +58,11 @@ impl ServicePlan {
     /// one and the same.
     pub fn share(&mut self, before: &Self) {
         fn take_over<K: Ord, T: Eq>(now: &mut BTreeMap<K, Arc<T>>, before: &BTreeMap<K, Arc<T>>) {
-            for (key, value) in now {
-                if let Some(known) = before.get(key).filter(|known| *known == value) {
-                    *value = known.clone();
-                }
-            }
+            now.iter_mut().for_each(|(key, value)| *value = shared(before.get(key), value));
         }
         take_over(&mut self.exports, &before.exports);
         take_over(&mut self.imports, &before.imports);
-        if self.summary == before.summary {
-            self.summary.clone_from(&before.summary);
-        }
+        self.summary = self.summary.as_ref().map(|summary| shared(before.summary.as_ref(), summary));
     }
 
     /// What the clusters that export it disagree on, in a sentence each.

@@ -6,7 +6,7 @@ use crate::{
     mcs::{Plan, World},
     optional::OptionalKind,
 };
-use isthmus_control::registry::Desired;
+use isthmus_control::{registry::Desired, shared};
 use isthmus_control_api::Listen;
 use std::{
     collections::BTreeSet,
@@ -25,11 +25,11 @@ pub(super) fn desired(plan: &Plan, world: &World, links: &Links, file: &Desired,
     });
     let exports = plans().flat_map(|plan| &plan.exports);
     let services = plan.services.iter().filter_map(|(key, plan)| Some((key.service()?, plan.summary.clone()?)));
-    let (services, namespaces) = (Arc::new(services.collect()), Some(Arc::new(namespaces(world))));
+    let (services, namespaces) = (Arc::new(services.collect()), Arc::new(namespaces(world)));
     Desired {
         exports: exports.map(|(port, export)| (port.clone(), export.clone())).collect(),
-        services: if services == before.services { before.services.clone() } else { services },
-        namespaces: if namespaces == before.namespaces { before.namespaces.clone() } else { namespaces },
+        services: shared(Some(&before.services), &services),
+        namespaces: Some(shared(before.namespaces.as_ref(), &namespaces)),
         imports: imports.chain(file.imports.clone()).collect(),
         links: links.clone(),
         relay: file.relay.clone(),

@@ -101,7 +101,7 @@ mod tests {
 
     fn files(connections: u64, limit: Option<u64>) -> Line {
         let mut lines = Lines::about("this machine");
-        descriptors(&mut lines, (connections, 256), limit);
+        descriptors(&mut lines, (connections, IDLE), limit);
         lines.into_vec().remove(0)
     }
 
