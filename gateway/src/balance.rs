@@ -27,7 +27,7 @@ pub mod sides;
 pub use node::EndpointStatus;
 pub use pick::{MAX_TRIED, Pick, PickId, Tried};
 
-use client::Draw;
+use client::{Draw, Seat};
 use health::{Checked, Health};
 use isthmus_control_api::{Algorithm, Endpoint, ServicePolicy};
 use near::{Distance, Place};
@@ -46,6 +46,8 @@ use std::{
 pub struct Balancer {
     /// In the order of their distance.
     nodes: Vec<Node>,
+    /// What tells them apart for clients that stay with one, by the same index: together, since each such stream looks at all.
+    seats: Vec<Seat>,
     /// Where the nodes of each distance end.
     ends: [usize; Distance::ALL.len()],
     /// Where round robin goes on, at each distance.
@@ -96,6 +98,7 @@ impl Balancer {
             self.nodes.push(Node { distance: Distance::of(endpoint, here, policy.near), ..node });
         }
         self.nodes.sort_by_key(|node| node.distance);
+        self.seats = self.nodes.iter().map(|node| Seat::of_endpoint(node.address)).collect();
         self.ends = Distance::ALL.map(|distance| self.nodes.partition_point(|node| node.distance <= distance));
         self.policy = policy.clone();
         self.tally = self.nodes.iter().fold(Tally::default(), |tally, node| tally.with(&node.health));

@@ -33,7 +33,7 @@ impl Balancer {
     /// The best one of those that fit.
     fn among(&mut self, now: Instant, draw: Draw, heed: bool, fits: &dyn Fn(&Node) -> bool) -> Option<usize> {
         let random = match draw {
-            Draw::For(client) => return own(&self.nodes, client, fits),
+            Draw::For(client) => return self.own(client, fits),
             Draw::Random(random) => random,
         };
         let (mut best, mut begin) = (None, 0);
@@ -114,10 +114,15 @@ impl Balancer {
         let coin = (random.rotate_left(32) >> 11) as f64 / (1_u64 << 53) as f64;
         Some(range.start + if coin * (mine + theirs) < theirs { other } else { one })
     }
-}
 
-/// A client's own one, of those that fit.
-fn own(nodes: &[Node], client: Client, fits: &dyn Fn(&Node) -> bool) -> Option<usize> {
-    let fitting = nodes.iter().enumerate().filter(|(_, node)| fits(node));
-    fitting.max_by_key(|(_, node)| client.score(node.seat)).map(|(index, _)| index)
+    /// A client's own one, of those that fit. Mostly that is its own one of all: whether a node fits costs more than its score.
+    fn own(&self, client: Client, fits: &dyn Fn(&Node) -> bool) -> Option<usize> {
+        let scores = || self.seats.iter().map(|seat| client.score(*seat)).zip(0..);
+        let does_fit = |index: usize| self.nodes.get(index).is_some_and(fits);
+        let (_, of_all) = scores().max()?;
+        if does_fit(of_all) {
+            return Some(of_all);
+        }
+        scores().filter(|(_, index)| does_fit(*index)).max().map(|(_, index)| index)
+    }
 }

@@ -1,7 +1,6 @@
 //! ● One endpoint, as one core's balancer knows it.
 
 use super::{
-    client::Seat,
     health::{Health, HealthStatus, Why},
     load::{Cost, Load},
     near::Distance,
@@ -56,7 +55,6 @@ impl EndpointStatus {
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) address: SocketAddr,
-    pub(super) seat: Seat,
     /// Tells this node from one that had its address before, or its index.
     pub(super) key: u64,
     pub(super) load: Load,
@@ -76,7 +74,6 @@ impl Node {
     pub(super) fn new(endpoint: &Endpoint, ramp: Ramp) -> Self {
         Self {
             address: endpoint.address,
-            seat: Seat::of_endpoint(endpoint.address),
             // Never used twice: a stream may outlive its balancer, and end when the service is back.
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
             load: Load::default(),
