@@ -1,6 +1,5 @@
 //! A cluster that a stream is to be opened at, until it is known what comes of it.
 
-use super::with_sides;
 use crate::{balance::sides::Sides, core::Core};
 use isthmus_control_api::{ClusterName, ServicePort};
 
@@ -34,5 +33,14 @@ impl Drop for Chosen<'_, '_> {
         {
             sides.gave_up(&self.cluster);
         }
+    }
+}
+
+/// Does something with what the core knows of those that serve `service`.
+pub(super) fn with_sides<T>(core: &Core, service: &ServicePort, act: impl FnOnce(&mut Sides) -> T) -> T {
+    let mut all = core.sides.borrow_mut();
+    match all.get_mut(service) {
+        Some(sides) => act(sides),
+        None => act(all.entry(service.clone()).or_default()),
     }
 }

@@ -1,11 +1,11 @@
 //! Clients that are handed to a core.
 
-use super::*;
+use super::{chosen::with_sides, *};
 use crate::{
     balance::{health::HealthStatus, sides::SideStatus},
     core::tests::{East, deaf, exporting, idle, importing, local, read_all, reset, service},
     tunnel::{
-        StreamError, Tunnel,
+        Refusal, StreamError, Tunnel,
         driver::tests::pair::{End, Offer, SETTINGS, Stream, on_a_core, opened, request as asked, spawn, until},
         mux::{Introduction, Settings, hello::REVISION},
         tls::tests::authority,
@@ -15,6 +15,7 @@ use isthmus_control_api::{GatewayId, Link, Retries, ServicePolicy, Table, Timeou
 use std::{
     future::poll_fn,
     task::{Context, Poll},
+    time::Instant,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
