@@ -54,8 +54,8 @@ async fn run_gateway(mut process: Process) -> Result<(), Failure> {
     let reached = tunnels::reached(&mut tasks, &carrying.handle);
     let extra = report::gateway(&config, process.identity.clone(), client.table(), status.clone(), id);
     let tunnels = Tunnels {
+        links: links::watch(&mut tasks, carrying.reports(), carrying.ready(), extra.clone(), reached.clone()),
         reached,
-        links: links::watch(&mut tasks, carrying.reports(), carrying.ready(), extra.clone()),
         incoming: incoming(&mut tasks, carrying.gateway.take_incoming()),
         open: open(carrying.handle.clone()),
         fits: Arc::new(fits::check(&config)),

@@ -1,29 +1,45 @@
 //! How the links fare, for control to know.
 
-use crate::cmd::serve::report::{Extra, Reports};
+use crate::cmd::serve::{
+    report::{Extra, Reports},
+    tunnels::Reached,
+};
 use isthmus_gateway::{
     admin::Readiness,
     status::{self, LinkStatus},
 };
 use isthmus_push::LinkReport;
 use std::time::Duration;
-use tokio::{sync::watch, task::JoinSet, time::interval};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{interval, sleep},
+};
 
-/// How often the cores are asked.
+/// How often the cores are asked while no tunnel comes or goes.
 const PACE: Duration = Duration::from_secs(5);
+/// From a tunnel's coming or going to the question: most do not come alone.
+const SETTLE: Duration = Duration::from_millis(100);
 
-/// Asks again and again, and tells what has changed.
+/// Asks whenever what is `reached` changes, and again and again; tells what has changed.
 pub(super) fn watch(
     tasks: &mut JoinSet<()>,
     reports: Reports,
     ready: watch::Receiver<Readiness>,
     extra: Extra,
+    mut reached: watch::Receiver<Reached>,
 ) -> watch::Receiver<Vec<LinkReport>> {
     let (to_control, links) = watch::channel(Vec::new());
     tasks.spawn(async move {
         let mut tick = interval(PACE);
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                Ok(()) = reached.changed() => {
+                    sleep(SETTLE).await;
+                    reached.mark_unchanged();
+                }
+            }
             let (reports, readiness) = (reports.ask().await, *ready.borrow());
             let now: Vec<_> = status::merge(&extra(), &readiness, &reports).links.iter().map(report).collect();
             to_control.send_if_modified(|told| {

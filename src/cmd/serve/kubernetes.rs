@@ -29,11 +29,13 @@ use std::{
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{sleep, sleep_until},
+    time::{sleep, sleep_until, timeout},
 };
 
-/// Between two looks at the links.
+/// Between two looks at the links while nothing happens to them.
 const LOOK: Duration = Duration::from_secs(2);
+/// From a link's coming up or going down to the look: its gateway says how it fares a moment later.
+const SOON: Duration = Duration::from_millis(400);
 /// Terms of leaders begin here: beyond those of a control that is alone, which are times, so that a gateway follows from one to the other.
 const LEADERS: u64 = 1 << 48;
 /// And end here: a gateway that says it has a table of a later one is not believed.
@@ -154,17 +156,17 @@ pub(in crate::cmd) fn of_gateways(status: impl Fn() -> ServerStatus + Send + Syn
 pub(in crate::cmd) async fn report_links(
     to: Reports,
     look: Look,
-    control: watch::Receiver<Arc<ControlStatus>>,
+    mut control: watch::Receiver<Arc<ControlStatus>>,
     identity: IdentityStore,
     untrusted: Untrusted,
 ) {
     loop {
         let said = look().await;
-        let (control, untrusted) = (control.borrow().clone(), untrusted.borrow().clone());
+        let (known, untrusted) = (control.borrow_and_update().clone(), untrusted.borrow().clone());
         let mut reports = LinkReports::new();
         for fares in &said {
             let Ok(cluster) = fares.cluster.parse::<ClusterName>() else { continue };
-            let report = report(fares, &cluster, &control, &identity, untrusted.get(&cluster));
+            let report = report(fares, &cluster, &known, &identity, untrusted.get(&cluster));
             // Of several gateways one that is up, or the first.
             if report.established || !reports.contains_key(&cluster) {
                 reports.insert(cluster, report);
@@ -175,8 +177,25 @@ pub(in crate::cmd) async fn report_links(
             *known = Arc::new(reports);
             differs
         });
-        sleep(LOOK).await;
+        wait(&mut control, &known).await;
     }
+}
+
+/// Waits for the next look: until a link has come up or gone down, or until it is time.
+async fn wait(control: &mut watch::Receiver<Arc<ControlStatus>>, known: &ControlStatus) {
+    let differs = |now: &Arc<ControlStatus>| !up(now).eq(up(known));
+    let has_changed = timeout(LOOK, control.wait_for(differs)).await.map(|change| change.is_ok());
+    match has_changed {
+        Ok(true) => sleep(SOON).await,
+        // Control has ended: there is nothing new any more.
+        Ok(false) => sleep(LOOK).await,
+        Err(_) => {}
+    }
+}
+
+/// The peers to which a tunnel is live.
+fn up(control: &ControlStatus) -> impl Iterator<Item = &ClusterName> {
+    control.peers.iter().filter(|(_, peer)| peer.up).map(|(cluster, _)| cluster)
 }
 
 impl Fares {
@@ -238,6 +257,36 @@ fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use isthmus_control::app::PeerStatus;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_comes_up_is_looked_at_soon_and_what_else_happens_in_time() {
+        let (to, mut control) = watch::channel(Arc::<ControlStatus>::default());
+        let (known, began) = (control.borrow().clone(), tokio::time::Instant::now());
+        to.send_modify(|status| Arc::make_mut(status).table_version += 1);
+        wait(&mut control, &known).await;
+        assert_eq!(began.elapsed(), LOOK);
+
+        let peer = PeerStatus {
+            up: true,
+            known: false,
+            received: SyncState::Down,
+            sent: SyncState::Down,
+            last_received_ms: None,
+            last_sent_ms: None,
+            imported: 0,
+            exported: 0,
+            error: None,
+        };
+        to.send_modify(|status| drop(Arc::make_mut(status).peers.insert("east".parse().unwrap(), peer)));
+        wait(&mut control, &known).await;
+        assert_eq!(began.elapsed(), LOOK + SOON);
+
+        let known = control.borrow().clone();
+        drop(to);
+        wait(&mut control, &known).await;
+        assert_eq!(began.elapsed(), LOOK + SOON + LOOK, "who says nothing any more is no reason to look all the time");
+    }
 
     #[test]
     fn a_term_is_that_of_the_lease_or_what_gateways_need() {

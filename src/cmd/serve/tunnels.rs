@@ -34,7 +34,7 @@ impl Peers for Tunnels {
 }
 
 /// By linked cluster, the gateways that live tunnels lead to.
-type Reached = BTreeMap<ClusterName, BTreeSet<GatewayId>>;
+pub(in crate::cmd) type Reached = BTreeMap<ClusterName, BTreeSet<GatewayId>>;
 
 /// Those that any core has a live tunnel to.
 fn of_any_core(tunnels: &isthmus_gateway::Tunnels) -> Reached {
