@@ -52,6 +52,7 @@ pub use heard::heard;
 pub use isthmus_control::peers::{PeerView, PeerViews};
 pub use marks::{EXPORT, MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER, is_ours};
 pub use names::derived_name;
+pub(crate) use objects::is_same_link;
 pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
 pub(crate) use policy::status as policy_status;
