@@ -1,5 +1,5 @@
 //! Keeps the newest table on disk, off the runtime's thread, never more than twice a second and never for more than a tenth of the time:
-//! what a hundred peers say takes some tenths of a second to write.
+//! what a hundred peers say is tens of megabytes.
 
 use crate::{
     exchange::Summaries,
