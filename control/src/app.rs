@@ -44,7 +44,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use told::Own;
+use told::{Common, Own};
 use tracing::{debug, info, warn};
 
 /// From our start until a link that is not up counts as down: tunnels are dialled, refused and dialled again meanwhile.
@@ -128,6 +128,8 @@ pub struct Control {
     store: Store,
     newest: watch::Sender<Newest>,
     own: Own,
+    /// What peers are told alike.
+    common: Common,
     views: watch::Sender<Arc<PeerViews>>,
     table: watch::Sender<Arc<Table>>,
     /// What the table was made from; nothing, of one from before the last stop.
@@ -183,6 +185,7 @@ impl Control {
             store,
             newest: watch::Sender::default(),
             own: Own::default(),
+            common: Common::default(),
             views: watch::Sender::default(),
             table: watch::Sender::new(Arc::new(table)),
             made_from: merge::Inputs::default(),
@@ -297,7 +300,7 @@ impl Control {
         let own = self.own.tell(&desired.services);
         self.reconcile_peers(&desired, &own);
         for peer in self.peers.values_mut() {
-            peer.tell((&own, self.own.untold()), desired.namespaces.as_ref());
+            peer.tell((&own, self.own.untold()), &mut self.common, desired.namespaces.as_ref());
         }
         if was_restored && self.restored.is_none() {
             // There is something to send now.
@@ -349,7 +352,7 @@ impl Control {
                 let kept = self.kept.remove(cluster);
                 let mut peer = Peer::new(cluster.clone(), link.clone(), kept, self.changed.clone());
                 // Before anything is sent: an empty list would be believed.
-                peer.tell((own, self.own.untold()), desired.namespaces.as_ref());
+                peer.tell((own, self.own.untold()), &mut self.common, desired.namespaces.as_ref());
                 self.peers.insert(cluster.clone(), peer);
                 self.follow(cluster);
             }

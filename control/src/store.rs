@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, BufWriter, Read as _, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,6 +22,8 @@ const GATEWAY_FILE: &str = "gateway-table.json";
 const FORMAT: u32 = 2;
 /// All that each of 256 clusters may say fits, which is the most that is kept of a cluster however many gateways it has.
 const MAX_FILE: u64 = 1 << 30;
+/// Bytes that are written at once.
+const PIECE: usize = 64 << 10;
 
 /// What is kept over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,9 +108,8 @@ impl Store {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(at(&self.directory))?;
         let path = self.directory.join(self.file);
         let new = path.with_extension("json.new");
-        let text = render(kept).map_err(|error| at(&path)(error.into()))?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
-        let write = |mut file: File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        let write = |file: File| render(kept, &file).and_then(|()| file.sync_all());
         file.and_then(write).map_err(at(&new))?;
         // The directory too, or the rename itself could be lost with the power.
         let sync = || File::open(&self.directory).and_then(|directory| directory.sync_all());
@@ -116,10 +117,36 @@ impl Store {
     }
 }
 
-fn render(kept: &Kept) -> Result<String, serde_json::Error> {
-    let content = serde_json::to_string(kept)?;
-    let head = serde_json::to_string(&Head { format: FORMAT, sha256: checksum(&content) })?;
-    Ok(format!("{head}\n{content}\n"))
+/// Writes it piece by piece: all of it can be some hundred megabytes. The head comes last, in the place that was kept for it.
+fn render(kept: &Kept, mut to: impl Write + Seek) -> io::Result<()> {
+    let head = |sha256| serde_json::to_string(&Head { format: FORMAT, sha256 });
+    let mut digest = Sha256::new();
+    writeln!(to, "{}", head(hex(&[0; 32]))?)?;
+    let mut content = BufWriter::with_capacity(PIECE, Summed { to: &mut to, digest: &mut digest });
+    serde_json::to_writer(&mut content, kept)?;
+    content.flush()?;
+    drop(content);
+    to.write_all(b"\n")?;
+    to.seek(SeekFrom::Start(0))?;
+    to.write_all(head(hex(&digest.finalize()))?.as_bytes())
+}
+
+/// Works out the checksum of what is written.
+struct Summed<'a, W> {
+    to: W,
+    digest: &'a mut Sha256,
+}
+
+impl<W: Write> Write for Summed<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 fn parse(text: &str) -> Result<Kept, String> {
@@ -136,7 +163,11 @@ fn parse(text: &str) -> Result<Kept, String> {
 }
 
 fn checksum(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -168,7 +199,10 @@ mod tests {
 
     #[test]
     fn damage_is_noticed_wherever_it_is() {
-        let text = render(&kept()).unwrap();
+        let mut file = io::Cursor::new(Vec::new());
+        render(&kept(), &mut file).unwrap();
+        let text = String::from_utf8(file.into_inner()).unwrap();
+        assert_eq!(parse(&text).unwrap(), kept());
         for at in 0..text.trim_end().len() {
             let mut damaged = text.clone().into_bytes();
             damaged[at] ^= 1;

@@ -33,7 +33,7 @@ const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
 /// Stands for the gateway's pod.
 const GATEWAY: &str = include_str!("../../../tests/kube_e2e/manifests/gateway.yaml");
 /// A bound for waiting: large clusters take their time.
-const PATIENCE: Duration = Duration::from_secs(1200);
+const PATIENCE: Duration = Duration::from_secs(2400);
 
 /// On loopback of the namespace.
 const fn at(last: u8, port: u16) -> SocketAddr {

@@ -257,7 +257,7 @@ impl Index {
             }
             Change::Nodes(event) => derived(&mut self.nodes, event, &mut world.zones, derived::zones),
             Change::Gateways(event) => derived(&mut self.gateways, event, &mut world.gateways, derived::gateways),
-            Change::Links(event) => plan_if(self.links.take(event)),
+            Change::Links(event) => links(&mut self.links, event),
             Change::Properties(event) => plan_if(self.properties.take(event)),
             Change::Optional(kind, event) => {
                 let listing = self.optional.entry(kind).or_default();
@@ -349,6 +349,18 @@ fn slices(
 /// The service that an object belongs to: that of the clusterset, the Service whose slice it is, or itself.
 fn service<K: Grouped>(object: &K) -> ObjectKey {
     object.origin().or_else(|| object.group()).unwrap_or_else(|| ObjectKey::of(object))
+}
+
+/// Takes an event of ClusterLinks. Their statuses are what we say of them ourselves, of a hundred links all the time: nothing is planned by
+/// those.
+fn links(known: &mut Known<ClusterLink>, event: Event<ClusterLink>) -> Effect {
+    let before = match &event {
+        Event::Apply(link) => known.objects.get(&ObjectKey::of(link)).cloned(),
+        _ => None,
+    };
+    let changed = known.take(event);
+    let after = before.as_ref().and_then(|before| known.objects.get(&ObjectKey::of(&**before)));
+    plan_if(changed && !before.as_ref().zip(after).is_some_and(|(was, is)| mcs::is_same_link(was, is)))
 }
 
 /// Takes an event of a kind of which the world has what `derive` makes of all its objects.

@@ -41,6 +41,7 @@ mod records;
 mod service;
 mod skupper;
 mod slices;
+mod wanted;
 mod world;
 
 pub use access::Access;
@@ -51,6 +52,7 @@ pub use heard::heard;
 pub use isthmus_control::peers::{PeerView, PeerViews};
 pub use marks::{EXPORT, MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER, is_ours};
 pub use names::derived_name;
+pub(crate) use objects::is_same_link;
 pub use objects::{Grouped, ObjectKey, Objects};
 pub use planned::{Kind, Plan, Problem, ServicePlan, Unwanted};
 pub(crate) use policy::status as policy_status;
@@ -59,6 +61,7 @@ pub use preference::{AFFINITY, WEIGHTS};
 pub use quota::Quota;
 pub use records::{HOSTNAME, TTL};
 pub(crate) use skupper::is_of_connector;
+pub use wanted::Wanted;
 pub use world::{GatewayPod, PublicAddresses, Settings, World};
 
 use crate::optional::OptionalKind;
@@ -77,7 +80,7 @@ pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, before: Befor
     let cx = facts.context(world, peers, settings, now);
     let (mut services, mut later) = (BTreeMap::new(), Vec::new());
     for key in self::services(&cx) {
-        let plan = service::plan(&cx, &key, &mut ports);
+        let plan = planned(&cx, &key, &mut ports, before.plan);
         if ports.was_lacking() {
             later.push(key);
         } else {
@@ -89,10 +92,19 @@ pub fn plan(world: &World, peers: &PeerViews, settings: &Settings, before: Befor
         ports.open();
     }
     for key in later {
-        let plan = service::plan(&cx, &key, &mut ports);
+        let plan = planned(&cx, &key, &mut ports, before.plan);
         services.insert(key, plan);
     }
     Plan { services }
+}
+
+/// The plan of one service, which has in common with the one before what is the same in both: at no time is all of it there twice.
+fn planned(cx: &here::Context<'_>, key: &ObjectKey, ports: &mut Ports, before: &Plan) -> ServicePlan {
+    let mut plan = service::plan(cx, key, ports);
+    if let Some(before) = before.services.get(key) {
+        plan.share(before);
+    }
+    plan
 }
 
 /// Whether a Service's endpoints matter to its own service only: Skupper's Connectors take those of any.

@@ -3,15 +3,16 @@
 //! A watch that fails is tried again, for ever and with growing pauses: what it said last stays. One that fails because the API server
 //! does not have the kind, or does not let us see it, says so with what mends it, and is tried again all the same.
 
+mod trim;
+
 use crate::{
     error,
     index::{Change, Watched},
     optional::OptionalKind,
 };
 use futures_util::StreamExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, Resource,
     api::DynamicObject,
     runtime::watcher::{self, Config, Event, watcher},
 };
@@ -22,6 +23,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use trim::{shrink, trim};
 
 /// Events that wait to be taken. Then the watches wait.
 const EVENTS: usize = 1024;
@@ -32,8 +34,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_secs(3);
 /// A watch is asked for anew after so many seconds: a connection that died silently is noticed soon after.
 const WATCH_SECONDS: u32 = 60;
-/// The annotation in which kubectl keeps a copy of the object.
-const COPY: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What the watches say.
 #[derive(Debug)]
@@ -63,7 +63,9 @@ pub fn all(client: &Client, scope: &Scope, tasks: &mut JoinSet<()>) -> mpsc::Rec
             tasks.spawn(follow(Api::all(client.clone()), Config::default(), Watched::$watched, Change::$watched, to.clone()));
         )*};
     }
-    watch!(Services, Slices, Exports, Imports, Namespaces, Nodes, Links, Properties);
+    watch!(Services, Exports, Imports, Namespaces, Nodes, Links, Properties);
+    let wrap = |event: Event<_>| Change::Slices(event.modify(shrink));
+    tasks.spawn(follow(Api::all(client.clone()), Config::default(), Watched::Slices, wrap, to.clone()));
     let pods = Api::namespaced(client.clone(), &scope.namespace);
     let config = Config::default().labels(&scope.gateways);
     tasks.spawn(follow(pods, config, Watched::Gateways, Change::Gateways, to.clone()));
@@ -136,17 +138,4 @@ async fn follow<K>(
 
 fn describe(error: &watcher::Error, watched: Watched) -> String {
     error::describe_watch(error, watched.name(), watched.definition())
-}
-
-/// Leaves out what nobody here reads and takes most of the memory.
-fn trim<K: Resource>(object: &mut K, watched: Watched) {
-    let ours = |entry: &ManagedFieldsEntry| {
-        let manager = entry.manager.as_deref().unwrap_or_default();
-        crate::apply::MANAGERS.contains(&manager)
-    };
-    match watched {
-        Watched::Namespaces | Watched::Nodes | Watched::Gateways => object.managed_fields_mut().clear(),
-        _ => object.managed_fields_mut().retain(ours),
-    }
-    object.annotations_mut().remove(COPY);
 }

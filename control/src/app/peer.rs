@@ -3,7 +3,7 @@
 use super::{
     Peers,
     status::{PeerStatus, SyncState, millis},
-    told::{Taken, Told, Untold},
+    told::{Common, Taken, Told, Untold},
     union::Union,
 };
 use crate::{
@@ -158,10 +158,11 @@ impl Peer {
     pub(super) fn tell(
         &mut self,
         services: (&Arc<Services>, &Arc<Untold>),
+        common: &mut Common,
         namespaces: Option<&Arc<BTreeSet<Arc<str>>>>,
     ) {
         let exports = self.exports();
-        self.told.tell(services, &self.wanted.link.exports, &exports, namespaces);
+        self.told.tell(services, common, &self.wanted.link.exports, &exports, namespaces);
     }
 
     /// These of its gateways have live tunnels: our exports are sent to each, if there is an offer. What those that have gone said does not count any

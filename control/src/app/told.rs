@@ -35,6 +35,11 @@ struct From {
     namespaces: Option<Arc<BTreeSet<Arc<str>>>>,
 }
 
+/// What was said last to a peer that there was room for all of it for: others that are told the same are told that very one. So a
+/// change is worked out once and not for each of a hundred peers.
+#[derive(Debug, Default)]
+pub(super) struct Common(Option<(Arc<Services>, Namespaces, Arc<Summaries>)>);
+
 /// What is taken of what a peer says.
 #[derive(Debug, Default)]
 pub(super) struct Taken(Option<(Arc<Summaries>, Namespaces, Arc<Summaries>)>);
@@ -82,10 +87,11 @@ impl Told {
     }
 
     /// Tells those of `services` that are in the namespaces of `choice`; and which namespaces of `theirs`, the peer's own services,
-    /// are not among ours. For those of `beyond` there was no room already.
+    /// are not among ours. For those of `beyond` there was no room already. What others are told, too, is shared with them by `common`.
     pub(super) fn tell(
         &mut self,
         (services, beyond): (&Arc<Services>, &Arc<Untold>),
+        common: &mut Common,
         choice: &Namespaces,
         theirs: &Arc<Summaries>,
         namespaces: Option<&Arc<BTreeSet<Arc<str>>>>,
@@ -100,19 +106,46 @@ impl Told {
         if self.from.as_ref().is_some_and(|known| known.is_same(&from)) {
             return;
         }
-        let (said, mut untold) = from.summaries(&self.said.borrow().services);
+        let (said, mut untold) = self.summaries(&from, common);
         untold.extend(beyond.iter().filter(|name| choice.contains(name.namespace())).cloned());
         if *self.untold != untold {
             self.untold = Arc::new(untold);
         }
         self.from = Some(from);
         self.said.send_if_modified(|told| {
-            let differs = **told != said;
+            let differs = *told != said;
             if differs {
-                *told = Arc::new(said);
+                *told = said;
             }
             differs
         });
+    }
+
+    /// What to tell by `from`, and the services that there is no room for.
+    fn summaries(&self, from: &From, common: &mut Common) -> (Arc<Summaries>, Untold) {
+        let before = self.said.borrow();
+        let is_lacking_same = self.from.as_ref().is_some_and(|known| known.lacks_the_same(from));
+        let lacking = if is_lacking_same { before.lacking.clone() } else { from.lacking() };
+        if let Some(said) = common.of(from, &lacking) {
+            return (said, Untold::new());
+        }
+        let mut said = Summaries { services: within(&from.services, &from.choice), lacking };
+        // Ours fit already; with what is lacking they may not.
+        let untold = said.fit(&before.services);
+        let said = Arc::new(said);
+        if untold.is_empty() {
+            common.0 = Some((from.services.clone(), from.choice.clone(), said.clone()));
+        }
+        (said, untold)
+    }
+}
+
+impl Common {
+    /// What was made of the same.
+    fn of(&self, from: &From, lacking: &BTreeSet<Arc<str>>) -> Option<Arc<Summaries>> {
+        let (services, choice, said) = self.0.as_ref()?;
+        let is_same = Arc::ptr_eq(services, &from.services) && *choice == from.choice && said.lacking == *lacking;
+        is_same.then(|| said.clone())
     }
 }
 
@@ -125,15 +158,15 @@ impl From {
             && self.choice == other.choice
     }
 
-    /// What to tell where `before` was told, and the services that there is no room for.
-    fn summaries(&self, before: &Services) -> (Summaries, Untold) {
-        let services = within(&self.services, &self.choice);
+    /// Whether the same namespaces are lacking, for all that is known.
+    fn lacks_the_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.theirs, &other.theirs) && self.namespaces == other.namespaces
+    }
+
+    /// The namespaces of the peer's services that are not among ours.
+    fn lacking(&self) -> BTreeSet<Arc<str>> {
         let lacks = |namespace: &&str| self.namespaces.as_ref().is_some_and(|own| !own.contains(*namespace));
-        let theirs = self.theirs.services.keys().map(ServiceName::namespace);
-        let mut said = Summaries { services, lacking: theirs.filter(lacks).map(Arc::from).collect() };
-        // Ours fit already; with what is lacking they may not.
-        let untold = said.fit(before);
-        (said, untold)
+        self.theirs.services.keys().map(ServiceName::namespace).filter(lacks).map(Arc::from).collect()
     }
 }
 
@@ -181,16 +214,45 @@ mod tests {
         let theirs =
             Arc::new(Summaries { services: (*services(&["away/db", "shop/db"])).clone(), ..Summaries::default() });
         let here: Arc<BTreeSet<Arc<str>>> = Arc::new(["shop".into(), "ops".into()].into());
-        let (mut told, none) = (Told::default(), Arc::default());
-        told.tell((&ours, &none), &only("shop"), &theirs, Some(&here));
+        let (mut told, none, mut common) = (Told::default(), Arc::default(), Common::default());
+        told.tell((&ours, &none), &mut common, &only("shop"), &theirs, Some(&here));
         let mut heard = told.subscribe();
         let said = heard.borrow_and_update().clone();
         assert!(said.services.keys().map(ToString::to_string).eq(["shop/api"]));
         assert!(said.lacking.iter().map(|namespace| &**namespace).eq(["away"]));
-        told.tell((&ours, &none), &only("shop"), &theirs, Some(&here));
+        told.tell((&ours, &none), &mut common, &only("shop"), &theirs, Some(&here));
         assert!(!heard.has_changed().unwrap(), "the same again is no news");
-        told.tell((&ours, &none), &Namespaces::All, &theirs, None);
+        told.tell((&ours, &none), &mut common, &Namespaces::All, &theirs, None);
         assert_eq!((heard.borrow().services.len(), heard.borrow().lacking.len()), (2, 0));
+    }
+
+    /// Tells four peers of `ours`: two are alike, one may hear of less, and one has a namespace that is missing here. Each of them alone,
+    /// where there is nothing in common.
+    fn tell_four(peers: &mut [Told; 4], mut common: Option<&mut Common>, ours: &Arc<Services>) -> Vec<Arc<Summaries>> {
+        let here: Arc<BTreeSet<Arc<str>>> = Arc::new(["shop".into(), "ops".into()].into());
+        let away = Arc::new(Summaries { services: (*services(&["away/db"])).clone(), ..Summaries::default() });
+        let (none, nothing) = (Arc::default(), Arc::default());
+        let all = Namespaces::All;
+        let of = [(all.clone(), &nothing), (all.clone(), &nothing), (only("shop"), &nothing), (all, &away)];
+        for (told, (choice, theirs)) in peers.iter_mut().zip(of) {
+            let mut own = Common::default();
+            let common = common.as_deref_mut().unwrap_or(&mut own);
+            told.tell((ours, &none), common, &choice, theirs, Some(&here));
+        }
+        peers.iter().map(|told| told.said.borrow().clone()).collect()
+    }
+
+    #[test]
+    fn peers_that_are_told_the_same_are_told_one_and_the_same() {
+        let (mut peers, mut alone, mut common) = (Default::default(), Default::default(), Common::default());
+        for names in [["shop/api", "ops/log"], ["shop/api", "ops/db"], ["shop/db", "ops/db"]] {
+            let ours = services(&names);
+            let said = tell_four(&mut peers, Some(&mut common), &ours);
+            assert!(Arc::ptr_eq(&said[0], &said[1]));
+            assert_eq!(said, tell_four(&mut alone, None, &ours));
+            let sizes = said.iter().map(|said| (said.services.len(), said.lacking.len()));
+            assert!(sizes.eq([(2, 0), (2, 0), (1, 0), (2, 1)]));
+        }
     }
 
     #[test]
@@ -207,8 +269,8 @@ mod tests {
         assert!(own.untold().iter().map(ServiceName::name).eq(["s10000", "s10001"]));
         // A peer that does not hear of the namespace at all misses nothing.
         let (mut of_shop, mut of_ops) = (Told::default(), Told::default());
-        of_shop.tell((&many, own.untold()), &Namespaces::All, &Arc::default(), None);
-        of_ops.tell((&many, own.untold()), &only("ops"), &Arc::default(), None);
+        of_shop.tell((&many, own.untold()), &mut Common::default(), &Namespaces::All, &Arc::default(), None);
+        of_ops.tell((&many, own.untold()), &mut Common::default(), &only("ops"), &Arc::default(), None);
         assert_eq!((of_shop.untold().len(), of_ops.untold().len()), (2, 0));
     }
 

@@ -1,6 +1,8 @@
 //! ● Whether what is wanted is there: so that nothing is written that would change nothing.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Lists that others may add to: what they add is theirs.
 const SHARED: [&str; 3] = ["conditions", "finalizers", "ownerReferences"];
@@ -8,7 +10,17 @@ const SHARED: [&str; 3] = ["conditions", "finalizers", "ownerReferences"];
 /// Whether applying `wanted` would change `observed`: it lacks something of it, or it has something that `manager` once applied (through
 /// `subresource`; empty: none) and that is not wanted any more.
 pub fn differs(wanted: &Value, observed: &Value, manager: &str, subresource: &str) -> bool {
-    !has(observed, wanted, false) || owned(observed, manager, subresource).any(|fields| beyond(fields, wanted))
+    !has(observed, wanted, false) || owned(observed, manager, subresource).any(|fields| beyond(&fields, wanted))
+}
+
+/// Keeps the account of what a manager has applied as text: [`differs`] reads that as well, and it takes a tenth of the memory, as each
+/// of the maps in it has room for eleven fields.
+pub fn pack(entry: &mut ManagedFieldsEntry) {
+    if let Some(FieldsV1(fields)) = entry.fields_v1.as_mut().filter(|FieldsV1(fields)| fields.is_object()) {
+        let mut text = fields.to_string();
+        text.shrink_to_fit();
+        *fields = Value::String(text);
+    }
 }
 
 /// Whether `observed` has all of `wanted`. What the API server fills in is no difference.
@@ -42,13 +54,16 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// The fields that `manager` has applied, as the API server keeps account of them.
-fn owned<'a>(observed: &'a Value, manager: &'a str, subresource: &'a str) -> impl Iterator<Item = &'a Value> {
+fn owned<'a>(observed: &'a Value, manager: &'a str, subresource: &'a str) -> impl Iterator<Item = Cow<'a, Value>> {
     let entries = observed.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
     let ours = move |entry: &&Value| {
         let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
         text("manager") == manager && text("operation") == "Apply" && text("subresource") == subresource
     };
-    entries.filter(ours).filter_map(|entry| entry.get("fieldsV1"))
+    entries.filter(ours).filter_map(|entry| match entry.get("fieldsV1")? {
+        Value::String(packed) => serde_json::from_str(packed).ok().map(Cow::Owned),
+        fields => Some(Cow::Borrowed(fields)),
+    })
 }
 
 /// Whether `fields` (FieldsV1: `f:` a field, `k:` an item by its keys, `v:` a value of a set) has anything that `value` has not.

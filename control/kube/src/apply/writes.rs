@@ -8,7 +8,7 @@ use crate::{
         mcs::{ServiceExport, ServiceImport},
     },
     index::Watched,
-    mcs::{self, ObjectKey, ServicePlan, Unwanted, World, is_ours},
+    mcs::{self, ObjectKey, ServicePlan, Unwanted, Wanted, World, is_ours},
     optional::OptionalKind,
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -200,9 +200,7 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
             is_ours(known) || mcs::is_of_connector(world, known)
         }));
     }
-    for wanted in &plan.slices {
-        writes.extend(object(Kind::Slice, wanted, world.slices.get(&ObjectKey::of(wanted))));
-    }
+    writes.extend(plan.slices.iter().filter_map(|wanted| slice(wanted, world.slices.get(wanted.key()))));
     if let Some(wanted) = &plan.record {
         let known = world.optional_object(OptionalKind::DnsEndpoint, key);
         writes.extend(object(Kind::Record, wanted, known));
@@ -212,6 +210,18 @@ pub fn of_service(key: &ObjectKey, plan: &ServicePlan, world: &World) -> Vec<Wri
         writes.push(Write { target, action: Action::Delete { uid: uid.clone() } });
     }
     writes
+}
+
+/// The write of a slice, if it is needed. What was found right stays so until it changes.
+fn slice(wanted: &Wanted, observed: Option<&Arc<EndpointSlice>>) -> Option<Write> {
+    if observed.is_some_and(|observed| wanted.is_known_right(&**observed)) {
+        return None;
+    }
+    let write = apply(Kind::Slice, wanted.key().clone(), wanted.body()?, observed, is_ours);
+    if let (None, Some(observed)) = (&write, observed) {
+        wanted.found_right(&**observed);
+    }
+    write
 }
 
 /// The write of an object, if it is needed. What somebody else made is left alone: it may have come after the plan.
@@ -227,8 +237,22 @@ fn object_if<K>(kind: Kind, wanted: &K, observed: Option<&Arc<K>>, is_ours: impl
 where
     K: Resource + Serialize,
 {
-    let mut body = body(kind, serde_json::to_value(wanted).ok()?);
-    let target = Target { kind, key: ObjectKey::of(wanted), part: Part::Object };
+    apply(kind, ObjectKey::of(wanted), serde_json::to_value(wanted).ok()?, observed, is_ours)
+}
+
+/// The same of an object that is wanted with the name `key` and says `wanted`.
+fn apply<K>(
+    kind: Kind,
+    key: ObjectKey,
+    wanted: Value,
+    observed: Option<&Arc<K>>,
+    is_ours: impl Fn(&K) -> bool,
+) -> Option<Write>
+where
+    K: Resource + Serialize,
+{
+    let mut body = body(kind, wanted);
+    let target = Target { kind, key, part: Part::Object };
     let Some(observed) = observed else { return Some(Write { target, action: Action::Create(body) }) };
     // What is going is made again once it has gone.
     if !is_ours(observed) || observed.meta().deletion_timestamp.is_some() {

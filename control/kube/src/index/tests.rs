@@ -46,6 +46,24 @@ fn a_status_is_no_news_to_other_services() {
 }
 
 #[test]
+fn what_we_say_of_a_link_ourselves_plans_nothing() {
+    let link = |version: &str, transport: &str, mirrored: &str, rtt: u32| -> ClusterLink {
+        object(json!({
+            "metadata": {"name": "east", "resourceVersion": version, "managedFields": [{"manager": version}], "labels": {"a": mirrored}},
+            "spec": {"transport": transport}, "status": {"rttMs": rtt},
+        }))
+    };
+    let mut index = Index::default();
+    let mut apply = |link| index.take(Change::Links(Event::Apply(link)));
+    assert_eq!(apply(link("1", "tls", "1", 3)), Effect::Plan, "it is new");
+    assert_eq!(apply(link("2", "tls", "1", 9)), Effect::None, "its status");
+    assert_eq!(apply(link("3", "quic", "1", 9)), Effect::Plan, "its spec");
+    assert_eq!(apply(link("4", "quic", "2", 9)), Effect::Plan, "its labels");
+    assert_eq!(index.links().next().and_then(|link| link.status.as_ref()?.rtt_ms), Some(9));
+    assert_eq!(index.take(Change::Links(Event::Delete(link("5", "quic", "2", 9)))), Effect::Plan);
+}
+
+#[test]
 fn only_ready_gateways_that_stay_count() {
     let pod = |name: &str, ready: &str, deleted: Option<&str>| -> Pod {
         object(json!({

@@ -2,7 +2,7 @@
 //! without any network between the clusters' pods.
 
 use super::{
-    ObjectKey, ServicePlan,
+    ObjectKey, ServicePlan, Wanted,
     derivation::{self, member_name},
     derived::{self, addresses, gateway_service, given_families},
     export::Exported,
@@ -21,7 +21,7 @@ use isthmus_control::{
 use isthmus_control_api::{Affinity, ClusterName, ServicePort};
 use k8s_openapi::api::{
     core::v1::Service,
-    discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
+    discovery::v1::{Endpoint, EndpointPort},
 };
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -130,7 +130,7 @@ fn of_members(
     cluster: &ClusterName,
     summary: &Summary,
     members: &[(&Member, &Service)],
-) -> Vec<EndpointSlice> {
+) -> Vec<Wanted> {
     let exposed = here.merged.ports.keys().filter(|port| summary.ports.contains_key(port));
     let ports: Vec<_> = exposed.map(|port| slice_port(&here.merged.ports, *port, port.number)).collect();
     let endpoints = |family| {
@@ -145,7 +145,7 @@ fn of_members(
 }
 
 /// The slices of this cluster's own endpoints: their own addresses, as they are within reach.
-fn of_own(here: &Here<'_>, own: &Exported<'_>) -> Vec<EndpointSlice> {
+fn of_own(here: &Here<'_>, own: &Exported<'_>) -> Vec<Wanted> {
     let Some(first) = own.ready.values().next() else { return Vec::new() };
     let target = |port: &Port| {
         let name = own.summary.ports.get(port)?.name.as_deref();
@@ -170,7 +170,7 @@ fn by_family(
     here: &Here<'_>,
     cluster: &ClusterName,
     of: impl Fn(Family) -> (Vec<Endpoint>, Vec<EndpointPort>),
-) -> Vec<EndpointSlice> {
+) -> Vec<Wanted> {
     let Some(observed) = here.observed else { return Vec::new() };
     let serving = Serving {
         cluster,

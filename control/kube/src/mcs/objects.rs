@@ -1,6 +1,9 @@
 //! ● Objects of one kind by name, and by the service that they belong to.
 
-use crate::api::mcs::{SERVICE_NAME, ServiceExport, ServiceImport};
+use crate::api::{
+    link::ClusterLink,
+    mcs::{SERVICE_NAME, ServiceExport, ServiceImport},
+};
 use isthmus_control_api::ServiceName;
 use k8s_openapi::{
     api::{core::v1::Service, discovery::v1::EndpointSlice},
@@ -110,6 +113,11 @@ impl Grouped for ServiceImport {
     fn differs_in_status_alone(one: &Self, other: &Self) -> bool {
         one.spec == other.spec && is_same_but_for_changes(&one.metadata, &other.metadata)
     }
+}
+
+/// Whether two states of a link differ in nothing but its status, and in what the API server notes of every change.
+pub(crate) fn is_same_link(one: &ClusterLink, other: &ClusterLink) -> bool {
+    one.spec == other.spec && is_same_but_for_changes(&one.metadata, &other.metadata)
 }
 
 /// Whether they are the same but for what every change of the object changes.

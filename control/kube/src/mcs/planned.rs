@@ -1,13 +1,13 @@
 //! ● What a plan says.
 
-use super::ObjectKey;
+use super::{ObjectKey, Wanted};
 use crate::api::{
     mcs::{ServiceExportStatus, ServiceImport, ServiceImportStatus},
     policy::PolicyStatus,
 };
 use isthmus_control::{exchange::summary::Summary, registry::DesiredImport, shared};
 use isthmus_control_api::{Export, ServicePort};
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::core::v1::Service;
 use kube::api::DynamicObject;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +36,7 @@ pub struct ServicePlan {
     /// The Services derived from it.
     pub services: Vec<Service>,
     /// Their EndpointSlices.
-    pub slices: Vec<EndpointSlice>,
+    pub slices: Vec<Wanted>,
     /// Services that are to be there and cannot be written now, as they lack a port of the gateway: what is there of them stays.
     pub waiting: BTreeSet<ObjectKey>,
     /// What ExternalDNS is told of it.
@@ -54,8 +54,8 @@ pub struct ServicePlan {
 }
 
 impl ServicePlan {
-    /// Takes over from `before` what gateways and peers are told and is the same: whoever compares has to look at those only that are not
-    /// one and the same.
+    /// Takes over from `before` what gateways and peers are told, and the slices, where they are the same: whoever compares has to look at
+    /// those only that are not one and the same, and what is the same is there once.
     pub fn share(&mut self, before: &Self) {
         fn take_over<K: Ord, T: Eq>(now: &mut BTreeMap<K, Arc<T>>, before: &BTreeMap<K, Arc<T>>) {
             now.iter_mut().for_each(|(key, value)| *value = shared(before.get(key), value));
@@ -63,6 +63,13 @@ impl ServicePlan {
         take_over(&mut self.exports, &before.exports);
         take_over(&mut self.imports, &before.imports);
         self.summary = self.summary.as_ref().map(|summary| shared(before.summary.as_ref(), summary));
+        let known: BTreeMap<_, _> = before.slices.iter().map(|slice| (slice.key(), slice)).collect();
+        for slice in &mut self.slices {
+            if let Some(known) = known.get(slice.key()).filter(|known| **known == slice) {
+                slice.clone_from(known);
+            }
+        }
+        self.slices.shrink_to_fit();
     }
 
     /// What the clusters that export it disagree on, in a sentence each.

@@ -116,10 +116,9 @@ fn leave_others(plan: &mut ServicePlan, here: &Here<'_>) {
     let slices = &here.cx.world.slices;
     let problems = &mut plan.problems;
     plan.slices.retain(|slice| {
-        let key = ObjectKey::of(slice);
-        let is_free = slices.get(&key).is_none_or(|found| is_ours(&**found));
+        let is_free = slices.get(slice.key()).is_none_or(|found| is_ours(&**found));
         if !is_free {
-            problems.push(Problem::NotOurs { kind: Kind::Slice, key });
+            problems.push(Problem::NotOurs { kind: Kind::Slice, key: slice.key().clone() });
         }
         is_free
     });
@@ -257,7 +256,7 @@ fn unwanted(world: &World, key: &ObjectKey, plan: &ServicePlan) -> Vec<Unwanted>
         is_ours(&***service) && !plan.waiting.contains(*key) && !is_wanted()
     });
     let slices = world.slices.of_service(key).filter(|(name, slice)| {
-        let is_wanted = || plan.slices.iter().any(|of| of.metadata.name.as_deref() == Some(&*name.name));
+        let is_wanted = || plan.slices.iter().any(|of| of.key().name == name.name);
         is_ours(&***slice) && slice.origin().as_ref() == Some(key) && !is_wanted()
     });
     let imports = import.into_iter().map(|import| unwanted(Kind::Import, marks::identity(&**import)));

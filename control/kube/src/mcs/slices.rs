@@ -1,7 +1,7 @@
 //! ● EndpointSlices: one source cluster and one family of addresses each.
 
 use super::{
-    GatewayPod, ObjectKey, World,
+    GatewayPod, ObjectKey, Wanted, World,
     derived::given_families,
     here::Here,
     marks::{SLICE_MANAGED_BY, SLICE_MANAGER, owned_by},
@@ -90,7 +90,7 @@ pub(super) struct Place<'a> {
 
 /// The slices that lead to our gateways, one of each family that the Service has. None where nothing is served, nor until the import is
 /// there.
-pub(super) fn of_gateways(here: &Here<'_>, serving: &Serving<'_>) -> Vec<EndpointSlice> {
+pub(super) fn of_gateways(here: &Here<'_>, serving: &Serving<'_>) -> Vec<Wanted> {
     Place::of(here).map(|place| place.gateways(serving)).unwrap_or_default()
 }
 
@@ -101,8 +101,8 @@ pub(super) fn slice(
     family: Family,
     endpoints: Vec<Endpoint>,
     ports: Vec<EndpointPort>,
-) -> Option<EndpointSlice> {
-    Some(Place::of(here)?.slice(serving, family, endpoints, ports))
+) -> Option<Wanted> {
+    Place::of(here)?.slice(serving, family, endpoints, ports)
 }
 
 impl<'a> Place<'a> {
@@ -117,7 +117,7 @@ impl<'a> Place<'a> {
     }
 
     /// The slices that lead to our gateways, one of each family that the Service has. None where nothing is served.
-    pub(super) fn gateways(&self, serving: &Serving<'_>) -> Vec<EndpointSlice> {
+    pub(super) fn gateways(&self, serving: &Serving<'_>) -> Vec<Wanted> {
         if serving.ports.is_empty() {
             return Vec::new();
         }
@@ -128,7 +128,7 @@ impl<'a> Place<'a> {
             let endpoints = gateways.filter_map(|gateway| self.endpoint(gateway, family)).take(MAX_ENDPOINTS).collect();
             self.slice(serving, family, endpoints, ports.clone())
         };
-        given_families(serving.observed).into_iter().map(slice).collect()
+        given_families(serving.observed).into_iter().filter_map(slice).collect()
     }
 
     fn slice(
@@ -137,7 +137,7 @@ impl<'a> Place<'a> {
         family: Family,
         endpoints: Vec<Endpoint>,
         ports: Vec<EndpointPort>,
-    ) -> EndpointSlice {
+    ) -> Option<Wanted> {
         let Serving { cluster, service, role, .. } = serving;
         let labels = [
             (SLICE_OF, &*service.name),
@@ -152,7 +152,8 @@ impl<'a> Place<'a> {
             owner_references: Some(vec![self.owner.clone()]),
             ..ObjectMeta::default()
         };
-        EndpointSlice { address_type: family.as_str().into(), endpoints: Some(endpoints), metadata, ports: Some(ports) }
+        let address_type = family.as_str().into();
+        Wanted::of(&EndpointSlice { address_type, endpoints: Some(endpoints), metadata, ports: Some(ports) })
     }
 
     fn endpoint(&self, gateway: &GatewayPod, family: Family) -> Option<Endpoint> {

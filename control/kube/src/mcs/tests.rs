@@ -63,6 +63,20 @@ fn what_is_exported_anywhere_is_imported_here_and_leads_to_the_gateways() {
     assert!(plan.problems.is_empty());
 }
 
+/// There can be a hundred thousand of them.
+#[test]
+fn slices_that_stay_the_same_are_in_memory_once() {
+    let mut west = west();
+    west.settle();
+    let next = west.replan();
+    west.link("south", view(&[("shop/api", summary(300, "http", 80, 1))]));
+    let grown = west.replan();
+    let [before, next, grown] = [&west.plan, &next, &grown].map(|plan| &plan.services[&key("shop/api")].slices);
+    assert_eq!((before.len(), grown.len()), (4, 6));
+    assert!(before.iter().zip(next).all(|(one, other)| one.is_shared(other)));
+    assert!(before.iter().all(|one| grown.iter().any(|other| one.is_shared(other))));
+}
+
 /// It would choose clusters for all of this cluster's clients.
 #[test]
 fn no_other_cluster_says_what_only_this_one_may() {

@@ -280,12 +280,7 @@ impl Engine {
     fn plan_all(&mut self, views: &PeerViews) {
         let leads = self.epoch.is_some();
         let before = Before { plan: &self.plan, is_ours: leads && self.planned_in == self.epoch };
-        let mut plan = mcs::plan(self.index.world(), views, &self.settings, before, &now());
-        for (key, service) in &mut plan.services {
-            if let Some(before) = self.plan.services.get(key) {
-                service.share(before);
-            }
-        }
+        let plan = mcs::plan(self.index.world(), views, &self.settings, before, &now());
         self.planned_in = self.epoch;
         self.is_all = false;
         self.look_at_services(&plan);

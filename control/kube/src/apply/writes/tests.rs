@@ -1,6 +1,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "values are written where they are used")]
 
 use super::*;
+use proptest::prelude::*;
 
 fn import(mut labels: Value) -> ServiceImport {
     labels[mcs::MANAGED_BY] = json!(mcs::MANAGER);
@@ -85,4 +86,61 @@ fn only_the_object_that_was_seen_is_deleted() {
     let plan = ServicePlan { unwanted: vec![unwanted], ..ServicePlan::default() };
     let writes = of_service(&key(), &plan, &World::default());
     assert!(matches!(&writes[..], [Write { action: Action::Delete { uid: Some(uid) }, .. }] if uid == "u"));
+}
+
+/// A slice of ours with a label, as the API server has it in one of its versions.
+fn slice_with(label: u8, version: usize) -> EndpointSlice {
+    let fields = json!({"f:metadata": {"f:labels": {"f:a": {}}}});
+    serde_json::from_value(json!({
+        "metadata": {
+            "namespace": "shop", "name": "api-east", "uid": "u", "resourceVersion": version.to_string(),
+            "labels": {"a": label.to_string(), mcs::SLICE_MANAGED_BY: mcs::SLICE_MANAGER},
+            "managedFields": [{"manager": MANAGER, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields}],
+        },
+        "addressType": "IPv4", "endpoints": [],
+    }))
+    .unwrap()
+}
+
+/// The same, as it is to be.
+fn wanted_with(label: u8) -> Wanted {
+    let mut slice = slice_with(label, 1);
+    slice.metadata.managed_fields = None;
+    (slice.metadata.uid, slice.metadata.resource_version) = (None, None);
+    Wanted::of(&slice).unwrap()
+}
+
+#[test]
+fn a_slice_that_was_found_right_is_compared_again_once_it_has_changed() {
+    let wanted = wanted_with(1);
+    let plan = ServicePlan { slices: vec![wanted.clone()], ..ServicePlan::default() };
+    let writes = |label, version| {
+        let slices = [slice_with(label, version)].into_iter().collect();
+        of_service(&key(), &plan, &World { slices, ..World::default() })
+    };
+    assert_eq!(writes(1, 1), []);
+    assert!(wanted.is_known_right(&slice_with(1, 1)));
+    let [write] = &writes(2, 2)[..] else { panic!("somebody has changed it") };
+    assert_eq!(write.target.to_string(), "EndpointSlice shop/api-east");
+    assert_eq!(writes(1, 3), []);
+}
+
+proptest! {
+    /// Each step somebody may change the object, or another plan want something else of it.
+    #[test]
+    fn what_is_known_of_slices_changes_no_write(steps in prop::collection::vec((0u8..3, 0u8..3), 1..20)) {
+        let mut wanted = wanted_with(0);
+        for (version, (label, is_wanted)) in steps.into_iter().enumerate() {
+            let anew = wanted_with(is_wanted);
+            if wanted != anew {
+                wanted = anew.clone();
+            }
+            // Looked at twice, as of an object that has not changed meanwhile.
+            for _ in 0..2 {
+                let observed = Arc::new(slice_with(label, version));
+                prop_assert_eq!(slice(&wanted, Some(&observed)), slice(&anew, Some(&observed)));
+                prop_assert_eq!(slice(&wanted, Some(&observed)).is_none(), label == is_wanted);
+            }
+        }
+    }
 }

@@ -224,8 +224,8 @@ impl Cluster {
                 self.world.services.insert(Arc::new(service));
             }
             for slice in &of.slices {
-                let known = self.world.slices.get(&ObjectKey::of(slice)).cloned();
-                let mut slice = slice.clone();
+                let known = self.world.slices.get(slice.key()).cloned();
+                let mut slice: EndpointSlice = slice.object();
                 self.identify(&mut slice, known.as_deref());
                 self.world.slices.insert(Arc::new(slice));
             }

@@ -197,7 +197,7 @@ fn slices_of_mirrors_and_global_services_have_names_of_their_own() {
     exports(&mut west, "p", &["shop/y-p-p", "shop/y"]);
     exports(&mut west, "p-p", &["shop/y-p-p", "shop/y"]);
     west.settle();
-    let wanted: Vec<_> = west.plan.services.values().flat_map(|plan| &plan.slices).map(ObjectKey::of).collect();
+    let wanted: Vec<_> = west.plan.services.values().flat_map(|plan| &plan.slices).map(Wanted::key).collect();
     let names: BTreeSet<_> = wanted.iter().collect();
     assert_eq!(names.len(), wanted.len(), "{wanted:?}");
 }
