@@ -82,11 +82,19 @@ pub(super) fn both_ways(kind: Kind<'_>) -> Result<(), Wrong> {
         let at_server = scope.spawn(|| late(server));
         let at_client = late(client);
         let others = [at_server, up, down].map(|thread| thread.join().unwrap_or(Err(Wrong::ResetLost)));
-        // A writer whose reader has found something wrong waits in vain: the reader is asked first, and whoever was only slow last.
-        let mut found: Vec<_> = [at_client].into_iter().chain(others).filter_map(Result::err).collect();
-        found.sort_by_key(|wrong| matches!(wrong, Wrong::Slow(_)));
-        found.into_iter().next().map_or(Ok(()), Err)
+        worst([at_client].into_iter().chain(others).filter_map(Result::err).collect()).map_or(Ok(()), Err)
     })
+}
+
+/// Of what several have found that depend on each other. Whoever finds something stops, so that others wait for him in vain: that nothing
+/// came is the last thing to believe, also where somebody has stopped because it came too slowly.
+fn worst(mut found: Vec<Wrong>) -> Option<Wrong> {
+    found.sort_by_key(|wrong| match wrong {
+        Wrong::Io(error) if error.kind() == ErrorKind::TimedOut => 2,
+        Wrong::Slow(_) => 1,
+        _ => 0,
+    });
+    found.into_iter().next()
 }
 
 /// One end has said all, and reads only when the other one has closed: nothing of what is queued is lost.
@@ -150,4 +158,24 @@ pub(super) fn strangers(kind: Kind<'_>) -> Result<(), Wrong> {
     write(&pair.client, 100, 100)?;
     read(&pair.server, 0, 100)?;
     if pair.joined(kind.programs)? == (false, false) { Ok(()) } else { Err(Wrong::Stranger) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_one_that_was_slow_has_lost_nothing() {
+        let lost = || Wrong::Io(ErrorKind::TimedOut.into());
+        let slow = || Wrong::Slow(Duration::from_secs(3));
+        let reset = || Wrong::Io(ErrorKind::ConnectionReset.into());
+        let byte = || Wrong::Byte { at: 1, found: 2, expected: 3 };
+        let first = |found: Vec<Wrong>| worst(found).unwrap().to_string();
+        assert_eq!(first(vec![lost(), slow(), lost()]), slow().to_string());
+        assert_eq!(first(vec![lost(), lost()]), lost().to_string());
+        for wrong in [byte, reset] {
+            assert_eq!(first(vec![lost(), slow(), wrong()]), wrong().to_string());
+        }
+        assert!(worst(Vec::new()).is_none());
+    }
 }
