@@ -2,7 +2,7 @@
 
 use super::{
     Kind, Pair, Side, Wrong,
-    pair::{read, read_end, receive, send, write},
+    pair::{byte, read, read_end, receive, send, write},
 };
 use crate::Room;
 use rustix::net::sockopt;
@@ -59,13 +59,15 @@ pub(super) fn room(kind: Kind<'_>) -> Result<(), Wrong> {
 }
 
 fn one(from: &TcpStream, to: &TcpStream, at: u64) -> Result<(), Wrong> {
-    send(from, &[super::pair::byte(at)])?;
+    send(from, &[byte(at)])?;
     read(to, at, at + 1)
 }
 
 /// Much both ways at once, in small pieces one way and a huge one the other. Readers come late, so that flows change from redirect to
 /// TCP in the middle.
 pub(super) fn both_ways(kind: Kind<'_>) -> Result<(), Wrong> {
+    // Made before anybody waits for it: on a slow machine that takes longer than all the rest.
+    let bytes: Vec<u8> = (0..LARGE).map(byte).collect();
     let Pair { client, server } = &kind.pair()?;
     let late = |from: &TcpStream| {
         thread::sleep(Duration::from_millis(30));
@@ -73,12 +75,12 @@ pub(super) fn both_ways(kind: Kind<'_>) -> Result<(), Wrong> {
         read_end(from, LARGE)
     };
     let all = |to: &TcpStream, piece| {
-        write(to, LARGE, piece)?;
+        bytes.chunks(piece).try_for_each(|piece| send(to, piece))?;
         Ok(to.shutdown(Shutdown::Write)?)
     };
     thread::scope(|scope| {
         let up = scope.spawn(|| all(client, 1000));
-        let down = scope.spawn(|| all(server, 4 << 20));
+        let down = scope.spawn(|| all(server, bytes.len()));
         let at_server = scope.spawn(|| late(server));
         let at_client = late(client);
         let others = [at_server, up, down].map(|thread| thread.join().unwrap_or(Err(Wrong::ResetLost)));
