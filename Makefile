@@ -74,6 +74,11 @@ soak: ## Two clusters with the local hop under churn for ten minutes, as root by
 	cargo build --locked --package isthmus-tests --bin soak
 	@$(sudo) $(target)/debug/soak $(ARGS)
 
+.PHONY: kernels
+kernels: ## The programs of ebpf/ in kernels of distributions, in machines that qemu emulates (ARGS="5.15 6.1")
+	@scripts/setup.sh build kernels
+	@scripts/kernels.sh $(ARGS)
+
 .PHONY: conformance
 conformance: ## The MCS API's conformance suite (MCS_API=checkout of kubernetes-sigs/mcs-api, ARGS=report.md)
 	@scripts/setup.sh test

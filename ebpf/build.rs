@@ -9,8 +9,12 @@ use std::{
     process::Command,
 };
 
-/// Each becomes one object, which the library takes in.
-const PROGRAMS: &[&str] = &["local_hop", "sk_lookup"];
+/// Objects, which the library takes in: name, source, and what the source is told.
+const PROGRAMS: &[(&str, &str, &[&str])] = &[
+    ("local_hop", "local_hop.c", &[]),
+    ("local_hop_ahead", "local_hop.c", &["-DALLOCATED_AHEAD"]),
+    ("sk_lookup", "sk_lookup.c", &[]),
+];
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=programs");
@@ -35,14 +39,14 @@ fn main() -> Result<(), String> {
         );
         return Ok(());
     }
-    for name in PROGRAMS {
-        compile(Path::new(&clang), name, &out)?;
+    for (name, source, told) in PROGRAMS {
+        compile(Path::new(&clang), &format!("programs/{source}"), told, &out.join(format!("{name}.o")))?;
     }
     println!("cargo::rustc-cfg=programs");
     Ok(())
 }
 
-fn compile(clang: &Path, name: &str, out: &Path) -> Result<(), String> {
+fn compile(clang: &Path, source: &str, told: &[&str], object: &Path) -> Result<(), String> {
     let big = env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big");
     let mut command = Command::new(clang);
     command.args(["-target", if big { "bpfeb" } else { "bpfel" }, "-mcpu=v2", "-O2", "-g", "-Wall", "-Werror", "-c"]);
@@ -54,12 +58,11 @@ fn compile(clang: &Path, name: &str, out: &Path) -> Result<(), String> {
         }
     }
     // Nothing of this machine's directories goes into the object.
-    command.args(["-fdebug-compilation-dir=.", "-o"]);
-    command.arg(out.join(format!("{name}.o"))).arg(format!("programs/{name}.c"));
+    command.args(told).args(["-fdebug-compilation-dir=.", "-o"]).arg(object).arg(source);
     let output = command.output().map_err(|e| format!("{}: {e}", clang.display()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("programs/{name}.c does not compile. clang and linux-libc-dev are needed, or no clang at all:\n{said}"))
+    Err(format!("{source} does not compile. clang and linux-libc-dev are needed, or no clang at all:\n{said}"))
 }

@@ -11,7 +11,7 @@ main() {
         cargo doc --workspace --no-deps --document-private-items --locked --quiet || failed=1
     timed deny cargo deny --locked check --hide-inclusion-graph licenses bans sources || failed=1
     timed advisories advisories || failed=1
-    timed shellcheck shellcheck .ci/run scripts/*.sh tests/kube/*.sh tests/src/guide/*.sh deploy/debian/p* || failed=1
+    timed shellcheck shellcheck .ci/run scripts/*.sh scripts/kernels/init tests/kube/*.sh tests/src/guide/*.sh deploy/debian/p* || failed=1
     timed console npm --prefix console run --silent check || failed=1
     timed rules promtool check rules deploy/monitoring/rules.yaml || failed=1
     timed dashboard node tests/monitoring/grafana/check.mjs deploy/monitoring/dashboard.json || failed=1

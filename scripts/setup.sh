@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian 12, Ubuntu 22.04 or later, and says what. Nothing to do: a fraction of a second.
 #
-# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench] [site] [fuzz] [package [TARGET]]     (none: all of them but site, fuzz and package)
+# usage: scripts/setup.sh [build] [demo] [test] [lint] [bench] [site] [fuzz] [kernels] [package [TARGET]]     (none: all of them but those from site on)
 
 . "$(dirname "$0")/lib.sh"
 
@@ -30,10 +30,11 @@ packages_for() {
     test) echo bind9-dnsutils chromium curl dnsmasq-base faketime haproxy iperf3 iproute2 nftables nginx-light nodejs npm openssl postgresql procps prometheus python3 python3-venv systemd wrk xz-utils ;;
     lint) echo nodejs npm prometheus shellcheck ;;
     bench) echo haproxy iperf3 iproute2 libnginx-mod-stream nginx-light openssl procps python3 python3-venv wrk ;;
+    kernels) echo busybox-static cpio debian-archive-keyring gpgv iproute2 kmod qemu-system-x86 util-linux xz-utils zstd ;;
     package) echo procps python3 xz-utils ;;
     aarch64-unknown-linux-gnu) [ "$(uname -m)" = aarch64 ] || echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user ;;
     fuzz | site | x86_64-unknown-linux-gnu) ;;
-    *) die "setup: found '$1', expected build, demo, test, lint, bench, site, fuzz, package, or a target that packages are made for" ;;
+    *) die "setup: found '$1', expected build, demo, test, lint, bench, site, fuzz, kernels, package, or a target that packages are made for" ;;
     esac
 }
 

@@ -64,7 +64,7 @@ pub enum LoadError {
     /// The kernel does not describe its own types.
     #[error("/sys/kernel/btf/vmlinux: {0}: the kernel needs CONFIG_DEBUG_INFO_BTF")]
     NoTypes(io::Error),
-    /// The kernel warns of such programs, or does not know them.
+    /// The kernel lacks what such programs need.
     #[error("found Linux {0}, expected {1}.{2} or later")]
     Old(String, u32, u32),
     /// The network namespace of this thread cannot be opened.
@@ -80,7 +80,10 @@ pub enum LoadError {
     #[error("not permitted: {} missing", .0.join(", "))]
     Lacks(Vec<&'static str>),
     /// The kernel does not let us, capabilities or not.
-    #[error("not permitted, though this process has the capabilities: is it in a user namespace?")]
+    #[error(
+        "not permitted, though this process has the capabilities: is it in a user namespace, or, before Linux 5.11, short of memory that it may \
+         lock (RLIMIT_MEMLOCK)?"
+    )]
     NotPermitted,
     /// The kernel has taken the programs, and they do not do what they should.
     #[error("self-test: {0}")]

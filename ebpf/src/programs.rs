@@ -25,6 +25,13 @@ use std::{
 mod door;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/local_hop.o"));
+/// The same with all ends allocated ahead, for kernels before [`ALLOCATES`].
+const OBJECT_AHEAD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/local_hop_ahead.o"));
+
+/// The first Linux that tells programs of sockets which network namespace they run in.
+const FIRST: (u32, u32) = (5, 15);
+/// The first Linux that lets tracing programs have maps whose elements are allocated as they come, and does not warn of it.
+const ALLOCATES: (u32, u32) = (6, 1);
 
 /// The programs, loaded and attached, until this is dropped.
 pub struct Programs {
@@ -51,14 +58,13 @@ impl Programs {
     /// See [`LoadError`]; the kernel is as before.
     pub fn load(cgroup: &Path) -> Result<Self, LoadError> {
         capabilities::check(&capabilities::LOCAL_HOP)?;
-        // A tracing program with a map whose elements are allocated as they come: older kernels say that in a warning with a stack trace,
-        // as of a fault of their own.
-        release::check((6, 1))?;
+        release::check(FIRST)?;
         File::open("/sys/kernel/btf/vmlinux").map_err(LoadError::NoTypes)?;
         let types = Btf::from_sys_fs().map_err(|error| refused(&error))?;
         let cgroup = File::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.into(), error))?;
+        let object = if release::check(ALLOCATES).is_ok() { OBJECT } else { OBJECT_AHEAD };
         let mut loader = EbpfLoader::new();
-        let mut ebpf = loader.btf(Some(&types)).load(OBJECT).map_err(|error| refused(&error))?;
+        let mut ebpf = loader.btf(Some(&types)).load(object).map_err(|error| refused(&error))?;
         attach(&mut ebpf, &cgroup)?;
         let room: &mut RawTracePoint = program(&mut ebpf, "local_hop_room")?;
         room.load().map_err(|error| refused(&error))?;

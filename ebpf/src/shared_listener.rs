@@ -23,6 +23,8 @@ use std::{
 mod proof;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sk_lookup.o"));
+/// The first Linux that asks programs for listeners.
+const FIRST: (u32, u32) = (5, 9);
 /// This thread's network namespace.
 const NAMESPACE: &str = "/proc/thread-self/ns/net";
 
@@ -52,7 +54,7 @@ impl SharedListener {
     /// See [`LoadError`]; the kernel is as before.
     pub fn load(v4: &[BorrowedFd<'_>], v6: &[BorrowedFd<'_>]) -> Result<Self, LoadError> {
         capabilities::check(&capabilities::SHARED_LISTENER)?;
-        release::check((5, 9))?;
+        release::check(FIRST)?;
         let namespace = File::open(NAMESPACE).map_err(|error| LoadError::Namespace(NAMESPACE, error))?;
         // It reads nothing of the kernel's own types, which take tens of megabytes to look at.
         let mut ebpf = EbpfLoader::new().btf(None).load(OBJECT).map_err(|error| refused(&error))?;

@@ -2,7 +2,7 @@
 
 use super::{
     Kind, Pair, Side, Wrong,
-    pair::{read, read_end, receive, send, write},
+    pair::{byte, read, read_end, receive, send, write},
 };
 use crate::Room;
 use rustix::net::sockopt;
@@ -59,13 +59,15 @@ pub(super) fn room(kind: Kind<'_>) -> Result<(), Wrong> {
 }
 
 fn one(from: &TcpStream, to: &TcpStream, at: u64) -> Result<(), Wrong> {
-    send(from, &[super::pair::byte(at)])?;
+    send(from, &[byte(at)])?;
     read(to, at, at + 1)
 }
 
 /// Much both ways at once, in small pieces one way and a huge one the other. Readers come late, so that flows change from redirect to
 /// TCP in the middle.
 pub(super) fn both_ways(kind: Kind<'_>) -> Result<(), Wrong> {
+    // Made before anybody waits for it: on a slow machine that takes longer than all the rest.
+    let bytes: Vec<u8> = (0..LARGE).map(byte).collect();
     let Pair { client, server } = &kind.pair()?;
     let late = |from: &TcpStream| {
         thread::sleep(Duration::from_millis(30));
@@ -73,20 +75,28 @@ pub(super) fn both_ways(kind: Kind<'_>) -> Result<(), Wrong> {
         read_end(from, LARGE)
     };
     let all = |to: &TcpStream, piece| {
-        write(to, LARGE, piece)?;
+        bytes.chunks(piece).try_for_each(|piece| send(to, piece))?;
         Ok(to.shutdown(Shutdown::Write)?)
     };
     thread::scope(|scope| {
         let up = scope.spawn(|| all(client, 1000));
-        let down = scope.spawn(|| all(server, 4 << 20));
+        let down = scope.spawn(|| all(server, bytes.len()));
         let at_server = scope.spawn(|| late(server));
         let at_client = late(client);
         let others = [at_server, up, down].map(|thread| thread.join().unwrap_or(Err(Wrong::ResetLost)));
-        // A writer whose reader has found something wrong waits in vain: the reader is asked first, and whoever was only slow last.
-        let mut found: Vec<_> = [at_client].into_iter().chain(others).filter_map(Result::err).collect();
-        found.sort_by_key(|wrong| matches!(wrong, Wrong::Slow(_)));
-        found.into_iter().next().map_or(Ok(()), Err)
+        worst([at_client].into_iter().chain(others).filter_map(Result::err).collect()).map_or(Ok(()), Err)
     })
+}
+
+/// Of what several have found that depend on each other. Whoever finds something stops, so that others wait for him in vain: that nothing
+/// came is the last thing to believe, also where somebody has stopped because it came too slowly.
+fn worst(mut found: Vec<Wrong>) -> Option<Wrong> {
+    found.sort_by_key(|wrong| match wrong {
+        Wrong::Io(error) if error.kind() == ErrorKind::TimedOut => 2,
+        Wrong::Slow(_) => 1,
+        _ => 0,
+    });
+    found.into_iter().next()
 }
 
 /// One end has said all, and reads only when the other one has closed: nothing of what is queued is lost.
@@ -150,4 +160,24 @@ pub(super) fn strangers(kind: Kind<'_>) -> Result<(), Wrong> {
     write(&pair.client, 100, 100)?;
     read(&pair.server, 0, 100)?;
     if pair.joined(kind.programs)? == (false, false) { Ok(()) } else { Err(Wrong::Stranger) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_one_that_was_slow_has_lost_nothing() {
+        let lost = || Wrong::Io(ErrorKind::TimedOut.into());
+        let slow = || Wrong::Slow(Duration::from_secs(3));
+        let reset = || Wrong::Io(ErrorKind::ConnectionReset.into());
+        let byte = || Wrong::Byte { at: 1, found: 2, expected: 3 };
+        let first = |found: Vec<Wrong>| worst(found).unwrap().to_string();
+        assert_eq!(first(vec![lost(), slow(), lost()]), slow().to_string());
+        assert_eq!(first(vec![lost(), lost()]), lost().to_string());
+        for wrong in [byte, reset] {
+            assert_eq!(first(vec![lost(), slow(), wrong()]), wrong().to_string());
+        }
+        assert!(worst(Vec::new()).is_none());
+    }
 }

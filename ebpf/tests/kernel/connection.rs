@@ -9,8 +9,8 @@ use std::{
     os::fd::AsFd,
 };
 
-/// No wait of a test is longer.
-pub(crate) const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
+/// No wait of a test is longer. Emulated machines, which `make kernels` has, take their time.
+pub(crate) const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 /// Which of the two ends is the gateway's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
