@@ -14,6 +14,7 @@ use crate::{
 use isthmus_control_api::{GatewayId, Link, Retries, ServicePolicy, Table, Timeouts};
 use std::{
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
