@@ -1,6 +1,6 @@
 //! Behaviour of the crate as a whole: real handshakes in memory, and identities made for them.
 
-mod directory;
+pub(crate) mod directory;
 mod forge;
 mod handshake;
 mod introduce;

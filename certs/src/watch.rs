@@ -14,6 +14,9 @@ use tokio::{sync::Notify, task::spawn_blocking, time};
 /// How often the files are read even if nobody says that they changed: notifications can be lost, and clocks can jump.
 const RECHECK: Duration = Duration::from_secs(10);
 
+/// The same where nobody can say it: a system has so many watches, and others may hold them all.
+const UNWATCHED: Duration = Duration::from_millis(500);
+
 /// How long files have to be left alone before they are read: who writes them writes several.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -22,7 +25,7 @@ pub struct IdentityWatch {
     keeper: Keeper,
     changed: Arc<Notify>,
     /// Held for its notifications; none where the system has no watches left, and then the re-check alone has to do.
-    _watcher: Option<RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
 }
 
 impl IdentityStore {
@@ -45,15 +48,16 @@ impl IdentityStore {
                 Ok(watcher)
             });
         let watcher = watcher
-            .inspect_err(|e| tracing::warn!(path = %path.display(), "cannot watch the identity, reading it every {RECHECK:?}: {e}"))
+            .inspect_err(|e| tracing::warn!(path = %path.display(), "cannot watch the identity, reading it every {UNWATCHED:?}: {e}"))
             .ok();
-        Ok((keeper.store().clone(), IdentityWatch { keeper, changed, _watcher: watcher }))
+        Ok((keeper.store().clone(), IdentityWatch { keeper, changed, watcher }))
     }
 }
 
 impl IdentityWatch {
     /// Runs until it is dropped. Reads and writes files on tokio's blocking threads.
     pub async fn run(mut self) {
+        let recheck = if self.watcher.is_some() { RECHECK } else { UNWATCHED };
         loop {
             let keeper = self.keeper;
             let tick = spawn_blocking(move || {
@@ -68,7 +72,7 @@ impl IdentityWatch {
                 Err(e) => return tracing::error!("the upkeep of the identity has ended: {e}"),
             };
             // A file event inside SETTLE leaves a permit, so that none is lost.
-            let _ = time::timeout(wait.clamp(SETTLE, RECHECK), self.changed.notified()).await;
+            let _ = time::timeout(wait.clamp(SETTLE, recheck), self.changed.notified()).await;
             time::sleep(SETTLE).await;
         }
     }
@@ -86,4 +90,32 @@ fn random() -> f64 {
     let mut bytes = [0; 4];
     aws_lc_rs::rand::fill(&mut bytes)
         .map_or(0.5, |()| f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::directory::fresh;
+    use tokio::{
+        task::JoinSet,
+        time::{Instant, sleep},
+    };
+
+    /// By a clock that goes on whenever nobody has anything to do.
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_can_be_watched_a_new_bundle_is_taken_as_soon() {
+        let (_parent, directory) = fresh("west.demo");
+        let (store, mut watch) = IdentityStore::open(directory.clone()).unwrap();
+        watch.watcher = None;
+        let mut changed = store.subscribe();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch.run());
+        sleep(SETTLE / 2).await;
+
+        let began = Instant::now();
+        let new = directory.issue_own(crate::issue::SVID_LIFETIME, SystemTime::now()).unwrap().unwrap();
+        directory.write_own(&new).unwrap();
+        changed.changed().await.unwrap();
+        assert!(began.elapsed() <= UNWATCHED + 2 * SETTLE, "{:?}", began.elapsed());
+    }
 }

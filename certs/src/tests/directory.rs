@@ -19,7 +19,7 @@ use std::{
 use tempfile::TempDir;
 
 /// A fresh identity of `domain` in a directory of its own.
-pub(super) fn fresh(domain: &str) -> (TempDir, Directory) {
+pub(crate) fn fresh(domain: &str) -> (TempDir, Directory) {
     let parent = tempfile::tempdir().unwrap();
     let domain = domain.parse().unwrap();
     let (directory, _) =

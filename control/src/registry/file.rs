@@ -29,6 +29,8 @@ use watcher::Watcher;
 const SETTLE: Duration = Duration::from_millis(20);
 /// The file is looked at this often without any sign, for file systems that give none.
 const LOOK: Duration = Duration::from_secs(5);
+/// The same where not all can be watched.
+const UNWATCHED: Duration = Duration::from_millis(500);
 
 /// The registry of a stand-alone cluster: its configuration file.
 #[derive(Debug)]
@@ -186,7 +188,7 @@ impl FileRegistry {
     async fn watch(mut self, shutdown: CancellationToken) {
         let asked = self.asked.clone();
         let mut watcher = Watcher::new(&self.running.path, &self.running.identity);
-        let mut tick = interval(LOOK);
+        let mut tick = interval(if watcher.is_whole() { LOOK } else { UNWATCHED });
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 /// How long a link may take to come up. Where one was before, a gateway that dials in vain may wait for fifteen seconds before it tries
 /// again.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long tunnels may take to close: files are looked at every ten seconds, if nothing says that they have changed.
+/// How long tunnels may take to close: a store that can watch nothing looks every half second, and tunnels drain after that.
 const CLOSING: Duration = Duration::from_secs(15);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -136,6 +136,20 @@ async fn a_link_that_join_makes_is_taken_and_one_that_unlink_removes_goes() {
     assert_eq!(desired.links.len(), 1);
 }
 
+/// The identity's directory is not there when it would be watched. By a clock that goes on whenever nobody has anything to do.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_watched_is_looked_at_as_often_as_makes_no_difference() {
+    let mut fixture = Fixture::plain();
+    sleep(Duration::from_millis(1)).await;
+    let identity = fixture.directory.path().join("id");
+    std::fs::create_dir(&identity).unwrap();
+    sleep(SETTLE * 2).await;
+    let (north, began) = ("north".parse().unwrap(), tokio::time::Instant::now());
+    LinkFiles::of(&identity).write(&north, &[]).unwrap();
+    fixture.desired(|desired| desired.links.contains_key(&north)).await;
+    assert!(began.elapsed() <= UNWATCHED + SETTLE, "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn a_link_file_that_is_wrong_costs_no_other_link_and_is_reported() {
     let mut fixture = Fixture::plain();

@@ -11,6 +11,7 @@ use tracing::warn;
 pub(super) struct Watcher {
     /// Dropped with this: then it stops.
     _watcher: Option<RecommendedWatcher>,
+    is_whole: bool,
     signs: mpsc::Receiver<()>,
 }
 
@@ -26,12 +27,19 @@ impl Watcher {
         let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut watcher = notify::recommended_watcher(on_event).inspect_err(|error| unwatched(directory, error)).ok();
         let watched = [(directory, RecursiveMode::NonRecursive), (identity, RecursiveMode::Recursive)];
+        let mut is_whole = watcher.is_some();
         for (directory, mode) in watched {
             if let Some(Err(error)) = watcher.as_mut().map(|watcher| watcher.watch(directory, mode)) {
                 unwatched(directory, &error);
+                is_whole = false;
             }
         }
-        Self { _watcher: watcher, signs }
+        Self { _watcher: watcher, is_whole, signs }
+    }
+
+    /// Whether there is a sign of each change. A system has so many watches, and others may hold them all.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Waits for a sign; for ever, where the directory cannot be watched.
@@ -43,7 +51,7 @@ impl Watcher {
 }
 
 fn unwatched(directory: &Path, error: &notify::Error) {
-    warn!(directory = %directory.display(), %error, "cannot be watched: changes are seen within some seconds");
+    warn!(directory = %directory.display(), %error, "cannot be watched: looked at every half second");
 }
 
 /// Reading, ours too, is no change.
