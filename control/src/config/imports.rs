@@ -30,7 +30,7 @@ pub(super) fn read(
             true => fields.scalars("serverNames", NAMES, "a DNS name in lower case, or *. before one", parsed),
             false => Vec::new(),
         };
-        let policy = policy::read(&fields);
+        let policy = policy::read(&fields, policy::Of::Import);
         let address = fields.value("listen", values::listen);
         let socket = address.zip(protocol).map(|(address, protocol)| Listen { address, protocol, server_name: None });
         let Some(socket) = socket else { continue };

@@ -281,7 +281,7 @@ fn exports(top: &Fields<'_>) -> BTreeMap<ServicePort, Export> {
         let service = fields.value("service", values::service);
         let ports = ports(&fields);
         let endpoints = endpoints(&fields, &ports);
-        let policy = policy::read(&fields);
+        let policy = policy::read(&fields, policy::Of::Export);
         if !ports.is_empty() && ports.iter().all(|port| !port.protocol.is_tcp()) {
             policy::check_datagrams(&fields, &policy);
         }

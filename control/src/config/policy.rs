@@ -11,17 +11,43 @@ use super::{
     node::{Node, SyntaxError},
     values,
 };
-use isthmus_control_api::{Cidr, ProxyProtocol, ServicePolicy};
+use isthmus_control_api::{Cidr, Limits, ProxyProtocol, ServicePolicy};
 use std::sync::Arc;
 
 const NETWORK: &str = "a CIDR, as 10.0.0.0/8 or 2001:db8::/32, or an IP address";
 
+/// Whose policy it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Export,
+    Import,
+}
+
 /// The policy of the export or import whose `fields` these are. What is wrong in it is noted, and as if it were left out.
-pub(super) fn read(fields: &Fields<'_>) -> Arc<ServicePolicy> {
+pub(super) fn read(fields: &Fields<'_>, of: Of) -> Arc<ServicePolicy> {
     if !fields.has("policy") {
         return Arc::default();
     }
-    fields.mapping_of("policy", "policy").map(|fields| Arc::new(policy(&fields))).unwrap_or_default()
+    let read = |fields: &Fields<'_>| {
+        let policy = policy(fields);
+        check_side(fields, &policy, of);
+        Arc::new(policy)
+    };
+    fields.mapping_of("policy", "policy").as_ref().map(read).unwrap_or_default()
+}
+
+/// Notes keys that only the other side heeds: who writes them believes that they do something. A ServicePolicy of Kubernetes is for both.
+fn check_side(fields: &Fields<'_>, policy: &ServicePolicy, of: Of) {
+    let (keys, own, other): (&[_], _, _) = match of {
+        Of::Export => (&["acceptProxyProtocol"], "an export", "an import"),
+        Of::Import => (&["near", "slowStart", "health", "proxyProtocol"], "an import", "an export"),
+    };
+    for key in keys.iter().filter(|key| fields.has(key)) {
+        fields.conflict(key, format!("it at {own}"), &format!("it at {other}"));
+    }
+    if of == Of::Import && policy.limits.per_peer != Limits::default() {
+        fields.conflict("limits", format!("perPeer at {own}"), &format!("perPeer at {other}"));
+    }
 }
 
 /// Notes what a policy says that means nothing for a service of UDP alone.
@@ -100,8 +126,7 @@ fn section<'a>(fields: &Fields<'a>, name: &'static str, section: &'static str) -
     fields.has(name).then(|| fields.mapping_of(name, section)).flatten()
 }
 
-/// 1 to 64 networks.
-/// A list of networks.
+/// A list of 1 to 64 networks.
 pub(super) fn networks(fields: &Fields<'_>, name: &'static str) -> Vec<Cidr> {
     fields.scalars(name, 1..=64, NETWORK, parsed).into_iter().map(|network| network.value).collect()
 }

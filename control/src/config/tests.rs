@@ -1,5 +1,5 @@
 use super::*;
-use isthmus_control_api::{Affinity, Algorithm, Failover, Near, Outliers, ServicePolicy};
+use isthmus_control_api::{Affinity, Algorithm, Failover, Outliers, ServicePolicy};
 use proptest::prelude::*;
 
 const WEST: &str = r#"
@@ -60,13 +60,11 @@ fn a_policy_is_read_and_has_the_defaults_that_the_reference_names() {
     assert_eq!(*with("{}").unwrap(), Default::default());
     assert_eq!(*with("{outliers: {}, failover: {}}").unwrap(), Default::default());
     let policy = with(
-        "{balance: roundRobin, near: zone, slowStart: 10s, failover: {healthy: 70%, panic: 20%, recovery: 1m}, \
+        "{balance: roundRobin, failover: {healthy: 70%, panic: 20%, recovery: 1m}, \
          outliers: {failures: 1, resets: 2, slowerThan: 10, ejection: 2s, longestEjection: 4s, maxEjected: 30%}}",
     );
     let expected = ServicePolicy {
         balance: Algorithm::RoundRobin,
-        near: Near::Zone,
-        slow_start: Some(Duration::from_secs(10)),
         outliers: Outliers {
             failures: 1,
             resets: 2,
