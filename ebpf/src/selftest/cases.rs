@@ -83,20 +83,25 @@ pub(super) fn both_ways(kind: Kind<'_>) -> Result<(), Wrong> {
         let down = scope.spawn(|| all(server, bytes.len()));
         let at_server = scope.spawn(|| late(server));
         let at_client = late(client);
-        let others = [at_server, up, down].map(|thread| thread.join().unwrap_or(Err(Wrong::ResetLost)));
-        worst([at_client].into_iter().chain(others).filter_map(Result::err).collect()).map_or(Ok(()), Err)
+        let [at_server, up, down] =
+            [at_server, up, down].map(|thread| thread.join().unwrap_or(Err(Wrong::ResetLost)).err());
+        worst([one_way(up, at_server), one_way(down, at_client.err())]).map_or(Ok(()), Err)
     })
 }
 
-/// Of what several have found that depend on each other. Whoever finds something stops, so that others wait for him in vain: that nothing
-/// came is the last thing to believe, also where somebody has stopped because it came too slowly.
-fn worst(mut found: Vec<Wrong>) -> Option<Wrong> {
-    found.sort_by_key(|wrong| match wrong {
+/// Of what the writer and the reader of one way have found. Whoever finds something stops, so that the other waits for him in vain: that
+/// nothing came is the last thing to believe, also where somebody has stopped because it came too slowly.
+fn one_way(writer: Option<Wrong>, reader: Option<Wrong>) -> Option<Wrong> {
+    [writer, reader].into_iter().flatten().min_by_key(|wrong| match wrong {
         Wrong::Io(error) if error.kind() == ErrorKind::TimedOut => 2,
         Wrong::Slow(_) => 1,
         _ => 0,
-    });
-    found.into_iter().next()
+    })
+}
+
+/// Of what was found each way. That one was slow explains nothing of the other.
+fn worst(ways: [Option<Wrong>; 2]) -> Option<Wrong> {
+    ways.into_iter().flatten().min_by_key(|wrong| matches!(wrong, Wrong::Slow(_)))
 }
 
 /// One end has said all, and reads only when the other one has closed: nothing of what is queued is lost.
@@ -166,18 +171,37 @@ pub(super) fn strangers(kind: Kind<'_>) -> Result<(), Wrong> {
 mod tests {
     use super::*;
 
+    fn lost() -> Option<Wrong> {
+        Some(Wrong::Io(ErrorKind::TimedOut.into()))
+    }
+
+    fn slow() -> Option<Wrong> {
+        Some(Wrong::Slow(Duration::from_secs(3)))
+    }
+
+    fn text(wrong: Option<Wrong>) -> Option<String> {
+        wrong.map(|wrong| wrong.to_string())
+    }
+
     #[test]
     fn who_waits_for_one_that_was_slow_has_lost_nothing() {
-        let lost = || Wrong::Io(ErrorKind::TimedOut.into());
-        let slow = || Wrong::Slow(Duration::from_secs(3));
-        let reset = || Wrong::Io(ErrorKind::ConnectionReset.into());
-        let byte = || Wrong::Byte { at: 1, found: 2, expected: 3 };
-        let first = |found: Vec<Wrong>| worst(found).unwrap().to_string();
-        assert_eq!(first(vec![lost(), slow(), lost()]), slow().to_string());
-        assert_eq!(first(vec![lost(), lost()]), lost().to_string());
+        let reset = || Some(Wrong::Io(ErrorKind::ConnectionReset.into()));
+        let byte = || Some(Wrong::Byte { at: 1, found: 2, expected: 3 });
+        assert_eq!(text(one_way(lost(), slow())), text(slow()));
+        assert_eq!(text(one_way(slow(), lost())), text(slow()));
+        assert_eq!(text(one_way(lost(), lost())), text(lost()));
         for wrong in [byte, reset] {
-            assert_eq!(first(vec![lost(), slow(), wrong()]), wrong().to_string());
+            assert_eq!(text(one_way(lost(), wrong())), text(wrong()));
+            assert_eq!(text(one_way(wrong(), slow())), text(wrong()));
         }
-        assert!(worst(Vec::new()).is_none());
+        assert_eq!(text(one_way(None, None)), None);
+    }
+
+    #[test]
+    fn that_one_way_was_slow_hides_no_loss_on_the_other() {
+        assert_eq!(text(worst([slow(), lost()])), text(lost()));
+        assert_eq!(text(worst([lost(), slow()])), text(lost()));
+        assert_eq!(text(worst([slow(), None])), text(slow()));
+        assert_eq!(text(worst([None, None])), None);
     }
 }
