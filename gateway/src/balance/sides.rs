@@ -149,14 +149,6 @@ impl Sides {
         }
     }
 
-    /// It has refused a stream for the stream's own source, of which nobody knows whose fault that is: one that is left out is so for as long
-    /// again, or whose source never works would be the one to find out each time.
-    pub fn put_off(&mut self, cluster: &ClusterName, policy: &ServicePolicy, now: Instant) {
-        if let Some(member) = self.member(cluster) {
-            member.health.put_off(now, true, &rules(policy));
-        }
-    }
-
     /// Forgets clusters that are not there any more.
     pub fn retain(&mut self, is_there: impl Fn(&ClusterName) -> bool) {
         self.members.retain(|member| is_there(&member.cluster));

@@ -132,22 +132,6 @@ fn a_probe_that_was_given_up_leaves_room_for_the_next() {
     assert!((0..20).any(|_| world.next() == "c0"));
 }
 
-#[test]
-fn a_probe_that_says_nothing_of_the_cluster_puts_the_next_one_off_as_long_again() {
-    let (mut world, policy) = (World::new(Affinity::Remote, &[1, 1]), ServicePolicy::default());
-    world.sides.refused(&c0(), &policy, world.now);
-    world.after(2);
-    while world.next() != "c0" {}
-    world.sides.put_off(&c0(), &policy, world.now);
-    assert!((0..20).all(|_| world.next() == "c1"));
-    world.after(2);
-    assert!((0..20).any(|_| world.next() == "c0"));
-    // What is well stays so.
-    world.sides.accepted(&c0(), world.now);
-    world.sides.put_off(&c0(), &policy, world.now);
-    assert_eq!(world.sides.snapshot(world.now)[0].health, HealthStatus::Healthy);
-}
-
 /// A client stays with its cluster when some of that one's endpoints fail.
 #[test]
 fn clients_do_not_move_for_an_endpoint_that_fails() {

@@ -206,7 +206,8 @@ impl<'c, 'a> Asking<'c, 'a> {
         let (policy, now) = (&self.import.policy, Instant::now());
         chosen.learn(|sides, cluster| match opened {
             Ok(()) => sides.accepted(cluster, now),
-            Err(failed) if is_of_source(failed) => sides.put_off(cluster, policy, now),
+            // Of a source that no endpoint takes: the next stream, another client's maybe, finds out in its place.
+            Err(failed) if is_of_source(failed) => sides.gave_up(cluster),
             Err(failed) if gives_way(&self.request, failed) => sides.late(cluster, policy, now),
             Err(OpenFailed::Refused(refusal)) if says_of_endpoints(refusal) => sides.refused(cluster, policy, now),
             Err(_) => sides.gave_up(cluster),
