@@ -79,7 +79,7 @@ async fn run_gateway(mut process: Process) -> Result<(), Failure> {
 }
 
 /// For the last table to be written.
-const LAST_WRITE: Duration = Duration::from_secs(1);
+const LAST_WRITE: Duration = Duration::from_secs(5);
 /// Streams of the exchange that wait for the client to take them.
 const EXCHANGES: usize = 64;
 

@@ -35,10 +35,13 @@ struct From {
     namespaces: Option<Arc<BTreeSet<Arc<str>>>>,
 }
 
-/// What was said last to a peer that there was room for all of it for: others that are told the same are told that very one. So a
-/// change is worked out once and not for each of a hundred peers.
+/// What was said of our services to peers for whom there was room for all of it: others that are told the same are told that very one. So a
+/// change is worked out once and not for each of a hundred peers. No more of them than peers, and none of services that were before.
 #[derive(Debug, Default)]
-pub(super) struct Common(Option<(Arc<Services>, Namespaces, Arc<Summaries>)>);
+pub(super) struct Common {
+    services: Arc<Services>,
+    said: Vec<(Namespaces, Arc<Summaries>)>,
+}
 
 /// What is taken of what a peer says.
 #[derive(Debug, Default)]
@@ -134,7 +137,7 @@ impl Told {
         let untold = said.fit(&before.services);
         let said = Arc::new(said);
         if untold.is_empty() {
-            common.0 = Some((from.services.clone(), from.choice.clone(), said.clone()));
+            common.put(from, &said);
         }
         (said, untold)
     }
@@ -143,9 +146,16 @@ impl Told {
 impl Common {
     /// What was made of the same.
     fn of(&self, from: &From, lacking: &BTreeSet<Arc<str>>) -> Option<Arc<Summaries>> {
-        let (services, choice, said) = self.0.as_ref()?;
-        let is_same = Arc::ptr_eq(services, &from.services) && *choice == from.choice && said.lacking == *lacking;
-        is_same.then(|| said.clone())
+        let known = if Arc::ptr_eq(&self.services, &from.services) { &self.said[..] } else { &[] };
+        let same = known.iter().find(|(choice, said)| *choice == from.choice && said.lacking == *lacking);
+        same.map(|(_, said)| said.clone())
+    }
+
+    fn put(&mut self, from: &From, said: &Arc<Summaries>) {
+        if !Arc::ptr_eq(&self.services, &from.services) {
+            (self.services, self.said) = (from.services.clone(), Vec::new());
+        }
+        self.said.push((from.choice.clone(), said.clone()));
     }
 }
 
@@ -226,14 +236,14 @@ mod tests {
         assert_eq!((heard.borrow().services.len(), heard.borrow().lacking.len()), (2, 0));
     }
 
-    /// Tells four peers of `ours`: two are alike, one may hear of less, and one has a namespace that is missing here. Each of them alone,
+    /// Tells four peers of `ours`: the first and the last are alike, one between them may hear of less, and one has a namespace that is missing here. Each of them alone,
     /// where there is nothing in common.
     fn tell_four(peers: &mut [Told; 4], mut common: Option<&mut Common>, ours: &Arc<Services>) -> Vec<Arc<Summaries>> {
         let here: Arc<BTreeSet<Arc<str>>> = Arc::new(["shop".into(), "ops".into()].into());
         let away = Arc::new(Summaries { services: (*services(&["away/db"])).clone(), ..Summaries::default() });
         let (none, nothing) = (Arc::default(), Arc::default());
         let all = Namespaces::All;
-        let of = [(all.clone(), &nothing), (all.clone(), &nothing), (only("shop"), &nothing), (all, &away)];
+        let of = [(all.clone(), &nothing), (only("shop"), &nothing), (all.clone(), &away), (all, &nothing)];
         for (told, (choice, theirs)) in peers.iter_mut().zip(of) {
             let mut own = Common::default();
             let common = common.as_deref_mut().unwrap_or(&mut own);
@@ -248,10 +258,10 @@ mod tests {
         for names in [["shop/api", "ops/log"], ["shop/api", "ops/db"], ["shop/db", "ops/db"]] {
             let ours = services(&names);
             let said = tell_four(&mut peers, Some(&mut common), &ours);
-            assert!(Arc::ptr_eq(&said[0], &said[1]));
+            assert!(Arc::ptr_eq(&said[0], &said[3]));
             assert_eq!(said, tell_four(&mut alone, None, &ours));
             let sizes = said.iter().map(|said| (said.services.len(), said.lacking.len()));
-            assert!(sizes.eq([(2, 0), (2, 0), (1, 0), (2, 1)]));
+            assert!(sizes.eq([(2, 0), (1, 0), (2, 1), (2, 0)]));
         }
     }
 

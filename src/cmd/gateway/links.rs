@@ -13,13 +13,15 @@ use std::time::Duration;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{interval, sleep},
+    time::{Instant, interval, sleep_until},
 };
 
 /// How often the cores are asked while no tunnel comes or goes.
 const PACE: Duration = Duration::from_secs(5);
 /// From a tunnel's coming or going to the question: most do not come alone.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Between two questions, whatever comes and goes: peers decide on that.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// Asks whenever what is `reached` changes, and again and again; tells what has changed.
 pub(super) fn watch(
@@ -31,15 +33,18 @@ pub(super) fn watch(
 ) -> watch::Receiver<Vec<LinkReport>> {
     let (to_control, links) = watch::channel(Vec::new());
     tasks.spawn(async move {
-        let mut tick = interval(PACE);
+        // The last time that somebody's coming or going made us ask.
+        let (mut tick, mut asked) = (interval(PACE), None);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 Ok(()) = reached.changed() => {
-                    sleep(SETTLE).await;
-                    reached.mark_unchanged();
+                    let soon = Instant::now() + SETTLE;
+                    sleep_until(asked.map_or(soon, |asked: Instant| soon.max(asked + LEAST))).await;
+                    asked = Some(Instant::now());
                 }
             }
+            reached.mark_unchanged();
             let (reports, readiness) = (reports.ask().await, *ready.borrow());
             let now: Vec<_> = status::merge(&extra(), &readiness, &reports).links.iter().map(report).collect();
             to_control.send_if_modified(|told| {

@@ -161,8 +161,9 @@ pub(in crate::cmd) async fn report_links(
     untrusted: Untrusted,
 ) {
     loop {
-        let said = look().await;
-        let (known, untrusted) = (control.borrow_and_update().clone(), untrusted.borrow().clone());
+        // Before the question: what changes meanwhile is a reason to ask again.
+        let known = control.borrow_and_update().clone();
+        let (said, untrusted) = (look().await, untrusted.borrow().clone());
         let mut reports = LinkReports::new();
         for fares in &said {
             let Ok(cluster) = fares.cluster.parse::<ClusterName>() else { continue };

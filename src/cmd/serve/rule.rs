@@ -16,8 +16,8 @@ use tokio::{
     time::timeout,
 };
 
-/// For control's last write.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// For control's registry to end, and for its last write: as long as it gives them itself.
+const LAST_WORDS: Duration = Duration::from_secs(11);
 
 /// A control that is about to run.
 pub(in crate::cmd) struct Made {

@@ -41,7 +41,8 @@ use tracing::{debug, info, warn};
 
 /// Between two looks at what is to be said of the links while nobody says anything new of them.
 const LINKS: Duration = Duration::from_secs(3);
-/// From something new to the look. Whoever says it takes longer between two times, or the look would be put off for ever.
+/// From a link's being up, or trusted, or not any more, to the look. Whoever says it takes longer between two times, or the look would be put
+/// off for ever.
 const SOON: Duration = Duration::from_millis(100);
 /// Between two statuses that are told.
 const TELL: Duration = Duration::from_millis(100);
@@ -143,7 +144,9 @@ impl Engine {
                 Ok(()) = self.inputs.peers.changed() => self.debounce.changed(Instant::now()),
                 Ok(()) = self.inputs.file.changed() => self.touch(Effect::Plan),
                 Ok(()) = self.inputs.leadership.changed() => self.led().await,
-                Ok(()) = self.inputs.reports.changed() => look.reset_after(SOON),
+                Ok(()) = self.inputs.reports.changed() => if self.is_news(&self.inputs.reports.borrow()) {
+                    look.reset_after(SOON);
+                },
                 Ok(()) = self.inputs.file_status.changed() => self.has_news = true,
                 () = at(due) => self.work(),
                 () = at(tells) => {}

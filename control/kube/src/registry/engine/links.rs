@@ -7,7 +7,10 @@ use crate::{
     index::Index,
     mcs::{ObjectKey, Settings, policy_status},
     optional::OptionalKind,
-    registry::{link_status, links, properties},
+    registry::{
+        link_status::{self, LinkReports},
+        links, properties,
+    },
 };
 use isthmus_control::peers::PeerViews;
 use std::{collections::BTreeMap, mem};
@@ -43,6 +46,19 @@ impl Engine {
         self.heard.retain(|cluster, _| views.contains_key(cluster));
         self.settling.wait_for(&mut views);
         views
+    }
+
+    /// Whether a link is up, or trusted, or neither, that was not by its status. Round trips shift all the time: they are no news.
+    pub(super) fn is_news(&self, reports: &LinkReports) -> bool {
+        let says = |status: &ClusterLinkStatus, kind: &str| {
+            status.conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True")
+        };
+        reports.iter().any(|(cluster, report)| {
+            self.link_statuses.get(cluster.as_str()).is_some_and(|status| {
+                says(status, "Established") != report.established
+                    || says(status, "TrustValid") != (report.established && report.untrusted.is_none())
+            })
+        })
     }
 
     /// What ClusterLinks and properties are to say. Seldom: what it says of a link changes all the time.
