@@ -10,6 +10,7 @@ use isthmus_gateway::balance::{
     client::{Client, Draw},
     locality::{self, Candidates},
     near::Place,
+    shares::Shares,
     sides::Sides,
 };
 use std::{
@@ -62,11 +63,11 @@ fn clusters(affinity: Affinity, count: u32) -> f64 {
     let (standing, policy, now) =
         (Standing { total: 4, healthy: 4, is_due: false }, ServicePolicy::default(), Instant::now());
     let candidates = Candidates { affinity, local: 4, clusters: &all, weights: None };
-    let mut sides = Sides::default();
+    let (mut sides, mut shares) = (Sides::default(), Shares::default());
     measure(|n| {
         let how = (&locality::Tried::default(), Draw::Random(n.wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(17)));
         let links = |_: &ClusterName| Some(Duration::from_millis(3));
-        std::hint::black_box(sides.choose((&candidates, standing), &links, how, &policy, now));
+        std::hint::black_box(sides.choose((&mut shares, &policy), (&candidates, standing), &links, how, now));
     })
 }
 

@@ -22,6 +22,7 @@ pub mod ramp;
 pub mod returning;
 pub mod rotation;
 mod sample;
+pub mod shares;
 pub mod sides;
 
 pub use node::EndpointStatus;

@@ -17,6 +17,7 @@ use crate::{
         Balancer,
         client::{self, Draw},
         near::Place,
+        shares::Shares,
         sides::Sides,
     },
     board::Board,
@@ -38,7 +39,7 @@ use crate::{
     upstream,
 };
 use isthmus_certs::IdentityStore;
-use isthmus_control_api::{ClusterName, GatewayId, ServicePort, Table};
+use isthmus_control_api::{ClusterName, GatewayId, Listen, ServicePort, Table};
 use said::{Line, Said};
 use std::{
     cell::{Cell, RefCell},
@@ -131,6 +132,8 @@ pub(crate) struct Core {
     place: RefCell<Place>,
     /// Who serves what is imported.
     pub(crate) sides: RefCell<HashMap<ServicePort, Sides>>,
+    /// How each import is kept to its shares.
+    pub(crate) shares: RefCell<HashMap<Listen, Shares>>,
     /// How endpoints are checked: by core 0 for all.
     pub(crate) checks: RefCell<checks::Plan>,
     /// Its sockets that take part in the local hop and are looked at.
@@ -247,6 +250,7 @@ impl Core {
             balancers: RefCell::default(),
             asks: Rc::default(),
             sides: RefCell::default(),
+            shares: RefCell::default(),
             checks: RefCell::default(),
             hop_sample: hop::Sample::default(),
             hop_held: hop::Held::default(),
@@ -311,6 +315,10 @@ impl Core {
         self.sides.borrow_mut().retain(|service, sides| {
             sides.retain(|cluster| table.links.contains_key(cluster));
             knows(table, service)
+        });
+        self.shares.borrow_mut().retain(|listen, _| {
+            let service = imported(table, listen);
+            service.is_some() && service == imported(&before, listen)
         });
         let access = self.apply_access(access);
         links.reconcile(self, table);
@@ -412,6 +420,11 @@ impl Core {
         // Whoever asked may have given up.
         drop(query.0.send(report));
     }
+}
+
+/// What the import at `listen` is of.
+fn imported<'t>(table: &'t Table, listen: &Listen) -> Option<&'t ServicePort> {
+    table.imports.get(listen).map(|import| &import.service)
 }
 
 fn knows(table: &Table, service: &ServicePort) -> bool {

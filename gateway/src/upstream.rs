@@ -21,7 +21,7 @@ use crate::{
     tunnel::{OpenRequest, Refusal, RefusalReason},
 };
 use isthmus_control_api::{ClusterName, Export, ProxyProtocol, ServicePolicy, ServicePort};
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 /// On whose behalf an endpoint is chosen.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,13 +30,15 @@ pub(crate) struct Asker {
     pub(crate) client: Option<Client>,
     /// Whether it is to stay with its endpoint, whatever the endpoint's cluster says.
     pub(crate) sticky: bool,
+    /// Whether another cluster may serve it.
+    pub(crate) elsewhere: bool,
 }
 
 impl Asker {
     /// Who has asked for a stream.
     pub(crate) fn of(request: &OpenRequest) -> Self {
         let client = request.source.address.map(|address| Client::at(address.ip()));
-        Self { client, sticky: request.sticky }
+        Self { client, sticky: request.sticky, elsewhere: request.elsewhere }
     }
 }
 
@@ -92,12 +94,19 @@ pub(crate) fn connect_flow(
     mut last: Option<io::Error>,
 ) -> Result<Connected, Refusal> {
     let policy = exported(core, service)?.policy.clone();
-    while !tried.is_full()
-        && let Some((lease, address)) = Lease::take(core, service, asker, tried)
-    {
-        if last.is_some() && !meter.may_retry(Side::Ingress) {
+    while !tried.is_full() {
+        let mut more = *tried;
+        let Some((lease, address)) = Lease::take(core, service, asker, &mut more) else { break };
+        if let Some(error) = &last
+            && !meter.may_retry(Side::Ingress)
+        {
+            // Where nobody else serves, the client's next datagram may try the next endpoint at once: after a limit it would wait.
+            if asker.elsewhere && has_another_well(core, service, tried) {
+                return Err(beyond_budget(service, error));
+            }
             break;
         }
+        *tried = more;
         meter.endpoint(Some(address));
         match socket::datagram::connect(address) {
             Ok(socket) => return Ok(Connected::new(socket, policy, lease)),
@@ -165,6 +174,19 @@ fn limited(service: &ServicePort, bound: Bound) -> Refusal {
     let retry = matches!(bound, Bound::ServiceStreams | Bound::ServicePending | Bound::ServiceOpens);
     let message = format!("{service} has reached its limit {}", bound.as_str());
     Refusal { reason: RefusalReason::Limit, message, retry }
+}
+
+/// Whether an endpoint of `service` is left that is well, as far as this core knows.
+fn has_another_well(core: &Core, service: &ServicePort, tried: &Tried) -> bool {
+    let balancers = core.balancers.borrow();
+    balancers.get(service).is_some_and(|balancer| balancer.has_another_well(tried, Instant::now()))
+}
+
+/// The retry budget has ended the search before all that are well were tried: that says nothing of whether the cluster serves.
+fn beyond_budget(service: &ServicePort, error: &io::Error) -> Refusal {
+    let message =
+        format!("an endpoint of {service} failed, {}, and the retry budget allows no other one", error.kind());
+    Refusal { reason: RefusalReason::Limit, message, retry: true }
 }
 
 fn refusal(service: &ServicePort, last: Option<&io::Error>) -> Refusal {

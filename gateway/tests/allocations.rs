@@ -10,6 +10,7 @@ use isthmus_gateway::{
         client::{Client, Draw},
         locality::{self, Candidates},
         near::Place,
+        shares::Shares,
         sides::Sides,
     },
     policy::{Caller, Policies},
@@ -101,13 +102,13 @@ fn choosing_a_cluster_allocates_nothing() {
     let (standing, now) = (Standing { total: 9, healthy: 9, is_due: false }, Instant::now());
     for (affinity, weights) in [(Affinity::None, None), (Affinity::Remote, None), (Affinity::None, Some(&weights))] {
         let candidates = Candidates { affinity, local: 9, clusters: &clusters, weights };
-        let (mut sides, policy) = (Sides::default(), ServicePolicy::default());
+        let (mut sides, mut shares, policy) = (Sides::default(), Shares::default(), ServicePolicy::default());
         let ill = "c7".parse().unwrap();
         sides.refused(&ill, &policy, now);
         let links = |_: &ClusterName| Some(Duration::from_millis(3));
         let mut choose = |n: u64| {
             let how = (&locality::Tried::default(), Draw::Random(n << 32));
-            std::hint::black_box(sides.choose((&candidates, standing), &links, how, &policy, now));
+            std::hint::black_box(sides.choose((&mut shares, &policy), (&candidates, standing), &links, how, now));
         };
         (0..200).for_each(&mut choose);
         assert_eq!(allocations(|| (0..1000).for_each(&mut choose)), 0, "{affinity:?}, {weights:?}");

@@ -24,6 +24,11 @@ impl Balancer {
         self.among(now, draw, !panics, &healthy).or_else(|| self.among(now, draw, !panics, &may_try))
     }
 
+    /// Whether an endpoint is left that is not in `tried` and, for all that is known at `now`, well. Looks at all of them, if need be.
+    pub fn has_another_well(&self, tried: &Tried, now: Instant) -> bool {
+        self.nodes.iter().any(|node| !tried.contains(node.key) && node.health.is_well(now))
+    }
+
     /// Whether so few are healthy that health is not heeded.
     fn panics(&self) -> bool {
         let (total, healthy) = (self.nodes.len(), self.nodes.len() - self.tally.failing);

@@ -127,6 +127,11 @@ impl Health {
         self.why.is_some() || self.checked != Checked::Well
     }
 
+    /// Nothing is held against it, not even for a moment.
+    pub fn is_well(&self, now: Instant) -> bool {
+        !self.is_failing() && !self.is_ejected() && self.avoided.is_none_or(|until| until <= now)
+    }
+
     /// It is left out, or being probed.
     pub fn is_ejected(&self) -> bool {
         !matches!(self.state, State::In) || self.checked == Checked::Out

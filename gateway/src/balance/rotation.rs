@@ -5,7 +5,7 @@
 
 use super::client::{Client, Seat};
 
-/// Whose turn it is. The state of one core for one service.
+/// Whose turn it is. The state of one core for one import.
 #[derive(Debug, Default, Clone)]
 pub struct Rotation {
     turns: Vec<Turn>,

@@ -10,6 +10,8 @@
 //! A cluster that answers that it has no endpoint is left out as an endpoint is that refuses ([`super::health`]): for a second, two,
 //! four; then one stream finds out. Its part of streams goes at once, and comes back gradually ([`super::returning`]), as does this
 //! cluster's own when its endpoints are back. Nothing of this is heeded where nobody else is left.
+//!
+//! What is known here holds for all imports of a service; what belongs to one of them is in its [`Shares`].
 
 use super::{
     Standing,
@@ -17,18 +19,16 @@ use super::{
     health::{Health, HealthStatus},
     locality::{self, Candidates, Choice, Links, Tried},
     returning::Returning,
-    rotation::Rotation,
+    shares::Shares,
 };
-use isthmus_control_api::{Affinity, ClusterName, Outliers, ServicePolicy};
+use isthmus_control_api::{ClusterName, Outliers, ServicePolicy};
 use std::time::Instant;
 
 /// What one core knows of those that serve one service.
 #[derive(Debug, Default, Clone)]
 pub struct Sides {
-    local: Returning,
     /// Clusters that have refused a stream some time; others are well.
     members: Vec<Member>,
-    rotation: Rotation,
 }
 
 #[derive(Debug, Clone)]
@@ -58,17 +58,18 @@ enum Pass {
 }
 
 impl Sides {
-    /// Where the next stream goes. `standing`: this cluster's own endpoints; `policy`: the import's.
+    /// Where the next stream of an import goes. `shares` and `policy`: the import's; `standing`: this cluster's own endpoints.
     pub fn choose<'a>(
         &mut self,
+        (shares, policy): (&mut Shares, &ServicePolicy),
         (candidates, standing): (&Candidates<'a>, Standing),
         links: &impl Links,
         (tried, draw): (&Tried, Draw),
-        policy: &ServicePolicy,
         now: Instant,
     ) -> Option<Choice<'a>> {
-        self.grow(standing, candidates, policy, now);
-        let Self { local: own, members, rotation } = self;
+        shares.grow(standing, candidates, policy, now);
+        self.grow(policy, now);
+        let members = &self.members;
         for pass in [Pass::Returned, Pass::Admitted, Pass::Anybody] {
             let healthy = match draw {
                 Draw::Random(_) => u32::try_from(standing.healthy).unwrap_or(u32::MAX),
@@ -78,7 +79,9 @@ impl Sides {
             };
             let finds_out = standing.healthy == 0 && standing.is_due;
             let local = match pass {
-                Pass::Returned if finds_out || draw.client().part(Choice::Local.seat()) < own.part() => healthy.max(1),
+                Pass::Returned if finds_out || draw.client().part(Choice::Local.seat()) < shares.local_part() => {
+                    healthy.max(1)
+                }
                 Pass::Admitted if finds_out || healthy > 0 => healthy.max(1),
                 Pass::Returned | Pass::Admitted => 0,
                 Pass::Anybody => candidates.local,
@@ -89,7 +92,7 @@ impl Sides {
             };
             let reaches = |name: &ClusterName| if well(name) { links.reaches(name) } else { None };
             let left = Candidates { local: local.min(candidates.local), ..*candidates };
-            if let Some(choice) = locality::choose(&left, &reaches, tried, draw, rotation) {
+            if let Some(choice) = locality::choose(&left, &reaches, tried, draw, &mut shares.rotation) {
                 self.picked(&choice, policy, now);
                 return Some(choice);
             }
@@ -164,20 +167,11 @@ impl Sides {
         self.members.iter().map(status).collect()
     }
 
-    /// The part of this cluster's own streams that it gets, 0 to 1, as of the last stream.
-    pub fn local_part(&self) -> f64 {
-        self.local.part()
-    }
-
     /// Lets everybody's part follow how they fare.
-    fn grow(&mut self, standing: Standing, candidates: &Candidates<'_>, policy: &ServicePolicy, now: Instant) {
-        let recovery = policy.failover.recovery;
-        if candidates.local > 0 {
-            let shrinks = candidates.affinity == Affinity::Local && candidates.weights.is_none();
-            self.local.toward(target(standing, if shrinks { policy.failover.healthy } else { 0 }), now, recovery);
-        }
+    fn grow(&mut self, policy: &ServicePolicy, now: Instant) {
         for member in &mut self.members {
-            member.share.toward(if member.health.is_failing() { 0.0 } else { 1.0 }, now, recovery);
+            let target = if member.health.is_failing() { 0.0 } else { 1.0 };
+            member.share.toward(target, now, policy.failover.recovery);
         }
     }
 
@@ -209,19 +203,6 @@ impl Member {
 /// A cluster has many endpoints, and says that it has none after it has tried several: once is enough.
 fn rules(policy: &ServicePolicy) -> Outliers {
     Outliers { failures: 1, ..policy.outliers }
-}
-
-/// The part of this cluster's streams that it should have, where it should have all while so many percent are healthy.
-fn target(standing: Standing, healthy: u32) -> f64 {
-    let (total, threshold) = (standing.total as f64, f64::from(healthy) / 100.0);
-    let share = standing.healthy as f64 / total.max(1.0);
-    if standing.healthy == 0 {
-        0.0
-    } else if share >= threshold {
-        1.0
-    } else {
-        share / threshold
-    }
 }
 
 #[cfg(test)]

@@ -48,13 +48,14 @@ impl Core {
         };
         let link = |name: &ClusterName| self.peers.is_live(name).then(|| self.peers.round_trip(name));
         let mut sides = self.sides.borrow().get(&import.service).cloned().unwrap_or_default();
-        let (known, local_part) = (sides.snapshot(now), sides.local_part());
+        let mut shares = self.shares.borrow().get(listen).cloned().unwrap_or_default();
+        let (known, local_part) = (sides.snapshot(now), shares.local_part());
         // In thought, no stream finds out anything.
         let standing_now = Standing { is_due: false, ..standing.unwrap_or_default() };
         let mut chosen: HashMap<Option<ClusterName>, u32> = HashMap::new();
         for _ in 0..STREAMS {
             let how = (&locality::Tried::default(), Draw::Random(self.random()));
-            match sides.choose((&candidates, standing_now), &link, how, &import.policy, now) {
+            match sides.choose((&mut shares, &import.policy), (&candidates, standing_now), &link, how, now) {
                 Some(locality::Choice::Local) => *chosen.entry(None).or_default() += 1,
                 Some(locality::Choice::Cluster(name)) => *chosen.entry(Some(name.clone())).or_default() += 1,
                 None => {}

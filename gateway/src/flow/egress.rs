@@ -25,7 +25,7 @@ use crate::{
     upstream,
 };
 use bytes::Bytes;
-use isthmus_control_api::{ClusterName, Import, Timeouts};
+use isthmus_control_api::{ClusterName, Import, Listen, Timeouts};
 use std::{
     future::poll_fn,
     rc::Rc,
@@ -37,12 +37,12 @@ use std::{
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Serves a flow to its end.
-pub(super) async fn serve(core: &Rc<Core>, import: &Import, client: &mut ClientEnd) {
+pub(super) async fn serve(core: &Rc<Core>, (listen, import): (&Listen, &Import), client: &mut ClientEnd) {
     loop {
         let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
         let comer = Comer { peer: None, source: Some(client.address.ip()) };
         let closed = match meter.admit(Side::Egress, &import.policy, comer) {
-            Ok(()) => serve_once(core, import, client, &mut meter).await,
+            Ok(()) => serve_once(core, (listen, import), client, &mut meter).await,
             Err(_) => Closed::Refused(RefusalReason::Limit),
         };
         if may_open_again(closed) && client.flow.has_waiting() && client.flow.how_closed().is_none() {
@@ -68,13 +68,18 @@ fn may_open_again(closed: Closed) -> bool {
     matches!(closed, TunnelLost | ResetPeer | ResetLocal | Fin | Idle | Timeout)
 }
 
-async fn serve_once(core: &Rc<Core>, import: &Import, client: &mut ClientEnd, meter: &mut StreamMeter<'_>) -> Closed {
+async fn serve_once(
+    core: &Rc<Core>,
+    (listen, import): (&Listen, &Import),
+    client: &mut ClientEnd,
+    meter: &mut StreamMeter<'_>,
+) -> Closed {
     let (flow, address) = (client.flow.clone(), client.address);
     // In a box of its own, so that a flow that is open does not keep room for what opening it took.
     let opened = tokio::select! {
         biased;
         how = closed(&flow) => return how,
-        opened = Box::pin(open(core, import, client, meter)) => opened,
+        opened = Box::pin(open(core, (listen, import), client, meter)) => opened,
     };
     match opened {
         Ok(Upstream::Cluster(cluster, accepted, early)) => {
@@ -114,13 +119,13 @@ enum Upstream<'a> {
 /// Tries upstreams until one accepts.
 async fn open<'a>(
     core: &'a Rc<Core>,
-    import: &Import,
+    (listen, import): (&Listen, &Import),
     client: &mut ClientEnd,
     meter: &mut StreamMeter<'_>,
 ) -> Result<Upstream<'a>, Closed> {
     let flow = client.flow.clone();
     let read = |cx: &mut Context<'_>, room: &mut [u8]| flow.poll_frames(cx, room).map(Ok);
-    let mut asking = Asking::new(core, import, Some(client.address), &read, meter);
+    let mut asking = Asking::new(core, (listen, import), Some(client.address), &read, meter);
     loop {
         match asking.establish(meter).await? {
             Established::Cluster(cluster, accepted) => {

@@ -203,7 +203,8 @@ impl Shared {
         let core_ = core.clone();
         core.streams.spawn_local(async move {
             let core = core_;
-            egress::serve(&core, &import, &mut client).await;
+            let listen = Listen::udp(key.listen);
+            egress::serve(&core, (&listen, &import), &mut client).await;
             let is_it = |entry: &Entry| matches!(entry, Entry::Here(flow) if Rc::ptr_eq(flow, &client.flow));
             core.flows.borrow_mut().remove(&key, is_it);
         });

@@ -33,7 +33,7 @@ use crate::{
     tunnel::{RefusalReason, TunnelHealth, TunnelStream},
     upstream,
 };
-use isthmus_control_api::{ClusterName, GatewayId, Import};
+use isthmus_control_api::{ClusterName, GatewayId, Import, Listen};
 use std::{net::SocketAddr, os::fd::OwnedFd, pin::pin, rc::Rc, task::Context, time::Duration};
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -189,19 +189,19 @@ impl Local<'_> {
 
 /// Opens a client's stream; `None` if there is nothing to be opened here.
 async fn begin(core: &Rc<Core>, client: Client) -> Option<Begun<'_>> {
-    let (import, client) = named::import_of(core, client).await?;
+    let (listen, import, client) = named::import_of(core, client).await?;
     let Client { socket, from, may_have_joined, greeting, .. } = stay_or_move(core, &import, client)?;
     let socket = Socket::new(socket).map(Rc::new).ok()?;
     hop::take_part(core, (&socket, may_have_joined), (&import.service, &import.policy), None);
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
-    let opened = establish(core, &import, &socket, (from, greeting), &mut meter).await;
+    let opened = establish(core, (&listen, &import), &socket, (from, greeting), &mut meter).await;
     Some(Begun { socket, meter, opened })
 }
 
 /// Tries upstreams until one accepts.
 async fn establish<'a>(
     core: &'a Rc<Core>,
-    import: &Import,
+    (listen, import): (&Listen, &Import),
     socket: &Rc<Socket>,
     (from, greeting): (Option<SocketAddr>, Option<Box<Greeting>>),
     meter: &mut StreamMeter<'_>,
@@ -214,7 +214,7 @@ async fn establish<'a>(
     let admitted = meter.admit(Side::Egress, &import.policy, comer);
     admitted.map_err(|_| Closed::Refused(RefusalReason::Limit))?;
     let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
-    let mut asking = Asking::new(core, import, who.client, &read, meter);
+    let mut asking = Asking::new(core, (listen, import), who.client, &read, meter);
     asking.early.bytes = who.bytes;
     loop {
         match asking.establish(meter).await? {

@@ -34,11 +34,11 @@ enum Unread {
     Gone,
 }
 
-/// The import that a client is for, if there is one; the client is refused otherwise.
-pub(super) async fn import_of(core: &Core, client: Client) -> Option<(Arc<Import>, Client)> {
+/// The import that a client is for, and what it is known by, if there is one; the client is refused otherwise.
+pub(super) async fn import_of(core: &Core, client: Client) -> Option<(Listen, Arc<Import>, Client)> {
     let found = known(core, &client);
     match found {
-        Known::Import(import) => return Some((import, client)),
+        Known::Import(listen, import) => return Some((listen, import, client)),
         Known::None => {
             // The listener went away while the client was in its queue.
             super::egress::reset(&client.socket);
@@ -49,7 +49,7 @@ pub(super) async fn import_of(core: &Core, client: Client) -> Option<(Arc<Import
     // In a box: few clients come to such a listener.
     let client = Box::pin(greet(core, client)).await?;
     match known(core, &client) {
-        Known::Import(import) => Some((import, client)),
+        Known::Import(listen, import) => Some((listen, import, client)),
         Known::Named | Known::None => {
             super::egress::reset(&client.socket);
             None
@@ -58,7 +58,7 @@ pub(super) async fn import_of(core: &Core, client: Client) -> Option<(Arc<Import
 }
 
 enum Known {
-    Import(Arc<Import>),
+    Import(Listen, Arc<Import>),
     /// Its name decides.
     Named,
     None,
@@ -67,14 +67,15 @@ enum Known {
 fn known(core: &Core, client: &Client) -> Known {
     let table = core.table.borrow();
     if let Some(greeting) = &client.greeting {
-        return table.imports.get(&greeting.listen).cloned().map_or(Known::None, Known::Import);
+        let import = table.imports.get(&greeting.listen).cloned();
+        return import.map_or(Known::None, |import| Known::Import(greeting.listen.clone(), import));
     }
     let listen = Listen::tcp(client.listen);
     let mut imports = table.imports_at(&listen);
     match imports.next() {
         None => Known::None,
         Some((listen, import)) if listen.server_name.is_none() && imports.next().is_none() => {
-            Known::Import(import.clone())
+            Known::Import(listen.clone(), import.clone())
         }
         Some(_) => Known::Named,
     }

@@ -6,6 +6,7 @@
 use super::{
     Asker, Connected, Opening,
     attempt::{self, Attempt},
+    beyond_budget, has_another_well,
     hedge::{self, Sought, Then},
     introduce,
     lease::Lease,
@@ -48,6 +49,8 @@ pub(super) struct Race<'r> {
     late: Vec<Attempt>,
     /// What the last one that failed has met.
     last: Option<Failure>,
+    /// Whether the retry budget did not allow one more, while one that is well was left.
+    cut_short: bool,
 }
 
 /// Why an attempt came to nothing.
@@ -68,7 +71,8 @@ impl<'r> Race<'r> {
     /// Nothing is begun yet.
     pub(super) fn new(core: &'r Rc<Core>, export: &'r Export, opening: &'r Opening<'r>) -> Self {
         let limit = export.policy.timeouts.connect.unwrap_or(core.common.config.connect_timeout);
-        Self { core, export, opening, limit, tried: Tried::default(), newest: None, late: Vec::new(), last: None }
+        let (tried, late) = (Tried::default(), Vec::new());
+        Self { core, export, opening, limit, tried, newest: None, late, last: None, cut_short: false }
     }
 
     /// Runs it to its end.
@@ -102,6 +106,7 @@ impl<'r> Race<'r> {
         let service = &self.opening.request.service;
         Err(match &self.last {
             Some(Failure { error, transparent: true }) => not_from_client(service, error),
+            Some(Failure { error, .. }) if self.cut_short => beyond_budget(service, error),
             last => refusal(service, last.as_ref().map(|failure| &failure.error)),
         })
     }
@@ -137,6 +142,7 @@ impl<'r> Race<'r> {
     /// Begins with one more endpoint, if there is one. The first one is nobody's budget.
     fn seek(&mut self, hedge: bool, meter: &mut StreamMeter<'_>) -> Sought {
         let (service, asker) = (&self.opening.request.service, Asker::of(self.opening.request));
+        self.cut_short = false;
         loop {
             let mut tried = self.tried;
             let Some((lease, address)) = Lease::take(self.core, service, asker, &mut tried) else {
@@ -144,6 +150,7 @@ impl<'r> Race<'r> {
             };
             let is_first = self.last.is_none() && self.late.is_empty();
             if !is_first && !meter.may_retry(Side::Ingress) {
+                self.cut_short = has_another_well(self.core, service, &self.tried);
                 return Sought::NoBudget;
             }
             self.tried = tried;

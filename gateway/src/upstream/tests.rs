@@ -1,9 +1,12 @@
 //! Endpoints that do not answer, beside others that do.
 
-use super::{Asker, asks, attempt, lease::Lease};
+use super::{Asker, asks, attempt, connect_flow, lease::Lease};
 use crate::{
     balance::{Tried, health::HealthStatus},
     core::tests::{East, deaf, exporting, idle, linked},
+    limit::Comer,
+    meter::StreamMeter,
+    metrics::streams::Side,
     tunnel::{
         OpenRequest, RefusalReason, Tunnel,
         driver::tests::pair::{SETTINGS, on_a_core, opened, request, until},
@@ -92,8 +95,7 @@ fn a_stream_that_may_go_elsewhere_does_not_wait_for_endpoints_that_are_late() {
 fn company_is_within_the_retry_budget() {
     on_a_core(async {
         let ((late, _full), (address, _endpoint)) = (deaf().await, idle().await);
-        let none = ServicePolicy { retries: Retries { percent: 0, per_second: 0 }, ..ServicePolicy::default() };
-        let east = east(&[late, address], none);
+        let east = east(&[late, address], no_retries());
         let west = east.peer(SETTINGS).await;
         let mut streams: Vec<_> = (0..16).map(|_| west.tunnel.open(&request("west")).unwrap()).collect();
         until(|| !east.counted(r#"isthmus_refusals_total{bound="retry_budget"} 0"#)).await;
@@ -103,6 +105,57 @@ fn company_is_within_the_retry_budget() {
             waiting += usize::from(tokio::time::timeout(Duration::ZERO, opened(stream)).await.is_err());
         }
         assert!(waiting > 0, "those that came to the endpoint that is late wait for it");
+    });
+}
+
+/// A policy by which nothing is tried again.
+fn no_retries() -> ServicePolicy {
+    ServicePolicy { retries: Retries { percent: 0, per_second: 0 }, ..ServicePolicy::default() }
+}
+
+/// That one endpoint is dead, and another one was not tried, is no reason to leave the cluster out; that all are dead is.
+#[test]
+fn a_stream_that_the_budget_stops_says_nothing_of_the_cluster_while_an_endpoint_is_well() {
+    on_a_core(async {
+        // Whoever listened there has gone.
+        let dead = [idle().await.0, idle().await.0];
+        let east = east(&dead, no_retries());
+        let west = east.peer(SETTINGS).await;
+        let mut reasons = vec![];
+        while reasons.last().is_none_or(|&reason| reason == RefusalReason::Limit) {
+            let mut stream = west.tunnel.open(&request("west")).unwrap();
+            let refusal = opened(&mut stream).await.unwrap_err();
+            assert!(refusal.retry, "{refusal}");
+            reasons.push(refusal.reason);
+        }
+        assert_eq!(
+            (reasons[0], reasons.last()),
+            (RefusalReason::Limit, Some(&RefusalReason::NoEndpoint)),
+            "{reasons:?}"
+        );
+        let labels = r#"service="shop/api:80",peer="west",direction="ingress",reason="refused_no_endpoint""#;
+        until(|| east.counted(&format!("isthmus_streams_closed_total{{{labels}}} 1"))).await;
+    });
+}
+
+/// A client that is refused for a limit is not heard for a second, so one that nobody else serves is told as ever.
+#[test]
+fn a_flow_that_the_budget_stops_is_told_so_where_another_cluster_may_serve_it() {
+    on_a_core(async {
+        let ((one, _one), (other, _other)) = (idle().await, idle().await);
+        let policy = Arc::new(no_retries());
+        let east = east(&[one, other], no_retries());
+        let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
+        for (elsewhere, reason) in [(true, RefusalReason::Limit), (false, RefusalReason::NoEndpoint)] {
+            let mut meter = StreamMeter::new(&east.core, Side::Ingress, service.clone());
+            meter.admit(Side::Ingress, &policy, Comer { peer: None, source: None }).unwrap();
+            let (asker, mut tried) = (Asker { elsewhere, ..Asker::default() }, Tried::default());
+            let connected = connect_flow(&east.core, &service, asker, &mut meter, &mut tried, None).unwrap();
+            connected.failed();
+            let last = Some(io::ErrorKind::ConnectionRefused.into());
+            let refusal = connect_flow(&east.core, &service, asker, &mut meter, &mut tried, last).err().unwrap();
+            assert_eq!((refusal.reason, refusal.retry), (reason, true), "{refusal}");
+        }
     });
 }
 

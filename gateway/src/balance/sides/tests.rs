@@ -1,8 +1,10 @@
 use super::*;
+use isthmus_control_api::Affinity;
 use std::{collections::BTreeMap, time::Duration};
 
 struct World {
     sides: Sides,
+    shares: Shares,
     clusters: BTreeMap<ClusterName, u32>,
     affinity: Affinity,
     standing: Standing,
@@ -15,7 +17,15 @@ impl World {
     fn new(affinity: Affinity, ready: &[u32]) -> Self {
         let clusters = ready.iter().enumerate().map(|(i, &n)| (format!("c{i}").parse().unwrap(), n)).collect();
         let standing = Standing { total: 4, healthy: 4, is_due: false };
-        Self { sides: Sides::default(), clusters, affinity, standing, random: 1, now: Instant::now() }
+        Self {
+            sides: Sides::default(),
+            shares: Shares::default(),
+            clusters,
+            affinity,
+            standing,
+            random: 1,
+            now: Instant::now(),
+        }
     }
 
     /// Where the next stream goes: "" is here.
@@ -30,7 +40,7 @@ impl World {
         let links = |_: &ClusterName| Some(Duration::from_millis(1));
         let how = (&Tried::default(), Draw::Random(self.random));
         let policy = ServicePolicy::default();
-        match self.sides.choose((&candidates, self.standing), &links, how, &policy, self.now) {
+        match self.sides.choose((&mut self.shares, &policy), (&candidates, self.standing), &links, how, self.now) {
             Some(Choice::Local) => String::new(),
             Some(Choice::Cluster(name)) => name.to_string(),
             None => "nowhere".into(),
@@ -142,8 +152,8 @@ fn clients_do_not_move_for_an_endpoint_that_fails() {
     let of = |n: u8, healthy| {
         let draw = Draw::For(Client::at([10, 0, 0, n].into()));
         let (standing, policy) = (Standing { total: 4, healthy, is_due: false }, ServicePolicy::default());
-        let choice =
-            Sides::default().choose((&candidates, standing), &links, (&Tried::default(), draw), &policy, world.now);
+        let (mut sides, mut shares, how) = (Sides::default(), Shares::default(), (&Tried::default(), draw));
+        let choice = sides.choose((&mut shares, &policy), (&candidates, standing), &links, how, world.now);
         format!("{:?}", choice.unwrap())
     };
     assert!((0..200).all(|n| of(n, 4) == of(n, 1)));

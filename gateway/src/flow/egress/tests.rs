@@ -46,7 +46,8 @@ fn a_flow_that_ends_while_it_finds_out_about_a_cluster_leaves_that_to_the_next()
         let mut client = client(&east.core);
         let flow = client.flow.clone();
         let (core, import_) = (east.core.clone(), import.clone());
-        let served = spawn(async move { serve(&core, &import_, &mut client).await });
+        let listen = Listen::udp("192.0.2.1:80".parse().unwrap());
+        let served = spawn(async move { serve(&core, (&listen, &import_), &mut client).await });
         // West takes the stream, and never says what became of it.
         let Offer(_, _held) = west.offers.recv().await.unwrap();
         assert!(is_probing());

@@ -1,7 +1,7 @@
 //! Where a client's stream, or a flow, is opened: one upstream after the other until one accepts.
 
 use super::{
-    chosen::{Chosen, with_sides},
+    chosen::{Chosen, with_shares, with_sides},
     open::{Accepted, Early, OpenFailed, Read, gives_way, is_of_source, open},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     tunnel::{OpenRequest, Refusal, RefusalReason},
     upstream::{Asker, Opening},
 };
-use isthmus_control_api::{Algorithm, ClusterName, Import, ServicePort};
+use isthmus_control_api::{Algorithm, ClusterName, Import, Listen, ServicePort};
 use std::{
     net::SocketAddr,
     rc::Rc,
@@ -31,6 +31,8 @@ const WAIT_FOR_TUNNEL: Duration = Duration::from_secs(2);
 /// A client's stream, or a flow, that is being opened. What the client sends meanwhile comes along.
 pub(crate) struct Asking<'c, 'a> {
     core: &'c Rc<Core>,
+    /// Where the import listens: what it is known by.
+    listen: &'a Listen,
     import: &'a Import,
     read: Read<'a>,
     request: OpenRequest,
@@ -59,10 +61,10 @@ enum Next<'c, 'a> {
 }
 
 impl<'c, 'a> Asking<'c, 'a> {
-    /// On behalf of the client at `from`.
+    /// For the import at `listen`, on behalf of the client at `from`.
     pub(crate) fn new(
         core: &'c Rc<Core>,
-        import: &'a Import,
+        (listen, import): (&'a Listen, &'a Import),
         from: Option<SocketAddr>,
         read: Read<'a>,
         meter: &mut StreamMeter<'_>,
@@ -72,7 +74,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         meter.request(&request);
         let deadline = Instant::now() + WAIT_FOR_TUNNEL;
         let (early, tried) = (Early::default(), locality::Tried::default());
-        Self { core, import, read, request, early, tried, deadline, last: None, gave_way: None }
+        Self { core, listen, import, read, request, early, tried, deadline, last: None, gave_way: None }
     }
 
     /// The next upstream.
@@ -178,7 +180,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         let table = core.table.borrow();
         let is_same =
             |import: &&Arc<Import>| import.service == self.import.service && import.weights == self.import.weights;
-        let clusters = table.imports.values().find(is_same);
+        let clusters = table.imports.get(self.listen).filter(is_same);
         let standing = standing(core, service, now);
         let candidates = Candidates {
             affinity: self.import.affinity,
@@ -189,7 +191,9 @@ impl<'c, 'a> Asking<'c, 'a> {
         let links = |name: &ClusterName| core.peers.is_live(name).then(|| core.peers.round_trip(name));
         let how = (&self.tried, core.draw(self.client()));
         let choice = with_sides(core, service, |sides| {
-            sides.choose((&candidates, standing), &links, how, &self.import.policy, now)
+            with_shares(core, self.listen, |shares| {
+                sides.choose((shares, &self.import.policy), (&candidates, standing), &links, how, now)
+            })
         });
         let Some(choice) = choice else { return Next::Nowhere };
         self.tried.insert(&choice);

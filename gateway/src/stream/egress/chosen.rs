@@ -1,7 +1,10 @@
 //! A cluster that a stream is to be opened at, until it is known what comes of it.
 
-use crate::{balance::sides::Sides, core::Core};
-use isthmus_control_api::{ClusterName, ServicePort};
+use crate::{
+    balance::{shares::Shares, sides::Sides},
+    core::Core,
+};
+use isthmus_control_api::{ClusterName, Listen, ServicePort};
 
 /// A cluster that was chosen. The stream may be the one that finds out whether the cluster is back, and others wait for what it
 /// finds: one that is dropped without an answer leaves that to the next.
@@ -42,5 +45,14 @@ pub(super) fn with_sides<T>(core: &Core, service: &ServicePort, act: impl FnOnce
     match all.get_mut(service) {
         Some(sides) => act(sides),
         None => act(all.entry(service.clone()).or_default()),
+    }
+}
+
+/// Does something with how the core keeps the import at `listen` to its shares.
+pub(super) fn with_shares<T>(core: &Core, listen: &Listen, act: impl FnOnce(&mut Shares) -> T) -> T {
+    let mut all = core.shares.borrow_mut();
+    match all.get_mut(listen) {
+        Some(shares) => act(shares),
+        None => act(all.entry(listen.clone()).or_default()),
     }
 }

@@ -1,5 +1,7 @@
 //! Clients that are handed to a core.
 
+mod shares;
+
 use super::{chosen::with_sides, *};
 use crate::{
     balance::{health::HealthStatus, sides::SideStatus},
@@ -256,9 +258,9 @@ fn a_cluster_whose_turn_was_a_retry_too_many_is_not_waited_for() {
     });
 }
 
-/// What one client's address meets is no matter of the others: its stream goes elsewhere, the cluster stays in, and so does its gateway.
+/// What one client's address meets, and a bound that was reached, say nothing of endpoints: the stream goes elsewhere, and the cluster stays in.
 #[test]
-fn a_cluster_whose_endpoints_do_not_take_a_clients_address_stays_in() {
+fn a_cluster_that_says_nothing_of_its_endpoints_stays_in() {
     on_a_core(async {
         let (east, north) = (East::new(), authority("north"));
         east.trust(&[&east.west, &north]);
@@ -267,7 +269,8 @@ fn a_cluster_whose_endpoints_do_not_take_a_clients_address_stays_in() {
         east.apply(table);
         let (mut west, mut north) = (east.peer(gateway(1)).await, east.peer_of(&north).await);
         let left_out = || with_sides(&east.core, &service(), |sides| sides.snapshot(Instant::now()).len());
-        for (reason, counted) in [(RefusalReason::Source, 0), (RefusalReason::NoEndpoint, 1)] {
+        for (reason, counted) in [(RefusalReason::Source, 0), (RefusalReason::Limit, 0), (RefusalReason::NoEndpoint, 1)]
+        {
             let _client = east.client().await;
             let Offer(_, mut first) = tokio::select! {
                 offer = west.offers.recv() => offer.unwrap(),
