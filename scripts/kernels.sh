@@ -93,9 +93,8 @@ ubuntu() {
 # What runs there: without what debuggers read, as all of it lies in the machine's memory.
 programs() {
     local tests program root=$at/programs
-    # The whole workspace, as scripts/test.sh has it: then what that has compiled need not be compiled anew.
-    cargo build --locked --workspace --bin isthmus || return
-    tests=$(cargo test --no-run --locked --workspace --test kernel --message-format json |
+    # Of the whole workspace, as scripts/test.sh has it: then what that has compiled need not be compiled anew.
+    tests=$(cargo build --locked --workspace --bin isthmus --test kernel --message-format json |
         sed -n 's/.*"executable":"\([^"]*\/kernel-[^"]*\)".*/\1/p') || return
     [ -x "$tests" ] || die "kernels: found '$tests', expected cargo to name one test program"
     rm -rf "$root"
