@@ -318,7 +318,12 @@ impl Control {
             self.table.send_replace(Arc::new(table));
         }
         self.made_from = inputs;
-        let said = self.peers.iter_mut().map(|(name, peer)| (name.clone(), peer.exports())).collect();
+        // Nothing is kept of whoever has said nothing yet: after the next start an empty list would be believed.
+        let said = |(name, peer): (&ClusterName, &mut Peer)| {
+            let exports = peer.exports();
+            peer.is_heard().then(|| (name.clone(), exports))
+        };
+        let said = self.peers.iter_mut().filter_map(said).collect();
         if self.restored.is_none() {
             keeper::note(
                 &self.newest,

@@ -218,12 +218,23 @@ fn wait_saved(topology: &Topology, part: &str) {
 fn wait_served(cluster: &KubeCluster, name: &str) {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client().clone());
-    cluster.block_on(kube::object(definitions, name, "it is served", |found| {
+    let mut path = None;
+    cluster.block_on(kube::object(definitions, name, "it is established", |found| {
         let conditions =
             found.and_then(|found| found.status.as_ref()).into_iter().flat_map(|of| of.conditions.iter().flatten());
         let mut conditions = conditions.filter(|of| of.type_ == "Established" && of.status == "True");
+        path = found.map(|found| {
+            let of = &found.spec;
+            format!("/apis/{}/{}/{}", of.group, of.versions[0].name, of.names.plural)
+        });
         conditions.next().map(drop).ok_or_else(|| "it is not".into())
     }));
+    // It says so a moment before it answers.
+    let path = path.unwrap();
+    eventually(&format!("{path} is served"), || {
+        let request = http::Request::get(&path).body(Vec::new()).unwrap();
+        cluster.block_on(cluster.client().request_text(request)).map(drop).map_err(|e| e.to_string())
+    });
 }
 
 /// Waits until a Service of users has a slice of ours that stands for a cluster.

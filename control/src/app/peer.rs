@@ -224,6 +224,11 @@ impl Peer {
         self.union.all().clone()
     }
 
+    /// Whether it has said what it exports, since our start or before.
+    pub(super) fn is_heard(&self) -> bool {
+        self.kept || self.heard
+    }
+
     pub(super) fn report(&self) -> PeerStatus {
         let state = |synced| match (self.up, self.wanted.services.is_empty()) {
             (true, false) => SyncState::Stated,
@@ -235,7 +240,7 @@ impl Peer {
         let error = error.or_else(|| inbound().find_map(|inbound| inbound.error.clone()));
         PeerStatus {
             up: self.up,
-            known: self.kept || self.heard || !self.wanted.services.is_empty(),
+            known: self.is_heard() || !self.wanted.services.is_empty(),
             // Each of its gateways says what the whole cluster exports; ours is to be known to all of them.
             received: state(inbound().any(|inbound| inbound.synced)),
             sent: state(!self.sending.is_empty() && outbound().all(|outbound| outbound.synced)),

@@ -309,6 +309,18 @@ async fn a_registry_that_has_not_loaded_yet_changes_nothing_and_tells_nobody() {
     west.table(|table| table.imports.is_empty() && table.links.is_empty()).await;
 }
 
+/// An empty list would be believed, and its endpoints taken away from gateways that have them.
+#[tokio::test]
+async fn nothing_is_kept_of_a_peer_that_has_said_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let mut west = start("west", state.path(), desired(&["east"], 0), Channel::new(), &[]);
+        let status = west.status(|status| status.peers.contains_key(&name("east"))).await;
+        assert!(!status.peers[&name("east")].known);
+        west.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_store_is_no_obstacle() {
     let state = tempfile::tempdir().unwrap();
