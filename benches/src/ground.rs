@@ -53,6 +53,7 @@ impl Ground {
         let (node, clients, servers) = (Netns::new()?, Netns::new()?, Netns::new()?);
         for end in [&node, &clients, &servers] {
             end.exec("ip", "link set lo up")?;
+            end.within(reuse_ports)?;
         }
         for (pod, name, [theirs, ours]) in [(&clients, "clients", CLIENTS), (&servers, "servers", SERVERS)] {
             // It is there as long as its namespace is.
@@ -160,6 +161,13 @@ impl Ground {
 /// A port on an end's own loopback, where what is there reaches it.
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::new(LOOPBACK, port)
+}
+
+/// A connection for each request takes a port each, which are used up within two seconds where they are kept for a minute. Linux reuses them
+/// after a second where both ends are on loopback, and this is no more than the same.
+fn reuse_ports() -> Result<()> {
+    const PATH: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+    std::fs::write(PATH, "1").map_err(Error::io("setting tcp_tw_reuse"))
 }
 
 fn forward() -> Result<()> {
