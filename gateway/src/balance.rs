@@ -288,6 +288,16 @@ impl Balancer {
         self.nodes.iter().map(|node| node.status(now, &self.policy)).collect()
     }
 
+    /// Up to `most` endpoints, and whether each is in `tried`: those that are not well before the others.
+    pub fn candidates(&self, tried: &Tried, most: usize, now: Instant) -> Vec<(EndpointStatus, bool)> {
+        let of = |is_well: bool| {
+            let wanted = move |node: &&Node| (!node.health.is_failing() && !tried.contains(node.key)) == is_well;
+            self.nodes.iter().filter(wanted)
+        };
+        let status = |node: &Node| (node.status(now, &self.policy), tried.contains(node.key));
+        of(false).chain(of(true)).take(most).map(status).collect()
+    }
+
     /// It is known whether the endpoint of `pick` takes connections. Whether it was before.
     fn settle(&mut self, pick: &Pick) -> bool {
         let settled = pick.settled.replace(true);

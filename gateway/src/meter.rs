@@ -12,7 +12,10 @@ use crate::{
         streams::{Side, StreamKey, StreamMetrics},
     },
     policy::Decision,
-    stream::record::Record,
+    stream::record::{
+        Record,
+        choice::{CHOICES, Choice},
+    },
     traces::{
         Begun, Ended,
         context::{Context, Root},
@@ -67,6 +70,7 @@ struct Notes {
     policy: Option<Arc<str>>,
     dry_run: Option<Arc<str>>,
     endpoint: Option<SocketAddr>,
+    choices: Vec<Choice>,
     /// What it was opened with, if that is not of `context`.
     traceparent: Option<String>,
     up: u64,
@@ -206,6 +210,18 @@ impl<'a> StreamMeter<'a> {
     pub(crate) fn endpoint(&mut self, address: Option<SocketAddr>) {
         if let Some(notes) = &mut self.notes {
             notes.endpoint = address;
+        }
+    }
+
+    /// Whether somebody wants to know whom there was to choose from.
+    pub(crate) fn notes_choices(&self) -> bool {
+        self.core.common.recorder.is_some() && self.notes.as_ref().is_some_and(|notes| notes.choices.len() < CHOICES)
+    }
+
+    /// Where it is sent now, and whom else there was.
+    pub(crate) fn chose(&mut self, choice: Choice) {
+        if let Some(notes) = &mut self.notes {
+            notes.choices.push(choice);
         }
     }
 
@@ -392,6 +408,7 @@ impl<'a> StreamMeter<'a> {
             first_byte: notes.first_byte,
             closed,
             retries: self.retries,
+            choices: notes.choices,
             traceparent: notes.traceparent,
         }
     }

@@ -11,7 +11,6 @@
 mod hub;
 mod pace;
 pub(crate) mod pairs;
-mod rate;
 
 pub(crate) use hub::{Leg, serve, start};
 

@@ -368,6 +368,12 @@ impl Connecting {
     }
 }
 
+/// Whether there was no socket to be had, of this process or of this host: that says nothing of whom it was for.
+pub fn is_out_of_sockets(error: &io::Error) -> bool {
+    let out = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS].map(|errno| Some(errno.raw_os_error()));
+    out.contains(&error.raw_os_error())
+}
+
 /// Dials a peer. `small`: neither side sends packets of more than [`SMALL`] bytes.
 ///
 /// # Errors

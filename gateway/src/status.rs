@@ -193,6 +193,9 @@ pub struct ServiceStatus {
     pub listen: Option<String>,
     /// Import: ready endpoints by cluster, this one's among them if it exports the service.
     pub clusters: BTreeMap<String, u32>,
+    /// Import: the shares of clusters that it has, if it has shares: those above zero.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u32>,
     /// Export: its endpoints.
     pub endpoints: Vec<EndpointStatus>,
     /// What is wrong, in one line.

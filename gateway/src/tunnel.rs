@@ -359,6 +359,9 @@ pub trait TunnelStream {
     /// is read this way or by [`Self::poll_receive`], not by both.
     fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>>;
 
+    /// Waits, while nobody reads it, for the peer to reset it or its tunnel to end.
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError>;
+
     /// Takes the peer's datagrams from now on, on the side that accepts: before it does. See [`Self::poll_send_datagram`].
     fn take_datagrams(&mut self) {}
 
@@ -384,7 +387,8 @@ pub trait TunnelStream {
     /// Ends it now, so that the other end sees an error and not an end (RST).
     fn reset(&mut self);
 
-    /// From now on bytes that come in wait until they are asked for, where they otherwise go to the local socket by themselves.
+    /// From now on bytes that come in wait until they are asked for, where they otherwise go to the local socket by themselves. Before
+    /// the first are received.
     fn hold(&mut self) {}
 
     /// When the peer's first byte came in, where the transport notes it.

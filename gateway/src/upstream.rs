@@ -12,7 +12,7 @@ pub(crate) use {asks::Asks, lease::Connected};
 use self::{lease::Lease, race::Race};
 use crate::{
     balance::{Tried, client::Client},
-    core::Core,
+    core::{Core, said::Line},
     limit::Comer,
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
@@ -96,7 +96,7 @@ pub(crate) fn connect_flow(
     let policy = exported(core, service)?.policy.clone();
     while !tried.is_full() {
         let mut more = *tried;
-        let Some((lease, address)) = Lease::take(core, service, asker, &mut more) else { break };
+        let Some((lease, address)) = Lease::take_noted(core, service, asker, &mut more, meter) else { break };
         if let Some(error) = &last
             && !meter.may_retry(Side::Ingress)
         {
@@ -110,6 +110,7 @@ pub(crate) fn connect_flow(
         meter.endpoint(Some(address));
         match socket::datagram::connect(address) {
             Ok(socket) => return Ok(Connected::new(socket, policy, lease)),
+            Err(error) if socket::is_out_of_sockets(&error) => return Err(out_of_sockets(core, service, &error)),
             Err(error) => {
                 lease.failed();
                 tracing::debug!(%service, %address, %error, "an endpoint failed");
@@ -186,6 +187,17 @@ fn has_another_well(core: &Core, service: &ServicePort, tried: &Tried) -> bool {
 fn beyond_budget(service: &ServicePort, error: &io::Error) -> Refusal {
     let message =
         format!("an endpoint of {service} failed, {}, and the retry budget allows no other one", error.kind());
+    Refusal { reason: RefusalReason::Limit, message, retry: true }
+}
+
+/// No endpoint could be asked, for want of a socket: another gateway, or another cluster, may have one.
+fn out_of_sockets(core: &Core, service: &ServicePort, error: &io::Error) -> Refusal {
+    core.counters.refused(Bound::Sockets);
+    if core.may_say(Line::OutOfSockets, Instant::now()) {
+        let hint = "raise the number of files that it may open (LimitNOFILE, ulimit -n), or the host's memory";
+        tracing::warn!(%service, %error, hint, "there is no socket for an endpoint: streams are refused");
+    }
+    let message = format!("there is no socket for an endpoint of {service}: {error}").chars().take(200).collect();
     Refusal { reason: RefusalReason::Limit, message, retry: true }
 }
 

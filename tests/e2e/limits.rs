@@ -4,6 +4,7 @@ use crate::over_each_transport;
 use isthmus_tests::{
     Endpoint, Topology, Transport, client, endpoint,
     pair::{self, Pair},
+    process::allow_descriptors,
     topology::pod,
 };
 use std::{
@@ -11,9 +12,19 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::mpsc, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+    task::JoinSet,
+};
 
-over_each_transport!(no_more_streams_than_a_service_may_have, a_stream_that_takes_too_long_is_reset);
+over_each_transport!(
+    no_more_streams_than_a_service_may_have,
+    a_stream_that_takes_too_long_is_reset,
+    streams_that_share_a_rate_take_turns,
+    clients_that_have_gone_are_noticed_before_their_turn,
+);
 
 /// Streams that are tried at once, many more than any limit here.
 const TRIED: usize = 40;
@@ -139,64 +150,134 @@ fn a_peer_has_its_own_and_leaves_the_clusters_clients_theirs() {
 
 #[test]
 fn so_many_streams_a_second() {
-    let topology = Topology::west_and_east();
-    let (pair, _echo) = start(&topology, Transport::Tls, "{}", "{limits: {opensPerSecond: 10}}");
-    let begun = Instant::now();
-    let mut served = try_many(&pair, WEST);
-    let most = 10 + (begun.elapsed().as_secs_f64() * 10.0).ceil() as usize;
-    assert!((10..=most).contains(&served.len()), "{} of at most {most}", served.len());
-    still_served(&pair, &mut served);
-    pair.east
-        .wait_metric("isthmus_refusals_total", &[r#"bound="service_opens""#], |n| n == (TRIED - served.len()) as f64);
-    // It comes back by itself.
-    pair.wait_echo();
+    for (policy, bound) in [
+        ("{limits: {opensPerSecond: 10}}", "service_opens"),
+        ("{limits: {perPeer: {opensPerSecond: 10}}}", "peer_opens"),
+        ("{limits: {perSource: {opensPerSecond: 10}}}", "source_opens"),
+    ] {
+        let topology = Topology::west_and_east();
+        let (pair, _echo) = start(&topology, Transport::Tls, "{}", policy);
+        let begun = Instant::now();
+        let mut served = try_many(&pair, WEST);
+        let most = 10 + (begun.elapsed().as_secs_f64() * 10.0).ceil() as usize;
+        assert!((10..=most).contains(&served.len()), "{policy}: {} of at most {most}", served.len());
+        still_served(&pair, &mut served);
+        let label = format!(r#"bound="{bound}""#);
+        pair.east.wait_metric("isthmus_refusals_total", &[&label], |n| n == (TRIED - served.len()) as f64);
+        // It comes back by itself.
+        pair.wait_echo();
+    }
 }
 
 /// Those that wait for an endpoint that says nothing do not pile up.
 #[test]
 fn no_more_wait_for_an_endpoint_than_may() {
-    let topology = Topology::west_and_east();
-    let east = topology.cluster("east");
-    east.pods().exec("nft", &["add table ip deaf; add chain ip deaf in { type filter hook input priority 0; }"]);
-    east.pods().exec("nft", &["add rule ip deaf in ip daddr 10.0.0.2 tcp dport 8080 drop"]);
-    let policy = "{limits: {pending: 3}, timeouts: {connect: 1s}}";
-    let (pair, _echo) = start(&topology, Transport::Tls, "{}", policy);
-    assert!(try_many(&pair, WEST).is_empty());
-    pair.east.wait_metric("isthmus_refusals_total", &[r#"bound="service_pending""#], |n| n == (TRIED - 3) as f64);
-    pair.west.wait_metric("isthmus_streams_closed_total", &[r#"reason="refused_timeout""#], |n| n == 3.0);
-    east.pods().exec("nft", &["delete table ip deaf"]);
-    pair.wait_echo();
+    for (policy, bound) in [
+        ("{limits: {pending: 3}, timeouts: {connect: 1s}}", "service_pending"),
+        ("{limits: {perPeer: {pending: 3}}, timeouts: {connect: 1s}}", "peer_pending"),
+        ("{limits: {perSource: {pending: 3}}, timeouts: {connect: 1s}}", "source_pending"),
+    ] {
+        let topology = Topology::west_and_east();
+        let east = topology.cluster("east");
+        east.pods().exec("nft", &["add table ip deaf; add chain ip deaf in { type filter hook input priority 0; }"]);
+        east.pods().exec("nft", &["add rule ip deaf in ip daddr 10.0.0.2 tcp dport 8080 drop"]);
+        let (pair, _echo) = start(&topology, Transport::Tls, "{}", policy);
+        assert!(try_many(&pair, WEST).is_empty());
+        let label = format!(r#"bound="{bound}""#);
+        pair.east.wait_metric("isthmus_refusals_total", &[&label], |n| n == (TRIED - 3) as f64);
+        pair.west.wait_metric("isthmus_streams_closed_total", &[r#"reason="refused_timeout""#], |n| n == 3.0);
+        east.pods().exec("nft", &["delete table ip deaf"]);
+        pair.wait_echo();
+    }
 }
 
 #[test]
 fn bytes_move_at_the_rate_that_streams_share() {
     const LENGTH: u64 = 1 << 20;
+    for policy in [
+        "{limits: {bytesPerSecond: 2MiB}}",
+        "{limits: {perPeer: {bytesPerSecond: 2MiB}}}",
+        "{limits: {perSource: {bytesPerSecond: 2MiB}}}",
+    ] {
+        let topology = Topology::west_and_east();
+        let east = topology.cluster("east");
+        let _source =
+            Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| endpoint::source(stream, 7, LENGTH));
+        let pair = Pair::start_with(
+            &topology,
+            &pair::west_config(&topology, Transport::Tls),
+            &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]).with_export_policy(policy),
+        );
+        let begun = Instant::now();
+        topology.block_on(async {
+            let mut all = Vec::new();
+            for _ in 0..4 {
+                all.push(pair.connect().await.unwrap());
+            }
+            let mut receiving = JoinSet::new();
+            for mut stream in all {
+                receiving.spawn(async move { client::receive(&mut stream).await });
+            }
+            for received in receiving.join_all().await {
+                received.assert_whole(7, LENGTH);
+            }
+        });
+        // Four MiB at two a second, but for what may move at once.
+        assert!(begun.elapsed() >= Duration::from_millis(1200), "{policy}: {:?}", begun.elapsed());
+    }
+}
+
+/// However little there is of it.
+fn streams_that_share_a_rate_take_turns(transport: Transport) {
+    const STREAMS: usize = 10;
+    const ENOUGH: usize = 320 * 1024;
     let topology = Topology::west_and_east();
     let east = topology.cluster("east");
     let _source =
-        Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| endpoint::source(stream, 7, LENGTH));
-    let policy = "{limits: {bytesPerSecond: 2MiB}}";
+        Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), |stream| endpoint::source(stream, 7, 1 << 30));
     let pair = Pair::start_with(
         &topology,
-        &pair::west_config(&topology, Transport::Tls),
-        &pair::east_config(&topology, Transport::Tls, &[pair::endpoint()]).with_export_policy(policy),
+        &pair::west_config(&topology, transport),
+        &pair::east_config(&topology, transport, &[pair::endpoint()])
+            .with_export_policy("{limits: {bytesPerSecond: 128KiB}}"),
     );
-    let begun = Instant::now();
-    topology.block_on(async {
-        let mut all = Vec::new();
-        for _ in 0..4 {
-            all.push(pair.connect().await.unwrap());
+    let had: Vec<usize> = topology.block_on(async {
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            streams.push((pair.connect().await.unwrap(), 0));
         }
-        let mut receiving = JoinSet::new();
-        for mut stream in all {
-            receiving.spawn(async move { client::receive(&mut stream).await });
+        let (mut room, mut total) = (vec![0; 64 * 1024], 0);
+        while total < ENOUGH {
+            for (stream, had) in &mut streams {
+                let read = tokio::time::timeout(Duration::from_millis(10), stream.read(&mut room)).await;
+                *had += read.map_or(0, Result::unwrap);
+            }
+            total = streams.iter().map(|(_, had)| had).sum();
         }
-        for received in receiving.join_all().await {
-            received.assert_whole(7, LENGTH);
-        }
+        streams.into_iter().map(|(_, had)| had).collect()
     });
-    // Four MiB at two a second, but for what may move at once.
-    assert!(begun.elapsed() >= Duration::from_millis(1200), "{:?}", begun.elapsed());
+    let fair = ENOUGH / STREAMS;
+    assert!(had.iter().all(|&had| had >= fair / 2 && had <= fair * 2), "{had:?}");
+}
+
+/// So many that their turns come round once a minute.
+fn clients_that_have_gone_are_noticed_before_their_turn(transport: Transport) {
+    const STREAMS: usize = 600;
+    allow_descriptors(20_000);
+    let topology = Topology::west_and_east();
+    let (pair, _echo) = start(&topology, transport, "{}", "{limits: {bytesPerSecond: 64KiB}}");
+    topology.block_on(async {
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            let mut stream = pair.connect().await.unwrap();
+            stream.write_all(&[7; 16 * 1024]).await.unwrap();
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            streams.push(stream);
+        }
+        pair.east.wait_metric("isthmus_streams_active", &[], |active| active == STREAMS as f64);
+    });
+    pair.east.wait_metric("isthmus_streams_active", &[], |active| active == 0.0);
+    pair.east.wait_metric("isthmus_streams_closed_total", &[r#"reason="reset_peer""#], |n| n == STREAMS as f64);
 }
 
 /// Out of a tunnel bytes go to the local socket by themselves, if nobody holds them.
@@ -233,6 +314,31 @@ fn bytes_out_of_a_tunnel_move_at_that_rate_too() {
         client::receive(&mut down).await.assert_whole(7, LENGTH);
         assert!(begun.elapsed() >= Duration::from_millis(1200), "down: {:?}", begun.elapsed());
     });
+}
+
+/// A gateway that may open no more files: streams are refused, and nobody takes the endpoints to be dead for that.
+#[test]
+fn a_gateway_without_descriptors_refuses_and_blames_no_endpoint() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _others: Vec<_> =
+        [3, 4].map(|host| Endpoint::serve(east.pods(), east.tasks(), pod(host, 8080), endpoint::echo)).into();
+    let pair = Pair::start_with(
+        &topology,
+        &pair::west_config(&topology, Transport::Tls),
+        &pair::east_config(&topology, Transport::Tls, &[pod(3, 8080), pod(4, 8080)]),
+    );
+    pair.wait_echo();
+    pair.east.bound_descriptors(pair.east.descriptors() + 5);
+    let mut served = try_many(&pair, WEST);
+    // The admin address has need of one, too.
+    pair.east.bound_descriptors(20_000);
+    assert!(served.len() < TRIED, "{} of {TRIED}", served.len());
+    pair.east.wait_metric("isthmus_refusals_total", &[r#"bound="sockets""#], |n| n > 0.0);
+    pair.west.wait_metric("isthmus_streams_closed_total", &[r#"reason="refused_limit""#], |n| n > 0.0);
+    still_served(&pair, &mut served);
+    assert_eq!(pair.east.metrics().sum("isthmus_endpoint_ejections_total", &[]), 0.0);
+    assert_eq!(try_many(&pair, WEST).len(), TRIED, "all are served at once again");
 }
 
 fn a_stream_that_takes_too_long_is_reset(transport: Transport) {

@@ -4,8 +4,8 @@ use crate::{and_over_the_local_hop, heavy, over_each_transport};
 use isthmus_tests::{
     Endpoint, Pattern, Topology, Transport, client, endpoint,
     pair::{self, Pair},
+    process::allow_descriptors,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet};
 
@@ -57,13 +57,4 @@ fn five_thousand_at_once(transport: Transport) {
 async fn verified(mut stream: TcpStream, seed: u64) -> std::io::Result<TcpStream> {
     client::exchange(&mut stream, &Pattern::new(seed).take(2000)).await?;
     Ok(stream)
-}
-
-/// This process has both ends of each stream; the gateways inherit the limit.
-fn allow_descriptors(n: u64) {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < n) {
-        let maximum = maximum.map(|maximum| maximum.max(n));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(n), maximum }).unwrap();
-    }
 }

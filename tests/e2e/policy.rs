@@ -82,17 +82,55 @@ async fn denied(gateway: &Gateway<'_>, host: u8, listen: SocketAddr) {
 
 /// The access record of a client of west, once it is written.
 fn record(gateway: &Gateway<'_>, host: u8) -> Value {
+    record_of(gateway, &format!("10.0.0.{host}:"))
+}
+
+/// That of a client whose address begins so.
+fn record_of(gateway: &Gateway<'_>, client: &str) -> Value {
     let path = gateway.cluster().dir().join("access.log");
-    let client = format!("10.0.0.{host}:");
     let mut found = Value::Null;
     eventually("the access record is written", || {
         let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
         let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let of = records.filter(|record| record["client"].as_str().is_some_and(|of| of.starts_with(&client)));
+        let of = records.filter(|record| record["client"].as_str().is_some_and(|of| of.starts_with(client)));
         found = of.reduce(|_, last| last).ok_or(text.clone())?;
         Ok(())
     });
     found
+}
+
+/// What `isthmus trace` says of the next stream, the record of each says of that one: at both gateways.
+#[test]
+fn a_record_says_whom_there_was_to_choose_from_and_why_not_the_others() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _echo = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let dead = pod(3, 8080);
+    // It is tried until it is left out, which nothing ends before the last stream.
+    let outliers = "{outliers: {failures: 1, ejection: 1h, longestEjection: 1h}}";
+    let pair = Pair::start_with(
+        &topology,
+        &pair::west_config(&topology, Transport::Tls).with("accessLog: access.log"),
+        &pair::east_config(&topology, Transport::Tls, &[pair::endpoint(), dead])
+            .with("accessLog: access.log")
+            .with_export_policy(outliers),
+    );
+    let stream = || topology.block_on(async { echoed(&pair.west, WEB, pair::import()).await.local_addr().unwrap() });
+    let (client, out, theirs) = eventually("a stream has met the endpoint that is left out", || {
+        let client = stream().to_string();
+        let record = record_of(&pair.east, &client);
+        let candidates = record["choices"][0]["candidates"].as_array().cloned().unwrap_or_default();
+        let out = candidates.into_iter().find(|of| of["name"] == dead.to_string() && !of["left_out"].is_null());
+        out.map(|out| (client, out, record.clone())).ok_or_else(|| record.to_string())
+    });
+    assert!(out["left_out"].as_str().unwrap().contains("does not take connections"), "{out}");
+    let choice = &theirs["choices"][0];
+    assert_eq!(choice["chosen"], pair::endpoint().to_string(), "{theirs}");
+    assert!(choice["candidates"][0]["score"].as_f64().is_some_and(|score| score > 0.0), "{theirs}");
+    let ours = record_of(&pair.west, &client);
+    let choice = &ours["choices"][0];
+    assert_eq!((&choice["chosen"], &choice["candidates"][0]["share"]), (&"east".into(), &2.0.into()), "{ours}");
+    assert!(choice["candidates"][0]["rtt_ms"].is_number(), "{ours}");
 }
 
 fn whoever_is_allowed_gets_through_and_others_are_reset(transport: Transport) {

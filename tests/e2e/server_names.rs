@@ -112,3 +112,21 @@ fn clients_of_tls_get_whom_they_ask_for(transport: Transport) {
     assert_eq!(curl(&topology, "v2.api.example", "api"), "api v2.api.example");
     assert_eq!(curl(&topology, "web.example", "web"), "web web.example");
 }
+
+#[test]
+fn a_proxy_that_tells_nothing_is_counted_where_names_decide() {
+    let topology = Topology::west_and_east();
+    let mut west = pair::west_config(&topology, Transport::Tls);
+    west.imports.clear();
+    let west = west
+        .imports_named(pair::SERVICE, pair::import(), &["api.example"])
+        .with_import_policy("{acceptProxyProtocol: [10.0.0.0/24]}");
+    let pair = Pair::start_with(&topology, &west, &pair::east_config(&topology, Transport::Tls, &[pod(2, 8080)]));
+    topology.block_on(async {
+        let mut stream = pair.connect().await.unwrap();
+        stream.write_all(b"no header, that much is sure\r\n").await.unwrap();
+        let received = client::receive(&mut stream).await;
+        assert_eq!((received.bytes, received.end), (0, End::Error(ErrorKind::ConnectionReset)));
+    });
+    refused(&pair, "bad_proxy_header", 1.0);
+}

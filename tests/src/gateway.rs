@@ -252,6 +252,11 @@ impl<'a> Gateway<'a> {
         self.process.descriptors()
     }
 
+    /// Lets it have no more than so many descriptors from now on.
+    pub fn bound_descriptors(&self, most: usize) {
+        self.process.bound_descriptors(most);
+    }
+
     /// The same by kind: see [`crate::descriptors::by_kind`].
     ///
     /// # Panics

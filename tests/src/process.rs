@@ -1,7 +1,7 @@
 //! A program in a namespace, with its output in a file; it never outlives its owner.
 
 use crate::{descriptors, netns::Netns};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -42,6 +42,16 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Lets it have no more than so many descriptors from now on.
+    ///
+    /// # Panics
+    /// If it has ended, or without root.
+    pub fn bound_descriptors(&self, most: usize) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let bound = Rlimit { current: Some(most as u64), maximum: getrlimit(Resource::Nofile).maximum };
+        prlimit(pid, Resource::Nofile, bound).unwrap_or_else(|e| panic!("{}: prlimit: {e}", self.name));
     }
 
     /// Sends a signal; one that has ended takes none.
@@ -131,4 +141,16 @@ impl Drop for Process {
 #[expect(clippy::print_stdout, reason = "the captured output of a test is standard output")]
 fn print_log(name: &str, log: &str) {
     println!("──── the end of {name}'s log\n{log}\n────");
+}
+
+/// Lets this process, and what it starts, have so many descriptors: a test has both ends of each stream.
+///
+/// # Panics
+/// Without root, where that is more than it may have.
+pub fn allow_descriptors(n: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < n) {
+        let maximum = maximum.map(|maximum| maximum.max(n));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(n), maximum }).unwrap_or_else(|e| panic!("setrlimit: {e}"));
+    }
 }

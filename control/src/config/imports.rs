@@ -179,6 +179,14 @@ mod tests {
                     .into(),
                 "imports[0].policy: found timeouts.firstByte of a UDP service, expected timeouts that flows",
             ),
+            (
+                "  - {service: shop/a, port: 53, protocol: UDP, listen: \"127.0.0.1:53\", policy: {localHop: on}}\n".into(),
+                "imports[0].policy: found localHop of a UDP service, expected what flows of datagrams have, too",
+            ),
+            (
+                import("a", ", policy: {transparentSource: [{cluster: east, cidrs: [10.0.0.0/8]}]}"),
+                "imports[0].policy.transparentSource: found it at an import, expected it at an export",
+            ),
         ] {
             let error = read(&text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

@@ -40,7 +40,9 @@ pub(super) fn read(fields: &Fields<'_>, of: Of) -> Arc<ServicePolicy> {
 fn check_side(fields: &Fields<'_>, policy: &ServicePolicy, of: Of) {
     let (keys, own, other): (&[_], _, _) = match of {
         Of::Export => (&["acceptProxyProtocol"], "an export", "an import"),
-        Of::Import => (&["near", "slowStart", "health", "proxyProtocol"], "an import", "an export"),
+        Of::Import => {
+            (&["near", "slowStart", "health", "proxyProtocol", "transparentSource"], "an import", "an export")
+        }
     };
     for key in keys.iter().filter(|key| fields.has(key)) {
         fields.conflict(key, format!("it at {own}"), &format!("it at {other}"));
@@ -57,6 +59,16 @@ pub(super) fn check_datagrams(fields: &Fields<'_>, policy: &ServicePolicy) {
     for (_, key) in of_connections.iter().filter(|(is_there, _)| *is_there) {
         let found = format!("timeouts.{key} of a UDP service");
         fields.conflict("policy", found, "timeouts that flows of datagrams have: idle, maxAge");
+    }
+    let of_tcp = [
+        (policy.health.is_some(), "health"),
+        (policy.local_hop, "localHop"),
+        (policy.proxy_protocol != ProxyProtocol::Off, "proxyProtocol"),
+        (!policy.accept_proxy_protocol.is_empty(), "acceptProxyProtocol"),
+        (!policy.transparent_source.is_empty(), "transparentSource"),
+    ];
+    for (_, key) in of_tcp.iter().filter(|(is_there, _)| *is_there) {
+        fields.conflict("policy", format!("{key} of a UDP service"), "what flows of datagrams have, too");
     }
 }
 

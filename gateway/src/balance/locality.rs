@@ -81,6 +81,11 @@ impl Tried {
         self.clusters.iter().all(Option::is_some)
     }
 
+    /// Whether that has been tried; `None` is here.
+    pub fn has(&self, cluster: Option<&ClusterName>) -> bool {
+        cluster.map_or(self.local, |name| self.contains(name))
+    }
+
     fn contains(&self, name: &ClusterName) -> bool {
         self.clusters.iter().flatten().any(|tried| tried == name)
     }
@@ -133,6 +138,11 @@ pub fn has_another(candidates: &Candidates<'_>, links: &impl Links, tried: &Trie
     !tried.is_full() && ready.any(|(name, _)| !tried.contains(name) && links.reaches(name).is_some())
 }
 
+/// Up to where a round trip is as short as the shortest one.
+pub fn as_near(nearest: Duration) -> Duration {
+    nearest * 2 + AS_NEAR
+}
+
 struct Chooser<'a, 'r, F> {
     clusters: &'a BTreeMap<ClusterName, u32>,
     reaches: F,
@@ -156,7 +166,7 @@ impl<'a, F: Fn(&ClusterName) -> Option<Duration>> Chooser<'a, '_, F> {
         let shares = || {
             let ready = self.clusters.iter().filter(|&(_, &ready)| ready > 0);
             let reached = ready.filter(|(name, _)| {
-                (self.reaches)(name).is_some_and(|trip| near.is_none_or(|near| trip <= near * 2 + AS_NEAR))
+                (self.reaches)(name).is_some_and(|trip| near.is_none_or(|near| trip <= as_near(near)))
             });
             reached.map(|(name, &ready)| (Choice::Cluster(name), u64::from(share(name, ready)))).filter(|of| of.1 > 0)
         };

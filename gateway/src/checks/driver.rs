@@ -21,7 +21,7 @@ const TOGETHER: Duration = Duration::from_millis(10);
 /// Checks what core 0's table wants checked, until the gateway drains.
 pub(crate) async fn run(core: Rc<Core>) {
     let Ok(tls) = Tls::new().inspect_err(|error| tracing::error!(%error, "no health checks")) else { return };
-    let mut probes: JoinSet<(Asked, Result<(), String>)> = JoinSet::new();
+    let mut probes: JoinSet<(Asked, Option<Result<(), String>>)> = JoinSet::new();
     let mut table: Arc<Table> = Arc::default();
     let mut tell_at: Option<Instant> = None;
     let mut late = false;
@@ -59,6 +59,11 @@ pub(crate) async fn run(core: Rc<Core>) {
                 findings.tell(down);
             }
             Some(Ok((asked, result))) = probes.join_next() => {
+                let Some(result) = result else {
+                    core.counters.refused(Bound::Sockets);
+                    core.checks.borrow_mut().unasked(&asked, Instant::now(), core.random());
+                    continue;
+                };
                 core.counters.checked(result.is_ok());
                 if note(&core, &asked, result) {
                     tell_at = tell_at.or_else(|| Some(Instant::now() + TOGETHER));

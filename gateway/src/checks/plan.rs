@@ -120,12 +120,23 @@ impl Plan {
         let changed = check.verdict.note(result.is_ok(), &asked.check);
         let took = now.saturating_duration_since(asked.begun);
         check.last = Some(Last { at: now, took, error: result.err() });
+        self.ask_again(asked, now, random);
+        changed
+    }
+
+    /// It could not be asked, for a reason that is not its own: what is known of it stays.
+    pub(super) fn unasked(&mut self, asked: &Asked, now: Instant, random: u64) {
+        self.ask_again(asked, now, random);
+    }
+
+    fn ask_again(&mut self, asked: &Asked, now: Instant, random: u64) {
+        let known = self.checks.get_mut(&asked.place).filter(|check| check.number == asked.number);
+        let Some(check) = known else { return };
         // From the beginning of the last one, so that one that takes long is not asked less often.
         let interval = asked.check.interval;
         let due = now.max(asked.begun + interval - interval / 10 + part(interval / 5, random));
         check.due = Some(due);
         self.due.insert((due, asked.number, asked.place.clone()));
-        changed
     }
 
     /// The endpoints that are down, by service. Sets that have not changed are those of `before`.

@@ -285,6 +285,7 @@ fn record(service: &ServicePort) -> Record {
         first_byte: None,
         closed: crate::close::Closed::Fin,
         retries: 0,
+        choices: Vec::new(),
         traceparent: None,
     }
 }

@@ -7,6 +7,8 @@ use std::{
 
 /// The longest that everybody waits for what one has taken too much, in nanoseconds.
 const DEBT: u64 = 2_000_000_000;
+/// The most that who has much takes at once: others have their turn between.
+const PORTION: u64 = 16 * 1024;
 
 /// How fast a bucket fills, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,13 @@ impl Rate {
         Self { per_second, holds: u64::try_from(burst.as_nanos()).unwrap_or(u64::MAX / 4).max(one) }
     }
 
+    /// What who has much takes at once: what the bucket holds, and 16 Ki at most.
+    pub fn portion(self) -> usize {
+        let holds = u128::from(self.holds) * u128::from(self.per_second) / 1_000_000_000;
+        // It is between the two.
+        usize::try_from(holds.clamp(1, PORTION.into())).unwrap_or(1)
+    }
+
     /// How long `tokens` take to come, in nanoseconds.
     fn time_of(self, tokens: u64) -> u64 {
         u64::try_from(u128::from(tokens) * 1_000_000_000 / u128::from(self.per_second)).unwrap_or(u64::MAX / 4)
@@ -45,6 +54,16 @@ impl Bucket {
             (next - now <= rate.holds).then_some(next)
         });
         taken.is_ok()
+    }
+
+    /// Takes `tokens` behind all that was taken before: how long until they have come; `None` if they are there. Who waits that long
+    /// before he uses them has had his turn, and nobody can get in before him.
+    pub fn reserve(&self, tokens: u64, rate: Rate, now: u64) -> Option<Duration> {
+        let taken = |full_at: u64| full_at.max(now).saturating_add(rate.time_of(tokens));
+        // It cannot fail: there is always a next value.
+        let full_at = self.full_at.fetch_update(Relaxed, Relaxed, |full_at| Some(taken(full_at))).unwrap_or_default();
+        let missing = taken(full_at).saturating_sub(now).saturating_sub(rate.holds);
+        (missing > 0).then(|| Duration::from_nanos(missing))
     }
 
     /// Takes `tokens`, there or not: what is missing has to come before [`Self::wait`] is over. No more than [`DEBT`] is ever missing:
@@ -91,6 +110,21 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_later_waits_behind_who_came_before() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(1000, Duration::from_millis(100)));
+        let places: Vec<_> = (0..4).map(|_| bucket.reserve(100, rate, 0)).collect();
+        let after = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(places, [None, after(100), after(200), after(300)]);
+        assert_eq!(bucket.reserve(100, rate, SECOND), None, "what nobody took meanwhile came back");
+    }
+
+    #[test]
+    fn a_portion_is_what_it_holds_and_no_more_than_others_can_wait_for() {
+        let portion = |per_second| Rate::new(per_second, Duration::from_millis(100)).portion();
+        assert_eq!([1, 1000, 100_000, 1 << 30].map(portion), [1, 100, 10_000, 16 * 1024]);
+    }
+
+    #[test]
     fn what_was_charged_too_much_is_waited_for() {
         let (bucket, rate) = (Bucket::default(), Rate::new(1000, Duration::from_millis(100)));
         bucket.charge(100, rate, 0);
@@ -132,6 +166,27 @@ mod tests {
                     // A nanosecond is lost at each taking at most.
                     prop_assert!(sum <= most + 1 + given.len() as u128 * u128::from(per_second) / u128::from(SECOND));
                 }
+            }
+        }
+
+        /// Whoever takes places, and waits for them, gets no more than it held and what came.
+        #[test]
+        fn places_come_no_faster_than_its_rate(
+            per_second in 1_u64..100_000,
+            burst_ms in 0_u64..2_000,
+            steps in prop::collection::vec((0_u64..100_000_000, 1_u64..5_000), 1..100),
+        ) {
+            let (bucket, rate) = (Bucket::default(), Rate::new(per_second, Duration::from_millis(burst_ms)));
+            let (mut now, mut sum, mut last) = (0_u64, 0_u64, 0_u64);
+            for (pause, tokens) in steps {
+                now += pause;
+                let wait = bucket.reserve(tokens, rate, now);
+                let at = now + wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap());
+                prop_assert!(wait.is_none() || at >= last, "in turn");
+                (last, sum) = (last.max(at), sum + tokens);
+                let most = u128::from(rate.holds + at) * u128::from(per_second) / u128::from(SECOND);
+                // A nanosecond is lost at each taking at most.
+                prop_assert!(u128::from(sum) <= most + 1 + 100 * u128::from(per_second) / u128::from(SECOND));
             }
         }
 

@@ -177,14 +177,14 @@ impl Admission {
         allowed
     }
 
-    /// The rates that its bytes are held to.
+    /// The rates that its bytes are held to, the narrowest first: who waits for his own has no place in what he shares with others.
     pub(super) fn rates(&self) -> impl Iterator<Item = (&Arc<Usage>, Rate)> {
         let limits = &self.policy.limits;
         let narrow = self.narrow.as_deref();
         let seats = [
-            (Some(&self.gate.all), &limits.all),
-            (narrow.and_then(|of| of.peer.as_ref()).map(|seat| &seat.usage), &limits.per_peer),
             (narrow.and_then(|of| of.source.as_ref()).map(|seat| &seat.usage), &limits.per_source),
+            (narrow.and_then(|of| of.peer.as_ref()).map(|seat| &seat.usage), &limits.per_peer),
+            (Some(&self.gate.all), &limits.all),
         ];
         seats.into_iter().filter_map(|(usage, limits)| Some((usage?, rate(limits)?)))
     }

@@ -11,11 +11,7 @@ use crate::{
     metrics::{reasons::Bound, streams::Side},
 };
 use isthmus_control_api::{ServicePolicy, ServicePort, Timeouts};
-use std::{
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{rc::Rc, sync::Arc};
 
 /// See the module. Dropping it gives everything back.
 #[derive(Default)]
@@ -23,7 +19,7 @@ pub(crate) struct Held {
     /// What it was let in as at the client's side and at the endpoints', by [`Side`].
     admitted: [Option<Admission>; 2],
     /// The rates that its bytes are held to, if they are.
-    pace: Option<Box<Pace>>,
+    pace: Option<Rc<Pace>>,
     /// Where it notes what it moves, if it has timeouts.
     activity: Option<Rc<Activity>>,
 }
@@ -80,28 +76,25 @@ impl Held {
             activity.down.set(activity.down.get() + down);
         }
         if let Some(pace) = &self.pace {
-            pace.moved(up + down);
+            pace.owe(up + down);
         }
     }
 
-    /// Whether its bytes are held to a rate.
-    pub(crate) fn is_paced(&self) -> bool {
-        self.pace.is_some()
+    /// The rates that its bytes are held to, if they are.
+    pub(crate) fn pace(&self) -> Option<Rc<Pace>> {
+        self.pace.clone()
     }
 
-    /// Whether more bytes may move at once.
+    /// Whether more bytes may move at once: for what is dropped rather than held up.
     pub(crate) fn has_room(&self) -> bool {
         self.pace.as_ref().is_none_or(|pace| pace.has_room())
     }
 
-    /// Waits until more bytes may move.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(pace) = &mut self.pace else { return Poll::Ready(()) };
-        let room = pace.poll_room(cx);
+    /// A rate holds it from now on, or does not: then silence is not its peers'.
+    pub(crate) fn hold(&self, is_held: bool) {
         if let Some(activity) = &self.activity {
-            activity.hold(room.is_pending());
+            activity.hold(is_held);
         }
-        room
     }
 }
 

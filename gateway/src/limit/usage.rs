@@ -77,7 +77,12 @@ impl Usage {
         self.pending.load(Relaxed)
     }
 
-    /// So many bytes have moved.
+    /// Takes a place for so many bytes: how long until it is there; `None` if it is.
+    pub fn reserve(&self, bytes: u64, rate: Rate, now: u64) -> Option<Duration> {
+        self.bytes.reserve(bytes, rate, now)
+    }
+
+    /// So many bytes have moved, whether or not they might.
     pub fn moved(&self, bytes: u64, rate: Rate, now: u64) {
         self.bytes.charge(bytes, rate, now);
     }

@@ -67,6 +67,8 @@ words! {
         SourceOpens = "source_opens",
         /// Sources and peers that are counted apart at once.
         Sources = "sources",
+        /// Sockets for endpoints: the files that the process may open, or memory.
+        Sockets = "sockets",
         /// Further attempts of streams, by their service's budget.
         RetryBudget = "retry_budget",
         /// Probes that commands ask for, and echoes that peers do.
@@ -153,6 +155,8 @@ words! {
         TooLong = "too_long",
         /// It took too long.
         TooLate = "too_late",
+        /// Its proxy was to say who it is, and said something else.
+        BadProxyHeader = "bad_proxy_header",
     }
 }
 

@@ -228,7 +228,7 @@ pub(super) fn carried(core: &Rc<Core>, mut stream: Box<dyn TunnelStream>) -> io:
     let (ours, theirs) = exchange::pair()?;
     let (ours, theirs) = (Rc::new(Socket::new(ours)?), UnixStream::from_std(theirs)?);
     let copying = core.tasks.spawn_local(async move {
-        copy::copy(&mut *stream, &ours, false, &mut ()).await;
+        copy::copy(&mut *stream, &ours, None, &mut ()).await;
     });
     Ok((theirs, Copying { task: copying, ends: true }))
 }

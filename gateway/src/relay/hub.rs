@@ -99,7 +99,7 @@ async fn carry(core: &Core, passage: Arc<Passage>, stream: Box<dyn TunnelStream>
         () = revoked(core, &passage) => {
             tracing::info!(from = %passage.from, to = %passage.to, "a tunnel is not relayed any more");
         }
-        _ = copy::copy(&mut stream, socket, false, &mut nobody) => {}
+        _ = copy::copy(&mut stream, socket, None, &mut nobody) => {}
     }
 }
 

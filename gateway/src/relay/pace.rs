@@ -1,4 +1,5 @@
-//! A relayed stream: every byte that it sends is counted, and sent when the pair's rate allows.
+//! A relayed stream: every byte that it sends is counted, and paid for with waiting before the next. So none is held back for being
+//! part of a large piece, and those that share a rate take turns.
 
 use super::pairs::Passage;
 use crate::{
@@ -28,17 +29,16 @@ impl Paced {
 
     /// Waits until more may be sent.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let wait = self.passage.wait();
-            if wait.is_zero() {
-                self.timer = None;
-                return Poll::Ready(());
-            }
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        if let Some(timer) = &mut self.timer {
             ready!(timer.as_mut().poll(cx));
-            // Others may have sent meanwhile.
             self.timer = None;
         }
+        Poll::Ready(())
+    }
+
+    fn sent(&mut self, bytes: usize) -> usize {
+        self.timer = self.passage.sent(bytes).map(|wait| Box::pin(tokio::time::sleep(wait)));
+        bytes
     }
 }
 
@@ -57,18 +57,12 @@ impl TunnelStream for Paced {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamError>> {
         ready!(self.poll_turn(cx));
-        self.stream.poll_write(cx, bytes).map_ok(|sent| {
-            self.passage.sent(sent);
-            sent
-        })
+        self.stream.poll_write(cx, bytes).map_ok(|bytes| self.sent(bytes))
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {
         ready!(self.poll_turn(cx));
-        self.stream.poll_send(cx, socket).map_ok(|sent| {
-            self.passage.sent(sent);
-            sent
-        })
+        self.stream.poll_send(cx, socket).map_ok(|bytes| self.sent(bytes))
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {
@@ -77,6 +71,10 @@ impl TunnelStream for Paced {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>> {
         self.stream.poll_read(cx, room)
+    }
+
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.stream.poll_failed(cx)
     }
 
     fn finish(&mut self) {

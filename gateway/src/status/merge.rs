@@ -11,8 +11,13 @@ use crate::{
     hop::unread,
     tunnel::{TunnelHealth, link::LinkState},
 };
-use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, ServicePort};
-use std::{collections::HashMap, net::SocketAddr, path::Path, time::Duration};
+use isthmus_control_api::{ClusterName, Export, Import, Link, Listen, ServicePort, Weights};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::Path,
+    time::Duration,
+};
 
 /// One status of what each core reported, in the order of the cores; `None` of one that did not answer.
 pub fn merge(extra: &ExtraStatus, readiness: &Readiness, reports: &[Option<CoreReport>]) -> Status {
@@ -205,7 +210,7 @@ fn link_word(link: &Link, tunnels: &[&TunnelReport], dials: &[&DialReport], look
 }
 
 fn import_status(listen: &Listen, import: &Import, extra: &ExtraStatus, index: &Index<'_>) -> ServiceStatus {
-    let mut clusters: std::collections::BTreeMap<String, u32> =
+    let mut clusters: BTreeMap<String, u32> =
         import.clusters.iter().map(|(cluster, &ready)| (cluster.to_string(), ready)).collect();
     if let Some(export) = extra.table.exports.get(&import.service) {
         clusters.insert(extra.cluster.clone(), u32::try_from(export.endpoints.len()).unwrap_or(u32::MAX));
@@ -223,8 +228,15 @@ fn import_status(listen: &Listen, import: &Import, extra: &ExtraStatus, index: &
         }),
         message: message.or_else(nowhere),
         clusters,
+        weights: import.weights.as_ref().map(|weights| shares(&extra.cluster, weights)).unwrap_or_default(),
         endpoints: Vec::new(),
     }
+}
+
+/// The shares above zero, by cluster.
+fn shares(own: &str, weights: &Weights) -> BTreeMap<String, u32> {
+    let others = weights.clusters.iter().map(|(cluster, &share)| (cluster.to_string(), share));
+    others.chain([(own.to_owned(), weights.local)]).filter(|&(_, share)| share > 0).collect()
 }
 
 fn export_status(port: &ServicePort, export: &Export, index: &Index<'_>) -> ServiceStatus {
@@ -241,6 +253,7 @@ fn export_status(port: &ServicePort, export: &Export, index: &Index<'_>) -> Serv
         kind: ServiceKind::Export,
         listen: None,
         clusters: Default::default(),
+        weights: Default::default(),
         endpoints: endpoints.collect(),
         message: export.endpoints.is_empty().then(|| "no endpoint is ready".to_owned()),
     }

@@ -1,8 +1,13 @@
 //! Moving bytes both ways until both have ended, each end's FIN and RST kept apart.
 
+use super::{
+    early::{self, Early},
+    paced,
+};
 use crate::{
     busy,
     close::Closed,
+    limit::pace::Pace,
     meter::StreamMeter,
     socket::Socket,
     tunnel::{StreamError, TunnelStream},
@@ -10,7 +15,7 @@ use crate::{
 use std::{
     future::poll_fn,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -27,15 +32,13 @@ pub(crate) trait Tally {
     /// From the stream into the local socket.
     fn received(&mut self, bytes: u64);
 
-    /// Whether it may have to wait before more may move.
-    fn is_paced(&self) -> bool {
-        false
+    /// The rates that all of it is held to, if it is.
+    fn pace(&self) -> Option<Rc<Pace>> {
+        None
     }
 
-    /// Waits until more may move.
-    fn poll_room(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
+    /// A rate holds it from now on, or does not.
+    fn hold(&mut self, _: bool) {}
 }
 
 impl Tally for StreamMeter<'_> {
@@ -51,12 +54,12 @@ impl Tally for StreamMeter<'_> {
         StreamMeter::received(self, bytes);
     }
 
-    fn is_paced(&self) -> bool {
-        self.held.is_paced()
+    fn pace(&self) -> Option<Rc<Pace>> {
+        self.held.pace()
     }
 
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.held.poll_room(cx)
+    fn hold(&mut self, is_held: bool) {
+        self.held.hold(is_held);
     }
 }
 
@@ -67,22 +70,23 @@ impl Tally for () {
     fn received(&mut self, _: u64) {}
 }
 
-/// Copies between a local socket and a stream until both ways have ended. `socket_ended`: the socket's end was seen before.
+/// Copies between a local socket and a stream until both ways have ended. `early`: what the socket has said before, and the stream has
+/// not taken.
 pub(crate) async fn copy(
     stream: &mut dyn TunnelStream,
     socket: &Rc<Socket>,
-    socket_ended: bool,
+    early: Option<Box<Early>>,
     tally: &mut impl Tally,
 ) -> Closed {
-    let mut ends = Ends { sent: socket_ended, received: false, again: false, spoke: false };
-    if socket_ended {
-        stream.finish();
-    }
-    if tally.is_paced() {
-        stream.hold();
+    let mut ends = Ends { sent: early.as_ref().is_some_and(|early| early.ended), ..Ends::default() };
+    if early.is_some() || tally.pace().is_some() {
+        // In a box: most streams keep no room for it.
+        if let Some(result) = Box::pin(begin(stream, socket, early, tally)).await {
+            return end(stream, socket, result);
+        }
     }
     let mut unread = None;
-    let result = poll_fn(|cx| {
+    let copying = poll_fn(|cx| {
         let moved = ends.poll(cx, stream, socket, tally);
         if moved.is_ready() || ends.again {
             return moved;
@@ -95,8 +99,13 @@ pub(crate) async fn copy(
         // Nobody reads: the stream waits for credit, or that way has ended.
         let failed = unread.get_or_insert_with(|| Box::pin(socket.failed()));
         failed.as_mut().poll(cx).map(|()| Err(StreamError::Socket(socket.take_error())))
-    })
-    .await;
+    });
+    let result = copying.await;
+    end(stream, socket, result)
+}
+
+/// Ends what has not ended in order, each way as the other one has.
+fn end(stream: &mut dyn TunnelStream, socket: &Socket, result: Result<(), StreamError>) -> Closed {
     match result {
         Ok(()) => Closed::Fin,
         Err(error @ StreamError::Socket(_)) => {
@@ -115,7 +124,29 @@ pub(crate) async fn copy(
     }
 }
 
+/// What comes before a stream is copied, or in place of that: how it has ended, if it has.
+async fn begin(
+    stream: &mut dyn TunnelStream,
+    socket: &Rc<Socket>,
+    early: Option<Box<Early>>,
+    tally: &mut impl Tally,
+) -> Option<Result<(), StreamError>> {
+    let early = early.map(|early| *early).unwrap_or_default();
+    if let Some(pace) = tally.pace() {
+        stream.hold();
+        return Some(paced::copy(&pace, socket, stream, early, tally).await.map_err(|failed| failed.error));
+    }
+    if let Err(failed) = early::send(stream, socket, early.bytes, tally).await {
+        return Some(Err(failed));
+    }
+    if early.ended {
+        stream.finish();
+    }
+    None
+}
+
 /// Which ways have ended.
+#[derive(Default)]
 struct Ends {
     sent: bool,
     received: bool,
@@ -134,7 +165,6 @@ impl Ends {
         tally: &mut impl Tally,
     ) -> Poll<Result<(), StreamError>> {
         self.again = false;
-        ready!(tally.poll_room(cx));
         if !self.received {
             self.again |= self.receive(cx, stream, socket, tally)?;
         }

@@ -4,10 +4,7 @@ mod asking;
 mod chosen;
 mod open;
 
-use self::{
-    asking::request,
-    open::{Early, open, send_rest},
-};
+use self::{asking::request, open::open};
 pub(crate) use self::{
     asking::{Asking, Established, better_core},
     open::{Accepted, doubted},
@@ -15,6 +12,7 @@ pub(crate) use self::{
 use super::{
     announced::{self, Announced},
     copy,
+    early::Early,
     guard::{self, Guard, Stopped},
     local,
     named::{self, Greeting},
@@ -85,18 +83,12 @@ pub(crate) fn start_exchange(core: &Rc<Core>, cluster: ClusterName, gateway: Gat
         let mut early = Early::default();
         let request = request(&core, crate::reserved::Reserved::Exchange.service(), None, false);
         let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
-        let opened = match open(&core, (&cluster, Some(gateway)), &request, &read, &mut early, &mut || true).await {
+        match open(&core, (&cluster, Some(gateway)), &request, &read, &mut early, &mut || true).await {
             Ok(accepted) => {
-                let health = accepted.tunnel.watch();
-                send_rest(accepted, &socket, &early, &mut ()).await.map(|stream| (stream, health))
-            }
-            Err(error) => Err(error),
-        };
-        match opened {
-            Ok((mut stream, mut health)) => {
-                let mut unmetered = ();
+                let (mut health, mut unmetered) = (accepted.tunnel.watch(), ());
+                let (mut stream, early) = accepted.begin(early, &mut unmetered);
                 tokio::select! {
-                    _ = copy::copy(&mut *stream, &socket, early.ended, &mut unmetered) => {}
+                    _ = copy::copy(&mut *stream, &socket, early, &mut unmetered) => {}
                     // It would keep the tunnel from ending, and has as good a place on another one.
                     _ = health.wait_for(|&health| health == TunnelHealth::Draining) => {}
                 }
@@ -115,9 +107,9 @@ async fn serve(counted: Counted, client: Box<Client>) {
     let core = &counted.0;
     let Some(Begun { socket, mut meter, opened }) = Box::pin(begin(core, *client)).await else { return };
     let closed = match opened {
-        Ok(Opened { upstream: Upstream::Cluster(mut stream, ended), mut expiry }) => {
+        Ok(Opened { upstream: Upstream::Cluster(mut stream, early), mut expiry }) => {
             let copied = {
-                let copying = pin!(copy::copy(&mut *stream, &socket, ended, &mut meter));
+                let copying = pin!(copy::copy(&mut *stream, &socket, early, &mut meter));
                 expiry::until(&mut expiry, copying).await
             };
             let closed = copied.unwrap_or_else(|expired| {
@@ -154,8 +146,8 @@ struct Opened<'a> {
 
 /// What has taken a client's stream.
 enum Upstream<'a> {
-    /// A cluster, which has been sent what the client has sent meanwhile; and whether the client has ended.
-    Cluster(Box<dyn TunnelStream>, bool),
+    /// A cluster, and what the client has sent meanwhile and the cluster has not been sent, if it has.
+    Cluster(Box<dyn TunnelStream>, Option<Box<Early>>),
     Local(Box<Local<'a>>),
 }
 
@@ -177,7 +169,7 @@ impl Local<'_> {
     ) -> Closed {
         let Self { endpoint, guard, early } = *self;
         let stopped = {
-            let copying = pin!(local::copy(core, (socket, &endpoint.socket), early.bytes, early.ended, meter));
+            let copying = pin!(local::copy(core, (socket, &endpoint.socket), early, meter));
             guard::watched(&guard, &mut expiry, copying).await
         };
         stopped.unwrap_or_else(|stopped| {
@@ -219,16 +211,10 @@ async fn establish<'a>(
     loop {
         match asking.establish(meter).await? {
             Established::Cluster(_, accepted) => {
-                let early = asking.early;
                 meter.connected();
-                let mut expiry = meter.held.watch(&import.policy.timeouts);
-                let sent = {
-                    let sending = pin!(send_rest(accepted, socket, &early, meter));
-                    expiry::until(&mut expiry, sending).await
-                };
-                let stream = sent.map_err(|expired| Stopped::Expired(expired).close(meter))?;
-                let upstream = Upstream::Cluster(stream.map_err(|_| Closed::ResetLocal)?, early.ended);
-                return Ok(Opened { upstream, expiry });
+                let expiry = meter.held.watch(&import.policy.timeouts);
+                let (stream, early) = accepted.begin(asking.early, meter);
+                return Ok(Opened { upstream: Upstream::Cluster(stream, early), expiry });
             }
             Established::Local(guard) => match upstream::connect(core, &asking.here(), meter).await {
                 Ok(endpoint) => {

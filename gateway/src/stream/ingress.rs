@@ -119,7 +119,7 @@ async fn tell(mut stream: Box<dyn TunnelStream>, address: SocketAddr) {
     if Write::write_all(&mut &theirs, address.to_string().as_bytes()).is_ok()
         && theirs.shutdown(Shutdown::Write).is_ok()
     {
-        let _ = tokio::time::timeout(TELLING, copy::copy(&mut *stream, &ours, false, &mut ())).await;
+        let _ = tokio::time::timeout(TELLING, copy::copy(&mut *stream, &ours, None, &mut ())).await;
     }
 }
 
@@ -138,7 +138,7 @@ async fn serve(core: Rc<Core>, peer: Rc<PeerIdentity>, request: Box<OpenRequest>
     };
     let mut expiry = meter.held.watch(&endpoint.policy.timeouts);
     let stopped = {
-        let copying = pin!(copy::copy(&mut *stream, &endpoint.socket, false, &mut meter));
+        let copying = pin!(copy::copy(&mut *stream, &endpoint.socket, None, &mut meter));
         guard::watched(&guard, &mut expiry, copying).await
     };
     let closed = stopped.unwrap_or_else(|stopped| {
@@ -243,7 +243,7 @@ async fn serve_exchange(core: Rc<Core>, peer: Rc<PeerIdentity>, mut stream: Box<
         return stream.refuse(&refused(RefusalReason::Limit, "control takes no more exchanges now"));
     };
     stream.accept();
-    copy::copy(&mut *stream, &Rc::new(socket), false, &mut ()).await;
+    copy::copy(&mut *stream, &Rc::new(socket), None, &mut ()).await;
 }
 
 #[cfg(test)]

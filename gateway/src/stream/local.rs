@@ -2,6 +2,10 @@
 
 pub(crate) mod pipe;
 
+use super::{
+    early::Early,
+    paced::{self, Failed},
+};
 use crate::{busy, close::Closed, core::Core, meter::StreamMeter, socket::Socket, tunnel::StreamError};
 use pipe::{NoPipe, Pipe};
 use std::{
@@ -15,19 +19,13 @@ use std::{
 /// Moves each way before the other way and the other tasks of the core have their turn.
 const ROUNDS: usize = 4;
 
-/// Which socket has failed, and how.
-struct Failed {
-    by_endpoint: bool,
-    error: io::Error,
-}
-
 impl Failed {
     fn endpoint(error: io::Error) -> Self {
-        Self { by_endpoint: true, error }
+        Self { is_far: true, error: StreamError::Socket(error) }
     }
 
     fn client(error: io::Error) -> Self {
-        Self { by_endpoint: false, error }
+        Self { is_far: false, error: StreamError::Socket(error) }
     }
 }
 
@@ -38,34 +36,52 @@ struct Way {
     at: usize,
     /// There while it moves bulk.
     pipe: Option<Pipe>,
-    /// Whether it is never to have one: it is held to a rate, and goes in small portions, or one was not worth it.
+    /// Whether it is never to have one: one was not worth it.
     only_copies: bool,
     ended: bool,
     done: bool,
     moved: u64,
 }
 
-/// Copies between the client and the endpoint until both ways have ended. `early`: bytes of the client that were read before;
-/// `client_ended`: its end was seen as well.
+/// Copies between the client and the endpoint until both ways have ended. `early`: what the client has said before.
 pub(crate) async fn copy(
     core: &Core,
     (client, endpoint): (&Socket, &Socket),
-    early: Vec<u8>,
-    client_ended: bool,
+    early: Early,
     meter: &mut StreamMeter<'_>,
 ) -> Closed {
-    let is_paced = meter.held.is_paced();
-    let mut up = Way { waiting: early, ended: client_ended, only_copies: is_paced, ..Way::default() };
-    let mut down = Way { only_copies: is_paced, ..Way::default() };
+    let result = match meter.held.pace() {
+        Some(pace) => Box::pin(paced::copy(&pace, client, &mut paced::Local::far(endpoint), early, meter)).await,
+        None => copy_all(core, (client, endpoint), early, meter).await,
+    };
+    match result {
+        Ok(()) => Closed::Fin,
+        Err(Failed { is_far, error }) => {
+            // Whichever failed: the other one must not see a clean end.
+            client.reset_on_close();
+            endpoint.reset_on_close();
+            let closed = Closed::from(&error);
+            if is_far && closed == Closed::ResetLocal {
+                meter.endpoint_reset();
+            }
+            closed
+        }
+    }
+}
+
+async fn copy_all(
+    core: &Core,
+    (client, endpoint): (&Socket, &Socket),
+    early: Early,
+    meter: &mut StreamMeter<'_>,
+) -> Result<(), Failed> {
+    let mut up = Way { waiting: early.bytes, ended: early.ended, ..Way::default() };
+    let mut down = Way::default();
     meter.up(up.waiting.len() as u64);
     let (mut client_failed, mut endpoint_failed) = (pin!(client.failed()), pin!(endpoint.failed()));
-    let result = poll_fn(|cx| {
-        let is_held = meter.held.poll_room(cx).is_pending();
-        let (mut first, mut second) = (Poll::Pending, Poll::Pending);
-        if !is_held {
-            first = up.poll(cx, core, (client, Failed::client), (endpoint, Failed::endpoint))?;
-            second = down.poll(cx, core, (endpoint, Failed::endpoint), (client, Failed::client))?;
-        }
+    poll_fn(|cx| {
+        let first = up.poll(cx, core, (client, Failed::client), (endpoint, Failed::endpoint))?;
+        let second = down.poll(cx, core, (endpoint, Failed::endpoint), (client, Failed::client))?;
         if up.moved + down.moved > 0 {
             busy::moved(std::ptr::from_ref(client).addr());
             busy::worked(Instant::now());
@@ -76,28 +92,15 @@ pub(crate) async fn copy(
             return Poll::Ready(Ok::<_, Failed>(()));
         }
         // A socket that is read tells of its reset by itself; one that is not is asked.
-        if (is_held || !up.reads()) && client_failed.as_mut().poll(cx).is_ready() {
+        if !up.reads() && client_failed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Failed::client(client.take_error())));
         }
-        if (is_held || !down.reads()) && endpoint_failed.as_mut().poll(cx).is_ready() {
+        if !down.reads() && endpoint_failed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Failed::endpoint(endpoint.take_error())));
         }
         Poll::Pending
     })
-    .await;
-    match result {
-        Ok(()) => Closed::Fin,
-        Err(Failed { by_endpoint, error }) => {
-            // Whichever failed: the other one must not see a clean end.
-            client.reset_on_close();
-            endpoint.reset_on_close();
-            let closed = Closed::from(&StreamError::Socket(error));
-            if by_endpoint && closed == Closed::ResetLocal {
-                meter.endpoint_reset();
-            }
-            closed
-        }
-    }
+    .await
 }
 
 /// A socket, and what its failure is.

@@ -3,6 +3,7 @@
 use super::{announced, egress::Client};
 use crate::{
     client_hello::{BadHello, Read, Reader, UNRECOGNIZED_NAME},
+    close::Closed,
     core::Core,
     metrics::reasons::HelloRefusal,
     socket::Socket,
@@ -30,7 +31,7 @@ pub(crate) struct Greeting {
 enum Unread {
     /// It is to be told, or reset.
     Refused(HelloRefusal, Vec<u8>),
-    /// It has gone, or its proxy said nothing that counts.
+    /// It has gone.
     Gone,
 }
 
@@ -109,7 +110,10 @@ async fn read(core: &Core, socket: &Socket, listen: SocketAddr, from: Option<Soc
     // All imports of an address take the same proxies.
     let first = core.table.borrow().imports_at(&Listen::tcp(listen)).map(|(_, import)| import.clone()).next();
     let first: Arc<Import> = first.ok_or(Unread::Gone)?;
-    let who = announced::who(core, &first, socket, from).await.map_err(|_| Unread::Gone)?;
+    let who = announced::who(core, &first, socket, from).await.map_err(|closed| match closed {
+        Closed::BadProxyHeader => Unread::Refused(HelloRefusal::BadProxyHeader, Vec::new()),
+        _ => Unread::Gone,
+    })?;
     let (mut bytes, mut reader, mut taken) = (who.bytes, Reader::default(), 0);
     let name = loop {
         match reader.take(&bytes[taken..]).map_err(refused)? {

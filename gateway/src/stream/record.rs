@@ -3,6 +3,7 @@
 //! A core hands a record over without waiting: if the writer is too slow, or cannot write, records are dropped and counted
 //! (`isthmus_access_records_dropped_total`), and streams go on.
 
+pub(crate) mod choice;
 pub(crate) mod line;
 mod writer;
 
@@ -11,6 +12,7 @@ use crate::{
     metrics::{CoreMetrics, streams::Side},
     tunnel::Source,
 };
+use choice::Choice;
 use isthmus_control_api::{ClusterName, ServicePort};
 use std::{
     io,
@@ -71,6 +73,8 @@ pub(crate) struct Record {
     pub(crate) closed: Closed,
     /// Attempts that failed before the last one.
     pub(crate) retries: u32,
+    /// Where it was sent, one attempt after the other, and whom else there was to choose from.
+    pub(crate) choices: Vec<Choice>,
     /// W3C trace context of its span; where it has none, what it was opened with.
     pub(crate) traceparent: Option<String>,
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     core::{Core, said::Line},
     metrics::reasons::{EndpointSource, Hedge},
-    socket::Connecting,
+    socket::{Connecting, is_out_of_sockets},
 };
 use std::{
     future::poll_fn,
@@ -71,7 +71,8 @@ impl Attempt {
     }
 }
 
-/// A connection to the endpoint at that address, which may take so long, has met `error`. Where it was to come from the client's own
+/// A connection to the endpoint at that address, which may take so long, has met `error`. That there was no socket for it is not held
+/// against the endpoint. Where it was to come from the client's own
 /// address, the endpoint is connected to from the gateway's before that counts as its failure: who may use the service could have
 /// endpoints left out otherwise, by an address that nothing leads to, that they reject, or whose ports are used up. However many fail
 /// so, it is asked once at a time, and what it answers counts once. The others count for nothing; what they have probed stays out.
@@ -82,6 +83,9 @@ pub(super) fn failed(
     transparent: bool,
     error: &io::Error,
 ) {
+    if is_out_of_sockets(error) {
+        return drop(lease);
+    }
     if !transparent {
         return lease.failed();
     }

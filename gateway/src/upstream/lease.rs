@@ -4,7 +4,9 @@ use super::Asker;
 use crate::{
     balance::{Balancer, Pick, PickId, Tried},
     core::Core,
+    meter::StreamMeter,
     socket::Socket,
+    stream::record::choice::{CANDIDATES, Candidate, Choice},
 };
 use isthmus_control_api::{ServicePolicy, ServicePort};
 use std::{
@@ -79,6 +81,29 @@ impl Lease {
         tried.insert(&pick);
         let address = pick.address;
         let lease = Self { core: core.clone(), service: service.clone(), pick: Some(pick), late: Cell::new(false) };
+        Some((lease, address))
+    }
+
+    /// The same, and notes whom there was to choose from, where somebody wants to know.
+    pub(super) fn take_noted(
+        core: &Rc<Core>,
+        service: &ServicePort,
+        asker: Asker,
+        tried: &mut Tried,
+        meter: &mut StreamMeter<'_>,
+    ) -> Option<(Self, SocketAddr)> {
+        if !meter.notes_choices() {
+            return Self::take(core, service, asker, tried);
+        }
+        let (candidates, total) = {
+            let balancers = core.balancers.borrow();
+            let balancer = balancers.get(service)?;
+            let known = balancer.candidates(tried, CANDIDATES, Instant::now());
+            let known: Vec<_> = known.iter().map(|(status, tried)| Candidate::endpoint(status, *tried)).collect();
+            (known, balancer.len())
+        };
+        let (lease, address) = Self::take(core, service, asker, tried)?;
+        meter.chose(Choice::new(address.to_string(), candidates, total));
         Some((lease, address))
     }
 

@@ -10,7 +10,7 @@ use super::{
     hedge::{self, Sought, Then},
     introduce,
     lease::Lease,
-    not_from_client, refusal, transparent,
+    not_from_client, out_of_sockets, refusal, transparent,
 };
 use crate::{
     balance::Tried,
@@ -21,7 +21,7 @@ use crate::{
         reasons::{EndpointSource, Hedge},
         streams::Side,
     },
-    socket::{self, Connecting},
+    socket::{self, Connecting, is_out_of_sockets},
     tunnel::Refusal,
 };
 use isthmus_control_api::Export;
@@ -105,6 +105,7 @@ impl<'r> Race<'r> {
         }
         let service = &self.opening.request.service;
         Err(match &self.last {
+            Some(Failure { error, .. }) if is_out_of_sockets(error) => out_of_sockets(self.core, service, error),
             Some(Failure { error, transparent: true }) => not_from_client(service, error),
             Some(Failure { error, .. }) if self.cut_short => beyond_budget(service, error),
             last => refusal(service, last.as_ref().map(|failure| &failure.error)),
@@ -145,7 +146,7 @@ impl<'r> Race<'r> {
         self.cut_short = false;
         loop {
             let mut tried = self.tried;
-            let Some((lease, address)) = Lease::take(self.core, service, asker, &mut tried) else {
+            let Some((lease, address)) = Lease::take_noted(self.core, service, asker, &mut tried, meter) else {
                 return Sought::Nobody;
             };
             let is_first = self.last.is_none() && self.late.is_empty();
@@ -171,8 +172,13 @@ impl<'r> Race<'r> {
                 }
                 Err(error) => {
                     tracing::debug!(%service, %address, %error, "an endpoint failed");
+                    let is_hopeless = is_out_of_sockets(&error);
                     attempt::failed(self.core, lease, (address, self.limit), transparent, &error);
                     self.last = Some(Failure { error, transparent });
+                    if is_hopeless {
+                        // No other endpoint has one either.
+                        return Sought::Nobody;
+                    }
                 }
             }
         }

@@ -45,6 +45,7 @@ fn import(status: &Status, service: &ServiceStatus, probed: &Probed) -> Vec<Line
     let (name, at) = (service.name(), service.listen.clone().unwrap_or_default());
     let mut lines = Lines::about(format!("import {name} at {at}"));
     listener(&mut lines, service, &at, probed);
+    weights(&mut lines, status, service);
     let ready: Vec<_> = service.clusters.iter().filter(|(_, ready)| **ready > 0).collect();
     if ready.is_empty() {
         let (service, own) = (&service.service, &status.cluster);
@@ -71,6 +72,23 @@ fn import(status: &Status, service: &ServiceStatus, probed: &Probed) -> Vec<Line
         None => lines.skipped("import.stream", STREAM, "not tried, there being many services: name it with --service"),
     }
     lines.into_vec()
+}
+
+/// Clusters that have a share of it and are not linked: a name that is wrong takes a share from nobody, and nobody notices.
+fn weights(lines: &mut Lines, status: &Status, service: &ServiceStatus) {
+    let is_known = |cluster: &str| cluster == status.cluster || status.links.iter().any(|link| link.cluster == cluster);
+    let unknown: Vec<_> = service.weights.keys().map(String::as_str).filter(|cluster| !is_known(cluster)).collect();
+    let wanted = "the clusters that have a share are linked";
+    if !unknown.is_empty() {
+        let (found, own) = (format!("no link with {}", unknown.join(", ")), &status.cluster);
+        let fix = format!(
+            "correct the name in imports[].weights of {}, or link it with {own}: the others have its share meanwhile",
+            service.service
+        );
+        lines.failed("import.weights", wanted, found, fix);
+    } else if !service.weights.is_empty() {
+        lines.ok("import.weights", wanted, None);
+    }
 }
 
 fn listener(lines: &mut Lines, service: &ServiceStatus, at: &str, probed: &Probed) {
@@ -254,6 +272,15 @@ mod tests {
         assert_eq!(failed(&samples::status(|_| ()), &deaf), ["import.listener"]);
         let nowhere = samples::status(|json| json["services"][0]["clusters"] = json!({"east": 0}));
         assert_eq!(failed(&nowhere, &probed(probe(|_| ()))), ["import.endpoints"]);
+    }
+
+    #[test]
+    fn a_share_of_a_cluster_that_is_not_linked_is_named() {
+        let with = |weights| samples::status(|json| json["services"][0]["weights"] = weights);
+        let typo = with(json!({"east": 80, "wset": 20}));
+        assert_eq!(failed(&typo, &probed(probe(|_| ()))), ["import.weights"]);
+        let right = with(json!({"east": 80, "west": 20}));
+        assert!(marks(&right, &probed(probe(|_| ()))).contains(&("import.weights", Mark::Ok)));
     }
 
     #[test]

@@ -90,6 +90,24 @@ fn one_stream_finds_out_and_the_others_come_back_gradually() {
     assert!(about, "{shares:?}");
 }
 
+/// Endpoints that come and go around the threshold, twice a second: what has left comes back as slowly as ever, and does not go to and fro.
+#[test]
+fn endpoints_that_flap_around_the_threshold_do_not_move_streams_to_and_fro() {
+    let mut world = World::new(Affinity::Local, &[3]);
+    let spreads: Vec<_> = (0..40)
+        .map(|step| {
+            world.standing.healthy = if step % 2 == 0 { 1 } else { 4 };
+            world.now += Duration::from_millis(250);
+            i64::from(world.spread().get("").copied().unwrap_or(0))
+        })
+        .collect();
+    // One of four healthy carries half. What a quarter of a second gives back is a fortieth, and the draws are a thousand.
+    assert!(spreads.iter().all(|local| (440..600).contains(local)), "{spreads:?}");
+    world.standing.healthy = 4;
+    let shares = [2, 4, 8].map(|seconds| world.after(seconds).spread()[""]);
+    assert!(shares[0] < 800 && shares[2] == 1000, "and once they are there for good, it is: {shares:?}");
+}
+
 #[test]
 fn a_cluster_that_has_no_endpoint_is_left_until_it_has() {
     let mut world = World::new(Affinity::Remote, &[1, 1]);

@@ -72,6 +72,20 @@ fn a_change_of_the_table_keeps_what_it_does_not_touch() {
 }
 
 #[test]
+fn who_could_not_be_asked_is_what_he_was_and_is_asked_again() {
+    let (mut plan, mut now) = (Plan::default(), Instant::now());
+    plan.reconcile(&table(&[1, 2], Some(health(1))), now, || 0);
+    ask_all(&mut plan, now, &[2]);
+    now += INTERVAL;
+    while let Some(asked) = plan.take(now) {
+        plan.unasked(&asked, now, 0);
+    }
+    assert_eq!(*plan.down(&Down::new())[&api()], [at(2)].into());
+    now += INTERVAL;
+    assert_eq!(ask_all(&mut plan, now, &[]), 2);
+}
+
+#[test]
 fn an_answer_that_comes_after_its_endpoint_went_and_came_says_nothing() {
     let (mut plan, now) = (Plan::default(), Instant::now());
     plan.reconcile(&table(&[1], Some(health(1))), now, || 0);

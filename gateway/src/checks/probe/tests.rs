@@ -24,7 +24,7 @@ async fn ask_one_that_says(bytes: &'static [u8], probe: Probe) -> Result<(), Str
     let (interval, timeout) = (Duration::from_secs(1), Duration::from_secs(10));
     let check = HealthCheck { probe, interval, timeout, healthy: 1, unhealthy: 1 };
     let tls = Tls::new().unwrap();
-    tokio::join!(run(&check, address, false, &tls), saying).0
+    tokio::join!(run(&check, address, false, &tls), saying).0.unwrap()
 }
 
 #[tokio::test(flavor = "local")]

@@ -22,7 +22,7 @@ async fn copied(prepare: impl FnOnce(&Socket)) -> Copied {
     let (socket, local) = local().await;
     prepare(&socket);
     let end = spawn(async move {
-        let closed = copy(&mut *ours, &socket, false, &mut ()).await;
+        let closed = copy(&mut *ours, &socket, None, &mut ()).await;
         drop((west, east));
         closed
     });

@@ -2,7 +2,7 @@
 
 use super::{
     chosen::{Chosen, with_shares, with_sides},
-    open::{Accepted, Early, OpenFailed, Read, gives_way, is_of_source, open},
+    open::{Accepted, OpenFailed, Read, gives_way, is_of_source, open},
 };
 use crate::{
     balance::{
@@ -13,7 +13,11 @@ use crate::{
     core::Core,
     meter::StreamMeter,
     metrics::streams::Side,
-    stream::guard::Guard,
+    stream::{
+        early::Early,
+        guard::Guard,
+        record::{self, choice::Candidate},
+    },
     tunnel::{OpenRequest, Refusal, RefusalReason},
     upstream::{Asker, Opening},
 };
@@ -83,7 +87,7 @@ impl<'c, 'a> Asking<'c, 'a> {
     /// There is none, or the client has gone.
     pub(crate) async fn establish(&mut self, meter: &mut StreamMeter<'_>) -> Result<Established<'c>, Closed> {
         loop {
-            let mut next = self.next();
+            let mut next = self.next(meter);
             let refused = match (self.last, &next) {
                 (None, _) => None,
                 (Some(last), Next::Nowhere) => Some(last),
@@ -174,7 +178,7 @@ impl<'c, 'a> Asking<'c, 'a> {
         Opening { request: &self.request, cluster: &self.core.common.config.cluster }
     }
 
-    fn next(&mut self) -> Next<'c, 'a> {
+    fn next(&mut self, meter: &mut StreamMeter<'_>) -> Next<'c, 'a> {
         let (core, service, now) = (self.core, &self.import.service, Instant::now());
         // The table may have changed since the client came: what is ready now counts.
         let table = core.table.borrow();
@@ -190,12 +194,22 @@ impl<'c, 'a> Asking<'c, 'a> {
         };
         let links = |name: &ClusterName| core.peers.is_live(name).then(|| core.peers.round_trip(name));
         let how = (&self.tried, core.draw(self.client()));
+        let noted = meter.notes_choices().then(|| {
+            let known = with_sides(core, service, |sides| sides.snapshot(now));
+            let own = core.common.config.cluster.as_str();
+            Candidate::clusters(own, (&candidates, standing), links, &known, |of| self.tried.has(of))
+        });
         let choice = with_sides(core, service, |sides| {
             with_shares(core, self.listen, |shares| {
                 sides.choose((shares, &self.import.policy), (&candidates, standing), &links, how, now)
             })
         });
         let Some(choice) = choice else { return Next::Nowhere };
+        if let Some(noted) = noted {
+            let chosen = if let Choice::Cluster(name) = &choice { name } else { &core.common.config.cluster };
+            let total = noted.len();
+            meter.chose(record::choice::Choice::new(chosen.to_string(), noted, total));
+        }
         self.tried.insert(&choice);
         self.request.elsewhere =
             with_sides(core, service, |sides| sides.has_another((&candidates, standing), &links, &self.tried, now));

@@ -3,9 +3,8 @@
 use crate::{
     core::Core,
     peer::{Opened, Target},
-    socket::Socket,
-    stream::copy::Tally,
-    tunnel::{OpenRequest, Refusal, RefusalReason, StreamError, Tunnel, TunnelHealth, TunnelStream},
+    stream::{copy::Tally, early::Early},
+    tunnel::{OpenRequest, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream},
 };
 use isthmus_control_api::{ClusterName, GatewayId};
 use std::{
@@ -23,13 +22,6 @@ const EARLY: usize = 64 * 1024;
 /// another one can be asked.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// What a client has sent before its stream was accepted.
-#[derive(Default)]
-pub(crate) struct Early {
-    pub(crate) bytes: Vec<u8>,
-    pub(super) ended: bool,
-}
-
 /// Reads what a client sends meanwhile, 0 bytes being its end.
 pub(crate) type Read<'a> = &'a dyn Fn(&mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>>;
 
@@ -39,6 +31,16 @@ pub(crate) struct Accepted {
     pub(crate) tunnel: Rc<dyn Tunnel>,
     /// How much of what was read early it has taken.
     pub(crate) sent: usize,
+}
+
+impl Accepted {
+    /// The stream, and what it has not taken of `early`, if there is any; the rest is counted.
+    pub(super) fn begin(self, mut early: Early, tally: &mut impl Tally) -> (Box<dyn TunnelStream>, Option<Box<Early>>) {
+        tally.sent(self.sent as u64);
+        // Most peers have taken all, and what they have is not kept.
+        let (bytes, ended) = (early.bytes.split_off(self.sent), early.ended);
+        (self.stream, (ended || !bytes.is_empty()).then(|| Box::new(Early { bytes, ended })))
+    }
 }
 
 /// Why a stream could not be opened.
@@ -96,28 +98,6 @@ pub(super) async fn open(
         let message = format!("{cluster} did not answer within {} s", limit.as_secs());
         Err(Refusal { reason: RefusalReason::Timeout, message, retry: true }.into())
     })
-}
-
-/// Sends what was read early and the stream has not taken yet, as long as that takes: whoever waits says how long that may be.
-///
-/// # Errors
-/// The client has gone.
-pub(super) async fn send_rest(
-    Accepted { mut stream, sent, .. }: Accepted,
-    socket: &Rc<Socket>,
-    early: &Early,
-    tally: &mut impl Tally,
-) -> Result<Box<dyn TunnelStream>, OpenFailed> {
-    tally.sent(sent as u64);
-    let mut unsent = &early.bytes[sent..];
-    let rest = poll_fn(|cx| poll_rest(cx, &mut *stream, socket, &mut unsent, tally));
-    tokio::select! {
-        biased;
-        sent = rest => sent?,
-        // Nobody reads what would tell of the reset.
-        () = socket.failed() => return Err(OpenFailed::Client),
-    }
-    Ok(stream)
 }
 
 /// Tunnels to one cluster that a stream is tried on.
@@ -209,38 +189,6 @@ pub(crate) async fn doubted(core: &Core, target: &Target<'_>, tunnel: &dyn Tunne
         }
         changed.await;
     }
-}
-
-/// Sends what the peer has given no credit for yet. The endpoint may want to be read before it reads on.
-fn poll_rest(
-    cx: &mut Context<'_>,
-    stream: &mut dyn TunnelStream,
-    socket: &Rc<Socket>,
-    unsent: &mut &[u8],
-    tally: &mut impl Tally,
-) -> Poll<Result<(), OpenFailed>> {
-    while !unsent.is_empty() {
-        match stream.poll_write(cx, unsent) {
-            Poll::Ready(Ok(n)) => {
-                tally.sent(n as u64);
-                *unsent = &unsent[n..];
-            }
-            // The stream is over, which the copy reports.
-            Poll::Ready(Err(_)) => break,
-            Poll::Pending => match stream.poll_receive(cx, socket) {
-                Poll::Ready(Ok(n)) if n > 0 => tally.received(n as u64),
-                Poll::Ready(Err(StreamError::Socket(_))) => return Poll::Ready(Err(OpenFailed::Client)),
-                Poll::Ready(Err(_)) => break,
-                // An end is still there for the copy, and the client need not wait for that.
-                Poll::Ready(Ok(_)) => {
-                    socket.finish();
-                    return Poll::Pending;
-                }
-                Poll::Pending => return Poll::Pending,
-            },
-        }
-    }
-    Poll::Ready(Ok(()))
 }
 
 fn poll_open(

@@ -25,7 +25,7 @@ async fn copied(east: &East, prepare: impl FnOnce(&Socket)) -> Copied {
     let core = east.core.clone();
     let end = spawn(async move {
         let mut meter = StreamMeter::new(&core, Side::Egress, service());
-        let closed = copy(&core, (&near, &far), vec![], false, &mut meter).await;
+        let closed = copy(&core, (&near, &far), Early::default(), &mut meter).await;
         meter.close(closed);
         closed
     });
@@ -99,7 +99,7 @@ fn a_way_with_much_to_move_lets_the_other_have_its_turn() {
         endpoint.write_all(b"!").await.unwrap();
         let mut meter = StreamMeter::new(&east.core, Side::Egress, service());
         {
-            let mut copied = pin!(copy(&east.core, (&near, &far), vec![], false, &mut meter));
+            let mut copied = pin!(copy(&east.core, (&near, &far), Early::default(), &mut meter));
             poll_fn(|cx| {
                 assert!(copied.as_mut().poll(cx).is_pending());
                 if waiting(&client) == 0 { Poll::Pending } else { Poll::Ready(()) }

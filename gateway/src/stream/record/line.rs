@@ -1,6 +1,6 @@
 //! ● A record as JSON.
 
-use super::Record;
+use super::{Record, choice::Choice};
 use isthmus_control_api::{ClusterName, PodName, Protocol};
 use serde::Serialize;
 use std::{
@@ -33,6 +33,7 @@ struct Line<'r> {
     source_pod: Option<&'r str>,
     policy: Option<&'r str>,
     policy_dry_run: Option<&'r str>,
+    choices: &'r [Choice],
 }
 
 /// Adds `record` to `text`, as one line.
@@ -58,6 +59,7 @@ pub(crate) fn append(record: &Record, text: &mut Vec<u8>) -> serde_json::Result<
         source_pod: record.source.as_ref().and_then(|source| source.pod.as_ref()).map(PodName::as_str),
         policy: record.policy.as_deref(),
         policy_dry_run: record.dry_run.as_deref(),
+        choices: &record.choices,
     };
     serde_json::to_writer(&mut *text, &line)?;
     text.push(b'\n');

@@ -26,6 +26,7 @@ pub(crate) fn record() -> Record {
         first_byte: None,
         closed: Closed::ResetPeer,
         retries: 1,
+        choices: Vec::new(),
         traceparent: None,
     }
 }
@@ -39,7 +40,7 @@ fn a_record_is_one_line_of_json() {
         r#""source":"spiffe://west.demo/ns/isthmus-system/sa/gateway","client":"10.1.0.9:4000","#,
         r#""endpoint":"10.0.0.2:8080","bytes_up":10,"bytes_down":20,"duration_ms":1.5,"connect_ms":0.25,"#,
         r#""first_byte_ms":null,"closed":"reset_peer","retries":1,"traceparent":null,"#,
-        r#""source_pod":"web-0","policy":"shop:web","policy_dry_run":null}"#,
+        r#""source_pod":"web-0","policy":"shop:web","policy_dry_run":null,"choices":[]}"#,
         "\n",
     );
     assert_eq!(String::from_utf8(text).unwrap(), expected);

@@ -264,6 +264,18 @@ impl TunnelStream for MuxStream {
         if n > 0 || finished { Poll::Ready(Ok(n)) } else { Poll::Pending }
     }
 
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let mut mux = self.tunnel.0.mux.borrow_mut();
+        if mux.sendable(self.id).is_none() {
+            return Poll::Ready(self.ended());
+        }
+        match mux.user(self.id) {
+            Some(state) => state.wait(cx),
+            None => return Poll::Ready(self.ended()),
+        }
+        Poll::Pending
+    }
+
     fn hold(&mut self) {
         self.held = true;
         if let Some(state) = self.tunnel.0.mux.borrow_mut().user(self.id) {

@@ -373,6 +373,10 @@ impl TunnelStream for H2Stream {
         Poll::Ready(Ok(n))
     }
 
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.watch(cx).map_or_else(Poll::Ready, |()| Poll::Pending)
+    }
+
     fn finish(&mut self) {
         if let Some(send) = self.send.as_mut().filter(|_| !self.finished && !self.unwanted) {
             // It fails if the stream has ended otherwise, which receiving reports.

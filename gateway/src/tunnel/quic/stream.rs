@@ -324,6 +324,17 @@ impl TunnelStream for QuicStream {
         Poll::Pending
     }
 
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        if self.over {
+            return Poll::Ready(StreamError::Reset);
+        }
+        if self.finished && self.unsent.is_empty() {
+            // The peer may have all of it, and tells no more then. Reading tells of the rest.
+            return Poll::Pending;
+        }
+        self.poll_stopped(cx).map_or_else(Poll::Ready, |()| Poll::Pending)
+    }
+
     fn take_datagrams(&mut self) {
         self.datagrams.get_or_insert_with(|| Datagrams::new(&self.shared, self.id));
     }

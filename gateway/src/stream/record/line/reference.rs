@@ -4,7 +4,7 @@ use super::append;
 use crate::{close::Closed, metrics::streams::Side, stream::record::tests};
 
 /// Each field, in the order of a line: its type, and what it says.
-const FIELDS: [(&str, &str, &str); 20] = [
+const FIELDS: [(&str, &str, &str); 21] = [
     ("time", "text", "When the stream began: RFC 3339, UTC, milliseconds."),
     ("service", "text", "`namespace/name` of the service that it was for."),
     ("port", "number", "The service's port."),
@@ -33,6 +33,7 @@ const FIELDS: [(&str, &str, &str); 20] = [
         "The rule of an access policy that has decided, `policy:rule`; null where none selects the service.",
     ),
     ("policy_dry_run", "text or null", "The rule that would have decided otherwise, were its policy no dry run."),
+    ("choices", "list", "Where this gateway sent it, one attempt after the other, and whom else there was: see below."),
 ];
 
 const HEADER: &str = "\
@@ -47,12 +48,27 @@ that is too slow costs records, which `isthmus_access_records_dropped_total` cou
 |---|---|---|
 ";
 
+const CHOICES: &str = "
+## Choices
+
+Each of `choices` was made among `candidates`, as they were at that moment: first the one that was `chosen`, then those that were left out, then others, eight at most; `others` says how many more there were. A client's gateway chooses a cluster, a
+service's an endpoint; one that has both chooses twice. `isthmus trace` says the same of the next stream.
+
+| of a candidate | |
+|---|---|
+| `name` | A cluster, or the address of an endpoint. |
+| `score` | Of an endpoint: what one more stream would cost there, streams times milliseconds. Of two that are drawn, the cheaper takes it ([balancing](balancing.md)). |
+| `share` | Of a cluster: its share of streams, in ready endpoints or as `weights` say, less what is not back yet after a failure. |
+| `rtt_ms` | Of a cluster: the round trip, where it is known. |
+| `left_out` | Why it was no candidate, or one only for want of a better. Not there where it was one. |
+";
+
 fn text() -> String {
     let rows = FIELDS.iter().map(|(field, kind, meaning)| format!("| `{field}` | {kind} | {meaning} |\n"));
     let words = Closed::ALL.map(|closed| format!("`{}`", closed.as_str())).join(", ");
     let sides = [Side::Egress, Side::Ingress].map(|side| format!("`{}`", side.as_str()));
     assert!(sides.iter().all(|side| FIELDS[4].2.contains(side)), "{sides:?}");
-    format!("{HEADER}{}\n`closed` is {words}, as in [metrics](metrics.md).\n", rows.collect::<String>())
+    format!("{HEADER}{}\n`closed` is {words}, as in [metrics](metrics.md).\n{CHOICES}", rows.collect::<String>())
 }
 
 #[test]

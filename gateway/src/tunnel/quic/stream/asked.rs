@@ -70,6 +70,13 @@ impl TunnelStream for Asked {
         self.live()?.poll_read(cx, room)
     }
 
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        match &mut self.0 {
+            Some(stream) => stream.poll_failed(cx),
+            None => Poll::Ready(StreamError::Reset),
+        }
+    }
+
     fn take_datagrams(&mut self) {
         if let Some(stream) = &mut self.0 {
             stream.take_datagrams();
