@@ -276,9 +276,19 @@ impl<'a> StreamMeter<'a> {
     pub(crate) fn down(&mut self, bytes: u64) {
         self.counters().moved_down(bytes);
         self.held.moved(0, bytes);
+        if bytes > 0 {
+            self.answers();
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.down += bytes;
+        }
+    }
+
+    /// The endpoint has said something, now.
+    pub(crate) fn answers(&mut self) {
         // Through a tunnel, the tunnel knows better when it was there.
         let from_endpoint = self.key.side == Side::Ingress || self.key.peer.is_none();
-        if bytes > 0 && from_endpoint && !self.first_byte {
+        if from_endpoint && !self.first_byte {
             let now = Instant::now();
             self.first_byte(Some(now));
             if let Some(Watched { id, since, asked }) = self.watched.take() {
@@ -287,8 +297,16 @@ impl<'a> StreamMeter<'a> {
                 self.tell(|balancer| balancer.answered(id, took, now));
             }
         }
-        if let Some(notes) = &mut self.notes {
-            notes.down += bytes;
+    }
+
+    /// The socket that it begins at in this gateway has said something, now, which may wait before it goes on; its other end, if
+    /// `is_far`.
+    pub(crate) fn said(&mut self, is_far: bool) {
+        match (self.key.side, is_far) {
+            (Side::Egress, false) => self.asked(Some(Instant::now())),
+            (Side::Egress, true) | (Side::Ingress, false) => self.answers(),
+            // The tunnel knows better when it came.
+            (Side::Ingress, true) => {}
         }
     }
 
@@ -311,12 +329,14 @@ impl<'a> StreamMeter<'a> {
     /// A datagram of a UDP flow went from the client towards the endpoint.
     pub(crate) fn datagram_up(&mut self, bytes: usize) {
         self.counters().datagrams.up();
+        self.held.charge(bytes);
         self.up(bytes as u64);
     }
 
     /// A datagram of a UDP flow went from the endpoint towards the client.
     pub(crate) fn datagram_down(&mut self, bytes: usize) {
         self.counters().datagrams.down();
+        self.held.charge(bytes);
         self.down(bytes as u64);
         if !self.first_byte {
             self.first_byte(Some(Instant::now()));

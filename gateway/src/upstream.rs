@@ -9,7 +9,10 @@ mod transparent;
 
 pub(crate) use {asks::Asks, lease::Connected};
 
-use self::{lease::Lease, race::Race};
+use self::{
+    lease::{Lease, Noted},
+    race::Race,
+};
 use crate::{
     balance::{Tried, client::Client},
     core::{Core, said::Line},
@@ -96,7 +99,8 @@ pub(crate) fn connect_flow(
     let policy = exported(core, service)?.policy.clone();
     while !tried.is_full() {
         let mut more = *tried;
-        let Some((lease, address)) = Lease::take_noted(core, service, asker, &mut more, meter) else { break };
+        let noted = Noted::before(core, service, tried, meter);
+        let Some((lease, address)) = Lease::take(core, service, asker, &mut more) else { break };
         if let Some(error) = &last
             && !meter.may_retry(Side::Ingress)
         {
@@ -107,6 +111,7 @@ pub(crate) fn connect_flow(
             break;
         }
         *tried = more;
+        noted.chose(address, meter);
         meter.endpoint(Some(address));
         match socket::datagram::connect(address) {
             Ok(socket) => return Ok(Connected::new(socket, policy, lease)),

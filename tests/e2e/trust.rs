@@ -208,6 +208,7 @@ impl<'t> Streams<'t> {
     }
 
     /// Each must end as broken off, with nothing wrong before. How long that takes from now is told, and nothing is asserted of it.
+    #[expect(clippy::print_stdout, reason = "the captured output of a test is standard output")]
     fn are_reset(mut self) {
         let withdrawn = Instant::now();
         self.topology.block_on(async {

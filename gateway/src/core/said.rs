@@ -26,6 +26,8 @@ pub(crate) enum Line {
     Forged(ClusterName),
     /// The gateway may not connect from clients' own addresses.
     NotTransparent,
+    /// There is no descriptor, or no memory, for a client's connection.
+    CannotAccept,
     /// There is no socket for an endpoint.
     OutOfSockets,
     /// Endpoints of a service take no connections from clients' own addresses.

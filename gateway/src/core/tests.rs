@@ -201,8 +201,19 @@ impl East {
 
     /// Whether /metrics has this line.
     pub(crate) fn counted(&self, line: &str) -> bool {
+        self.metrics().lines().any(|found| found == line)
+    }
+
+    /// The sum of a whole number's lines.
+    pub(crate) fn sum(&self, name: &str) -> u64 {
+        let metrics = self.metrics();
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once(' '));
+        lines.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+    }
+
+    fn metrics(&self) -> String {
         let status = merge(&ExtraStatus::default(), &Readiness::default(), &[]);
-        scrape::text(&self.core.common.metrics, status, &[]).unwrap().lines().any(|found| found == line)
+        scrape::text(&self.core.common.metrics, status, &[]).unwrap()
     }
 }
 

@@ -177,16 +177,16 @@ impl Admission {
         allowed
     }
 
-    /// The rates that its bytes are held to, the narrowest first: who waits for his own has no place in what he shares with others.
-    pub(super) fn rates(&self) -> impl Iterator<Item = (&Arc<Usage>, Rate)> {
+    /// The rates that its bytes are held to, each with how many share it: 0 for a source's, 1 for a peer's, 2 for the service's.
+    pub(super) fn rates(&self) -> impl Iterator<Item = (u8, &Arc<Usage>, Rate)> {
         let limits = &self.policy.limits;
         let narrow = self.narrow.as_deref();
         let seats = [
-            (narrow.and_then(|of| of.source.as_ref()).map(|seat| &seat.usage), &limits.per_source),
-            (narrow.and_then(|of| of.peer.as_ref()).map(|seat| &seat.usage), &limits.per_peer),
-            (Some(&self.gate.all), &limits.all),
+            (0, narrow.and_then(|of| of.source.as_ref()).map(|seat| &seat.usage), &limits.per_source),
+            (1, narrow.and_then(|of| of.peer.as_ref()).map(|seat| &seat.usage), &limits.per_peer),
+            (2, Some(&self.gate.all), &limits.all),
         ];
-        seats.into_iter().filter_map(|(usage, limits)| Some((usage?, rate(limits)?)))
+        seats.into_iter().filter_map(|(width, usage, limits)| Some((width, usage?, rate(limits)?)))
     }
 
     fn tried(&mut self) {

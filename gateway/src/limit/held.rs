@@ -75,9 +75,6 @@ impl Held {
             activity.up.set(activity.up.get() + up);
             activity.down.set(activity.down.get() + down);
         }
-        if let Some(pace) = &self.pace {
-            pace.owe(up + down);
-        }
     }
 
     /// The rates that its bytes are held to, if they are.
@@ -85,7 +82,14 @@ impl Held {
         self.pace.clone()
     }
 
-    /// Whether more bytes may move at once: for what is dropped rather than held up.
+    /// Bytes have moved that were not held up, and will not be: others are dropped instead.
+    pub(crate) fn charge(&self, bytes: usize) {
+        if let Some(pace) = &self.pace {
+            pace.moved(bytes as u64);
+        }
+    }
+
+    /// Whether more of these may move at once.
     pub(crate) fn has_room(&self) -> bool {
         self.pace.as_ref().is_none_or(|pace| pace.has_room())
     }

@@ -2,12 +2,11 @@
 
 use super::{Admission, bucket::Rate, usage::Usage};
 use std::{
-    cell::Cell,
     pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::time::Sleep;
 
@@ -15,31 +14,27 @@ use tokio::time::Sleep;
 pub(crate) struct Pace {
     /// What the times of the rates count from.
     born: Instant,
-    /// The narrowest first.
+    /// The narrowest first, whichever side's policy they are of: who waits for his own takes no place in what he shares with others.
     rates: Vec<(Arc<Usage>, Rate)>,
-    /// Bytes that were counted and have not taken their turn.
-    owed: Cell<u64>,
 }
 
-/// Bytes that take their turn: in one line after the other, so that who waits in a narrow one takes no place of others in a wide one.
+/// Bytes that take their turn, in one line after the other. Dropped before it has come, it gives its place back.
 pub(crate) struct Turn {
+    pace: Rc<Pace>,
     bytes: u64,
     /// Lines that it has taken a place in.
     placed: usize,
+    /// Until its place in the last of these is there.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
     /// Those of `admissions`; `None` if their bytes are not bounded.
     pub(crate) fn of<'a>(admissions: impl Iterator<Item = &'a Admission>, born: Instant) -> Option<Rc<Self>> {
-        let rates = admissions.flat_map(Admission::rates).map(|(usage, rate)| (usage.clone(), rate));
-        let rates: Vec<_> = rates.collect();
-        (!rates.is_empty()).then(|| Rc::new(Self { born, rates, owed: Cell::default() }))
-    }
-
-    /// So many bytes are counted.
-    pub(super) fn owe(&self, bytes: u64) {
-        self.owed.set(self.owed.get() + bytes);
+        let mut rates: Vec<_> = admissions.flat_map(Admission::rates).collect();
+        rates.sort_by_key(|&(width, ..)| width);
+        let rates: Vec<_> = rates.into_iter().map(|(_, usage, rate)| (usage.clone(), rate)).collect();
+        (!rates.is_empty()).then(|| Rc::new(Self { born, rates }))
     }
 
     /// How many bytes take their turn together: at least one.
@@ -47,34 +42,49 @@ impl Pace {
         self.rates.iter().map(|(_, rate)| rate.portion()).min().unwrap_or(1)
     }
 
-    /// All bytes that were counted since the last turn, if there are any, take theirs.
-    pub(crate) fn turn(&self) -> Option<Turn> {
-        let bytes = self.owed.take();
-        (bytes > 0).then_some(Turn { bytes, placed: 0, sleep: None })
+    /// So many bytes are to take their turn.
+    pub(crate) fn turn(self: &Rc<Self>, bytes: u64) -> Turn {
+        Turn { pace: self.clone(), bytes, placed: 0, sleep: None }
     }
 
-    /// Waits until it is their turn.
-    pub(crate) fn poll_turn(&self, cx: &mut Context<'_>, turn: &mut Turn) -> Poll<()> {
-        loop {
-            if let Some(sleep) = &mut turn.sleep {
-                ready!(sleep.as_mut().poll(cx));
-                turn.sleep = None;
-            }
-            let Some((usage, rate)) = self.rates.get(turn.placed) else { return Poll::Ready(()) };
-            turn.placed += 1;
-            let wait: Option<Duration> = usage.reserve(turn.bytes, *rate, self.now());
-            turn.sleep = wait.map(|wait| Box::pin(tokio::time::sleep(wait)));
-        }
+    /// So many bytes have moved without a turn: for what is dropped rather than held up.
+    pub(super) fn moved(&self, bytes: u64) {
+        let now = self.now();
+        self.rates.iter().for_each(|(usage, rate)| usage.moved(bytes, *rate, now));
     }
 
-    /// Whether more may move at once: for what is dropped rather than held up.
-    pub(crate) fn has_room(&self) -> bool {
-        let (now, moved) = (self.now(), self.owed.take());
-        self.rates.iter().for_each(|(usage, rate)| usage.moved(moved, *rate, now));
+    /// Whether more may move at once, for the same.
+    pub(super) fn has_room(&self) -> bool {
+        let now = self.now();
         self.rates.iter().all(|(usage, rate)| usage.wait(*rate, now).is_none())
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Turn {
+    /// Waits until it has come.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                ready!(sleep.as_mut().poll(cx));
+                self.sleep = None;
+            }
+            let Some((usage, rate)) = self.pace.rates.get(self.placed) else { return Poll::Ready(()) };
+            self.placed += 1;
+            let wait = usage.reserve(self.bytes, *rate, self.pace.now());
+            self.sleep = wait.map(|wait| Box::pin(tokio::time::sleep(wait)));
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let waits_for = self.sleep.as_ref().filter(|sleep| !sleep.is_elapsed()).and(self.placed.checked_sub(1));
+        if let Some((usage, rate)) = waits_for.and_then(|line| self.pace.rates.get(line)) {
+            usage.give_back(self.bytes, *rate, self.pace.now());
+        }
     }
 }

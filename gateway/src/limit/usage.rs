@@ -3,7 +3,7 @@
 use super::bucket::{Bucket, Rate};
 use isthmus_control_api::Limits;
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -20,6 +20,8 @@ pub struct Usage {
     pending: AtomicU32,
     opens: Bucket,
     bytes: Bucket,
+    /// Bytes a second of whoever took a place last; 0: nobody has.
+    rate: AtomicU64,
 }
 
 /// Which bound was reached.
@@ -79,7 +81,22 @@ impl Usage {
 
     /// Takes a place for so many bytes: how long until it is there; `None` if it is.
     pub fn reserve(&self, bytes: u64, rate: Rate, now: u64) -> Option<Duration> {
+        self.keep_up(rate, now);
         self.bytes.reserve(bytes, rate, now)
+    }
+
+    /// Gives a place back that is not there yet.
+    pub fn give_back(&self, bytes: u64, rate: Rate, now: u64) {
+        self.keep_up(rate, now);
+        self.bytes.give_back(bytes, rate);
+    }
+
+    /// Streams of one service may have come by different policies, and a policy changes: what others wait for is so many bytes.
+    fn keep_up(&self, rate: Rate, now: u64) {
+        let before = self.rate.swap(rate.per_second(), Relaxed);
+        if before != 0 && before != rate.per_second() {
+            self.bytes.change(before, rate, now);
+        }
     }
 
     /// So many bytes have moved, whether or not they might.

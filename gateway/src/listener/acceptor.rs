@@ -2,7 +2,7 @@
 
 use super::shared;
 use crate::{
-    core::Core,
+    core::{Core, said::Line},
     hop::{self, entrance::Entrance},
     socket, stream,
 };
@@ -113,7 +113,9 @@ async fn serve(core: Rc<Core>, entry: Rc<Entry>) {
                 // Out of descriptors or memory: clients wait in the kernel's queue meanwhile.
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     core.counters.accept_errors.add(1);
-                    tracing::warn!(at = ?entry.at, %error, "cannot accept");
+                    if core.may_say(Line::CannotAccept, Instant::now()) {
+                        tracing::warn!(at = ?entry.at, %error, "cannot accept");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     break;
                 }

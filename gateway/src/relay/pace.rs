@@ -24,7 +24,10 @@ pub(super) struct Paced {
 
 impl Paced {
     pub(super) fn new(stream: Box<dyn TunnelStream>, passage: Arc<Passage>) -> Self {
-        Self { stream, passage, timer: None }
+        // Whoever begins again and again waits for what he has sent before, as others do.
+        let mut paced = Self { stream, passage, timer: None };
+        paced.sent(0);
+        paced
     }
 
     /// Waits until more may be sent.

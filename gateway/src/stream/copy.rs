@@ -37,6 +37,9 @@ pub(crate) trait Tally {
         None
     }
 
+    /// The local socket, or the other end, has said something that may have to wait.
+    fn said(&mut self, _is_far: bool) {}
+
     /// A rate holds it from now on, or does not.
     fn hold(&mut self, _: bool) {}
 }
@@ -56,6 +59,10 @@ impl Tally for StreamMeter<'_> {
 
     fn pace(&self) -> Option<Rc<Pace>> {
         self.held.pace()
+    }
+
+    fn said(&mut self, is_far: bool) {
+        StreamMeter::said(self, is_far);
     }
 
     fn hold(&mut self, is_held: bool) {

@@ -18,6 +18,8 @@ pub(crate) struct Early {
     pub(crate) bytes: Vec<u8>,
     /// Whether it has ended.
     pub(crate) ended: bool,
+    /// Whether it is held to a rate: then it is not asked for more, and nobody is sent any of it, before its stream is taken.
+    pub(crate) is_held: bool,
 }
 
 /// Sends `bytes`, as long as that takes: whoever waits says how long that may be. What the peer says meanwhile goes to `socket`.

@@ -208,6 +208,7 @@ async fn establish<'a>(
     let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);
     let mut asking = Asking::new(core, (listen, import), who.client, &read, meter);
     asking.early.bytes = who.bytes;
+    asking.early.is_held = import.policy.limits.bounds_bytes();
     loop {
         match asking.establish(meter).await? {
             Established::Cluster(_, accepted) => {

@@ -9,12 +9,13 @@ use crate::{
 use std::{
     future::poll_fn,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Instant,
 };
 
-/// Portions each way before the other way and the other tasks of the core have their turn.
-const ROUNDS: usize = 4;
+/// Portions that are read or moved each way before the other way and the other tasks of the core have their turn.
+const ROUNDS: usize = 8;
 
 /// How a stream failed, and at which end.
 pub(super) struct Failed {
@@ -116,6 +117,8 @@ impl End for dyn TunnelStream + '_ {
 /// One way: bytes that were read and wait for their turn, or for the other end.
 #[derive(Default)]
 struct Way {
+    /// What was read before, and is next.
+    early: Vec<u8>,
     waiting: Vec<u8>,
     at: usize,
     turn: Option<Turn>,
@@ -126,79 +129,101 @@ struct Way {
 impl Way {
     /// Whether it waits for its reading end.
     fn reads(&self) -> bool {
-        !self.ended && self.turn.is_none() && self.at == self.waiting.len()
+        !self.ended && self.early.is_empty() && self.turn.is_none() && self.at == self.waiting.len()
     }
 
-    /// Passes on what was read once it is its turn, and reads a portion; how many bytes, which have to take their turn, and 0 once
-    /// this way is over.
+    /// Passes on what was read once it is its turn, or reads a portion.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        pace: &Pace,
+        pace: &Rc<Pace>,
         from: &mut (impl End + ?Sized),
         to: &mut (impl End + ?Sized),
-    ) -> Poll<Result<usize, Failed>> {
+    ) -> Poll<Result<Step, Failed>> {
         if let Some(turn) = &mut self.turn {
-            ready!(pace.poll_turn(cx, turn));
+            ready!(turn.poll(cx));
             self.turn = None;
         }
-        while self.at < self.waiting.len() {
-            self.at += ready!(to.poll_write(cx, &self.waiting[self.at..])).map_err(|error| to.failed(error))?;
+        if self.at < self.waiting.len() {
+            let moved = ready!(to.poll_write(cx, &self.waiting[self.at..])).map_err(|error| to.failed(error))?;
+            self.at += moved;
+            return Poll::Ready(Ok(Step::Moved(moved)));
         }
-        self.at = 0;
-        if !self.ended {
-            self.waiting.resize(pace.portion(), 0);
-            let read = from.poll_read(cx, &mut self.waiting);
-            let Poll::Ready(Ok(bytes @ 1..)) = read else {
-                // Most streams wait most of the time: they keep no room for what may come.
-                self.waiting = Vec::new();
-                ready!(read).map_err(|error| from.failed(error))?;
-                self.ended = true;
-                return self.poll(cx, pace, from, to);
-            };
-            self.waiting.truncate(bytes);
-            return Poll::Ready(Ok(bytes));
+        (self.waiting, self.at) = (Vec::new(), 0);
+        if !self.early.is_empty() {
+            let bytes = pace.portion().min(self.early.len());
+            let rest = self.early.split_off(bytes);
+            let next = std::mem::replace(&mut self.early, rest);
+            self.wait(pace, next);
+            return Poll::Ready(Ok(Step::Read(bytes)));
         }
-        if !std::mem::replace(&mut self.done, true) {
-            self.waiting = Vec::new();
-            to.finish();
+        if self.ended {
+            if !std::mem::replace(&mut self.done, true) {
+                to.finish();
+            }
+            return Poll::Ready(Ok(Step::Over));
         }
-        Poll::Ready(Ok(0))
+        let mut room = vec![0; pace.portion()];
+        let bytes = ready!(from.poll_read(cx, &mut room)).map_err(|error| from.failed(error))?;
+        self.ended = bytes == 0;
+        if bytes > 0 {
+            room.truncate(bytes);
+            room.shrink_to_fit();
+            self.wait(pace, room);
+        }
+        Poll::Ready(Ok(Step::Read(bytes)))
     }
+
+    /// These bytes are next, and wait for their turn.
+    fn wait(&mut self, pace: &Rc<Pace>, bytes: Vec<u8>) {
+        self.turn = Some(pace.turn(bytes.len() as u64));
+        self.waiting = bytes;
+    }
+}
+
+/// What a way has done.
+enum Step {
+    Read(usize),
+    Moved(usize),
+    /// There is no more.
+    Over,
 }
 
 /// Copies between the socket that the stream begins at in this gateway and its other end, until both ways have ended. `early`: what
 /// the socket has said before, and the other end has not been sent.
 pub(super) async fn copy(
-    pace: &Pace,
+    pace: &Rc<Pace>,
     near: &Socket,
     far: &mut (impl End + ?Sized),
     early: Early,
     tally: &mut impl Tally,
 ) -> Result<(), Failed> {
     let mut near = Local::near(near);
-    tally.sent(early.bytes.len() as u64);
-    // What moved before any rate was known is paid for as well, by waiting with what follows.
-    let mut there = Way { turn: pace.turn(), waiting: early.bytes, ended: early.ended, ..Way::default() };
+    let mut there = Way { early: early.bytes, ended: early.ended, ..Way::default() };
     let (mut back, mut spoke) = (Way::default(), false);
     poll_fn(|cx| {
         for _ in 0..ROUNDS {
-            let sent = there.poll(cx, pace, &mut near, far)?;
-            if let Poll::Ready(bytes @ 1..) = sent {
-                if !std::mem::replace(&mut spoke, true) {
-                    tally.speaks(far.first_byte());
+            let first = there.poll(cx, pace, &mut near, far)?;
+            match &first {
+                Poll::Ready(Step::Read(1..)) => {
+                    if !std::mem::replace(&mut spoke, true) {
+                        tally.speaks(far.first_byte());
+                    }
+                    tally.said(false);
                 }
-                tally.sent(bytes as u64);
-                there.turn = pace.turn();
+                Poll::Ready(Step::Moved(bytes)) => tally.sent(*bytes as u64),
+                _ => {}
             }
-            let received = back.poll(cx, pace, far, &mut near)?;
-            if let Poll::Ready(bytes @ 1..) = received {
-                tally.received(bytes as u64);
-                back.turn = pace.turn();
+            let second = back.poll(cx, pace, far, &mut near)?;
+            match &second {
+                Poll::Ready(Step::Read(1..)) => tally.said(true),
+                Poll::Ready(Step::Moved(bytes)) => tally.received(*bytes as u64),
+                _ => {}
             }
-            match (sent, received) {
-                (Poll::Ready(0), Poll::Ready(0)) => return Poll::Ready(Ok(())),
-                (Poll::Ready(1..), _) | (_, Poll::Ready(1..)) => {}
+            match (first, second) {
+                (Poll::Ready(Step::Over), Poll::Ready(Step::Over)) => return Poll::Ready(Ok(())),
+                (Poll::Ready(Step::Read(_) | Step::Moved(_)), _) | (_, Poll::Ready(Step::Read(_) | Step::Moved(_))) => {
+                }
                 _ => {
                     tally.hold(there.turn.is_some() || back.turn.is_some());
                     return failed(cx, (&there, &mut near), (&back, far)).map(Err);

@@ -143,7 +143,11 @@ async fn plainly(
     let connected = tokio::select! {
         biased;
         () = core.common.draining.cancelled() => return,
-        connected = tokio::time::timeout(limit, connecting) => matches!(connected, Ok(Ok(()))),
+        connected = tokio::time::timeout(limit, connecting) => match connected {
+            // There was no socket to find out with.
+            Ok(Err(error)) if is_out_of_sockets(&error) => return lease.put_off(),
+            connected => matches!(connected, Ok(Ok(()))),
+        },
     };
     let source = if connected { EndpointSource::Unanswered } else { EndpointSource::Transparent };
     core.counters.endpoint_source_times(source, ask.failures());

@@ -84,29 +84,6 @@ impl Lease {
         Some((lease, address))
     }
 
-    /// The same, and notes whom there was to choose from, where somebody wants to know.
-    pub(super) fn take_noted(
-        core: &Rc<Core>,
-        service: &ServicePort,
-        asker: Asker,
-        tried: &mut Tried,
-        meter: &mut StreamMeter<'_>,
-    ) -> Option<(Self, SocketAddr)> {
-        if !meter.notes_choices() {
-            return Self::take(core, service, asker, tried);
-        }
-        let (candidates, total) = {
-            let balancers = core.balancers.borrow();
-            let balancer = balancers.get(service)?;
-            let known = balancer.candidates(tried, CANDIDATES, Instant::now());
-            let known: Vec<_> = known.iter().map(|(status, tried)| Candidate::endpoint(status, *tried)).collect();
-            (known, balancer.len())
-        };
-        let (lease, address) = Self::take(core, service, asker, tried)?;
-        meter.chose(Choice::new(address.to_string(), candidates, total));
-        Some((lease, address))
-    }
-
     /// What it serves.
     pub(super) fn service(&self) -> &ServicePort {
         &self.service
@@ -159,6 +136,27 @@ impl Lease {
             (self.pick.take(), self.core.balancers.borrow_mut().get_mut(&self.service))
         {
             end(balancer, pick, Instant::now());
+        }
+    }
+}
+
+/// Whom there is to choose from, where somebody wants to know.
+pub(super) struct Noted(Option<(Vec<Candidate>, usize)>);
+
+impl Noted {
+    /// Before an endpoint is picked.
+    pub(super) fn before(core: &Core, service: &ServicePort, tried: &Tried, meter: &StreamMeter<'_>) -> Self {
+        let balancers = core.balancers.borrow();
+        let Some(balancer) = balancers.get(service).filter(|_| meter.notes_choices()) else { return Self(None) };
+        let known = balancer.candidates(tried, CANDIDATES, Instant::now());
+        let known = known.iter().map(|(status, tried)| Candidate::endpoint(status, *tried)).collect();
+        Self(Some((known, balancer.len())))
+    }
+
+    /// The stream is sent there.
+    pub(super) fn chose(self, address: SocketAddr, meter: &mut StreamMeter<'_>) {
+        if let Some((candidates, total)) = self.0 {
+            meter.chose(Choice::new(address.to_string(), candidates, total));
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     beyond_budget, has_another_well,
     hedge::{self, Sought, Then},
     introduce,
-    lease::Lease,
+    lease::{Lease, Noted},
     not_from_client, out_of_sockets, refusal, transparent,
 };
 use crate::{
@@ -146,7 +146,8 @@ impl<'r> Race<'r> {
         self.cut_short = false;
         loop {
             let mut tried = self.tried;
-            let Some((lease, address)) = Lease::take_noted(self.core, service, asker, &mut tried, meter) else {
+            let noted = Noted::before(self.core, service, &tried, meter);
+            let Some((lease, address)) = Lease::take(self.core, service, asker, &mut tried) else {
                 return Sought::Nobody;
             };
             let is_first = self.last.is_none() && self.late.is_empty();
@@ -155,6 +156,7 @@ impl<'r> Race<'r> {
                 return Sought::NoBudget;
             }
             self.tried = tried;
+            noted.chose(address, meter);
             meter.endpoint(Some(address));
             let (mut transparent, mut may_join) = (false, false);
             let prepare = |socket: BorrowedFd<'_>| {

@@ -39,6 +39,13 @@ pub struct ServiceLimits {
     pub per_source: Limits,
 }
 
+impl ServiceLimits {
+    /// Whether any of them bounds bytes a second.
+    pub fn bounds_bytes(&self) -> bool {
+        [&self.all, &self.per_peer, &self.per_source].iter().any(|limits| limits.bytes_per_second.is_some())
+    }
+}
+
 /// One set of bounds. What is left out has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]

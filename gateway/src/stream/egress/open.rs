@@ -38,8 +38,8 @@ impl Accepted {
     pub(super) fn begin(self, mut early: Early, tally: &mut impl Tally) -> (Box<dyn TunnelStream>, Option<Box<Early>>) {
         tally.sent(self.sent as u64);
         // Most peers have taken all, and what they have is not kept.
-        let (bytes, ended) = (early.bytes.split_off(self.sent), early.ended);
-        (self.stream, (ended || !bytes.is_empty()).then(|| Box::new(Early { bytes, ended })))
+        let bytes = early.bytes.split_off(self.sent);
+        (self.stream, (early.ended || !bytes.is_empty()).then(|| Box::new(Early { bytes, ..early })))
     }
 }
 
@@ -200,7 +200,7 @@ fn poll_open(
     sent: &mut usize,
 ) -> Poll<Result<(), OpenFailed>> {
     loop {
-        while *sent < early.bytes.len() {
+        while !early.is_held && *sent < early.bytes.len() {
             match stream.poll_write(cx, &early.bytes[*sent..]) {
                 Poll::Ready(Ok(n)) => *sent += n,
                 // What became of the stream, its answer tells.
@@ -211,7 +211,7 @@ fn poll_open(
             return Poll::Ready(answer.map_err(OpenFailed::from));
         }
         let room = EARLY - early.bytes.len();
-        if early.ended || room == 0 {
+        if early.ended || early.is_held || room == 0 {
             return Poll::Pending;
         }
         let mut scratch = core.scratch.borrow_mut();

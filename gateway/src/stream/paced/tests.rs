@@ -11,7 +11,7 @@ use crate::{
     tunnel::driver::tests::pair::{Stream, on_a_core, pair, spawn, stream, until},
 };
 use isthmus_control_api::{Limits, ServiceLimits, ServicePolicy};
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -41,7 +41,7 @@ async fn paced(
     let end = spawn(async move {
         let mut meter = StreamMeter::new(&core, Side::Egress, service());
         begin(&mut meter, &policy);
-        let early = Early { bytes: early.into(), ended: false };
+        let early = Early { bytes: early.into(), ..Early::default() };
         let closed = here::copy(&core, (&near, &far), early, &mut meter).await;
         meter.close(closed);
         closed
@@ -181,13 +181,44 @@ fn who_waits_for_his_own_rate_takes_no_place_of_others() {
             let comer = Comer { peer: None, source: Some([10, 0, 0, source].into()) };
             meter.admit(Side::Egress, &policy, comer).unwrap();
             meter.connected();
-            meter.up(bytes);
-            let pace: Rc<Pace> = meter.held.pace().unwrap();
-            (meter, pace.turn().unwrap(), pace)
+            let turn = meter.held.pace().unwrap().turn(bytes);
+            (meter, turn)
         };
         let mut greedy: Vec<_> = (0..10).map(|_| turn(1, 100_000)).collect();
-        assert!(greedy.iter_mut().all(|(_, turn, pace)| pace.poll_turn(&mut cx, turn).is_pending()));
-        let (_meter, mut modest, pace) = turn(2, 1);
-        assert!(pace.poll_turn(&mut cx, &mut modest).is_ready(), "nobody is before it");
+        assert!(greedy.iter_mut().all(|(_, turn)| turn.poll(&mut cx).is_pending()));
+        let (_meter, mut modest) = turn(2, 1);
+        assert!(modest.poll(&mut cx).is_ready(), "nobody is before it");
+    });
+}
+
+/// Whoever comes, says much and goes takes nobody's time.
+#[test]
+fn the_places_of_those_that_have_gone_are_given_back() {
+    on_a_core(async {
+        let (east, policy) = (East::new(), rate(1000));
+        let mut meter = StreamMeter::new(&east.core, Side::Egress, service());
+        begin(&mut meter, &policy);
+        let (pace, mut cx) = (meter.held.pace().unwrap(), Context::from_waker(std::task::Waker::noop()));
+        // Half of what may move at once.
+        assert!(pace.turn(50).poll(&mut cx).is_ready());
+        let mut all: Vec<_> = (0..50).map(|_| pace.turn(1000)).collect();
+        assert!(all.iter_mut().all(|turn| turn.poll(&mut cx).is_pending()));
+        assert!(pace.turn(1).poll(&mut cx).is_pending(), "it is behind them");
+        drop(all);
+        assert!(pace.turn(1).poll(&mut cx).is_ready());
+    });
+}
+
+/// What waits and never goes on has not moved.
+#[test]
+fn bytes_are_counted_when_they_go_on() {
+    on_a_core(async {
+        let east = East::new();
+        let (client, _endpoint, end) = paced(&east, &rate(100), &[7; 10_000]).await;
+        let moved = || east.sum("isthmus_stream_bytes_total");
+        until(|| moved() > 0).await;
+        reset(client);
+        end.await.unwrap();
+        assert!(moved() < 1000, "{}", moved());
     });
 }

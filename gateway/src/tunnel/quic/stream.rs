@@ -328,8 +328,16 @@ impl TunnelStream for QuicStream {
         if self.over {
             return Poll::Ready(StreamError::Reset);
         }
+        match pin!(self.receive.received_reset()).poll(cx) {
+            Poll::Ready(Ok(Some(_))) => {
+                self.over = true;
+                return Poll::Ready(StreamError::Reset);
+            }
+            Poll::Ready(Err(_)) => return Poll::Ready(StreamError::TunnelLost),
+            Poll::Ready(Ok(None)) | Poll::Pending => {}
+        }
         if self.finished && self.unsent.is_empty() {
-            // The peer may have all of it, and tells no more then. Reading tells of the rest.
+            // The peer may have all of it, and tells no more then.
             return Poll::Pending;
         }
         self.poll_stopped(cx).map_or_else(Poll::Ready, |()| Poll::Pending)
