@@ -11,6 +11,7 @@
 mod hub;
 mod pace;
 pub(crate) mod pairs;
+mod rate;
 
 pub(crate) use hub::{Leg, serve, start};
 

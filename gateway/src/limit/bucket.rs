@@ -33,11 +33,6 @@ impl Rate {
         Self { per_second, holds: u64::try_from(burst.as_nanos()).unwrap_or(u64::MAX / 4).max(one) }
     }
 
-    /// Tokens a second.
-    pub fn per_second(self) -> u64 {
-        self.per_second
-    }
-
     /// What who has much takes at once: what the bucket holds, and 16 Ki at most.
     pub fn portion(self) -> usize {
         let holds = u128::from(self.holds) * u128::from(self.per_second) / 1_000_000_000;
@@ -61,31 +56,13 @@ impl Bucket {
         taken.is_ok()
     }
 
-    /// Takes `tokens` behind all that was taken before: how long until they have come; `None` if they are there. Who waits that long
-    /// before he uses them has had his turn, and nobody can get in before him.
-    pub fn reserve(&self, tokens: u64, rate: Rate, now: u64) -> Option<Duration> {
-        let taken = |full_at: u64| full_at.max(now).saturating_add(rate.time_of(tokens));
-        // It cannot fail: there is always a next value.
-        let full_at = self.full_at.fetch_update(Relaxed, Relaxed, |full_at| Some(taken(full_at))).unwrap_or_default();
-        let missing = taken(full_at).saturating_sub(now).saturating_sub(rate.holds);
-        (missing > 0).then(|| Duration::from_nanos(missing))
-    }
-
-    /// Gives back `tokens` whose place has not come yet: nobody has used them, and who comes next need not wait for them.
-    pub fn give_back(&self, tokens: u64, rate: Rate) {
-        let back = |full_at: u64| Some(full_at.saturating_sub(rate.time_of(tokens)));
-        // It cannot fail: there is always a next value.
-        let _ = self.full_at.fetch_update(Relaxed, Relaxed, back);
-    }
-
-    /// What is missing comes at `rate` from now on, where it came at `before`, in tokens a second.
-    pub fn change(&self, before: u64, rate: Rate, now: u64) {
-        let changed = |full_at: u64| {
-            let left = u128::from(full_at.saturating_sub(now)) * u128::from(before) / u128::from(rate.per_second);
-            Some(now.saturating_add(u64::try_from(left).unwrap_or(u64::MAX)))
-        };
-        // It cannot fail: there is always a next value.
-        let _ = self.full_at.fetch_update(Relaxed, Relaxed, changed);
+    /// Takes `tokens`, which are no more than it holds, if they are all there; how long until they are, if they are not.
+    pub fn take_or_wait(&self, tokens: u64, rate: Rate, now: u64) -> Result<(), Duration> {
+        let after = |full_at: u64| full_at.max(now).saturating_add(rate.time_of(tokens));
+        let missing = |full_at: u64| after(full_at).saturating_sub(now).saturating_sub(rate.holds);
+        let taken =
+            self.full_at.fetch_update(Relaxed, Relaxed, |full_at| (missing(full_at) == 0).then(|| after(full_at)));
+        taken.map(drop).map_err(|full_at| Duration::from_nanos(missing(full_at)))
     }
 
     /// Takes `tokens`, there or not: what is missing has to come before [`Self::wait`] is over. No more than [`DEBT`] is ever missing:
@@ -132,32 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_later_waits_behind_who_came_before() {
+    fn who_has_to_wait_is_told_how_long_and_takes_nothing_meanwhile() {
         let (bucket, rate) = (Bucket::default(), Rate::new(1000, Duration::from_millis(100)));
-        let places: Vec<_> = (0..4).map(|_| bucket.reserve(100, rate, 0)).collect();
-        let after = |ms| Some(Duration::from_millis(ms));
-        assert_eq!(places, [None, after(100), after(200), after(300)]);
-        assert_eq!(bucket.reserve(100, rate, SECOND), None, "what nobody took meanwhile came back");
-    }
-
-    #[test]
-    fn what_is_given_back_shortens_the_line_for_who_comes_next() {
-        let (bucket, rate) = (Bucket::default(), Rate::new(1000, Duration::from_millis(100)));
-        let places: Vec<_> = (0..10).map(|_| bucket.reserve(100, rate, 0)).collect();
-        assert_eq!(places[9], Some(Duration::from_millis(900)));
-        (0..8).for_each(|_| bucket.give_back(100, rate));
-        assert_eq!(bucket.reserve(100, rate, 0), Some(Duration::from_millis(200)));
-    }
-
-    #[test]
-    fn at_another_rate_what_is_missing_comes_in_another_time() {
-        let (bucket, slow) = (Bucket::default(), Rate::new(1000, Duration::from_millis(100)));
-        assert_eq!(bucket.reserve(60_000, slow, 0), Some(Duration::from_millis(59_900)));
-        let fast = Rate::new(1_000_000, Duration::from_millis(100));
-        bucket.change(slow.per_second(), fast, 0);
-        assert_eq!(bucket.wait(fast, 0), None);
-        bucket.change(fast.per_second(), slow, 0);
-        assert_eq!(bucket.wait(slow, 0), Some(Duration::from_millis(59_900)));
+        assert_eq!(bucket.take_or_wait(100, rate, 0), Ok(()));
+        let wait = Err(Duration::from_millis(60));
+        assert_eq!([bucket.take_or_wait(60, rate, 0), bucket.take_or_wait(60, rate, 0)], [wait, wait]);
+        assert_eq!(bucket.take_or_wait(60, rate, 60_000_000), Ok(()));
     }
 
     #[test]
@@ -211,30 +168,16 @@ mod tests {
             }
         }
 
-        /// Whoever takes places, and waits for them or gives them back meanwhile, gets no more than it held and what came.
+        /// Who waits as long as he is told has what he wants, if nobody else takes it.
         #[test]
-        fn places_come_no_faster_than_its_rate(
-            per_second in 1_u64..100_000,
-            burst_ms in 0_u64..2_000,
-            steps in prop::collection::vec((0_u64..100_000_000, 1_u64..5_000, any::<bool>()), 1..100),
-        ) {
-            let (bucket, rate) = (Bucket::default(), Rate::new(per_second, Duration::from_millis(burst_ms)));
-            let (mut now, mut used) = (0_u64, vec![]);
-            for (pause, tokens, gives_back) in steps {
-                now += pause;
-                let wait = bucket.reserve(tokens, rate, now);
-                match wait {
-                    Some(_) if gives_back => bucket.give_back(tokens, rate),
-                    wait => used.push((now + wait.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap()), tokens)),
+        fn what_is_waited_for_is_there(per_second in 1_000_u64..10_000_000, takes in prop::collection::vec(1_u64..100, 1..50)) {
+            let (bucket, rate) = (Bucket::default(), Rate::new(per_second, Duration::from_millis(100)));
+            let mut now = 0;
+            for tokens in takes {
+                if let Err(wait) = bucket.take_or_wait(tokens, rate, now) {
+                    now += u64::try_from(wait.as_nanos()).unwrap();
+                    prop_assert_eq!(bucket.take_or_wait(tokens, rate, now), Ok(()));
                 }
-            }
-            used.sort_unstable();
-            let mut sum = 0_u128;
-            for (at, tokens) in used {
-                sum += u128::from(tokens);
-                let most = u128::from(rate.holds + at) * u128::from(per_second) / u128::from(SECOND);
-                // A nanosecond is lost at each taking at most.
-                prop_assert!(sum <= most + 1 + 100 * u128::from(per_second) / u128::from(SECOND));
             }
         }
 

@@ -1,14 +1,7 @@
 //! Holds a stream's bytes to the rates that it shares with others: bytes that are to move take their turn in the line of each.
 
 use super::{Admission, bucket::Rate, usage::Usage};
-use std::{
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Instant,
-};
-use tokio::time::Sleep;
+use std::{pin::Pin, rc::Rc, sync::Arc, time::Instant};
 
 /// The rates of one stream.
 pub(crate) struct Pace {
@@ -18,15 +11,8 @@ pub(crate) struct Pace {
     rates: Vec<(Arc<Usage>, Rate)>,
 }
 
-/// Bytes that take their turn, in one line after the other. Dropped before it has come, it gives its place back.
-pub(crate) struct Turn {
-    pace: Rc<Pace>,
-    bytes: u64,
-    /// Lines that it has taken a place in.
-    placed: usize,
-    /// Until its place in the last of these is there.
-    sleep: Option<Pin<Box<Sleep>>>,
-}
+/// Bytes that take their turn, in one line after the other. Dropped, it has left the line.
+pub(crate) type Turn = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Pace {
     /// Those of `admissions`; `None` if their bytes are not bounded.
@@ -42,9 +28,14 @@ impl Pace {
         self.rates.iter().map(|(_, rate)| rate.portion()).min().unwrap_or(1)
     }
 
-    /// So many bytes are to take their turn.
+    /// So many bytes, which are a portion at most, are to take their turn.
     pub(crate) fn turn(self: &Rc<Self>, bytes: u64) -> Turn {
-        Turn { pace: self.clone(), bytes, placed: 0, sleep: None }
+        let pace = self.clone();
+        Box::pin(async move {
+            for (usage, rate) in &pace.rates {
+                usage.turn(bytes, *rate, || pace.now()).await;
+            }
+        })
     }
 
     /// So many bytes have moved without a turn: for what is dropped rather than held up.
@@ -61,30 +52,5 @@ impl Pace {
 
     fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Turn {
-    /// Waits until it has come.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if let Some(sleep) = &mut self.sleep {
-                ready!(sleep.as_mut().poll(cx));
-                self.sleep = None;
-            }
-            let Some((usage, rate)) = self.pace.rates.get(self.placed) else { return Poll::Ready(()) };
-            self.placed += 1;
-            let wait = usage.reserve(self.bytes, *rate, self.pace.now());
-            self.sleep = wait.map(|wait| Box::pin(tokio::time::sleep(wait)));
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let waits_for = self.sleep.as_ref().filter(|sleep| !sleep.is_elapsed()).and(self.placed.checked_sub(1));
-        if let Some((usage, rate)) = waits_for.and_then(|line| self.pace.rates.get(line)) {
-            usage.give_back(self.bytes, *rate, self.pace.now());
-        }
     }
 }

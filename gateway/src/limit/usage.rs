@@ -3,9 +3,10 @@
 use super::bucket::{Bucket, Rate};
 use isthmus_control_api::Limits;
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 /// How much of a second's streams may come at once.
 const OPENS: Duration = Duration::from_secs(1);
@@ -14,14 +15,21 @@ const BYTES: Duration = Duration::from_millis(100);
 
 /// Counters that all cores share. A core touches them when a stream begins, is taken, and ends; and for its bytes where those are
 /// bounded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Usage {
     streams: AtomicU32,
     pending: AtomicU32,
     opens: Bucket,
     bytes: Bucket,
-    /// Bytes a second of whoever took a place last; 0: nobody has.
-    rate: AtomicU64,
+    /// Those that wait for bytes.
+    line: Semaphore,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        let (streams, pending) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { streams, pending, opens: Bucket::default(), bytes: Bucket::default(), line: Semaphore::new(1) }
+    }
 }
 
 /// Which bound was reached.
@@ -79,23 +87,13 @@ impl Usage {
         self.pending.load(Relaxed)
     }
 
-    /// Takes a place for so many bytes: how long until it is there; `None` if it is.
-    pub fn reserve(&self, bytes: u64, rate: Rate, now: u64) -> Option<Duration> {
-        self.keep_up(rate, now);
-        self.bytes.reserve(bytes, rate, now)
-    }
-
-    /// Gives a place back that is not there yet.
-    pub fn give_back(&self, bytes: u64, rate: Rate, now: u64) {
-        self.keep_up(rate, now);
-        self.bytes.give_back(bytes, rate);
-    }
-
-    /// Streams of one service may have come by different policies, and a policy changes: what others wait for is so many bytes.
-    fn keep_up(&self, rate: Rate, now: u64) {
-        let before = self.rate.swap(rate.per_second(), Relaxed);
-        if before != 0 && before != rate.per_second() {
-            self.bytes.change(before, rate, now);
+    /// Waits until it is the turn of so many bytes, which are a portion at most, and takes them. Those that wait have their turn in the
+    /// order in which they came; who is dropped has left the line. `now` is asked for the time.
+    pub async fn turn(&self, bytes: u64, rate: Rate, now: impl Fn() -> u64) {
+        // Nobody closes it. Whoever is first in the line has it while he waits for the bytes to come.
+        let _first = self.line.acquire().await;
+        while let Err(wait) = self.bytes.take_or_wait(bytes, rate, now()) {
+            tokio::time::sleep(wait).await;
         }
     }
 

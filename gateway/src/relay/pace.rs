@@ -1,5 +1,4 @@
-//! A relayed stream: every byte that it sends is counted, and paid for with waiting before the next. So none is held back for being
-//! part of a large piece, and those that share a rate take turns.
+//! A relayed stream: every byte that it sends is counted, and sent when the pair's rate allows.
 
 use super::pairs::Passage;
 use crate::{
@@ -24,24 +23,22 @@ pub(super) struct Paced {
 
 impl Paced {
     pub(super) fn new(stream: Box<dyn TunnelStream>, passage: Arc<Passage>) -> Self {
-        // Whoever begins again and again waits for what he has sent before, as others do.
-        let mut paced = Self { stream, passage, timer: None };
-        paced.sent(0);
-        paced
+        Self { stream, passage, timer: None }
     }
 
     /// Waits until more may be sent.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(timer) = &mut self.timer {
+        loop {
+            let wait = self.passage.wait();
+            if wait.is_zero() {
+                self.timer = None;
+                return Poll::Ready(());
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
             ready!(timer.as_mut().poll(cx));
+            // Others may have sent meanwhile.
             self.timer = None;
         }
-        Poll::Ready(())
-    }
-
-    fn sent(&mut self, bytes: usize) -> usize {
-        self.timer = self.passage.sent(bytes).map(|wait| Box::pin(tokio::time::sleep(wait)));
-        bytes
     }
 }
 
@@ -60,12 +57,18 @@ impl TunnelStream for Paced {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamError>> {
         ready!(self.poll_turn(cx));
-        self.stream.poll_write(cx, bytes).map_ok(|bytes| self.sent(bytes))
+        self.stream.poll_write(cx, bytes).map_ok(|sent| {
+            self.passage.sent(sent);
+            sent
+        })
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {
         ready!(self.poll_turn(cx));
-        self.stream.poll_send(cx, socket).map_ok(|bytes| self.sent(bytes))
+        self.stream.poll_send(cx, socket).map_ok(|sent| {
+            self.passage.sent(sent);
+            sent
+        })
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> Poll<Result<usize, StreamError>> {

@@ -1,9 +1,7 @@
 //! The pairs of clusters that this gateway relays between: how many tunnels each has, and how much they have moved.
 
-use crate::{
-    limit::bucket::{Bucket, Rate},
-    metrics::counter::Counter,
-};
+use super::rate::Rate;
+use crate::metrics::counter::Counter;
 use isthmus_control_api::{ClusterName, Relaying};
 use std::{
     collections::BTreeMap,
@@ -16,8 +14,6 @@ use std::{
 
 /// Pairs that are counted. Beyond, those without a tunnel are forgotten, and begin at zero if they come back.
 const MOST: usize = 1000;
-/// How much of a second's bytes may be sent at once after a pause.
-const BURST: Duration = Duration::from_millis(100);
 
 /// All pairs, on all cores together.
 #[derive(Debug)]
@@ -44,7 +40,7 @@ pub(crate) struct Relayed {
 struct Pair {
     tunnels: AtomicUsize,
     bytes: Counter,
-    rate: Bucket,
+    rate: Rate,
 }
 
 /// One relayed tunnel's place among those of its pair, until it is dropped.
@@ -53,7 +49,7 @@ pub(crate) struct Passage {
     pub(crate) from: ClusterName,
     pub(crate) to: ClusterName,
     pair: Arc<Pair>,
-    rate: Option<Rate>,
+    per_second: Option<u64>,
     born: Instant,
 }
 
@@ -68,8 +64,8 @@ impl Pairs {
         let pair = self.pair(from, to)?;
         let one_more = |tunnels: usize| (tunnels < relaying.tunnels).then_some(tunnels + 1);
         pair.tunnels.fetch_update(Relaxed, Relaxed, one_more).ok()?;
-        let rate = relaying.bytes_per_second.map(|bytes| Rate::new(bytes, BURST));
-        Some(Passage { from: from.clone(), to: to.clone(), pair, rate, born: self.born })
+        let (from, to, per_second) = (from.clone(), to.clone(), relaying.bytes_per_second);
+        Some(Passage { from, to, pair, per_second, born: self.born })
     }
 
     /// What each pair has.
@@ -101,11 +97,17 @@ impl Pairs {
 }
 
 impl Passage {
-    /// So many bytes were sent, either way: how long their tunnel has to wait before it sends more.
-    pub(super) fn sent(&self, bytes: usize) -> Option<Duration> {
+    /// How long to wait before more is sent.
+    pub(super) fn wait(&self) -> Duration {
+        if self.per_second.is_some() { self.pair.rate.wait(self.born.elapsed()) } else { Duration::ZERO }
+    }
+
+    /// So many bytes were sent, either way.
+    pub(super) fn sent(&self, bytes: usize) {
         self.pair.bytes.add(bytes as u64);
-        let now = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.rate.and_then(|rate| self.pair.rate.reserve(bytes as u64, rate, now))
+        if let Some(per_second) = self.per_second {
+            self.pair.rate.sent(bytes, per_second, self.born.elapsed());
+        }
     }
 }
 
@@ -148,8 +150,8 @@ mod tests {
         let back = pairs.enter(&east, &west, &relaying).unwrap();
         assert_eq!((&there.from, &back.from), (&west, &east));
         assert!(pairs.enter(&east, &west, &relaying).is_none());
-        assert!(there.sent(1_000_000).is_some());
-        assert!(back.sent(1).is_some_and(|wait| wait > Duration::from_secs(900)), "they share the rate, in turn");
+        there.sent(1_000_000);
+        assert!(!back.wait().is_zero(), "they share the rate");
         let report: Vec<_> = pairs.report().into_iter().map(|pair| (pair.from, pair.to, pair.tunnels)).collect();
         assert_eq!(report, [(east, west, 2)]);
     }

@@ -18,7 +18,7 @@ pub(crate) struct Early {
     pub(crate) bytes: Vec<u8>,
     /// Whether it has ended.
     pub(crate) ended: bool,
-    /// Whether it is held to a rate: then it is not asked for more, and nobody is sent any of it, before its stream is taken.
+    /// Whether it is held to a rate: then nobody is sent any of it before its stream is taken.
     pub(crate) is_held: bool,
 }
 

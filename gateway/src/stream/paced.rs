@@ -141,7 +141,7 @@ impl Way {
         to: &mut (impl End + ?Sized),
     ) -> Poll<Result<Step, Failed>> {
         if let Some(turn) = &mut self.turn {
-            ready!(turn.poll(cx));
+            ready!(turn.as_mut().poll(cx));
             self.turn = None;
         }
         if self.at < self.waiting.len() {

@@ -211,7 +211,7 @@ fn poll_open(
             return Poll::Ready(answer.map_err(OpenFailed::from));
         }
         let room = EARLY - early.bytes.len();
-        if early.ended || early.is_held || room == 0 {
+        if early.ended || room == 0 {
             return Poll::Pending;
         }
         let mut scratch = core.scratch.borrow_mut();
