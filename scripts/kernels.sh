@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Loads the programs of ebpf/programs/ into kernels of distributions, each in a machine of its own that qemu emulates (no KVM, no root), and
 # runs the tests of ebpf/tests/ and a gateway there: scripts/kernels/init. Says of each kernel what works, and fails where that is not what
-# docs/local-hop.md and docs/shared-listener.md promise. 5 to 15 minutes a kernel.
+# docs/local-hop.md and docs/shared-listener.md promise. 2 to 15 minutes a kernel.
 #
 # usage: scripts/kernels.sh [--tests NAME[,NAME…]] [--times NUMBER] [--pretend RELEASE] [KERNEL…]
 #        KERNEL: 5.10, 5.15, 6.1, 6.12, backports; none: all of them

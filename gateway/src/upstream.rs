@@ -64,22 +64,25 @@ pub(crate) async fn connect(
     meter: &mut StreamMeter<'_>,
 ) -> Result<Connected, Refusal> {
     let export = exported(core, &opening.request.service)?;
-    admit(&export.policy, opening, meter)?;
+    admit(core, &export.policy, opening, meter)?;
     let connected = Race::new(core, &export, opening).run(meter).await;
     connected.inspect_err(|_| meter.held.give_up(Side::Ingress))
 }
 
-/// Lets a stream or a flow in at the endpoints' side, by their policy. What comes to nothing is to be given up by `meter.held`.
+/// Lets a stream or a flow in at the endpoints' side, by their policy and the link it comes over. What comes to nothing is to be given up
+/// by `meter.held`.
 ///
 /// # Errors
 /// The service, or whom it comes from, has all that they may have.
 pub(crate) fn admit(
+    core: &Core,
     policy: &Arc<ServicePolicy>,
     &Opening { request, cluster }: &Opening<'_>,
     meter: &mut StreamMeter<'_>,
 ) -> Result<(), Refusal> {
     let source = request.source.address.map(|address| address.ip());
-    let admitted = meter.admit(Side::Ingress, policy, Comer { peer: Some(cluster), source });
+    let link = core.table.borrow().links.get(cluster).map(|link| link.limits).unwrap_or_default();
+    let admitted = meter.admit(Side::Ingress, policy, Comer { peer: Some(cluster), source, link });
     admitted.map_err(|bound| limited(&request.service, bound))
 }
 

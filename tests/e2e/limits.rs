@@ -1,5 +1,7 @@
 //! Limits, budgets and timeouts of a service: what is beyond them is refused, what is within them goes on.
 
+mod link;
+
 use crate::over_each_transport;
 use isthmus_tests::{
     Endpoint, Topology, Transport, client, endpoint,

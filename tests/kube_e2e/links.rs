@@ -50,9 +50,16 @@ fn a_link_that_is_wrong_says_why_and_the_others_stay() {
     mesh.west.apply(
         "{apiVersion: isthmus.io/v1alpha1, kind: ClusterLink, metadata: {name: north}, spec: {endpoints: [north]}}",
     );
-    let link = wait_conditions(&mesh.west, "north", &[("Established", "False")]);
-    let conditions = link.status.unwrap().conditions;
-    assert_eq!(conditions[0].message, "spec.endpoints[0]: found \"north\", expected host:port, port 1 to 65535");
+    mesh.west.apply(
+        "{apiVersion: isthmus.io/v1alpha1, kind: ClusterLink, metadata: {name: south}, spec: {limits: {streams: 0, bytesPerSecond: 1MiB}}}",
+    );
+    for (name, why) in [
+        ("north", "spec.endpoints[0]: found \"north\", expected host:port, port 1 to 65535"),
+        ("south", "spec.limits.streams: found \"0\", expected a number from 1 to 10000000"),
+    ] {
+        let link = wait_conditions(&mesh.west, name, &[("Established", "False")]);
+        assert_eq!(link.status.unwrap().conditions[0].message, why);
+    }
     assert_eq!(west.link("east")["state"].as_str().map(|state| state != "up"), Some(true), "east does not run");
 }
 

@@ -85,6 +85,8 @@ pub struct Config {
     pub affinity: Option<&'static str>,
     /// Whether clients of its imports stay with their endpoints.
     pub sticky: bool,
+    /// The limits of all its links, as a YAML flow mapping.
+    pub link_limits: Option<&'static str>,
     /// The policy of all its exports, as a YAML flow mapping.
     pub export_policy: Option<&'static str>,
     /// The policy of all its imports, as a YAML flow mapping.
@@ -111,6 +113,7 @@ impl Config {
             imports: Vec::new(),
             affinity: None,
             sticky: false,
+            link_limits: None,
             export_policy: None,
             import_policy: None,
             import_more: None,
@@ -219,6 +222,13 @@ impl Config {
         self
     }
 
+    /// Gives all links these limits.
+    #[must_use]
+    pub fn with_link_limits(mut self, limits: &'static str) -> Self {
+        self.link_limits = Some(limits);
+        self
+    }
+
     /// Gives all exports this policy.
     #[must_use]
     pub fn with_export_policy(mut self, policy: &'static str) -> Self {
@@ -264,6 +274,9 @@ impl Config {
             }
             if let Some(relay) = &link.relay {
                 writeln!(yaml, "    relay: {relay}")?;
+            }
+            if let Some(limits) = self.link_limits {
+                writeln!(yaml, "    limits: {limits}")?;
             }
             if !link.services.is_empty() {
                 writeln!(yaml, "    services: {}", list(&link.services))?;

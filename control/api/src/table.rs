@@ -3,7 +3,7 @@
 use crate::{
     AccessPolicy, Cidr, PolicyName, Workload,
     names::{ClusterName, Listen, ServicePort},
-    policy::{ServicePolicy, is_default},
+    policy::{ServicePolicy, is_default, limits::Limits},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -136,6 +136,9 @@ pub struct Link {
     /// Namespaces whose exports the peer may know of and use.
     #[serde(default, skip_serializing_if = "Namespaces::is_all")]
     pub exports: Namespaces,
+    /// What the peer's streams may take in one gateway of ours, all services together.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 /// A choice of namespaces.

@@ -8,8 +8,8 @@ pub(crate) use access::{policy, source};
 
 use crate::{Digest, Position, Reached, change::Change, history::Update, wire};
 use isthmus_control_api::{
-    Affinity, ClusterName, Endpoint, Export, GatewayId, Import, InvalidName, Link, Listen, Namespaces, Protocol,
-    Relaying, ServicePolicy, ServicePort, TransportChoice, Weights,
+    Affinity, ClusterName, Endpoint, Export, GatewayId, Import, InvalidName, Limits, Link, Listen, Namespaces,
+    Protocol, Relaying, ServicePolicy, ServicePort, TransportChoice, Weights,
 };
 use prost::Message as _;
 use std::{
@@ -147,7 +147,7 @@ pub(crate) fn export(service: &ServicePort, export: Option<&Arc<Export>>) -> wir
 }
 
 pub(crate) fn link(cluster: &ClusterName, link: Option<&Link>) -> wire::Link {
-    let value = |Link { endpoints, transport, relay, exports }: &Link| wire::LinkValue {
+    let value = |Link { endpoints, transport, relay, exports, limits }: &Link| wire::LinkValue {
         endpoints: endpoints.iter().map(ToString::to_string).collect(),
         transport: match transport {
             TransportChoice::Auto => wire::Transport::Auto,
@@ -162,6 +162,12 @@ pub(crate) fn link(cluster: &ClusterName, link: Option<&Link>) -> wire::Link {
                 Some(wire::Namespaces { only: these.iter().map(|name| (**name).to_owned()).collect() })
             }
         },
+        limits: (!limits.is_none()).then_some(wire::Limits {
+            streams: limits.streams,
+            pending: limits.pending,
+            opens_per_second: limits.opens_per_second,
+            bytes_per_second: limits.bytes_per_second,
+        }),
     };
     wire::Link { cluster: cluster.to_string(), value: link.map(value) }
 }
@@ -318,9 +324,19 @@ fn read_link(link: wire::Link) -> Result<(ClusterName, Option<Link>), Malformed>
                 None => Namespaces::All,
                 Some(these) => Namespaces::Only(these.only.iter().map(|name| name.as_str().into()).collect()),
             },
+            limits: value.limits.map(read_limits).unwrap_or_default(),
         })
     };
     Ok((link.cluster.parse()?, link.value.map(value).transpose()?))
+}
+
+fn read_limits(limits: wire::Limits) -> Limits {
+    Limits {
+        streams: limits.streams,
+        pending: limits.pending,
+        opens_per_second: limits.opens_per_second,
+        bytes_per_second: limits.bytes_per_second,
+    }
 }
 
 fn read_relaying(relay: &wire::Relaying) -> Result<Relaying, Malformed> {

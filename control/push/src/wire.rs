@@ -290,6 +290,20 @@ pub(crate) struct LinkValue {
     pub(crate) relay: String,
     #[prost(message, optional, tag = "4")]
     pub(crate) exports: Option<Namespaces>,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) limits: Option<Limits>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Limits {
+    #[prost(uint32, optional, tag = "1")]
+    pub(crate) streams: Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub(crate) pending: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub(crate) opens_per_second: Option<u32>,
+    #[prost(uint64, optional, tag = "4")]
+    pub(crate) bytes_per_second: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -3,7 +3,7 @@
 use super::{
     ConfigError,
     error::At,
-    fields::{Fields, Once, Problems, Refused, again, parsed},
+    fields::{Fields, Once, Refused, again, alone, parsed},
     node::{Node, Value},
 };
 use isthmus_control_api::{
@@ -33,15 +33,7 @@ pub fn from_json(name: &str, spec: &serde_json::Value) -> Result<(PolicyName, Ac
         let name = Node { at: node.at, value: Value::Scalar { text: name.into(), plain: false } };
         entries.insert(0, (At { at: node.at, value: "name".into() }, name));
     }
-    let problems = Problems::default();
-    let read = Fields::open(&node, "accessPolicies[]", String::new(), &problems).and_then(|fields| policy(&fields));
-    let mut errors = problems.into_list();
-    // There are no lines to point at.
-    errors.iter_mut().for_each(|error| error.at = None);
-    match read {
-        Some(read) if errors.is_empty() => Ok(read),
-        _ => Err(errors),
-    }
+    alone(&node, "accessPolicies[]", "", policy)
 }
 
 pub(super) fn sources(top: &Fields<'_>) -> BTreeMap<Cidr, Arc<Workload>> {

@@ -39,6 +39,26 @@ impl Problems {
     }
 }
 
+/// What `read` makes of `node` alone, which stands at `path` and has the keys of `section`. It is of no file, so that errors have no line.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(super) fn alone<T>(
+    node: &Node,
+    section: &'static str,
+    path: &str,
+    read: impl FnOnce(&Fields<'_>) -> Option<T>,
+) -> Result<T, Vec<ConfigError>> {
+    let problems = Problems::default();
+    let read = Fields::open(node, section, path.into(), &problems).and_then(|fields| read(&fields));
+    let mut errors = problems.into_list();
+    errors.iter_mut().for_each(|error| error.at = None);
+    match read {
+        Some(read) if errors.is_empty() => Ok(read),
+        _ => Err(errors),
+    }
+}
+
 impl<'a> Fields<'a> {
     /// The entries of `node`, which stands at `path` and has the keys of `section`. Unknown and repeated keys are noted.
     pub(super) fn open(node: &'a Node, section: &'static str, path: String, problems: &'a Problems) -> Option<Self> {

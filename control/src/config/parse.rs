@@ -258,7 +258,13 @@ pub(super) fn link(fields: &Fields<'_>) -> Option<(ClusterName, DesiredLink)> {
     Some((
         cluster?,
         DesiredLink {
-            link: Link { endpoints, transport: transport?, relay, ..Link::default() },
+            link: Link {
+                endpoints,
+                transport: transport?,
+                relay,
+                limits: policy::limits_of_link(fields),
+                ..Link::default()
+            },
             services: Arc::new(services),
             ..DesiredLink::default()
         },

@@ -5,9 +5,12 @@ mod health;
 mod limits;
 mod source;
 
+pub(super) use limits::of_link as limits_of_link;
+pub use limits::of_link_from_json as limits_of_link_from_json;
+
 use super::{
     ConfigError,
-    fields::{Fields, Problems, Refused, parsed},
+    fields::{Fields, Refused, alone, parsed},
     node::{Node, SyntaxError},
     values,
 };
@@ -96,15 +99,7 @@ pub fn from_text(text: &str) -> Result<ServicePolicy, Vec<ConfigError>> {
 }
 
 fn whole(node: &Node) -> Result<ServicePolicy, Vec<ConfigError>> {
-    let problems = Problems::default();
-    let read = Fields::open(node, "policy", String::new(), &problems).map(|fields| policy(&fields));
-    let mut errors = problems.into_list();
-    // There are no lines to point at.
-    errors.iter_mut().for_each(|error| error.at = None);
-    match read {
-        Some(read) if errors.is_empty() => Ok(read),
-        _ => Err(errors),
-    }
+    alone(node, "policy", "", |fields| Some(policy(fields)))
 }
 
 fn policy(fields: &Fields<'_>) -> ServicePolicy {

@@ -68,6 +68,7 @@ pub(super) const WEIGHTS: &str =
 pub(super) const PLACE: &str = "a name of at most 253 printable characters";
 pub(super) const ENDPOINT: &str = "ip:port or ip";
 pub(super) const TIMES: &str = "a number from 1 to 1000";
+pub(super) const RATE: &str = "a size from 64KiB to 1TiB, as 10MiB";
 pub(super) const COUNT: &str = "a number from 1 to 10000000";
 
 /// All keys, in the order of the reference.

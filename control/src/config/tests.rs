@@ -223,6 +223,26 @@ fn a_link_states_what_its_peer_cannot_tell() {
 }
 
 #[test]
+fn what_a_peer_may_take_is_bounded_by_its_link() {
+    let with = |limits: &str| {
+        parse(&WEST.replace("  - cluster: east\n", &format!("  - cluster: east\n    limits: {limits}\n")))
+    };
+    let config = with("{streams: 500, opensPerSecond: 20, bytesPerSecond: 1MiB}").unwrap();
+    let limits = config.links.into_values().next().unwrap().link.limits;
+    assert_eq!((limits.streams, limits.pending), (Some(500), None));
+    assert_eq!((limits.opens_per_second, limits.bytes_per_second), (Some(20), Some(1 << 20)));
+    for (limits, why) in [
+        ("{streams: 0}", r#"links[0].limits.streams: found "0", expected a number from 1 to 10000000"#),
+        ("{bytesPerSecond: 1KiB}", r#"links[0].limits.bytesPerSecond: found "1KiB", expected a size from 64KiB"#),
+        ("{perPeer: {streams: 1}}", "links[0].limits.perPeer: found an unknown key"),
+        ("500", "links[0].limits: found \"500\", expected a mapping"),
+    ] {
+        let said = with(limits).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
 fn who_relays_and_for_whom_is_read() {
     let text = WEST.replace("  - cluster: east\n", "  - cluster: east\n    relay: hub\n");
     let config = parse(&text).unwrap();

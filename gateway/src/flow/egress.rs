@@ -40,7 +40,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(1);
 pub(super) async fn serve(core: &Rc<Core>, (listen, import): (&Listen, &Import), client: &mut ClientEnd) {
     loop {
         let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
-        let comer = Comer { peer: None, source: Some(client.address.ip()) };
+        let comer = Comer { source: Some(client.address.ip()), ..Comer::default() };
         let closed = match meter.admit(Side::Egress, &import.policy, comer) {
             Ok(()) => serve_once(core, (listen, import), client, &mut meter).await,
             Err(_) => Closed::Refused(RefusalReason::Limit),
@@ -136,7 +136,7 @@ async fn open<'a>(
             Established::Local(guard) => {
                 flow.put_back(datagrams(&std::mem::take(&mut asking.early.bytes)).into_iter());
                 let timeouts = match upstream::exported(core, &import.service)
-                    .and_then(|export| upstream::admit(&export.policy, &asking.here(), meter).map(|()| export))
+                    .and_then(|export| upstream::admit(core, &export.policy, &asking.here(), meter).map(|()| export))
                 {
                     Ok(export) => import.policy.timeouts.and(&export.policy.timeouts),
                     Err(refusal) => {

@@ -31,7 +31,7 @@ pub(crate) async fn serve(
 ) -> Closed {
     let request = opening.request;
     let admitted = upstream::exported(core, &request.service)
-        .and_then(|export| upstream::admit(&export.policy, opening, meter).map(|()| export));
+        .and_then(|export| upstream::admit(core, &export.policy, opening, meter).map(|()| export));
     let policy = match admitted {
         Ok(export) => export.policy.clone(),
         Err(refusal) => {

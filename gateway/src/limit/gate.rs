@@ -22,6 +22,8 @@ use std::{
 const SOURCES: usize = 8192;
 /// The same for peers, of which there are at most 256 a service.
 const PEERS: usize = 4096;
+/// The same for links, of which there are at most 256: so that hardly ever nine share a set.
+const LINKS: usize = 512;
 
 /// All gates of the process.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub(crate) struct Gates {
     /// An address is one only within its cluster: others may have the same.
     sources: Table<(u64, Option<ClusterName>, IpAddr)>,
     peers: Table<(u64, ClusterName)>,
+    links: Table<ClusterName>,
 }
 
 /// Of one service, at one side: how many streams it has in this process.
@@ -46,10 +49,12 @@ pub(crate) struct Gate {
 }
 
 /// Who a stream is of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Comer<'a> {
     pub(crate) peer: Option<&'a ClusterName>,
     pub(crate) source: Option<IpAddr>,
+    /// What all streams of the peer may take, whatever their service.
+    pub(crate) link: Limits,
 }
 
 /// A stream that was let in, until this is dropped.
@@ -57,25 +62,20 @@ pub(crate) struct Comer<'a> {
 pub(crate) struct Admission {
     gate: Arc<Gate>,
     policy: Arc<ServicePolicy>,
-    /// Its seats by peer and by source, where these have limits: most have none, and keep no room for them.
-    narrow: Option<Box<Narrow>>,
+    /// Its seats by source, peer and link, the narrowest first, where these have limits: most have none, and keep no room for them.
+    narrow: Option<Box<[Option<Seat>; 3]>>,
     /// How often it is being tried again.
     retrying: u32,
     /// No upstream has taken it.
     pending: bool,
 }
 
-/// What a stream takes besides its place in its service.
-#[derive(Debug)]
-struct Narrow {
-    peer: Option<Seat>,
-    source: Option<Seat>,
-}
-
 /// A stream's place among those that are counted together.
 #[derive(Debug)]
 struct Seat {
     usage: Arc<Usage>,
+    /// What its bytes are held to.
+    rate: Option<Rate>,
     pending: bool,
 }
 
@@ -87,6 +87,7 @@ impl Default for Gates {
             all: Mutex::default(),
             sources: Table::new(SOURCES),
             peers: Table::new(PEERS),
+            links: Table::new(LINKS),
         }
     }
 }
@@ -129,18 +130,21 @@ impl Gates {
     ) -> Result<Admission, Bound> {
         let (now, limits) = (self.now(), &policy.limits);
         let source = comer.source.filter(|_| !limits.per_source.is_none()).map(|ip| {
-            let usage =
-                self.sources.get((gate.number, comer.peer.cloned(), ip.to_canonical()), now).ok_or(Bound::Sources)?;
-            Seat::take(usage, &limits.per_source, now, OF_SOURCE)
+            let key = (gate.number, comer.peer.cloned(), ip.to_canonical());
+            Seat::take(self.sources.get(key, now), &limits.per_source, now, OF_SOURCE)
         });
         let source = source.transpose()?;
         let peer = comer.peer.filter(|_| !limits.per_peer.is_none()).map(|peer| {
-            let usage = self.peers.get((gate.number, peer.clone()), now).ok_or(Bound::Sources)?;
-            Seat::take(usage, &limits.per_peer, now, OF_PEER)
+            let key = (gate.number, peer.clone());
+            Seat::take(self.peers.get(key, now), &limits.per_peer, now, OF_PEER)
         });
         let peer = peer.transpose()?;
+        let link = comer.peer.filter(|_| !comer.link.is_none());
+        let link = link.map(|peer| Seat::take(self.links.get(peer.clone(), now), &comer.link, now, OF_LINK));
+        let link = link.transpose()?;
         gate.all.enter(&limits.all, now).map_err(|reached| bound(OF_SERVICE, reached))?;
-        let narrow = (peer.is_some() || source.is_some()).then(|| Box::new(Narrow { peer, source }));
+        let seats = [source, peer, link];
+        let narrow = seats.iter().any(Option::is_some).then(|| Box::new(seats));
         Ok(Admission { gate: gate.clone(), policy: policy.clone(), narrow, retrying: 0, pending: true })
     }
 }
@@ -158,8 +162,8 @@ impl Admission {
         if std::mem::take(&mut self.pending) {
             self.gate.all.taken();
         }
-        if let Some(Narrow { peer, source }) = self.narrow.as_deref_mut() {
-            [peer, source].into_iter().flatten().for_each(Seat::taken);
+        if let Some(seats) = self.narrow.as_deref_mut() {
+            seats.iter_mut().flatten().for_each(Seat::taken);
         }
         self.tried();
     }
@@ -177,16 +181,13 @@ impl Admission {
         allowed
     }
 
-    /// The rates that its bytes are held to, each with how many share it: 0 for a source's, 1 for a peer's, 2 for the service's.
+    /// The rates that its bytes are held to, each with how many share it: 0 for a source's, 1 for a peer's, 2 for a link's, 3 for the
+    /// service's.
     pub(super) fn rates(&self) -> impl Iterator<Item = (u8, &Arc<Usage>, Rate)> {
-        let limits = &self.policy.limits;
-        let narrow = self.narrow.as_deref();
-        let seats = [
-            (0, narrow.and_then(|of| of.source.as_ref()).map(|seat| &seat.usage), &limits.per_source),
-            (1, narrow.and_then(|of| of.peer.as_ref()).map(|seat| &seat.usage), &limits.per_peer),
-            (2, Some(&self.gate.all), &limits.all),
-        ];
-        seats.into_iter().filter_map(|(width, usage, limits)| Some((width, usage?, rate(limits)?)))
+        let seats = self.narrow.iter().flat_map(|seats| (0..).zip(seats.iter()));
+        let seats = seats.filter_map(|(width, seat)| seat.as_ref().map(|seat| (width, &seat.usage, seat.rate)));
+        let all = (3, &self.gate.all, rate(&self.policy.limits.all));
+        seats.chain([all]).filter_map(|(width, usage, rate)| Some((width, usage, rate?)))
     }
 
     fn tried(&mut self) {
@@ -205,11 +206,11 @@ impl Drop for Admission {
 }
 
 impl Seat {
-    fn take(usage: Arc<Usage>, limits: &Limits, now: u64, bounds: [Bound; 3]) -> Result<Self, Bound> {
-        match usage.enter(limits, now) {
-            Ok(()) => Ok(Self { usage, pending: true }),
-            Err(reached) => Err(bound(bounds, reached)),
-        }
+    /// One among those of `usage`, which is `None` where their table is full.
+    fn take(usage: Option<Arc<Usage>>, limits: &Limits, now: u64, bounds: [Bound; 3]) -> Result<Self, Bound> {
+        let usage = usage.ok_or(Bound::Sources)?;
+        usage.enter(limits, now).map_err(|reached| bound(bounds, reached))?;
+        Ok(Self { usage, rate: rate(limits), pending: true })
     }
 
     fn taken(&mut self) {
@@ -228,6 +229,7 @@ impl Drop for Seat {
 
 const OF_SERVICE: [Bound; 3] = [Bound::ServiceStreams, Bound::ServicePending, Bound::ServiceOpens];
 const OF_PEER: [Bound; 3] = [Bound::PeerStreams, Bound::PeerPending, Bound::PeerOpens];
+const OF_LINK: [Bound; 3] = [Bound::LinkStreams, Bound::LinkPending, Bound::LinkOpens];
 const OF_SOURCE: [Bound; 3] = [Bound::SourceStreams, Bound::SourcePending, Bound::SourceOpens];
 
 fn bound([streams, pending, opens]: [Bound; 3], reached: Reached) -> Bound {

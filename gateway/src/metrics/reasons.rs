@@ -59,6 +59,12 @@ words! {
         PeerPending = "peer_pending",
         /// The same of one cluster.
         PeerOpens = "peer_opens",
+        /// Streams of one cluster, all services together, by its link.
+        LinkStreams = "link_streams",
+        /// The same that no upstream has taken yet.
+        LinkPending = "link_pending",
+        /// The same begun a second.
+        LinkOpens = "link_opens",
         /// The same of one address that they come from.
         SourceStreams = "source_streams",
         /// The same of one address.

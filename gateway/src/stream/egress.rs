@@ -202,7 +202,7 @@ async fn establish<'a>(
         Some(greeting) => Announced { client: greeting.client, bytes: greeting.bytes },
         None => announced::who(core, import, socket, from).await?,
     };
-    let comer = Comer { peer: None, source: who.client.map(|client| client.ip()) };
+    let comer = Comer { source: who.client.map(|client| client.ip()), ..Comer::default() };
     let admitted = meter.admit(Side::Egress, &import.policy, comer);
     admitted.map_err(|_| Closed::Refused(RefusalReason::Limit))?;
     let read = |cx: &mut Context<'_>, room: &mut [u8]| socket.poll_recv(cx, room);

@@ -148,7 +148,7 @@ fn a_flow_that_the_budget_stops_is_told_so_where_another_cluster_may_serve_it() 
         let service = ServicePort::tcp("shop/api".parse().unwrap(), 80);
         for (elsewhere, reason) in [(true, RefusalReason::Limit), (false, RefusalReason::NoEndpoint)] {
             let mut meter = StreamMeter::new(&east.core, Side::Ingress, service.clone());
-            meter.admit(Side::Ingress, &policy, Comer { peer: None, source: None }).unwrap();
+            meter.admit(Side::Ingress, &policy, Comer::default()).unwrap();
             let (asker, mut tried) = (Asker { elsewhere, ..Asker::default() }, Tried::default());
             let connected = connect_flow(&east.core, &service, asker, &mut meter, &mut tried, None).unwrap();
             connected.failed();

@@ -21,9 +21,20 @@ struct Limited<'a> {
 }
 
 fn start<'a>(topology: &'a Topology, transport: Transport, import: &'static str, export: &'static str) -> Limited<'a> {
+    start_over("{}", topology, transport, import, export)
+}
+
+/// The same where east's link with west has limits.
+fn start_over<'a>(
+    link: &'static str,
+    topology: &'a Topology,
+    transport: Transport,
+    import: &'static str,
+    export: &'static str,
+) -> Limited<'a> {
     let echo = UdpEcho::serve(topology.cluster("east").pods(), pod(2, PORT), "");
     let (west, east): (Config, Config) = configs(topology, transport, &[2]);
-    let east = Gateway::start(topology.cluster("east"), &east.with_export_policy(export));
+    let east = Gateway::start(topology.cluster("east"), &east.with_export_policy(export).with_link_limits(link));
     let west = Gateway::start(topology.cluster("west"), &west.with_import_policy(import));
     west.wait_imported(SERVICE, &["east"]);
     Limited { west, east, _echo: echo }
@@ -70,14 +81,15 @@ impl Tried {
 #[test]
 fn no_more_flows_than_a_service_may_have() {
     for transport in [Transport::Tls, Transport::Quic] {
-        for (import, export, bound) in [
-            ("{limits: {streams: 5}}", "{}", "service_streams"),
-            ("{}", "{limits: {streams: 5}}", "service_streams"),
-            ("{limits: {perSource: {streams: 5}}}", "{}", "source_streams"),
-            ("{}", "{limits: {perPeer: {streams: 5}}}", "peer_streams"),
+        for (link, import, export, bound) in [
+            ("{}", "{limits: {streams: 5}}", "{}", "service_streams"),
+            ("{}", "{}", "{limits: {streams: 5}}", "service_streams"),
+            ("{}", "{limits: {perSource: {streams: 5}}}", "{}", "source_streams"),
+            ("{}", "{}", "{limits: {perPeer: {streams: 5}}}", "peer_streams"),
+            ("{streams: 5}", "{}", "{}", "link_streams"),
         ] {
             let topology = Topology::west_and_east();
-            let limited = start(&topology, transport, import, export);
+            let limited = start_over(link, &topology, transport, import, export);
             let mut tried = limited.try_many();
             tried.wait_answered(5);
             let side = if import == "{}" { &limited.east } else { &limited.west };
@@ -85,7 +97,7 @@ fn no_more_flows_than_a_service_may_have() {
             limited.west.wait_metric("isthmus_streams_closed_total", &[UDP, "reason=\"refused_limit\""], |n| {
                 n >= (TRIED - 5) as f64
             });
-            assert_eq!(tried.answered(), 5, "{import} {export}");
+            assert_eq!(tried.answered(), 5, "{link} {import} {export}");
             for (client, _) in tried.0.iter().filter(|(_, answered)| *answered) {
                 client.set_nonblocking(false).unwrap();
                 assert_eq!(ask(client, b"again").unwrap(), b"again");

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A link with another cluster: the object's name is that cluster's id, so there cannot be two to one cluster.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct ClusterLinkSpec {
     /// Namespaces whose services are taken from the peer; `*` is all of them, and so is `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import_namespaces: Option<Vec<String>>,
+    /// What the peer's streams may take in one gateway here: the keys of `links[].limits`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Value>,
     /// Whether the peer's services are mirrored under names of their own, `<service>-<cluster>`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub mirror: bool,

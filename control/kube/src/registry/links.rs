@@ -1,7 +1,10 @@
 //! ● ClusterLinks as links: each by itself, so that one that is wrong is a link less and no more.
 
-use crate::api::link::{ClusterLink, ClusterLinkSpec};
-use isthmus_control::{MOST_LINKS, registry::DesiredLink};
+use crate::{
+    api::link::{ClusterLink, ClusterLinkSpec},
+    mcs::in_words,
+};
+use isthmus_control::{MOST_LINKS, config::policy::limits_of_link_from_json, registry::DesiredLink};
 use isthmus_control_api::{ClusterName, Link, Namespaces, PeerAddress, TransportChoice};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,12 +76,14 @@ fn link(spec: &ClusterLinkSpec) -> Result<DesiredLink, String> {
         Some("h2") => TransportChoice::H2,
         Some(other) => return Err(format!("spec.transport: found {other:?}, expected auto, tls, quic or h2")),
     };
+    let limits = spec.limits.as_ref().map(|limits| limits_of_link_from_json("spec.limits", limits));
     Ok(DesiredLink {
         link: Link {
             endpoints: endpoints.collect::<Result<_, _>>()?,
             transport,
             relay: None,
             exports: namespaces(spec.export_namespaces.as_deref()),
+            limits: limits.transpose().map_err(|errors| in_words(&errors))?.unwrap_or_default(),
         },
         imports: namespaces(spec.import_namespaces.as_deref()),
         ..DesiredLink::default()
@@ -100,6 +105,7 @@ mod tests {
     #![allow(clippy::needless_pass_by_value, reason = "values are written where they are used")]
 
     use super::*;
+    use isthmus_control_api::Limits;
     use serde_json::{Value, json};
 
     fn object(name: &str, spec: Value) -> Arc<ClusterLink> {
@@ -121,12 +127,19 @@ mod tests {
 
     #[test]
     fn a_link_is_what_its_object_says() {
-        let spec = json!({"endpoints": ["203.0.113.7:15008", "gw.east.example:15008"], "transport": "tls", "exportNamespaces": ["shop"]});
+        let spec = json!({
+            "endpoints": ["203.0.113.7:15008", "gw.east.example:15008"],
+            "transport": "tls",
+            "exportNamespaces": ["shop"],
+            "limits": {"streams": 500, "bytesPerSecond": "1MiB"},
+        });
         let (links, wrong) = links([object("east", spec)].iter(), &Links::new(), &name("west"), &Links::new());
         assert!(wrong.is_empty());
         let link = &links[&name("east")];
         assert_eq!(link.link.endpoints.len(), 2);
         assert_eq!(link.link.transport, TransportChoice::Tls);
+        let limits = Limits { streams: Some(500), bytes_per_second: Some(1 << 20), ..Limits::default() };
+        assert_eq!(link.link.limits, limits);
         assert!(
             link.link.exports.contains("shop")
                 && !link.link.exports.contains("other")
@@ -139,6 +152,7 @@ mod tests {
         let objects = [
             object("east", json!({"endpoints": ["east"]})),
             object("north", json!({"transport": "carrier-pigeon"})),
+            object("narrow", json!({"limits": {"streams": 0, "stream": 5}})),
             object("south", json!({})),
             object("west", json!({})),
         ];
@@ -148,6 +162,7 @@ mod tests {
             wrong,
             [
                 "east: spec.endpoints[0]: found \"east\", expected host:port, port 1 to 65535",
+                "narrow: spec.limits.stream: found an unknown key, expected \"streams\"; spec.limits.streams: found \"0\", expected a number from 1 to 10000000",
                 "north: spec.transport: found \"carrier-pigeon\", expected auto, tls, quic or h2",
                 "west: metadata.name: found \"west\", expected another cluster's id",
             ]

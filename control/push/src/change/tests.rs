@@ -1,7 +1,7 @@
 use super::*;
 use crate::digest::Digest;
 use isthmus_control_api::{
-    Affinity, Algorithm, Endpoint, Namespaces, Outliers, ServicePolicy, Weights,
+    Affinity, Algorithm, Endpoint, Limits, Namespaces, Outliers, ServicePolicy, Weights,
     access::{Action, Rule, SourceMatch},
 };
 use proptest::{collection::btree_map, prelude::*};
@@ -41,11 +41,14 @@ pub(crate) fn tables() -> impl Strategy<Value = Table> {
                 .collect();
             (service_of(service), Arc::new(Export { port_name: Some("http".into()), endpoints, policy }))
         });
-    let link = (0u8..4, 0u16..3, 0u8..3).prop_map(|(cluster, port, namespaces)| {
+    let link = (0u8..4, 0u16..3, 0u8..3, prop::option::of(1u32..3)).prop_map(|(cluster, port, namespaces, streams)| {
         let endpoints = vec![format!("gw:{}", port + 1).parse().unwrap()];
         let only = (1..namespaces).map(|n| format!("n{n}").into()).collect();
         let exports = if namespaces == 0 { Namespaces::All } else { Namespaces::Only(only) };
-        (format!("c{cluster}").parse().unwrap(), Link { endpoints, exports, ..Link::default() })
+        (
+            format!("c{cluster}").parse().unwrap(),
+            Link { endpoints, exports, limits: Limits { streams, ..Limits::default() }, ..Link::default() },
+        )
     });
     let relay =
         prop::option::of(1u64..3).prop_map(|bytes_per_second| Relaying { bytes_per_second, ..Relaying::default() });

@@ -2,10 +2,15 @@
 
 use super::section;
 use crate::config::{
-    fields::{Fields, Refused, parsed},
+    ConfigError,
+    fields::{Fields, Refused, alone, parsed},
+    node::Node,
     values,
 };
 use isthmus_control_api::{Limits, Retries, ServiceLimits, Timeouts};
+
+/// The section of a link's limits.
+const LINK: &str = "links[].limits";
 
 pub(super) fn timeouts(fields: &Fields<'_>) -> Timeouts {
     Timeouts {
@@ -31,6 +36,19 @@ pub(super) fn limits(fields: &Fields<'_>) -> ServiceLimits {
         per_peer: of_each("perPeer").map(|fields| bounds(&fields)).unwrap_or_default(),
         per_source: of_each("perSource").map(|fields| bounds(&fields)).unwrap_or_default(),
     }
+}
+
+/// The `limits` of a link.
+pub(in crate::config) fn of_link(link: &Fields<'_>) -> Limits {
+    section(link, "limits", LINK).map(|fields| bounds(&fields)).unwrap_or_default()
+}
+
+/// The limits of a link from a tree of JSON: the field `path` of a Kubernetes object.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn of_link_from_json(path: &str, limits: &serde_json::Value) -> Result<Limits, Vec<ConfigError>> {
+    alone(&Node::from_json(limits), LINK, path, |fields| Some(bounds(fields)))
 }
 
 fn bounds(fields: &Fields<'_>) -> Limits {

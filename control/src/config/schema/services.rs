@@ -3,7 +3,7 @@
 use super::{
     COUNT, ENDPOINT, Key, LISTEN,
     LeftOut::{Required, Rule, Text},
-    NAME, PLACE, PORT, PROTOCOL, SERVICE, WEIGHTS, key,
+    NAME, PLACE, PORT, PROTOCOL, RATE, SERVICE, WEIGHTS, key,
 };
 
 pub(super) const KEYS: &[Key] = &[
@@ -30,6 +30,29 @@ pub(super) const KEYS: &[Key] = &[
         "The linked cluster that relays tunnels between the peer and us, where neither can dial the other: docs/relay.md. Both sides name it.",
     ),
     key(
+        ("links[]", "limits"),
+        "a mapping",
+        Rule("no limits"),
+        "{streams: 5000}",
+        "What the peer's streams may take in one gateway here, all services together: docs/limits.md.",
+    ),
+    key(("links[].limits", "streams"), COUNT, Rule("no limit"), "5000", "Streams at once."),
+    key(
+        ("links[].limits", "pending"),
+        COUNT,
+        Rule("no limit"),
+        "500",
+        "Streams at once that no endpoint has taken yet.",
+    ),
+    key(("links[].limits", "opensPerSecond"), COUNT, Rule("no limit"), "1000", "Streams begun a second."),
+    key(
+        ("links[].limits", "bytesPerSecond"),
+        RATE,
+        Rule("no limit"),
+        "100MiB",
+        "Bytes moved a second, both ways together. Streams wait, and are not refused.",
+    ),
+    key(
         ("links[]", "services"),
         "a list of 1 to 1000 namespace/name:port",
         Rule("the peer says so itself"),
@@ -52,7 +75,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         ("relay", "bytesPerSecond"),
-        "a size from 64KiB to 1TiB, as 10MiB",
+        RATE,
         Rule("no bound"),
         "10MiB",
         "Bytes a second between any two clusters, both ways together.",

@@ -3,7 +3,7 @@
 use super::{
     COUNT, DURATION, HOST, Key, LONG_DURATION,
     LeftOut::{Required, Rule, Text},
-    NAME, NETWORKS, key,
+    NAME, NETWORKS, RATE, key,
 };
 
 pub(super) const KEYS: &[Key] = &[
@@ -130,7 +130,7 @@ pub(super) const KEYS: &[Key] = &[
     key(("policy.limits", "opensPerSecond"), COUNT, Rule("no limit"), "500", "Streams begun a second."),
     key(
         ("policy.limits", "bytesPerSecond"),
-        "a size from 64KiB to 1TiB, as 10MiB",
+        RATE,
         Rule("no limit"),
         "10MiB",
         "Bytes moved a second, both ways together. Streams wait, and are not refused.",
@@ -138,13 +138,7 @@ pub(super) const KEYS: &[Key] = &[
     key(("policy.limits.perPeer, perSource", "streams"), COUNT, Rule("no limit"), "10", "As above."),
     key(("policy.limits.perPeer, perSource", "pending"), COUNT, Rule("no limit"), "5", "As above."),
     key(("policy.limits.perPeer, perSource", "opensPerSecond"), COUNT, Rule("no limit"), "20", "As above."),
-    key(
-        ("policy.limits.perPeer, perSource", "bytesPerSecond"),
-        "a size from 64KiB to 1TiB, as 10MiB",
-        Rule("no limit"),
-        "1MiB",
-        "As above.",
-    ),
+    key(("policy.limits.perPeer, perSource", "bytesPerSecond"), RATE, Rule("no limit"), "1MiB", "As above."),
     key(
         ("policy.transparentSource[]", "cluster"),
         NAME,

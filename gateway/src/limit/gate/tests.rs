@@ -26,8 +26,12 @@ impl Door {
     }
 
     fn enter(&self, peer: &str, source: u8) -> Result<Admission, Bound> {
+        self.enter_over(Limits::default(), peer, source)
+    }
+
+    fn enter_over(&self, link: Limits, peer: &str, source: u8) -> Result<Admission, Bound> {
         let peer: ClusterName = peer.parse().unwrap();
-        let comer = Comer { peer: Some(&peer), source: Some([10, 0, 0, source].into()) };
+        let comer = Comer { peer: Some(&peer), source: Some([10, 0, 0, source].into()), link };
         self.gates.enter(&self.gate, &self.policy, comer)
     }
 }
@@ -47,6 +51,35 @@ fn each_bound_is_of_its_own_kind_and_given_back() {
     assert_eq!(door.gate.all.streams(), 0);
     let again: Vec<_> = [("west", 1), ("west", 1), ("west", 3), ("north", 3)].map(|(p, s)| door.enter(p, s)).into();
     assert!(again.iter().all(Result::is_ok), "{again:?}");
+}
+
+/// Whatever their service: and what the peer is refused takes nothing of the service's.
+#[test]
+fn a_link_bounds_all_services_of_its_peer() {
+    let mut api = Door::new(policy(ServiceLimits { all: streams(4), ..ServiceLimits::default() }));
+    let first = api.enter_over(streams(3), "west", 1).unwrap();
+    let db = ServicePort::tcp("shop/db".parse().unwrap(), 5432);
+    let web = std::mem::replace(&mut api.gate, api.gates.get(&db, Side::Ingress));
+    let _others: Vec<_> = (0..2).map(|n| api.enter_over(streams(3), "west", n).unwrap()).collect();
+    for gate in [api.gate.clone(), web] {
+        api.gate = gate;
+        assert_eq!(api.enter_over(streams(3), "west", 9).unwrap_err(), Bound::LinkStreams);
+    }
+    assert_eq!(api.gate.all.streams(), 1);
+    assert!(api.enter_over(streams(3), "north", 1).is_ok(), "another peer has its own");
+    drop(first);
+    assert!(api.enter_over(streams(3), "west", 9).is_ok());
+}
+
+/// Who waits for his own rate is in nobody else's way.
+#[test]
+fn the_rates_of_a_stream_go_from_the_narrowest_to_the_widest() {
+    let bytes = |rate| Limits { bytes_per_second: Some(rate), ..Limits::default() };
+    let door = Door::new(policy(ServiceLimits { all: bytes(4), per_peer: bytes(2), per_source: bytes(1) }));
+    let admission = door.enter_over(bytes(3), "west", 1).unwrap();
+    let rates: Vec<_> = admission.rates().map(|(width, _, rate)| (width, rate)).collect();
+    let expected = [1, 2, 3, 4].map(|bytes| rate(&Limits { bytes_per_second: Some(bytes), ..Limits::default() }));
+    assert_eq!(rates, (0..).zip(expected.into_iter().flatten()).collect::<Vec<_>>());
 }
 
 #[test]

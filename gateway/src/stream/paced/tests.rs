@@ -26,7 +26,7 @@ fn rate(bytes_per_second: u64) -> Arc<ServicePolicy> {
 
 /// Has a stream let in by a policy, and taken.
 fn begin(meter: &mut StreamMeter<'_>, policy: &Arc<ServicePolicy>) {
-    meter.admit(Side::Egress, policy, Comer { peer: None, source: None }).unwrap();
+    meter.admit(Side::Egress, policy, Comer::default()).unwrap();
     meter.connected();
 }
 
@@ -178,7 +178,7 @@ fn who_waits_for_his_own_rate_takes_no_place_of_others() {
         let (east, mut cx) = (East::new(), Context::from_waker(std::task::Waker::noop()));
         let turn = |source: u8, bytes: u64| {
             let mut meter = StreamMeter::new(&east.core, Side::Egress, service());
-            let comer = Comer { peer: None, source: Some([10, 0, 0, source].into()) };
+            let comer = Comer { source: Some([10, 0, 0, source].into()), ..Comer::default() };
             meter.admit(Side::Egress, &policy, comer).unwrap();
             meter.connected();
             let turn = meter.held.pace().unwrap().turn(bytes);
