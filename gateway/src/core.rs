@@ -150,6 +150,8 @@ pub(crate) struct Core {
     pub(crate) handles: RefCell<meter::Handles>,
     /// Its hold on the gates of services, by [`crate::metrics::streams::Side`].
     pub(crate) gates: RefCell<[HashMap<ServicePort, Arc<limit::gate::Gate>>; 2]>,
+    /// And on what streams of linked clusters take.
+    pub(crate) links: RefCell<HashMap<ClusterName, Arc<limit::usage::Usage>>>,
     /// Flows of local clients' datagrams, here or on other cores.
     pub(crate) flows: RefCell<flow::listener::Flows>,
     /// What datagrams that wait for tunnels take together, clients' and endpoints'.
@@ -241,6 +243,7 @@ impl Core {
             counters: common.metrics.core(id).clone(),
             handles: RefCell::default(),
             gates: RefCell::default(),
+            links: RefCell::default(),
             quic: crate::peer::quic::Endpoints::new(&common.quic),
             place: RefCell::new(common.config.place.clone()),
             common,
@@ -325,6 +328,10 @@ impl Core {
         listeners.reconcile(self, table);
         self.handles.borrow_mut().retain(|service| knows(table, service));
         self.gates.borrow_mut().iter_mut().for_each(|gates| gates.retain(|service, _| knows(table, service)));
+        self.links.borrow_mut().retain(|cluster, usage| {
+            let link = table.links.get(cluster);
+            link.inspect(|link| usage.hold_to(&link.limits)).is_some()
+        });
         self.hop_held.keep_asking(table);
         self.say_ready(listeners);
         self.changed.notify_waiters();

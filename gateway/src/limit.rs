@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A [`gate::Gate`] is one for the process and service, at the client's or the endpoints' side: atomics that a stream touches when it
-//! begins, is taken, and ends. What is counted by peer and source lies in tables of a fixed size ([`table`] ●).
+//! begins, is taken, and ends. What is counted by service and peer, and by
+//! source, lies in tables of a fixed size ([`table`] ●).
 
 pub mod bucket;
 pub mod budget;
@@ -17,3 +18,4 @@ pub mod table;
 pub mod usage;
 
 pub(crate) use gate::{Admission, Comer, Gates};
+pub(crate) use held::link;

@@ -16,7 +16,7 @@ use self::{
 use crate::{
     balance::{Tried, client::Client},
     core::{Core, said::Line},
-    limit::Comer,
+    limit::{self, Comer},
     meter::StreamMeter,
     metrics::{reasons::Bound, streams::Side},
     proxy_protocol,
@@ -81,7 +81,8 @@ pub(crate) fn admit(
     meter: &mut StreamMeter<'_>,
 ) -> Result<(), Refusal> {
     let source = request.source.address.map(|address| address.ip());
-    let link = core.table.borrow().links.get(cluster).map(|link| link.limits).unwrap_or_default();
+    let link = limit::link(core, cluster);
+    let link = link.as_ref().map(|(usage, limits)| (usage, limits));
     let admitted = meter.admit(Side::Ingress, policy, Comer { peer: Some(cluster), source, link });
     admitted.map_err(|bound| limited(&request.service, bound))
 }
@@ -178,9 +179,10 @@ fn not_exported(core: &Core, service: &ServicePort) -> Refusal {
     Refusal { reason: RefusalReason::NoSuchExport, message, retry: true }
 }
 
-/// A bound of the service's own may leave room elsewhere; who takes too much himself does so everywhere.
+/// A bound of the service's or the link's own may leave room elsewhere, which has its own; who takes too much himself does so everywhere.
 fn limited(service: &ServicePort, bound: Bound) -> Refusal {
-    let retry = matches!(bound, Bound::ServiceStreams | Bound::ServicePending | Bound::ServiceOpens);
+    use Bound::{LinkOpens, LinkPending, LinkStreams, ServiceOpens, ServicePending, ServiceStreams};
+    let retry = matches!(bound, ServiceStreams | ServicePending | ServiceOpens | LinkStreams | LinkPending | LinkOpens);
     let message = format!("{service} has reached its limit {}", bound.as_str());
     Refusal { reason: RefusalReason::Limit, message, retry }
 }

@@ -14,7 +14,7 @@ use super::{
     parse, read,
 };
 use crate::registry::DesiredLink;
-use isthmus_control_api::{ClusterName, PeerAddress};
+use isthmus_control_api::{ClusterName, Limits, PeerAddress};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -60,7 +60,7 @@ impl LinkFiles {
         Ok(self.paths()?.iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
     }
 
-    /// Makes or replaces the link with `cluster`, whole or not at all.
+    /// Makes or replaces the link with `cluster`, whole or not at all. One that has limits keeps them.
     ///
     /// # Errors
     /// It cannot be written, or would not be read as what it is.
@@ -76,9 +76,14 @@ impl LinkFiles {
             let _ = writeln!(text, "endpoints: [{}]", endpoints.join(", "));
         }
         let path = self.path(cluster);
+        let before = fs::read_to_string(&path).ok().and_then(|text| parse_one(&path, &text).ok());
+        let limits = before.map(|(_, before)| before.link.limits).unwrap_or_default();
+        if !limits.is_none() {
+            let _ = writeln!(text, "limits: {{{}}}", limits_text(&limits));
+        }
         let (read, link) =
             parse_one(&path, &text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-        if read != *cluster || link.link.endpoints != endpoints {
+        if read != *cluster || link.link.endpoints != endpoints || link.link.limits != limits {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "what is to be written is another link when read"));
         }
         let mode = Permissions::from_mode(0o644);
@@ -133,6 +138,16 @@ impl LinkFiles {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
     }
+}
+
+/// The keys of `limits` and their values.
+fn limits_text(limits: &Limits) -> String {
+    let Limits { streams, pending, opens_per_second, bytes_per_second } = limits;
+    let counts = [("streams", streams), ("pending", pending), ("opensPerSecond", opens_per_second)];
+    let counts = counts.into_iter().filter_map(|(key, count)| count.map(|count| format!("{key}: {count}")));
+    // Sizes are whole KiB, however they are written.
+    let bytes = bytes_per_second.map(|bytes| format!("bytesPerSecond: {}KiB", bytes >> 10));
+    counts.chain(bytes).collect::<Vec<_>>().join(", ")
 }
 
 /// The links that `files` are, and what is wrong with those that are none.
@@ -248,6 +263,22 @@ mod tests {
         assert!(files.remove(&name("east")).unwrap());
         assert!(!files.remove(&name("east")).unwrap());
         assert_eq!(merged(&files).0.links.len(), 2);
+    }
+
+    #[test]
+    fn joining_again_leaves_the_limits_as_they_are() {
+        let (_directory, files) = files();
+        files.write(&name("east"), &[]).unwrap();
+        let mut text = fs::read_to_string(files.path(&name("east"))).unwrap();
+        text += "limits: {streams: 5, pending: 4, opensPerSecond: 3, bytesPerSecond: 1GiB}\n";
+        fs::write(files.path(&name("east")), text).unwrap();
+        let limits = merged(&files).0.links[&name("east")].link.limits;
+        files.write(&name("east"), &["h:1".parse().unwrap()]).unwrap();
+        let (config, wrong) = merged(&files);
+        assert_eq!(wrong, "");
+        let link = &config.links[&name("east")].link;
+        assert_eq!((link.limits, link.endpoints.len()), (limits, 1));
+        assert_eq!(limits.bytes_per_second, Some(1 << 30));
     }
 
     /// What YAML takes for something else than a text, and is a good name.

@@ -8,7 +8,7 @@ use std::{
 /// The longest that everybody waits for what one has taken too much, in nanoseconds.
 const DEBT: u64 = 2_000_000_000;
 /// The most that who has much takes at once: others have their turn between.
-const PORTION: u64 = 16 * 1024;
+pub const PORTION: u64 = 16 * 1024;
 
 /// How fast a bucket fills, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,12 @@ impl Rate {
         Self { per_second, holds: u64::try_from(burst.as_nanos()).unwrap_or(u64::MAX / 4).max(one) }
     }
 
+    /// One that is half as fast.
+    #[must_use]
+    pub fn half(self) -> Self {
+        Self { per_second: (self.per_second / 2).max(1), holds: self.holds }
+    }
+
     /// What who has much takes at once: what the bucket holds, and 16 Ki at most.
     pub fn portion(self) -> usize {
         let holds = u128::from(self.holds) * u128::from(self.per_second) / 1_000_000_000;
@@ -54,6 +60,13 @@ impl Bucket {
             (next - now <= rate.holds).then_some(next)
         });
         taken.is_ok()
+    }
+
+    /// Gives tokens back that were taken.
+    pub fn give_back(&self, tokens: u64, rate: Rate) {
+        let less = |full_at: u64| Some(full_at.saturating_sub(rate.time_of(tokens)));
+        // It cannot fail: there is always a next value.
+        let _ = self.full_at.fetch_update(Relaxed, Relaxed, less);
     }
 
     /// Takes `tokens`, which are no more than it holds, if they are all there; how long until they are, if they are not.
@@ -100,6 +113,16 @@ mod tests {
         assert_eq!((0..20).filter(|_| bucket.take(1, rate, SECOND / 2)).count(), 5);
         assert!(!bucket.is_full(SECOND) && bucket.is_full(3 * SECOND));
         assert_eq!((0..20).filter(|_| bucket.take(1, rate, 9 * SECOND)).count(), 10, "and holds no more");
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(10, Duration::from_secs(1)));
+        for _ in 0..100 {
+            assert!(bucket.take(1, rate, SECOND));
+            bucket.give_back(1, rate);
+        }
+        assert_eq!((0..20).filter(|_| bucket.take(1, rate, SECOND)).count(), 10);
     }
 
     #[test]

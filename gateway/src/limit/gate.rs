@@ -1,10 +1,10 @@
 //! Who lets a service's streams in, and what each is let in as.
 
 use super::{
-    bucket::{Bucket, Rate},
+    bucket::Bucket,
     budget,
     table::Table,
-    usage::{Reached, Usage, rate},
+    usage::{Reached, Usage},
 };
 use crate::metrics::{reasons::Bound, streams::Side};
 use isthmus_control_api::{ClusterName, Limits, ServicePolicy, ServicePort};
@@ -22,8 +22,6 @@ use std::{
 const SOURCES: usize = 8192;
 /// The same for peers, of which there are at most 256 a service.
 const PEERS: usize = 4096;
-/// The same for links, of which there are at most 256: so that hardly ever nine share a set.
-const LINKS: usize = 512;
 
 /// All gates of the process.
 #[derive(Debug)]
@@ -35,7 +33,8 @@ pub(crate) struct Gates {
     /// An address is one only within its cluster: others may have the same.
     sources: Table<(u64, Option<ClusterName>, IpAddr)>,
     peers: Table<(u64, ClusterName)>,
-    links: Table<ClusterName>,
+    /// Looked into when a core first meets a linked cluster.
+    links: Mutex<HashMap<ClusterName, Weak<Usage>>>,
 }
 
 /// Of one service, at one side: how many streams it has in this process.
@@ -53,8 +52,8 @@ pub(crate) struct Gate {
 pub(crate) struct Comer<'a> {
     pub(crate) peer: Option<&'a ClusterName>,
     pub(crate) source: Option<IpAddr>,
-    /// What all streams of the peer may take, whatever their service.
-    pub(crate) link: Limits,
+    /// What all streams of the peer take, whatever their service, and what they may; `None`: it is this cluster.
+    pub(crate) link: Option<(&'a Arc<Usage>, &'a Limits)>,
 }
 
 /// A stream that was let in, until this is dropped.
@@ -62,8 +61,10 @@ pub(crate) struct Comer<'a> {
 pub(crate) struct Admission {
     gate: Arc<Gate>,
     policy: Arc<ServicePolicy>,
-    /// Its seats by source, peer and link, the narrowest first, where these have limits: most have none, and keep no room for them.
-    narrow: Option<Box<[Option<Seat>; 3]>>,
+    /// All streams of its peer: counted whether they are bounded or not, so that a bound that comes later is one from the beginning.
+    link: Option<Arc<Usage>>,
+    /// Its seats by source and peer, the narrower first, where these have limits: most have none, and keep no room for them.
+    narrow: Option<Box<[Option<Seat>; 2]>>,
     /// How often it is being tried again.
     retrying: u32,
     /// No upstream has taken it.
@@ -74,8 +75,6 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 struct Seat {
     usage: Arc<Usage>,
-    /// What its bytes are held to.
-    rate: Option<Rate>,
     pending: bool,
 }
 
@@ -87,7 +86,7 @@ impl Default for Gates {
             all: Mutex::default(),
             sources: Table::new(SOURCES),
             peers: Table::new(PEERS),
-            links: Table::new(LINKS),
+            links: Mutex::default(),
         }
     }
 }
@@ -108,6 +107,18 @@ impl Gates {
         gate
     }
 
+    /// What streams of `cluster` take. It takes a lock: ask once and keep it.
+    pub(crate) fn link(&self, cluster: &ClusterName) -> Arc<Usage> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = links.get(cluster).and_then(Weak::upgrade) {
+            return usage;
+        }
+        links.retain(|_, usage| usage.strong_count() > 0);
+        let usage = Arc::default();
+        links.insert(cluster.clone(), Arc::downgrade(&usage));
+        usage
+    }
+
     /// What their times count from.
     pub(crate) fn born(&self) -> Instant {
         self.born
@@ -118,7 +129,8 @@ impl Gates {
         u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Lets a stream in through `gate`. The narrowest bound is asked first, so that who is refused by it takes nothing of the others'.
+    /// Lets a stream in through `gate`, everywhere or nowhere. The narrowest bound is asked first, so that who is refused by it asks for
+    /// nothing of the others'.
     ///
     /// # Errors
     /// The bound that does not let it in.
@@ -131,21 +143,28 @@ impl Gates {
         let (now, limits) = (self.now(), &policy.limits);
         let source = comer.source.filter(|_| !limits.per_source.is_none()).map(|ip| {
             let key = (gate.number, comer.peer.cloned(), ip.to_canonical());
-            Seat::take(self.sources.get(key, now), &limits.per_source, now, OF_SOURCE)
+            self.sources.get(key, now).ok_or(Bound::Sources)
         });
-        let source = source.transpose()?;
-        let peer = comer.peer.filter(|_| !limits.per_peer.is_none()).map(|peer| {
-            let key = (gate.number, peer.clone());
-            Seat::take(self.peers.get(key, now), &limits.per_peer, now, OF_PEER)
-        });
-        let peer = peer.transpose()?;
-        let link = comer.peer.filter(|_| !comer.link.is_none());
-        let link = link.map(|peer| Seat::take(self.links.get(peer.clone(), now), &comer.link, now, OF_LINK));
-        let link = link.transpose()?;
-        gate.all.enter(&limits.all, now).map_err(|reached| bound(OF_SERVICE, reached))?;
-        let seats = [source, peer, link];
+        let peer = comer.peer.filter(|_| !limits.per_peer.is_none());
+        let peer = peer.map(|peer| self.peers.get((gate.number, peer.clone()), now).ok_or(Bound::Sources));
+        let (source, peer) = (source.transpose()?, peer.transpose()?);
+        let wanted = [
+            source.as_ref().map(|usage| (usage, &limits.per_source, OF_SOURCE)),
+            peer.as_ref().map(|usage| (usage, &limits.per_peer, OF_PEER)),
+            comer.link.map(|(usage, limits)| (usage, limits, OF_LINK)),
+            Some((&gate.all, &limits.all, OF_SERVICE)),
+        ];
+        for (index, (usage, limits, bounds)) in wanted.iter().enumerate().filter_map(|(n, of)| Some((n, of.as_ref()?)))
+        {
+            if let Err(reached) = usage.enter(limits, now) {
+                wanted[..index].iter().flatten().for_each(|(usage, limits, _)| usage.undo(limits));
+                return Err(bound(*bounds, reached));
+            }
+        }
+        let seats = [source, peer].map(|usage| usage.map(|usage| Seat { usage, pending: true }));
         let narrow = seats.iter().any(Option::is_some).then(|| Box::new(seats));
-        Ok(Admission { gate: gate.clone(), policy: policy.clone(), narrow, retrying: 0, pending: true })
+        let link = comer.link.map(|(usage, _)| usage.clone());
+        Ok(Admission { gate: gate.clone(), policy: policy.clone(), link, narrow, retrying: 0, pending: true })
     }
 }
 
@@ -161,6 +180,7 @@ impl Admission {
     pub(crate) fn taken(&mut self) {
         if std::mem::take(&mut self.pending) {
             self.gate.all.taken();
+            self.link.iter().for_each(|usage| usage.taken());
         }
         if let Some(seats) = self.narrow.as_deref_mut() {
             seats.iter_mut().flatten().for_each(Seat::taken);
@@ -183,11 +203,11 @@ impl Admission {
 
     /// The rates that its bytes are held to, each with how many share it: 0 for a source's, 1 for a peer's, 2 for a link's, 3 for the
     /// service's.
-    pub(super) fn rates(&self) -> impl Iterator<Item = (u8, &Arc<Usage>, Rate)> {
+    pub(super) fn rates(&self) -> impl Iterator<Item = (u8, &Arc<Usage>)> {
         let seats = self.narrow.iter().flat_map(|seats| (0..).zip(seats.iter()));
-        let seats = seats.filter_map(|(width, seat)| seat.as_ref().map(|seat| (width, &seat.usage, seat.rate)));
-        let all = (3, &self.gate.all, rate(&self.policy.limits.all));
-        seats.chain([all]).filter_map(|(width, usage, rate)| Some((width, usage, rate?)))
+        let seats = seats.filter_map(|(width, seat)| Some((width, &seat.as_ref()?.usage)));
+        let link = self.link.iter().map(|usage| (2, usage));
+        seats.chain(link).chain([(3, &self.gate.all)]).filter(|(_, usage)| usage.rate().is_some())
     }
 
     fn tried(&mut self) {
@@ -202,17 +222,11 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.taken();
         self.gate.all.leave();
+        self.link.iter().for_each(|usage| usage.leave());
     }
 }
 
 impl Seat {
-    /// One among those of `usage`, which is `None` where their table is full.
-    fn take(usage: Option<Arc<Usage>>, limits: &Limits, now: u64, bounds: [Bound; 3]) -> Result<Self, Bound> {
-        let usage = usage.ok_or(Bound::Sources)?;
-        usage.enter(limits, now).map_err(|reached| bound(bounds, reached))?;
-        Ok(Self { usage, rate: rate(limits), pending: true })
-    }
-
     fn taken(&mut self) {
         if std::mem::take(&mut self.pending) {
             self.usage.taken();

@@ -5,12 +5,13 @@ use super::{
     expiry::{self, Activity, Expiry},
     gate::Gate,
     pace::Pace,
+    usage::Usage,
 };
 use crate::{
     core::Core,
     metrics::{reasons::Bound, streams::Side},
 };
-use isthmus_control_api::{ServicePolicy, ServicePort, Timeouts};
+use isthmus_control_api::{ClusterName, Limits, ServicePolicy, ServicePort, Timeouts};
 use std::{rc::Rc, sync::Arc};
 
 /// See the module. Dropping it gives everything back.
@@ -85,13 +86,13 @@ impl Held {
     /// Bytes have moved that were not held up, and will not be: others are dropped instead.
     pub(crate) fn charge(&self, bytes: usize) {
         if let Some(pace) = &self.pace {
-            pace.moved(bytes as u64);
+            pace.datagrams_moved(bytes as u64);
         }
     }
 
     /// Whether more of these may move at once.
     pub(crate) fn has_room(&self) -> bool {
-        self.pace.as_ref().is_none_or(|pace| pace.has_room())
+        self.pace.as_ref().is_none_or(|pace| pace.lets_datagrams_pass())
     }
 
     /// A rate holds it from now on, or does not: then silence is not its peers'.
@@ -112,4 +113,16 @@ fn gate(core: &Core, service: &ServicePort, side: Side) -> Arc<Gate> {
     let gate = core.common.gates.get(service, side);
     gates.insert(service.clone(), gate.clone());
     gate
+}
+
+/// What the streams of a linked cluster take here, all services together, and what they may: the table bounds how many links there are.
+pub(crate) fn link(core: &Core, cluster: &ClusterName) -> Option<(Arc<Usage>, Limits)> {
+    let limits = core.table.borrow().links.get(cluster)?.limits;
+    let mut links = core.links.borrow_mut();
+    if let Some(usage) = links.get(cluster) {
+        return Some((usage.clone(), limits));
+    }
+    let usage = core.common.gates.link(cluster);
+    links.insert(cluster.clone(), usage.clone());
+    Some((usage, limits))
 }

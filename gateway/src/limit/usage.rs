@@ -1,9 +1,9 @@
 //! ● What streams of one kind take: of a service, or of one of its peers or sources.
 
-use super::bucket::{Bucket, Rate};
+use super::bucket::{Bucket, PORTION, Rate};
 use isthmus_control_api::Limits;
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -21,14 +21,25 @@ pub struct Usage {
     pending: AtomicU32,
     opens: Bucket,
     bytes: Bucket,
+    /// What its bytes are held to, a second; 0: nothing.
+    bytes_per_second: AtomicU64,
     /// Those that wait for bytes.
     line: Semaphore,
+    /// What datagrams have taken while others waited.
+    datagrams: Bucket,
 }
 
 impl Default for Usage {
     fn default() -> Self {
-        let (streams, pending) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { streams, pending, opens: Bucket::default(), bytes: Bucket::default(), line: Semaphore::new(1) }
+        Self {
+            streams: AtomicU32::new(0),
+            pending: AtomicU32::new(0),
+            opens: Bucket::default(),
+            bytes: Bucket::default(),
+            bytes_per_second: AtomicU64::new(0),
+            line: Semaphore::new(1),
+            datagrams: Bucket::default(),
+        }
     }
 }
 
@@ -44,11 +55,12 @@ pub enum Reached {
 }
 
 impl Usage {
-    /// One more stream, that is pending.
+    /// One more stream, that is pending. From now on the rate of `limits` is that of all bytes, those of earlier streams as well.
     ///
     /// # Errors
     /// The bound that does not let it in; nothing has changed then.
     pub fn enter(&self, limits: &Limits, now: u64) -> Result<(), Reached> {
+        self.hold_to(limits);
         let below = |bound: Option<u32>, before: u32| bound.is_none_or(|bound| before < bound);
         if !below(limits.streams, self.streams.fetch_add(1, Relaxed)) {
             self.streams.fetch_sub(1, Relaxed);
@@ -65,6 +77,24 @@ impl Usage {
         self.taken();
         self.leave();
         Err(reached)
+    }
+
+    /// All bytes move at the rate of `limits` from now on.
+    pub fn hold_to(&self, limits: &Limits) {
+        let rate = limits.bytes_per_second.unwrap_or(0);
+        // It hardly ever changes, and all cores read it.
+        if self.bytes_per_second.load(Relaxed) != rate {
+            self.bytes_per_second.store(rate, Relaxed);
+        }
+    }
+
+    /// One that was let in by `limits` is not to be, as others do not let it in: it is as if it had not come.
+    pub fn undo(&self, limits: &Limits) {
+        if let Some(opens) = limits.opens_per_second {
+            self.opens.give_back(1, Rate::new(opens.into(), OPENS));
+        }
+        self.taken();
+        self.leave();
     }
 
     /// A stream that was pending is not any more: somebody has taken it, or it is about to leave.
@@ -87,35 +117,59 @@ impl Usage {
         self.pending.load(Relaxed)
     }
 
-    /// Waits until it is the turn of so many bytes, which are a portion at most, and takes them. Those that wait have their turn in the
-    /// order in which they came; who is dropped has left the line. `now` is asked for the time.
-    pub async fn turn(&self, bytes: u64, rate: Rate, now: impl Fn() -> u64) {
+    /// What its bytes are held to, if they are.
+    pub fn rate(&self) -> Option<Rate> {
+        let rate = self.bytes_per_second.load(Relaxed);
+        (rate > 0).then(|| Rate::new(rate, BYTES))
+    }
+
+    /// How many bytes take their turn together.
+    pub fn portion(&self) -> usize {
+        self.rate().map_or(PORTION as usize, Rate::portion)
+    }
+
+    /// Waits until it is the turn of so many bytes, and takes them. Those that wait have their turn in the order in which they came; who
+    /// is dropped has left the line. `now` is asked for the time.
+    pub async fn turn(&self, mut bytes: u64, now: impl Fn() -> u64) {
         // Nobody closes it. Whoever is first in the line has it while he waits for the bytes to come.
         let _first = self.line.acquire().await;
-        while let Err(wait) = self.bytes.take_or_wait(bytes, rate, now()) {
-            tokio::time::sleep(wait).await;
+        // Another rate may be less than what it was when the bytes were read.
+        while let Some(rate) = self.rate().filter(|_| bytes > 0) {
+            let some = bytes.min(rate.portion() as u64);
+            match self.bytes.take_or_wait(some, rate, now()) {
+                Ok(()) => bytes -= some,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
         }
     }
 
-    /// So many bytes have moved, whether or not they might.
-    pub fn moved(&self, bytes: u64, rate: Rate, now: u64) {
-        self.bytes.charge(bytes, rate, now);
+    /// Whether a datagram may move, which does not wait. While others wait, datagrams have half of the rate.
+    pub fn lets_datagrams_pass(&self, now: u64) -> bool {
+        let Some(rate) = self.rate() else { return true };
+        if self.somebody_waits() {
+            self.datagrams.wait(rate.half(), now).is_none()
+        } else {
+            self.bytes.wait(rate, now).is_none()
+        }
     }
 
-    /// How long until the next may move.
-    pub fn wait(&self, rate: Rate, now: u64) -> Option<Duration> {
-        self.bytes.wait(rate, now)
+    /// Datagrams of so many bytes have moved.
+    pub fn datagrams_moved(&self, bytes: u64, now: u64) {
+        let Some(rate) = self.rate() else { return };
+        self.bytes.charge(bytes, rate, now);
+        if self.somebody_waits() {
+            self.datagrams.charge(bytes, rate.half(), now);
+        }
+    }
+
+    fn somebody_waits(&self) -> bool {
+        self.line.available_permits() == 0
     }
 
     /// Whether it is as if there had never been a stream: then it may be forgotten.
     pub fn is_idle(&self, now: u64) -> bool {
         self.streams() == 0 && self.opens.is_full(now) && self.bytes.is_full(now)
     }
-}
-
-/// The rate of bytes that `limits` allow, if they bound them.
-pub fn rate(limits: &Limits) -> Option<Rate> {
-    limits.bytes_per_second.map(|bytes| Rate::new(bytes, BYTES))
 }
 
 #[cfg(test)]
@@ -161,6 +215,84 @@ mod tests {
                 prop_assert_eq!(usage.is_idle(0), waiting + open == 0);
             }
         }
+    }
+
+    fn bytes(per_second: u64) -> Limits {
+        Limits { bytes_per_second: Some(per_second), ..Limits::default() }
+    }
+
+    /// Turns of so many bytes, one after the other, for so many seconds; how many there were. Times count from `born`.
+    async fn turns(usage: &Usage, born: tokio::time::Instant, portion: u64, seconds: u64) -> u64 {
+        let (begun, mut count) = (born.elapsed(), 0);
+        while born.elapsed() - begun < Duration::from_secs(seconds) {
+            usage.turn(portion, || u64::try_from(born.elapsed().as_nanos()).unwrap()).await;
+            count += 1;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rate_is_that_of_streams_that_were_there_before() {
+        let (usage, born) = (Usage::default(), tokio::time::Instant::now());
+        usage.enter(&bytes(1 << 30), 0).unwrap();
+        let had = usage.portion() as u64;
+        assert_eq!(had, PORTION);
+        usage.enter(&bytes(10_000), 0).unwrap();
+        // What was read before is more than the bucket holds now.
+        let count = turns(&usage, born, had, 100).await;
+        assert!((55..=65).contains(&count), "{count} of some 61");
+        usage.enter(&bytes(10_000_000), 0).unwrap();
+        let count = turns(&usage, born, 10_000, 1).await;
+        assert!((1000..=1110).contains(&count), "{count} of some 1,100");
+        usage.enter(&Limits::default(), 0).unwrap();
+        assert!(usage.rate().is_none() && usage.lets_datagrams_pass(0));
+        usage.turn(u64::MAX, || 0).await;
+    }
+
+    /// Datagrams do not wait, so that they would always be there before those who do.
+    #[tokio::test(start_paused = true)]
+    async fn datagrams_leave_half_to_those_that_wait() {
+        let usage = Usage::default();
+        usage.enter(&bytes(1_000_000), 0).unwrap();
+        let begun = tokio::time::Instant::now();
+        let now = || u64::try_from(begun.elapsed().as_nanos()).unwrap();
+        let flood = async {
+            let mut passed = 0_u64;
+            loop {
+                if usage.lets_datagrams_pass(now()) {
+                    usage.datagrams_moved(1000, now());
+                    passed += 1000;
+                }
+                if begun.elapsed() > Duration::from_secs(10) {
+                    return passed;
+                }
+                tokio::time::sleep(Duration::from_micros(300)).await;
+            }
+        };
+        let waiting = async {
+            let mut moved = 0_u64;
+            while begun.elapsed() < Duration::from_secs(10) {
+                usage.turn(10_000, now).await;
+                moved += 10_000;
+            }
+            moved
+        };
+        let (passed, moved) = tokio::join!(flood, waiting);
+        for (what, bytes) in [("datagrams", passed), ("others", moved)] {
+            assert!((4_000_000..=6_500_000).contains(&bytes), "{what}: {bytes} of 10,000,000");
+        }
+        // Alone they have all of it.
+        assert!(usage.lets_datagrams_pass(now() + 1_000_000_000));
+    }
+
+    #[test]
+    fn who_is_let_in_nowhere_else_has_taken_nothing() {
+        let (usage, limits) = (Usage::default(), Limits { opens_per_second: Some(1), ..Limits::default() });
+        for _ in 0..100 {
+            usage.enter(&limits, 0).unwrap();
+            usage.undo(&limits);
+        }
+        assert!(usage.is_idle(0) && usage.pending() == 0);
     }
 
     #[test]

@@ -41,14 +41,20 @@ pub(crate) fn tables() -> impl Strategy<Value = Table> {
                 .collect();
             (service_of(service), Arc::new(Export { port_name: Some("http".into()), endpoints, policy }))
         });
-    let link = (0u8..4, 0u16..3, 0u8..3, prop::option::of(1u32..3)).prop_map(|(cluster, port, namespaces, streams)| {
+    let count = || prop::option::of(1u32..3);
+    let limits = (count(), count(), count(), prop::option::of(1u64..3)).prop_map(
+        |(streams, pending, opens_per_second, bytes_per_second)| Limits {
+            streams,
+            pending,
+            opens_per_second,
+            bytes_per_second,
+        },
+    );
+    let link = (0u8..4, 0u16..3, 0u8..3, limits).prop_map(|(cluster, port, namespaces, limits)| {
         let endpoints = vec![format!("gw:{}", port + 1).parse().unwrap()];
         let only = (1..namespaces).map(|n| format!("n{n}").into()).collect();
         let exports = if namespaces == 0 { Namespaces::All } else { Namespaces::Only(only) };
-        (
-            format!("c{cluster}").parse().unwrap(),
-            Link { endpoints, exports, limits: Limits { streams, ..Limits::default() }, ..Link::default() },
-        )
+        (format!("c{cluster}").parse().unwrap(), Link { endpoints, exports, limits, ..Link::default() })
     });
     let relay =
         prop::option::of(1u64..3).prop_map(|bytes_per_second| Relaying { bytes_per_second, ..Relaying::default() });

@@ -34,7 +34,7 @@ pub(super) const KEYS: &[Key] = &[
         "a mapping",
         Rule("no limits"),
         "{streams: 5000}",
-        "What the peer's streams may take in one gateway here, all services together: docs/limits.md.",
+        "What the streams of the peer's clients may take in one gateway here, all services together: docs/limits.md.",
     ),
     key(("links[].limits", "streams"), COUNT, Rule("no limit"), "5000", "Streams at once."),
     key(

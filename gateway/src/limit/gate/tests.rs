@@ -31,7 +31,8 @@ impl Door {
 
     fn enter_over(&self, link: Limits, peer: &str, source: u8) -> Result<Admission, Bound> {
         let peer: ClusterName = peer.parse().unwrap();
-        let comer = Comer { peer: Some(&peer), source: Some([10, 0, 0, source].into()), link };
+        let usage = self.gates.link(&peer);
+        let comer = Comer { peer: Some(&peer), source: Some([10, 0, 0, source].into()), link: Some((&usage, &link)) };
         self.gates.enter(&self.gate, &self.policy, comer)
     }
 }
@@ -71,15 +72,49 @@ fn a_link_bounds_all_services_of_its_peer() {
     assert!(api.enter_over(streams(3), "west", 9).is_ok());
 }
 
+#[test]
+fn streams_from_before_a_link_had_limits_count() {
+    let door = Door::new(policy(ServiceLimits::default()));
+    let mut before: Vec<_> = (0..3).map(|n| door.enter("west", n).unwrap()).collect();
+    assert_eq!(door.enter_over(streams(3), "west", 9).unwrap_err(), Bound::LinkStreams);
+    before.pop();
+    assert!(door.enter_over(streams(3), "west", 9).is_ok());
+    let pending = Limits { pending: Some(2), ..Limits::default() };
+    assert_eq!(door.enter_over(pending, "west", 9).unwrap_err(), Bound::LinkPending);
+    before[0].taken();
+    assert!(door.enter_over(pending, "west", 9).is_ok());
+}
+
+/// A full service costs nobody the streams a second of his others.
+#[test]
+fn who_is_refused_somewhere_has_taken_nothing_elsewhere() {
+    let opens = Limits { opens_per_second: Some(2), ..Limits::default() };
+    let full = policy(ServiceLimits { all: streams(1), per_peer: opens, ..ServiceLimits::default() });
+    let mut door = Door::new(full);
+    let _core_holds = door.gates.link(&"west".parse().unwrap());
+    let first = door.enter_over(opens, "west", 1).unwrap();
+    for _ in 0..10 {
+        assert_eq!(door.enter_over(opens, "west", 1).unwrap_err(), Bound::ServiceStreams);
+    }
+    drop(first);
+    assert!(door.enter_over(opens, "west", 1).is_ok());
+    door.policy = policy(ServiceLimits::default());
+    assert_eq!(door.enter_over(opens, "west", 1).unwrap_err(), Bound::LinkOpens);
+}
+
 /// Who waits for his own rate is in nobody else's way.
 #[test]
 fn the_rates_of_a_stream_go_from_the_narrowest_to_the_widest() {
     let bytes = |rate| Limits { bytes_per_second: Some(rate), ..Limits::default() };
     let door = Door::new(policy(ServiceLimits { all: bytes(4), per_peer: bytes(2), per_source: bytes(1) }));
     let admission = door.enter_over(bytes(3), "west", 1).unwrap();
-    let rates: Vec<_> = admission.rates().map(|(width, _, rate)| (width, rate)).collect();
-    let expected = [1, 2, 3, 4].map(|bytes| rate(&Limits { bytes_per_second: Some(bytes), ..Limits::default() }));
-    assert_eq!(rates, (0..).zip(expected.into_iter().flatten()).collect::<Vec<_>>());
+    let rates: Vec<_> = admission.rates().map(|(width, usage)| (width, usage.rate())).collect();
+    let usages = [1, 2, 3, 4].map(|rate| {
+        let usage = Usage::default();
+        usage.enter(&bytes(rate), 0).unwrap();
+        usage.rate()
+    });
+    assert_eq!(rates, (0..).zip(usages).collect::<Vec<_>>());
 }
 
 #[test]
@@ -121,5 +156,5 @@ fn a_service_has_one_gate_a_side_as_long_as_anybody_holds_it() {
 #[test]
 fn a_stream_without_limits_holds_no_room_for_them() {
     let words = size_of::<Admission>() / size_of::<usize>();
-    assert!(words <= 4, "{words} words");
+    assert!(words <= 5, "{words} words");
 }
