@@ -17,6 +17,7 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub mod congestion;
 pub mod datagram;
 pub mod info;
 pub mod transparent;

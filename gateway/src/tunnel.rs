@@ -21,6 +21,7 @@ use std::{
 
 use tokio::sync::watch;
 
+pub mod anew;
 pub mod driver;
 pub mod h2;
 pub mod mux;

@@ -11,6 +11,8 @@ use std::{
 pub struct TcpFacts {
     /// The smoothed round trip.
     pub rtt: Duration,
+    /// The shortest one of the last minutes.
+    pub least_rtt: Duration,
     /// Segments with data sent so far, those sent again among them.
     pub sent: u64,
     /// Segments sent again so far.
@@ -23,6 +25,8 @@ const RTT: usize = 68;
 const TOTAL_RETRANS: usize = 100;
 /// See [`RTT`].
 const BYTES_RECEIVED: usize = 128;
+/// See [`RTT`].
+const MIN_RTT: usize = 148;
 /// See [`RTT`].
 const DATA_SEGS_OUT: usize = 156;
 /// Up to the last field that is read here.
@@ -58,6 +62,7 @@ pub fn tcp_facts(socket: &impl AsFd) -> io::Result<TcpFacts> {
     let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| info[at + i]));
     Ok(TcpFacts {
         rtt: Duration::from_micros(word(RTT).into()),
+        least_rtt: Duration::from_micros(word(MIN_RTT).into()),
         sent: word(DATA_SEGS_OUT).into(),
         lost: word(TOTAL_RETRANS).into(),
     })
@@ -110,7 +115,7 @@ mod tests {
         }
         let facts = tcp_facts(&dialled).unwrap();
         assert!(facts.sent >= 5 && facts.lost <= facts.sent, "{facts:?}");
-        assert!(facts.rtt > Duration::ZERO, "{facts:?}");
+        assert!(facts.rtt >= facts.least_rtt && facts.least_rtt > Duration::ZERO, "{facts:?}");
         assert_eq!(bytes_received(&accepted).unwrap(), 5);
         dialled.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(accepted.read(&mut [0]).unwrap(), 0);

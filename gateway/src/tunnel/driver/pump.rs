@@ -3,9 +3,10 @@
 use super::{MuxStream, MuxTunnel, StreamState, TunnelEnd};
 use crate::{
     busy,
-    socket::{self, Socket},
+    socket::{self, Socket, info::tcp_facts},
     tunnel::{
         Greeting, Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
+        anew::Anew,
         mux::{
             Event, liveness,
             path::{Clock, PathReport},
@@ -52,6 +53,7 @@ pub struct Driver {
     outgoing: Outgoing,
     liveness: liveness::Liveness,
     short_path: bool,
+    anew: Anew,
 }
 
 /// Consecutive DATA frames of one stream, as ranges of the incoming bytes.
@@ -84,6 +86,7 @@ impl Driver {
             outgoing: Outgoing::default(),
             liveness,
             short_path: false,
+            anew: Anew::default(),
         })
     }
 
@@ -294,6 +297,21 @@ impl Driver {
         if !self.short_path && self.liveness.rtt().is_some_and(|rtt| rtt < socket::SHORT_PATH) {
             self.short_path = true;
             socket::tune_short_path(&*self.socket);
+        }
+    }
+
+    /// The kernel takes less than there is: see [`Anew`].
+    fn held_back(&mut self) {
+        let now = self.tunnel.0.now.get();
+        let Some(rtt) = self.liveness.rtt().filter(|_| !self.short_path) else { return };
+        if !self.anew.is_due(now, rtt) {
+            return;
+        }
+        let Ok(facts) = tcp_facts(&*self.socket) else { return };
+        if self.anew.begins(now, (facts.rtt, facts.least_rtt)) {
+            // It has none that learns, or is no connection of TCP.
+            let learns = socket::congestion::learn_anew(&*self.socket).unwrap_or_default();
+            tracing::debug!(peer = %self.peer.cluster, learns, "much comes after little: the path is learned anew");
         }
     }
 

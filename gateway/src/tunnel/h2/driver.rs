@@ -173,7 +173,7 @@ where
     fn tell_window(&mut self, cx: &Context<'_>) {
         let mut windows = self.shared.windows.borrow_mut();
         let Some(size) = windows.news() else { return };
-        // At most mux::window::MAX.
+        // At most windows::MAX.
         let size = size as u32;
         let told = match &mut self.connection {
             Connection::Dialled(connection) => connection.set_initial_window_size(size),

@@ -7,7 +7,7 @@
 use super::CONNECTION_WINDOW;
 use crate::tunnel::mux::{
     budget::Budget,
-    window::{HELD_BACK, LEAST_RTT, MAX, MIN},
+    window::{HELD_BACK, LEAST_RTT, MIN},
 };
 use std::{
     collections::HashMap,
@@ -15,6 +15,9 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
+
+/// The largest window: it is that of all streams, each of which is charged for it.
+pub(super) const MAX: usize = 16 << 20;
 
 /// Who may wait for room on one tunnel; others are refused.
 pub(super) const MOST_WAITING: usize = 256;

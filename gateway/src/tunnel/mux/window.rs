@@ -3,8 +3,9 @@
 use super::budget::Budget;
 use std::time::{Duration, Instant};
 
-/// The largest window: 100 ms at 1.3 Gbit/s.
-pub const MAX: usize = 16 << 20;
+/// The largest window. A connection whose congestion control is BBR has up to three times what the path holds under way while it begins,
+/// and goes on beginning as long as something else than the path holds it back: 100 ms at 1.8 Gbit/s.
+pub const MAX: usize = 64 << 20;
 
 /// A window never shrinks below this.
 pub const MIN: usize = 16 << 10;
@@ -16,19 +17,23 @@ pub const LEAST_RTT: Duration = Duration::from_micros(500);
 /// nothing. Where a packet is lost, what came behind it waits for a round trip more, and for another one if the second is lost, too.
 pub const HELD_BACK: u32 = 4;
 
+/// Credit that is always worth a frame. Of less, half a window is: and of large windows an eighth, so that most of one is the sender's.
+const WORTH_A_FRAME: usize = 256 << 10;
+
 /// How much the peer may send on a stream, and how that changes. `granted + buffered <= size`, but for a while after shrinking.
 #[derive(Debug)]
 pub struct Window {
     size: usize,
     granted: usize,
     buffered: usize,
-    last_grant: Option<Instant>,
+    /// Since when how much was given back.
+    returned: Option<(Instant, usize)>,
 }
 
 impl Window {
     /// A window of `size` bytes, all granted. The caller has taken them from the budget.
     pub fn new(size: usize) -> Self {
-        Self { size, granted: size, buffered: 0, last_grant: None }
+        Self { size, granted: size, buffered: 0, returned: None }
     }
 
     /// What of the budget it holds.
@@ -52,18 +57,21 @@ impl Window {
     /// The window doubles where the peer used half of it up within [`HELD_BACK`] round trips: then the window was what held it back.
     pub fn consume(&mut self, bytes: usize, now: Instant, rtt: Duration, budget: &Budget) -> usize {
         self.buffered = self.buffered.saturating_sub(bytes);
-        if self.returnable() < self.size / 2 {
+        if self.returnable() < (self.size / 2).min(WORTH_A_FRAME.max(self.size / 8)) {
             return 0;
         }
+        let is_half_used = self.returned.is_none_or(|(_, before)| before + self.returnable() >= self.size / 2);
+        let within = |since: Instant| now.saturating_duration_since(since) < HELD_BACK * rtt.max(LEAST_RTT);
+        let was_held_back = is_half_used && self.returned.is_some_and(|(since, _)| within(since));
+        self.returned = match self.returned {
+            Some((since, before)) if !is_half_used => Some((since, before + self.returnable())),
+            _ => Some((now, 0)),
+        };
         if budget.is_tight() {
             self.shrink(budget);
-        } else if self
-            .last_grant
-            .is_some_and(|last| now.saturating_duration_since(last) < HELD_BACK * rtt.max(LEAST_RTT))
-        {
+        } else if was_held_back {
             self.grow(budget);
         }
-        self.last_grant = Some(now);
         let credit = self.returnable();
         self.granted += credit;
         credit
@@ -126,6 +134,19 @@ mod tests {
             window.consume(bytes, start + i * Duration::from_millis(50), Duration::from_millis(50), &budget);
         }
         assert_eq!(window.size(), MAX);
+    }
+
+    /// A path of 80 ms that carries 480 Mbit/s, and a sender that has thrice what it holds under way.
+    #[test]
+    fn a_sender_that_is_not_held_back_hardly_ever_waits_for_credit() {
+        let (budget, start, rtt) = (Budget::new(1 << 30), Instant::now(), Duration::from_millis(80));
+        let mut window = Window::new(65_536);
+        for ms in 0..10_000_u32 {
+            let bytes = window.granted.min(60_000);
+            assert!(window.receive(bytes));
+            window.consume(bytes, start + ms * Duration::from_millis(1), rtt, &budget);
+            assert!(ms < 3_000 || window.granted >= 3 * 80 * 60_000, "{} after {ms} ms", window.granted);
+        }
     }
 
     #[test]

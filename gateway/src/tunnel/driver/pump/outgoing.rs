@@ -42,7 +42,10 @@ impl Driver {
             let bytes = self.outgoing.records.slice(self.outgoing.sent, self.outgoing.sealed);
             match self.socket.poll_send(cx, bytes) {
                 Poll::Ready(sent) => self.outgoing.sent += sent?,
-                Poll::Pending => return Ok(()),
+                Poll::Pending => {
+                    self.held_back();
+                    return Ok(());
+                }
             }
         }
     }
