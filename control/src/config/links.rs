@@ -14,7 +14,7 @@ use super::{
     parse, read,
 };
 use crate::registry::DesiredLink;
-use isthmus_control_api::{ClusterName, Limits, PeerAddress};
+use isthmus_control_api::{ClusterName, Limits, PeerAddress, TransportChoice};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -60,10 +60,10 @@ impl LinkFiles {
         Ok(self.paths()?.iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
     }
 
-    /// Makes or replaces the link with `cluster`, whole or not at all. One that has limits keeps them.
+    /// Makes or replaces the link with `cluster`, whole or not at all. One that was there keeps what else somebody has written into it.
     ///
     /// # Errors
-    /// It cannot be written, or would not be read as what it is.
+    /// It cannot be written, or would not be read as what it is; or one is there that cannot be read.
     pub fn write(&self, cluster: &ClusterName, endpoints: &[PeerAddress]) -> io::Result<()> {
         if !self.directory.is_dir() {
             DirBuilder::new().mode(0o700).create(&self.directory)?;
@@ -76,14 +76,18 @@ impl LinkFiles {
             let _ = writeln!(text, "endpoints: [{}]", endpoints.join(", "));
         }
         let path = self.path(cluster);
-        let before = fs::read_to_string(&path).ok().and_then(|text| parse_one(&path, &text).ok());
-        let limits = before.map(|(_, before)| before.link.limits).unwrap_or_default();
-        if !limits.is_none() {
-            let _ = writeln!(text, "limits: {{{}}}", limits_text(&limits));
-        }
-        let (read, link) =
-            parse_one(&path, &text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-        if read != *cluster || link.link.endpoints != endpoints || link.link.limits != limits {
+        let is_wrong = |errors: ConfigErrors| io::Error::new(io::ErrorKind::InvalidData, errors.to_string());
+        let mut wanted = match fs::read_to_string(&path) {
+            // It is replaced, and what it leads to is not a link's.
+            _ if path.is_symlink() => DesiredLink::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => DesiredLink::default(),
+            // Whoever does not see a bound that is meant must not take it away.
+            before => parse_one(&path, &before?).map_err(is_wrong)?.1,
+        };
+        wanted.link.endpoints = endpoints.to_vec();
+        text += &kept(&wanted);
+        let (read, link) = parse_one(&path, &text).map_err(is_wrong)?;
+        if read != *cluster || link != wanted {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "what is to be written is another link when read"));
         }
         let mode = Permissions::from_mode(0o644);
@@ -138,6 +142,32 @@ impl LinkFiles {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
     }
+}
+
+/// The keys of a link that nobody but its writer knows, as lines.
+fn kept(DesiredLink { link, services, .. }: &DesiredLink) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let transport = match link.transport {
+        TransportChoice::Auto => None,
+        TransportChoice::Tls => Some("tls"),
+        TransportChoice::Quic => Some("quic"),
+        TransportChoice::H2 => Some("h2"),
+    };
+    if let Some(transport) = transport {
+        let _ = writeln!(text, "transport: {transport}");
+    }
+    if let Some(relay) = &link.relay {
+        let _ = writeln!(text, "relay: \"{relay}\"");
+    }
+    if !link.limits.is_none() {
+        let _ = writeln!(text, "limits: {{{}}}", limits_text(&link.limits));
+    }
+    if !services.is_empty() {
+        let services: Vec<_> = services.iter().map(|service| format!("\"{service}\"")).collect();
+        let _ = writeln!(text, "services: [{}]", services.join(", "));
+    }
+    text
 }
 
 /// The keys of `limits` and their values.
@@ -266,19 +296,33 @@ mod tests {
     }
 
     #[test]
-    fn joining_again_leaves_the_limits_as_they_are() {
+    fn joining_again_leaves_what_else_was_written() {
         let (_directory, files) = files();
         files.write(&name("east"), &[]).unwrap();
         let mut text = fs::read_to_string(files.path(&name("east"))).unwrap();
         text += "limits: {streams: 5, pending: 4, opensPerSecond: 3, bytesPerSecond: 1GiB}\n";
-        fs::write(files.path(&name("east")), text).unwrap();
-        let limits = merged(&files).0.links[&name("east")].link.limits;
-        files.write(&name("east"), &["h:1".parse().unwrap()]).unwrap();
+        text += "transport: tls\nrelay: hub\nservices: [\"shop/api:80\", \"shop/db:5432\"]\n";
+        fs::write(files.path(&name("east")), &text).unwrap();
+        let mut before = merged(&files).0.links[&name("east")].clone();
+        assert_eq!(before.link.limits.bytes_per_second, Some(1 << 30));
+        assert_eq!((before.link.transport, before.services.len()), (TransportChoice::Tls, 2));
+        before.link.endpoints = vec!["h:1".parse().unwrap()];
+        files.write(&name("east"), &before.link.endpoints).unwrap();
         let (config, wrong) = merged(&files);
         assert_eq!(wrong, "");
-        let link = &config.links[&name("east")].link;
-        assert_eq!((link.limits, link.endpoints.len()), (limits, 1));
-        assert_eq!(limits.bytes_per_second, Some(1 << 30));
+        assert_eq!(config.links[&name("east")], before);
+    }
+
+    /// A slip in it is no reason to take its bounds away.
+    #[test]
+    fn joining_again_says_what_is_wrong_with_what_is_there() {
+        let (_directory, files) = files();
+        files.write(&name("east"), &[]).unwrap();
+        let text = "cluster: east\nlimits: {streams: none}\n";
+        fs::write(files.path(&name("east")), text).unwrap();
+        let error = files.write(&name("east"), &["h:1".parse().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains("limits.streams: found \"none\""), "{error}");
+        assert_eq!(fs::read_to_string(files.path(&name("east"))).unwrap(), text);
     }
 
     /// What YAML takes for something else than a text, and is a good name.

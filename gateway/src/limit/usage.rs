@@ -25,6 +25,8 @@ pub struct Usage {
     bytes_per_second: AtomicU64,
     /// Those that wait for bytes.
     line: Semaphore,
+    /// When the last one had his turn.
+    turned: AtomicU64,
     /// What datagrams have taken while others waited.
     datagrams: Bucket,
 }
@@ -38,6 +40,7 @@ impl Default for Usage {
             bytes: Bucket::default(),
             bytes_per_second: AtomicU64::new(0),
             line: Semaphore::new(1),
+            turned: AtomicU64::new(0),
             datagrams: Bucket::default(),
         }
     }
@@ -58,7 +61,7 @@ impl Usage {
     /// One more stream, that is pending. From now on the rate of `limits` is that of all bytes, those of earlier streams as well.
     ///
     /// # Errors
-    /// The bound that does not let it in; nothing has changed then.
+    /// The bound that does not let it in; nothing but the rate has changed then.
     pub fn enter(&self, limits: &Limits, now: u64) -> Result<(), Reached> {
         self.hold_to(limits);
         let below = |bound: Option<u32>, before: u32| bound.is_none_or(|bound| before < bound);
@@ -138,7 +141,10 @@ impl Usage {
             let some = bytes.min(rate.portion() as u64);
             match self.bytes.take_or_wait(some, rate, now()) {
                 Ok(()) => bytes -= some,
-                Err(wait) => tokio::time::sleep(wait).await,
+                Err(wait) => {
+                    tokio::time::sleep(wait).await;
+                    self.turned.store(now(), Relaxed);
+                }
             }
         }
     }
@@ -146,7 +152,7 @@ impl Usage {
     /// Whether a datagram may move, which does not wait. While others wait, datagrams have half of the rate.
     pub fn lets_datagrams_pass(&self, now: u64) -> bool {
         let Some(rate) = self.rate() else { return true };
-        if self.somebody_waits() {
+        if self.somebody_waits(now) {
             self.datagrams.wait(rate.half(), now).is_none()
         } else {
             self.bytes.wait(rate, now).is_none()
@@ -157,13 +163,15 @@ impl Usage {
     pub fn datagrams_moved(&self, bytes: u64, now: u64) {
         let Some(rate) = self.rate() else { return };
         self.bytes.charge(bytes, rate, now);
-        if self.somebody_waits() {
+        if self.somebody_waits(now) {
             self.datagrams.charge(bytes, rate.half(), now);
         }
     }
 
-    fn somebody_waits(&self) -> bool {
-        self.line.available_permits() == 0
+    /// Whether somebody waits for bytes, or did a moment ago: between two turns he reads, and passes on what he has read.
+    fn somebody_waits(&self, now: u64) -> bool {
+        let turned = self.turned.load(Relaxed);
+        self.line.available_permits() == 0 || (turned > 0 && now.saturating_sub(turned) < BYTES.as_nanos() as u64)
     }
 
     /// Whether it is as if there had never been a stream: then it may be forgotten.
@@ -274,6 +282,8 @@ mod tests {
             while begun.elapsed() < Duration::from_secs(10) {
                 usage.turn(10_000, now).await;
                 moved += 10_000;
+                // It reads, and passes on what it has read.
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             moved
         };

@@ -13,6 +13,8 @@ pub struct TcpFacts {
     pub rtt: Duration,
     /// The shortest one of the last minutes.
     pub least_rtt: Duration,
+    /// Bytes a second that were delivered lately.
+    pub rate: u64,
     /// Segments with data sent so far, those sent again among them.
     pub sent: u64,
     /// Segments sent again so far.
@@ -29,8 +31,10 @@ const BYTES_RECEIVED: usize = 128;
 const MIN_RTT: usize = 148;
 /// See [`RTT`].
 const DATA_SEGS_OUT: usize = 156;
+/// See [`RTT`].
+const DELIVERY_RATE: usize = 160;
 /// Up to the last field that is read here.
-const LENGTH: usize = DATA_SEGS_OUT + 4;
+const LENGTH: usize = DELIVERY_RATE + 8;
 
 /// See [`RTT`].
 const RETRANSMITS: usize = 2;
@@ -56,13 +60,14 @@ pub async fn stuck(socket: OwnedFd) {
 /// Asks the kernel.
 ///
 /// # Errors
-/// It is no TCP socket, or the kernel is older than 4.6.
+/// It is no TCP socket, or the kernel is older than 4.9.
 pub fn tcp_facts(socket: &impl AsFd) -> io::Result<TcpFacts> {
     let info = tcp_info(socket)?;
     let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| info[at + i]));
     Ok(TcpFacts {
         rtt: Duration::from_micros(word(RTT).into()),
         least_rtt: Duration::from_micros(word(MIN_RTT).into()),
+        rate: u64::from_ne_bytes(std::array::from_fn(|i| info[DELIVERY_RATE + i])),
         sent: word(DATA_SEGS_OUT).into(),
         lost: word(TOTAL_RETRANS).into(),
     })

@@ -184,7 +184,13 @@ impl Tunnel for QuicTunnel {
         if send.id().index() >= LAST_STREAM {
             self.drain();
         }
-        let stream = QuicStream::asked(shared.clone(), (send, receive), head, credit, Window::new(window));
+        let stream = QuicStream::asked(
+            shared.clone(),
+            (send, receive),
+            head,
+            credit,
+            Window::new(window, endpoint::LARGEST_WINDOW),
+        );
         Ok(Box::new(Asked::new(stream)))
     }
 

@@ -6,7 +6,7 @@ use crate::{
     socket::{self, Socket, info::tcp_facts},
     tunnel::{
         Greeting, Ingress, PeerIdentity, Refusal, RefusalReason, Tunnel, TunnelHealth, TunnelStream,
-        anew::Anew,
+        anew::{self, Anew},
         mux::{
             Event, liveness,
             path::{Clock, PathReport},
@@ -308,7 +308,8 @@ impl Driver {
             return;
         }
         let Ok(facts) = tcp_facts(&*self.socket) else { return };
-        if self.anew.begins(now, (facts.rtt, facts.least_rtt)) {
+        let path = anew::Path { rtt: facts.rtt, least_rtt: facts.least_rtt, rate: facts.rate };
+        if self.anew.begins(now, path) {
             // It has none that learns, or is no connection of TCP.
             let learns = socket::congestion::learn_anew(&*self.socket).unwrap_or_default();
             tracing::debug!(peer = %self.peer.cluster, learns, "much comes after little: the path is learned anew");

@@ -146,7 +146,7 @@ impl Windows {
         }
         let more = self.charges.values().map(|charge| larger.saturating_sub(charge.bytes)).sum();
         let fits = larger * self.charges.len() <= CONNECTION_WINDOW as usize;
-        if fits && self.budget.take_for_growth(more) {
+        if fits && self.budget.take_for_growth(more, 0) {
             self.charges.values_mut().for_each(|charge| charge.bytes = larger.max(charge.bytes));
             (self.size, self.held) = (larger, larger);
         }

@@ -47,10 +47,10 @@ impl Budget {
         fits(self.granted(), bytes, self.limit / 4 * 3).is_some()
     }
 
-    /// Takes `bytes` for a window to grow: half of the budget is kept for new streams.
+    /// Takes `bytes` for a window to grow, if as many as `left` are left to others then: half of the budget is kept for new streams.
     #[must_use]
-    pub fn take_for_growth(&self, bytes: usize) -> bool {
-        self.take_within(bytes, self.limit / 2)
+    pub fn take_for_growth(&self, bytes: usize, left: usize) -> bool {
+        self.take_within(bytes, (self.limit / 2).saturating_sub(left))
     }
 
     /// Whether windows should shrink: over three quarters are granted.
@@ -120,7 +120,7 @@ mod tests {
     fn streams_that_it_has_nothing_for_are_counted_once() {
         let budget = Budget::new(100);
         assert!(budget.take_for_peer(75) && !budget.take_for_peer(1) && budget.take(25) && !budget.take(1));
-        assert!(!budget.take_for_growth(1), "a window that does not grow is no refusal");
+        assert!(!budget.take_for_growth(1, 0), "a window that does not grow is no refusal");
         assert_eq!((budget.take_refused(), budget.take_refused()), (2, 0));
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Budget, Settings,
     frame::{self, HEADER, Kind, MAX_PAYLOAD},
     path::PathReport,
-    window::Window,
+    window::{self, Window},
 };
 use crate::tunnel::tls::layout::RecordBuffer;
 use std::{
@@ -328,7 +328,7 @@ impl<T: Default> Mux<T> {
     }
 
     fn insert(&mut self, id: u32, peer: Settings, user: T, ours: bool) {
-        let window = Window::new(self.local.window as usize);
+        let window = Window::new(self.local.window as usize, window::MAX);
         let credit = peer.window as usize;
         let stream =
             Stream { credit, window, answered: false, fin_sent: false, fin_received: false, reset: false, user };

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// and goes on beginning as long as something else than the path holds it back: 100 ms at 1.8 Gbit/s.
 pub const MAX: usize = 64 << 20;
 
+/// Windows of up to this size grow while there is anything to grow by; larger ones only where four times as much as they have is left.
+const MODEST: usize = 1 << 20;
+
 /// A window never shrinks below this.
 pub const MIN: usize = 16 << 10;
 
@@ -24,6 +27,7 @@ const WORTH_A_FRAME: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Window {
     size: usize,
+    most: usize,
     granted: usize,
     buffered: usize,
     /// Since when how much was given back.
@@ -31,9 +35,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window of `size` bytes, all granted. The caller has taken them from the budget.
-    pub fn new(size: usize) -> Self {
-        Self { size, granted: size, buffered: 0, returned: None }
+    /// A window of `size` bytes, all granted, that grows up to `most`. The caller has taken them from the budget.
+    pub fn new(size: usize, most: usize) -> Self {
+        Self { size, most, granted: size, buffered: 0, returned: None }
     }
 
     /// What of the budget it holds.
@@ -82,16 +86,18 @@ impl Window {
     }
 
     fn grow(&mut self, budget: &Budget) {
-        let more = self.size.min(MAX.saturating_sub(self.size));
-        if more > 0 && budget.take_for_growth(more) {
+        let more = self.size.min(self.most.saturating_sub(self.size));
+        // A few that are large would otherwise have all that there is, and those that come later nothing.
+        let left = if self.size + more > MODEST { 4 * self.size } else { 0 };
+        if more > 0 && budget.take_for_growth(more, left) {
             self.size += more;
         }
     }
 
     fn shrink(&mut self, budget: &Budget) {
-        let smaller = (self.size / 2).max(MIN);
         // What is granted cannot be taken back: only what was not is given up.
-        if smaller < self.size && smaller >= self.granted + self.buffered {
+        let smaller = (self.size / 2).max(MIN).max(self.granted + self.buffered);
+        if smaller < self.size {
             budget.give_back(self.size - smaller);
             self.size = smaller;
         }
@@ -108,7 +114,7 @@ mod tests {
         #[test]
         fn the_budget_bounds_what_peers_may_send(steps in prop::collection::vec((0usize..4, 1usize..100_000, 0u64..3000), 1..200)) {
             let budget = Budget::new(400_000);
-            let mut windows: Vec<Window> = (0..4).filter(|_| budget.take(65_536)).map(|_| Window::new(65_536)).collect();
+            let mut windows: Vec<Window> = (0..4).filter(|_| budget.take(65_536)).map(|_| Window::new(65_536, MAX)).collect();
             let mut now = Instant::now();
             for (i, bytes, micros) in steps {
                 now += Duration::from_micros(micros);
@@ -127,7 +133,7 @@ mod tests {
     #[test]
     fn a_peer_that_is_held_back_gets_a_larger_window() {
         let (budget, start) = (Budget::new(1 << 30), Instant::now());
-        let mut window = Window::new(65_536);
+        let mut window = Window::new(65_536, MAX);
         for i in 0..20 {
             let bytes = window.granted;
             assert!(window.receive(bytes));
@@ -140,7 +146,7 @@ mod tests {
     #[test]
     fn a_sender_that_is_not_held_back_hardly_ever_waits_for_credit() {
         let (budget, start, rtt) = (Budget::new(1 << 30), Instant::now(), Duration::from_millis(80));
-        let mut window = Window::new(65_536);
+        let mut window = Window::new(65_536, MAX);
         for ms in 0..10_000_u32 {
             let bytes = window.granted.min(60_000);
             assert!(window.receive(bytes));
@@ -149,9 +155,45 @@ mod tests {
         }
     }
 
+    /// Whatever steps it is read in.
+    #[test]
+    fn a_large_window_shrinks_when_memory_is_short() {
+        for step in [64 << 10, 1 << 20, MAX / 2] {
+            let budget = Budget::new(MAX);
+            assert!(budget.take(MAX) && budget.is_tight());
+            let (mut window, now) = (Window::new(MAX, MAX), Instant::now());
+            for _ in 0..4 * MAX / step {
+                let bytes = window.granted.min(step);
+                assert!(window.receive(bytes));
+                window.consume(bytes, now, Duration::from_millis(80), &budget);
+            }
+            assert!(!budget.is_tight(), "{step}: {}", budget.granted());
+            assert_eq!(budget.granted(), window.size());
+        }
+    }
+
+    /// The first ones take most, and each later one finds something.
+    #[test]
+    fn streams_that_come_later_find_room_to_grow() {
+        let (budget, start) = (Budget::new(256 << 20), Instant::now());
+        let sizes: Vec<_> = (0..12)
+            .map(|_| {
+                assert!(budget.take(65_536));
+                let mut window = Window::new(65_536, MAX);
+                for i in 0..2000 {
+                    let bytes = window.granted.min(window.size() / 2);
+                    assert!(window.receive(bytes));
+                    window.consume(bytes, start + i * Duration::from_millis(10), Duration::from_millis(80), &budget);
+                }
+                window.size()
+            })
+            .collect();
+        assert!(sizes[0] == MAX / 2 && sizes.iter().all(|&size| size >= 1 << 20), "{sizes:?}");
+    }
+
     #[test]
     fn bytes_beyond_the_credit_are_noticed() {
-        let mut window = Window::new(100);
+        let mut window = Window::new(100, MAX);
         assert!(window.receive(60));
         assert!(!window.receive(41));
     }

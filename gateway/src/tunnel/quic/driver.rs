@@ -377,7 +377,7 @@ fn incoming(
     } else {
         None
     };
-    let window = Window::new(if why.is_some() { 0 } else { window });
+    let window = Window::new(if why.is_some() { 0 } else { window }, super::endpoint::LARGEST_WINDOW);
     let credit = shared.peer.get().map_or(0, |peer| peer.window as usize);
     let mut stream = QuicStream::offered(shared.clone(), halves, credit, window);
     if let Some(why) = why {

@@ -1,6 +1,5 @@
 //! How QUIC is run here: its bounds and its timers.
 
-use crate::tunnel::mux::window;
 use quinn::{ServerConfig, TransportConfig, VarInt, congestion::BbrConfig};
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +11,8 @@ const INITIAL_WINDOW: u64 = 32 * 1200;
 pub(super) const FIRST_STREAMS: u64 = 4096;
 /// What a connection may hold that was sent and is not acknowledged: 100 ms at 1.3 Gbit/s.
 const UNACKNOWLEDGED: u64 = 16 << 20;
+/// The largest window of a stream: of it an eighth may be on its way back, and a sender of ours has no more unacknowledged than the half.
+pub(super) const LARGEST_WINDOW: usize = 32 << 20;
 /// Bytes of datagrams that came in before the driver had its turn; older ones give way.
 const DATAGRAMS_IN: usize = 1 << 20;
 /// Bytes of datagrams that wait for the path before their flows have to: what a datagram may have to wait behind.
@@ -46,7 +47,7 @@ pub fn transport_config() -> Arc<TransportConfig> {
     transport
         .max_concurrent_bidi_streams(super::driver::streams(FIRST_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32((window::MAX + 64 * 1024) as u32))
+        .stream_receive_window(VarInt::from_u32((LARGEST_WINDOW + 64 * 1024) as u32))
         .receive_window(VarInt::from_u32(FIRST_WINDOW as u32))
         .send_window(UNACKNOWLEDGED)
         .max_idle_timeout(IDLE.try_into().ok())
