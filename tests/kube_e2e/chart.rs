@@ -2,7 +2,7 @@
 
 use ::kube::{
     Api, ResourceExt as _,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use isthmus_control_kube::api::mcs::ServiceImport;
 use isthmus_tests::{
@@ -214,7 +214,13 @@ fn helm_installs_upgrades_and_takes_out_again() {
         let at = ["--kubeconfig", text(&kubeconfig), "--namespace", SYSTEM];
         said(&helm, &[args, &at[..]].concat(), cluster.dir())
     };
-    // From the chart as it was shipped first.
+    // From the chart as it was shipped first, which brings its own definitions.
+    let crds: Api<CustomResourceDefinition> = Api::all(cluster.client().clone());
+    let links = "clusterlinks.isthmus.io";
+    cluster.block_on(crds.delete(links, &DeleteParams::default())).unwrap();
+    cluster.block_on(kube::object(crds.clone(), links, "its definition goes", |found| {
+        if found.is_none() { Ok(()) } else { Err("it is there".to_owned()) }
+    }));
     let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/isthmus-0.1.0.tgz");
     helm(&["install", "isthmus", text(&first), "--set", set, "--wait", "--timeout", "5m"]);
     refuses_others(&cluster);
@@ -225,6 +231,11 @@ fn helm_installs_upgrades_and_takes_out_again() {
     // Server-side, every object, before anything is changed.
     let chart = chart();
     let more = format!("{set},gateway.replicas=3");
+    let revision = || cluster.block_on(crds.get(links)).unwrap().labels()["isthmus.io/crd-schema-revision"].clone();
+    assert_eq!(revision(), "1");
+    // As the guide says: Helm changes no definition that is there.
+    cluster.apply(&std::fs::read_to_string(chart.join("crds/isthmus.io_clusterlinks.yaml")).unwrap());
+    assert_ne!(revision(), "1");
     helm(&["upgrade", "isthmus", text(&chart), "--set", &more, "--dry-run=server"]);
     helm(&["upgrade", "isthmus", text(&chart), "--set", &more, "--wait", "--timeout", "5m"]);
     let deployments: Api<Deployment> = Api::namespaced(cluster.client().clone(), SYSTEM);
