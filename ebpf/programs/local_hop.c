@@ -252,7 +252,7 @@ INLINE void accepted(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 		return;
 	mirror(&flow, &other);
 	client = bpf_map_lookup_elem(&ends, &other);
-	if (!client || client->left)
+	if (!client || client->way != PAST_TCP)
 		return;
 	mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
 	if (!client->ours && !(mark && mark->ours))
@@ -391,7 +391,7 @@ int local_hop_msg(struct sk_msg_md *msg)
 		count(ALONE, 1);
 		return SK_PASS;
 	}
-	if (end->left)
+	if (end->way != PAST_TCP)
 		return SK_PASS;
 	// As for `room`: these reads may fail, or give anything.
 	to = (struct tcp_sock *)end->socket;
@@ -400,7 +400,7 @@ int local_hop_msg(struct sk_msg_md *msg)
 		return SK_PASS;
 	// With kTLS the message is not what the wire would carry.
 	if (encrypts || from->inet_conn.icsk_ulp_ops) {
-		end->left = 1;
+		end->way = BY_TCP;
 		count(ENCRYPTED, 1);
 		return SK_PASS;
 	}
@@ -413,20 +413,65 @@ int local_hop_msg(struct sk_msg_md *msg)
 		return SK_PASS;
 	}
 	if (msg->size > room((struct sock *)to)) {
-		end->left = 1;
+		end->way = BY_TCP;
 		count(UNREAD, 1);
 		return SK_PASS;
 	}
-	if (bpf_msg_redirect_hash(msg, &sockets, &mark->peer, BPF_F_INGRESS) != SK_PASS)
-		return SK_PASS;
+	// Before it is redirected: whoever takes the ends out of the maps (`withdraw`) first changes the way, and then looks whether what was
+	// delivered is read. Either he sees these bytes, or they see the way.
 	__sync_fetch_and_add(&end->delivered, msg->size);
+	if (*(volatile __u32 *)&end->way != PAST_TCP ||
+	    bpf_msg_redirect_hash(msg, &sockets, &mark->peer, BPF_F_INGRESS) != SK_PASS) {
+		__sync_fetch_and_add(&end->delivered, -(__u64)msg->size);
+		return SK_PASS;
+	}
 	count(REDIRECTED, 1);
 	count(BYTES, msg->size);
 	return SK_PASS;
 }
 
-// How many bytes may be redirected to the end of this flow: for the gateway, which runs it by hand (BPF_PROG_TEST_RUN) between its
-// own messages to that end.
+// What is sent to this end goes by TCP from now on, and nothing that was redirected to it is unread, if so.
+INLINE int is_read_up(struct end *end)
+{
+	if (end->way == READ_UP)
+		return 1;
+	if (unread((struct sock *)end->socket))
+		return 0;
+	end->way = READ_UP;
+	return 1;
+}
+
+// Whether both ends may be taken out of the maps: then their sockets are plain ones again, and what was redirected to them and is unread would be
+// lost. `read`: bytes that the gateway has read at its own end, `own`, where the end of what the other says counts as one; the lower half of their
+// number is enough to tell.
+INLINE __u32 withdraw(const struct flow *own, struct end *here, struct end *there, __u32 read)
+{
+	__u32 by_tcp = 0;
+
+	// Where both ends are the gateway's, the other one would not know.
+	if (!here || !there || there->ours)
+		return NEVER;
+	if (here->way == PAST_TCP && there->way == PAST_TCP)
+		return STAYS;
+	if (here->way == PAST_TCP) {
+		// A message may be at the place after which it is redirected whatever the way is: the next time it has been.
+		here->way = BY_TCP;
+		return NOT_YET;
+	}
+	if (bpf_probe_read_kernel(&by_tcp, sizeof(by_tcp), &((struct tcp_sock *)here->socket)->copied_seq))
+		return NOT_YET;
+	// What it has read by TCP, and the rest of it.
+	by_tcp -= own->received;
+	if (read - by_tcp != (__u32)*(volatile __u64 *)&here->delivered)
+		return NOT_YET;
+	// To the other end nobody sends but the gateway, which is here.
+	if (!is_read_up(there))
+		return NOT_YET;
+	count(WITHDRAWN, 2);
+	return NOW;
+}
+
+// What the gateway asks of the end of this flow, which it sends to. It runs this by hand (BPF_PROG_TEST_RUN) between its own messages to that end.
 SEC("raw_tracepoint/room")
 int local_hop_room(struct bpf_raw_tracepoint_args *arguments)
 {
@@ -434,7 +479,7 @@ int local_hop_room(struct bpf_raw_tracepoint_args *arguments)
 		struct flow flow;
 		__u64 words[(sizeof(struct flow) + 7) / 8];
 	} of;
-	__u64 ask = arguments->args[sizeof(of.words) / 8];
+	__u64 ask = arguments->args[sizeof(of.words) / 8], read = arguments->args[sizeof(of.words) / 8 + 1];
 	struct flow own = {};
 	struct end *end;
 	__u32 left;
@@ -445,25 +490,27 @@ int local_hop_room(struct bpf_raw_tracepoint_args *arguments)
 	end = bpf_map_lookup_elem(&ends, &of.flow);
 	if (ask == HELD) {
 		// Nothing was redirected to a reader that may wait: what it has not read came by TCP.
-		bytes = end && !end->left && end->delivered ? unread((struct sock *)end->socket) : 0;
+		bytes = end && end->way == PAST_TCP && end->delivered ? unread((struct sock *)end->socket) : 0;
 		return bytes < 0 ? 0 : bytes;
 	}
+	mirror(&of.flow, &own);
+	if (ask == WITHDRAW)
+		return withdraw(&own, bpf_map_lookup_elem(&ends, &own), end, read);
 	if (!end) {
 		// It has closed, or is not established yet: then it is not to join any more, since nobody asks for its room again.
-		mirror(&of.flow, &own);
 		end = bpf_map_lookup_elem(&ends, &own);
 		if (end)
-			end->left = 1;
+			end->way = BY_TCP;
 		end = bpf_map_lookup_elem(&ends, &of.flow);
 		if (end)
-			end->left = 1;
+			end->way = BY_TCP;
 		return 0;
 	}
-	if (end->left)
+	if (end->way != PAST_TCP)
 		return 0;
 	left = room((struct sock *)end->socket);
 	if (ask == LEAVE && left && left == bound((struct sock *)end->socket)) {
-		end->left = 1;
+		end->way = READ_UP;
 		count(UNREAD, 1);
 		return 0;
 	}

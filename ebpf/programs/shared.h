@@ -35,8 +35,18 @@ struct end {
 	__u64 delivered;
 	// 1: the gateway's own socket.
 	__u32 ours;
-	// 1: what is sent to it goes by TCP from now on.
-	__u32 left;
+	// Which way what is sent to it goes: one of `way`.
+	__u32 way;
+};
+
+// Which way what is sent to an end goes. A number never becomes smaller.
+enum way {
+	// Past TCP, while that does no harm.
+	PAST_TCP,
+	// By TCP for good. What was redirected before may lie unread.
+	BY_TCP,
+	// By TCP for good, and all that was redirected before is read.
+	READ_UP,
 };
 
 // Where the gateway listens for local clients.
@@ -64,6 +74,21 @@ enum ask {
 	LEAVE,
 	// How much the end has unread, as the kernel counts memory: the answer is that number; 0, too, once what is sent to it goes by TCP.
 	HELD,
+	// Whether the gateway may take both ends of the connection out of the maps, one of which is its own: one of `withdrawal`. If what is sent to one
+	// of them goes by TCP, what is sent to the other does from now on: to the gateway's at once, to the other when that has nothing unread.
+	WITHDRAW,
+};
+
+// The answer to WITHDRAW.
+enum withdrawal {
+	// What is sent to either goes past TCP: there is nothing to be gained.
+	STAYS,
+	// Something that was redirected is unread, or on its way: ask again.
+	NOT_YET,
+	// Nothing is, and nothing will be.
+	NOW,
+	// One of the ends is gone already, or both are the gateway's.
+	NEVER,
 };
 
 // What is counted, one number a CPU each.
@@ -88,6 +113,8 @@ enum count {
 	UNREAD,
 	// Ends that went back to TCP for good, because the kernel encrypts on one of the two sockets.
 	ENCRYPTED,
+	// Ends that the gateway may take out.
+	WITHDRAWN,
 	COUNTS,
 };
 

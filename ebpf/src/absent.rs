@@ -1,6 +1,6 @@
 //! In the place of the programs where they are not in this binary.
 
-use crate::{Counts, LoadError, Noted, Room};
+use crate::{Counts, LoadError, Noted, Room, Withdrawal};
 use std::{io, net::SocketAddr, os::fd::BorrowedFd, path::Path};
 
 /// There are none.
@@ -77,6 +77,14 @@ impl Programs {
     /// # Errors
     /// Never.
     pub fn unread(&self, _socket: BorrowedFd<'_>) -> io::Result<u32> {
+        match *self {}
+    }
+
+    /// As the real one.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn withdraw(&self, _socket: BorrowedFd<'_>, _read: u64) -> io::Result<Withdrawal> {
         match *self {}
     }
 

@@ -17,7 +17,7 @@ pub(crate) unsafe fn bpf<A>(command: c_long, attributes: *const A) -> io::Result
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A program of the kind of a raw tracepoint that is run by hand, with a flow and a number for its arguments.
+/// A program of the kind of a raw tracepoint that is run by hand, with a flow and two numbers for its arguments.
 #[derive(Debug)]
 pub(crate) struct ByHand(OwnedFd);
 
@@ -27,8 +27,8 @@ impl ByHand {
     }
 
     /// What it returns.
-    pub(crate) fn run(&self, flow: &Flow, more: u32) -> io::Result<u32> {
-        let mut arguments = Arguments { flow: *flow, padding: 0, more: more.into() };
+    pub(crate) fn run(&self, flow: &Flow, ask: u32, more: u64) -> io::Result<u32> {
+        let mut arguments = Arguments { flow: *flow, padding: 0, ask: ask.into(), more };
         let mut attributes = TestRun {
             program: self.0.as_raw_fd().cast_unsigned(),
             arguments_length: u32::try_from(size_of::<Arguments>()).map_err(io::Error::other)?,
@@ -47,6 +47,7 @@ impl ByHand {
 struct Arguments {
     flow: Flow,
     padding: u32,
+    ask: u64,
     more: u64,
 }
 

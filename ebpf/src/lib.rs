@@ -55,6 +55,19 @@ pub enum Room {
     ByTcp,
 }
 
+/// Whether a connection was taken out of the local hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// It was not: what is sent to either end is redirected.
+    Stays,
+    /// Something that was redirected is unread. What is sent to the gateway goes by TCP from now on.
+    NotYet,
+    /// It is plain TCP.
+    Done,
+    /// One of its ends has closed or never was in it, or both are the gateway's.
+    Never,
+}
+
 /// Why programs are not in the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -116,6 +129,8 @@ pub struct Counts {
     pub unread: u64,
     /// Ends that went back to TCP for good, because of kTLS.
     pub encrypted: u64,
+    /// Ends that were taken out.
+    pub withdrawn: u64,
 }
 
 /// What is known of one socket.

@@ -1,7 +1,7 @@
 //! The programs, in the kernel.
 
 use crate::{
-    Counts, LoadError, Noted, Room, capabilities,
+    Counts, LoadError, Noted, Room, Withdrawal, capabilities,
     command::ByHand,
     map::{Map, Write},
     object::{descriptor, program, refused, take},
@@ -18,7 +18,7 @@ use std::{
     fs::File,
     io,
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -40,7 +40,8 @@ pub struct Programs {
     doors: Map<Door, u32>,
     marks: Map<i32, Mark>,
     ends: Map<Flow, End>,
-    room: ByHand,
+    sockets: Map<Flow, u32>,
+    asks: ByHand,
     /// What detaches them.
     _loaded: Ebpf,
 }
@@ -65,7 +66,7 @@ impl Programs {
         let object = if release::check(ALLOCATES).is_ok() { OBJECT } else { OBJECT_AHEAD };
         let mut loader = EbpfLoader::new();
         let mut ebpf = loader.btf(Some(&types)).load(object).map_err(|error| refused(&error))?;
-        attach(&mut ebpf, &cgroup)?;
+        let sockets = attach(&mut ebpf, &cgroup)?;
         let room: &mut RawTracePoint = program(&mut ebpf, "local_hop_room")?;
         room.load().map_err(|error| refused(&error))?;
         let room = room.fd().map_err(|error| refused(&error))?.as_fd().try_clone_to_owned();
@@ -74,7 +75,8 @@ impl Programs {
             doors: Map::new(descriptor(&mut ebpf, "doors")?),
             marks: Map::new(descriptor(&mut ebpf, "marks")?),
             ends: Map::new(descriptor(&mut ebpf, "ends")?),
-            room: ByHand::new(room.map_err(|error| refused(&error))?),
+            sockets: Map::new(sockets),
+            asks: ByHand::new(room.map_err(|error| refused(&error))?),
             counts: take(&mut ebpf, "counts")?.try_into().map_err(|error: maps::MapError| refused(&error))?,
             _loaded: ebpf,
         };
@@ -163,7 +165,7 @@ impl Programs {
         match self.marks.get(&socket.as_raw_fd())? {
             Some(mark) if mark.joined != 0 => {
                 let ask = if leave { shared::LEAVE } else { shared::ROOM };
-                Ok(match self.room.run(&mark.peer, ask)? {
+                Ok(match self.asks.run(&mark.peer, ask, 0)? {
                     0 => Room::ByTcp,
                     more => Room::Bytes(more - 1),
                 })
@@ -179,9 +181,39 @@ impl Programs {
     /// The kernel's.
     pub fn unread(&self, socket: BorrowedFd<'_>) -> io::Result<u32> {
         match self.marks.get(&socket.as_raw_fd())? {
-            Some(mark) if mark.joined != 0 => self.room.run(&mark.peer, shared::HELD),
+            Some(mark) if mark.joined != 0 => self.asks.run(&mark.peer, shared::HELD, 0),
             _ => Ok(0),
         }
+    }
+
+    /// Takes the connection of a socket of the gateway's out of the local hop for good, both of its ends, if what is sent to one of them goes by TCP
+    /// already, and as soon as nothing that was redirected is unread: then both are plain sockets again. `read`: bytes that were read from this
+    /// one since it was established, and one more if its end was.
+    ///
+    /// Call it when no other thread writes to it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn withdraw(&self, socket: BorrowedFd<'_>, read: u64) -> io::Result<Withdrawal> {
+        let mark = match self.marks.get(&socket.as_raw_fd())? {
+            Some(mark) if mark.joined != 0 => mark,
+            _ => return Ok(Withdrawal::Never),
+        };
+        match self.asks.run(&mark.peer, shared::WITHDRAW, read)? {
+            shared::NOW => {}
+            shared::STAYS => return Ok(Withdrawal::Stays),
+            shared::NOT_YET => return Ok(Withdrawal::NotYet),
+            _ => return Ok(Withdrawal::Never),
+        }
+        let own = mirrored(&mark.peer);
+        let delivered = self.ends.get(&own)?.map_or(0, |end| end.delivered);
+        self.marks.set(&socket.as_raw_fd(), &Mark { joined: 0, delivered, ..mark }, Write::Any)?;
+        for end in [&own, &mark.peer] {
+            // Either may close meanwhile, and is not there then.
+            self.sockets.remove(end)?;
+            self.ends.remove(end)?;
+        }
+        Ok(Withdrawal::Done)
     }
 
     /// What has been counted.
@@ -204,6 +236,7 @@ impl Programs {
             waits: sum(shared::WAITS)?,
             unread: sum(shared::UNREAD)?,
             encrypted: sum(shared::ENCRYPTED)?,
+            withdrawn: sum(shared::WITHDRAWN)?,
         })
     }
 
@@ -232,8 +265,8 @@ fn mirrored(flow: &Flow) -> Flow {
     }
 }
 
-/// Into the kernel: what redirects first, so that whatever joins is redirected then.
-fn attach(ebpf: &mut Ebpf, cgroup: &File) -> Result<(), LoadError> {
+/// Into the kernel: what redirects first, so that whatever joins is redirected then. The map of those that have joined.
+fn attach(ebpf: &mut Ebpf, cgroup: &File) -> Result<OwnedFd, LoadError> {
     // As long as the programs are not loaded, they know their maps by descriptors, which have to stay.
     let message: &mut SkMsg = program(ebpf, "local_hop_msg")?;
     message.load().map_err(|error| refused(&error))?;
@@ -246,7 +279,7 @@ fn attach(ebpf: &mut Ebpf, cgroup: &File) -> Result<(), LoadError> {
     let establish: &mut SockOps = program(ebpf, "local_hop_ops")?;
     // A link takes no flags: several can be attached in any case.
     establish.attach(cgroup, CgroupAttachMode::Single).map_err(|error| refused(&error))?;
-    Ok(())
+    sockets.fd().as_fd().try_clone_to_owned().map_err(|error| refused(&error))
 }
 
 // SAFETY: see `map::Plain`.

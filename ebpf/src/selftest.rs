@@ -5,8 +5,9 @@
 mod bound;
 mod cases;
 mod pair;
+mod withdrawn;
 
-use crate::{Programs, Room};
+use crate::{Programs, Room, Withdrawal};
 use pair::{Pair, Side};
 use std::{
     fmt, io,
@@ -76,6 +77,14 @@ pub enum Wrong {
         found: Room,
         /// What there is.
         expected: Room,
+    },
+    /// A connection was taken out when it should not be, or was not when it should.
+    #[error("a connection could be taken out: {found:?}, expected {expected:?}")]
+    Withdrawal {
+        /// What was said of it.
+        found: Withdrawal,
+        /// What should be.
+        expected: Withdrawal,
     },
     /// Something stayed behind.
     #[error("{0} ends stayed behind")]
@@ -147,6 +156,8 @@ const CASES: &[(&str, Case)] = &[
     ("an end with data queued", cases::half_close),
     ("a reset", cases::reset),
     ("many at once", cases::many),
+    ("taken out, step by step", withdrawn::step_by_step),
+    ("taken out while both ends write", withdrawn::busy),
     ("a reader that has stopped", bound::stopped_reader),
     ("connections of others", cases::strangers),
 ];

@@ -13,6 +13,7 @@
 
 mod driver;
 pub(crate) mod entrance;
+mod looks;
 pub(crate) mod part;
 mod ports;
 mod room;
@@ -28,7 +29,7 @@ pub(crate) use {
 
 use crate::metrics::streams::Side;
 use isthmus_control_api::{ServicePort, Table};
-use isthmus_ebpf::{Counts, Programs, Room};
+use isthmus_ebpf::{Counts, Programs, Room, Withdrawal};
 use ports::Ports;
 use rustix::net::getsockname;
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,9 @@ pub struct LocalHopStatus {
     pub late: u64,
     /// Ends that went back to TCP for good, because of kTLS.
     pub encrypted: u64,
+    /// Ends that were taken out for good, because they moved bulk by TCP.
+    #[serde(default)]
+    pub withdrawn: u64,
     /// Exports and imports that asked for it and go by TCP for now: their connections are short, or much is moved.
     #[serde(default)]
     pub left_out: u64,
@@ -156,6 +160,15 @@ impl LocalHop {
         self.ever_on().map_or(Ok(Room::ByTcp), |programs| programs.room(socket, leave))
     }
 
+    /// Takes a connection out of it, a socket of ours from which so many bytes were read, if it goes by TCP.
+    fn withdraw(&self, socket: BorrowedFd<'_>, read: u64) -> Withdrawal {
+        let Some(programs) = self.ever_on() else { return Withdrawal::Never };
+        programs.withdraw(socket, read).unwrap_or_else(|error| {
+            self.distrust(&format!("a connection cannot be taken out of the kernel's maps: {error}"));
+            Withdrawal::Never
+        })
+    }
+
     /// What the other end of a socket of ours has unread.
     fn unread(&self, socket: BorrowedFd<'_>) -> u32 {
         // Of one that is closing nothing is known, which is no news.
@@ -177,7 +190,8 @@ impl LocalHop {
             _ => None,
         };
         let counts = self.ever_on().and_then(|programs| programs.counts().ok()).unwrap_or_default();
-        let Counts { joined, refused, full, redirected, bytes, alone, behind, waits, unread, encrypted } = counts;
+        let Counts { joined, refused, full, redirected, bytes, alone, behind, waits, unread, encrypted, withdrawn } =
+            counts;
         LocalHopStatus {
             state: state.word().into(),
             reason,
@@ -188,6 +202,7 @@ impl LocalHop {
             by_tcp: alone + behind + waits,
             late: unread,
             encrypted,
+            withdrawn,
             left_out: self.worths.left_out(),
             // The cores know.
             unread: Vec::new(),

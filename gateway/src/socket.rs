@@ -161,7 +161,7 @@ impl Socket {
         let Some(share) = self.hop.get() else { return };
         share.moved(bytes);
         if let Some(part) = share.part() {
-            part.written(bytes);
+            part.written(self.as_fd(), bytes);
         }
     }
 

@@ -279,6 +279,50 @@ fn services_whose_connections_are_short_are_left_out_until_they_stay() {
     joins(&pair, 2.0);
 }
 
+/// A connection of a service that is mostly small messages moves bulk: both ends at both gateways become plain sockets again, and what is said on
+/// it before and after arrives whole. Others stay.
+#[test]
+fn a_connection_that_moves_bulk_is_taken_out() {
+    let topology = Topology::west_and_east();
+    let east = topology.cluster("east");
+    let _endpoint = Endpoint::serve(east.pods(), east.tasks(), pair::endpoint(), endpoint::echo);
+    let pair = Pair::start(&topology, Transport::TlsAndLocalHop, &[pair::endpoint()]);
+    let mut small = pair.topology.block_on(pair.connect()).unwrap();
+    let mut talk = |times: usize| {
+        pair.topology.block_on(async {
+            for _ in 0..times {
+                client::exchange(&mut small, b"there and back").await.unwrap();
+            }
+        });
+    };
+    // Far more than the bulk below costs, so that the service is not left out.
+    talk(3000);
+    let mut bulk = pair.topology.block_on(pair.connect()).unwrap();
+    let mut exchange = |bytes: &[u8]| pair.topology.block_on(client::exchange(&mut bulk, bytes)).unwrap();
+    let withdrawn =
+        |gateway: &Gateway<'_>| gateway.metrics().sum("isthmus_local_hop_returns_total", &["because=\"bulk\""]);
+    // The self-test has taken some out.
+    let expected = [&pair.west, &pair.east].map(withdrawn).map(|before| before + 2.0);
+    // Whether a reader is late is decided by the machine, too.
+    let mut seed = 0;
+    eventually("both ends are taken out at both gateways", || {
+        exchange(&Pattern::new(seed).take(2_000_000));
+        seed += 1;
+        let found = [&pair.west, &pair.east].map(withdrawn);
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+    let before = counts(&pair);
+    (0..100).for_each(|_| exchange(b"there and back"));
+    assert_eq!(counts(&pair), before, "it is redirected no more");
+    talk(100);
+    let after = counts(&pair);
+    assert!(after[1] >= before[1] + 198.0 && after[3] >= before[3] + 198.0, "{before:?} {after:?}");
+    for (gateway, withdrawn) in [&pair.west, &pair.east].into_iter().zip(expected) {
+        assert_eq!(gateway.status()["local_hop"]["withdrawn"].as_f64(), Some(withdrawn));
+        assert_eq!(gateway.status()["local_hop"]["state"], "on");
+    }
+}
+
 /// Waits until the programs of both gateways look at new connections, or at none.
 fn looks(pair: &Pair<'_>, looks: bool) {
     for gateway in [&pair.west, &pair.east] {

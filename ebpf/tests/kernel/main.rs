@@ -11,6 +11,7 @@ mod selftest;
 mod shared_listener;
 mod strangers;
 mod unloading;
+mod withdrawing;
 
 use isthmus_ebpf::{Programs, cgroup_root};
 

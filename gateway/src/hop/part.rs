@@ -1,8 +1,12 @@
 //! A socket that takes part in the local hop: when it may write, and, if it is looked at, whether what was delivered to it is what it
 //! read.
 
-use super::{LocalHop, Unread, room::Room, unread::Lying};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use super::{LocalHop, Unread, looks::Looks, room::Room, unread::Lying};
+use isthmus_ebpf::Withdrawal;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{getpeername, getsockname},
+};
 use std::{
     cell::Cell,
     io,
@@ -17,13 +21,20 @@ use std::{
 pub(crate) struct Part {
     hop: Arc<LocalHop>,
     room: Room,
+    looks: Looks,
+    /// Bytes read so far; the end counts as one.
+    read: Cell<u64>,
+    /// Whether the end was read.
+    ended: Cell<bool>,
+    /// Whether it takes part no more.
+    is_over: Cell<bool>,
+    spares_a_device: bool,
     watch: Option<Watch>,
 }
 
 /// What is noted of a socket that is looked at.
 #[derive(Debug, Default)]
 struct Watch {
-    read: Cell<u64>,
     /// Whether the last read found nothing.
     empty: Cell<bool>,
     stall: Cell<Stall>,
@@ -70,10 +81,11 @@ fn mismatch(delivered: u64, read: u64) -> Option<String> {
 }
 
 impl Part {
-    /// `looked_at`: if what was delivered is compared with what is read, the endpoint that the socket leads to, if any.
-    pub(super) fn new(hop: Arc<LocalHop>, looked_at: Option<Option<SocketAddr>>) -> Self {
+    /// Of this socket. `looked_at`: if what was delivered is compared with what is read, the endpoint that the socket leads to, if any.
+    pub(super) fn new(hop: Arc<LocalHop>, socket: BorrowedFd<'_>, looked_at: Option<Option<SocketAddr>>) -> Self {
         let watch = looked_at.map(|endpoint| Watch { endpoint, ..Watch::default() });
-        Self { hop, room: Room::default(), watch }
+        let (room, looks, read, ended, is_over) = Default::default();
+        Self { hop, room, looks, read, ended, is_over, spares_a_device: !is_at_home(socket), watch }
     }
 
     /// Waits until something may be written; how many bytes.
@@ -89,25 +101,59 @@ impl Part {
         self.room.left()
     }
 
+    /// Whether what it moves would pass a device of the kernel's by TCP, between two network namespaces.
+    pub(super) const fn spares_a_device(&self) -> bool {
+        self.spares_a_device
+    }
+
+    /// Whether its socket is a plain one from now on.
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
     /// So many bytes were written.
-    pub(crate) fn written(&self, bytes: usize) {
+    pub(crate) fn written(&self, socket: BorrowedFd<'_>, bytes: usize) {
         self.room.written(bytes);
         if let Some(watch) = &self.watch {
             watch.written.set(watch.written.get() + bytes as u64);
+        }
+        self.moved(socket, bytes);
+    }
+
+    /// Takes the connection out where it has gone back to TCP, once enough was moved.
+    fn moved(&self, socket: BorrowedFd<'_>, bytes: usize) {
+        if !self.looks.moved(bytes) {
+            return;
+        }
+        match self.hop.withdraw(socket, self.read.get()) {
+            Withdrawal::Stays => self.looks.stays(),
+            Withdrawal::NotYet => {
+                // What is written goes by TCP, too, from when all is read.
+                self.room.close();
+                self.looks.not_yet();
+            }
+            Withdrawal::Done => self.is_over.set(true),
+            Withdrawal::Never => self.looks.over(),
         }
     }
 
     /// Bytes were read, or the end.
     pub(crate) fn read(&self, socket: BorrowedFd<'_>, bytes: usize) {
-        let Some(watch) = &self.watch else { return };
-        watch.empty.set(false);
-        watch.read.set(watch.read.get() + bytes as u64);
-        if bytes == 0
-            && let Some(delivered) = self.hop.delivered(socket)
-            && let Some(why) = mismatch(delivered, watch.read.get())
-        {
-            self.hop.distrust(&why);
+        let ends = bytes == 0 && !self.ended.replace(true);
+        self.read.set(self.read.get() + bytes as u64);
+        if let Some(watch) = &self.watch {
+            watch.empty.set(false);
+            if ends
+                && let Some(delivered) = self.hop.delivered(socket)
+                && let Some(why) = mismatch(delivered, self.read.get())
+            {
+                self.hop.distrust(&why);
+            }
         }
+        if ends {
+            self.read.set(self.read.get() + 1);
+        }
+        self.moved(socket, bytes);
     }
 
     /// The end was written: by TCP, and it lies unread with whoever reads no more.
@@ -131,9 +177,9 @@ impl Part {
         watch.lying.set(watch.lying.get().beat(watch.written.get(), unread));
         let Some(delivered) = self.hop.delivered(socket) else { return };
         let hidden = watch.empty.get() && !is_readable(socket);
-        watch.stall.set(watch.stall.get().beat(delivered, watch.read.get(), hidden));
+        watch.stall.set(watch.stall.get().beat(delivered, self.read.get(), hidden));
         if watch.stall.get().is_one() {
-            let lost = delivered - watch.read.get();
+            let lost = delivered - self.read.get();
             self.hop.distrust(&format!("{lost} bytes were delivered to a connection that does not show them"));
         }
     }
@@ -144,6 +190,13 @@ impl Part {
         let seconds = watch.lying.get().seconds()?;
         Some(Unread { endpoint: watch.endpoint, streams: 1, seconds })
     }
+}
+
+/// Whether both ends have the same address: then what is sent comes back by the loopback. Of a socket that does not say nothing is known.
+fn is_at_home(socket: BorrowedFd<'_>) -> bool {
+    let own = getsockname(socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
+    let other = getpeername(socket).ok().flatten().and_then(|address| SocketAddr::try_from(address).ok());
+    own.is_some() && own.map(|own| own.ip()) == other.map(|other| other.ip())
 }
 
 fn is_readable(socket: BorrowedFd<'_>) -> bool {

@@ -89,6 +89,14 @@ impl Room {
         Poll::Ready(Ok(self.left()))
     }
 
+    /// The reader is to go by TCP when it has read everything, as one that does not keep up.
+    pub(crate) fn close(&self) {
+        if self.left.get() != usize::MAX {
+            self.left.set(0);
+            self.asked.set(self.asked.get().max(1));
+        }
+    }
+
     /// So many bytes were written.
     pub(crate) fn written(&self, bytes: usize) {
         if self.left.get() != usize::MAX {

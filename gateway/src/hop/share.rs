@@ -9,7 +9,7 @@ use super::{
 use crate::{core::Core, metrics::streams::Side, socket::Socket};
 use isthmus_control_api::{ServicePolicy, ServicePort, Table};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
@@ -29,19 +29,26 @@ const MOST: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Share {
     tally: Tally,
-    /// There if it takes part.
+    /// There if it takes part, or did.
     part: Option<Box<Part>>,
+    /// Whether it was counted that it does no more.
+    has_left: Cell<bool>,
 }
 
 impl Share {
-    /// Its part, if it takes one.
+    /// Its part, as long as it takes one.
     pub(crate) fn part(&self) -> Option<&Part> {
-        self.part.as_deref()
+        self.part.as_deref().filter(|part| !part.is_over())
     }
 
     /// So many bytes were read or written at once.
     pub(crate) fn moved(&self, bytes: usize) {
-        self.tally.moved(bytes);
+        // What would have to pass a device costs less past TCP, however much it is.
+        let counts = if self.part().is_some_and(Part::spares_a_device) { 0 } else { bytes };
+        self.tally.moved(counts);
+        if self.part.as_ref().is_some_and(|part| part.is_over()) && !self.has_left.replace(true) {
+            self.tally.left();
+        }
     }
 }
 
@@ -119,9 +126,10 @@ pub(crate) fn take_part(
     }
     let mut sample = core.hop_sample.0.borrow_mut();
     let looked_at = joined && core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
-    let part = joined.then(|| Box::new(Part::new(hop.clone(), looked_at.then_some(endpoint))));
+    let part = joined.then(|| Box::new(Part::new(hop.clone(), socket.as_fd(), looked_at.then_some(endpoint))));
     let side = if endpoint.is_some() { Side::Ingress } else { Side::Egress };
-    socket.take_part(Share { tally: Tally::new(core.hop_held.account(hop, service, side)), part });
+    let tally = Tally::new(core.hop_held.account(hop, service, side));
+    socket.take_part(Share { tally, part, has_left: Cell::new(false) });
     if looked_at {
         sample.push(Rc::downgrade(socket));
     }

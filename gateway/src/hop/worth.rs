@@ -1,5 +1,6 @@
 //! Whether the connections of a service are worth the local hop. To join costs each as much as a few messages save, and a message
-//! saves the less the larger it is: where connections are short, or much is moved, TCP is faster (benches/LOCAL-HOP.md).
+//! saves the less the larger it is, unless it would have to pass a device of the kernel's; to be taken out again costs most. Where connections are
+//! short, or much is moved, TCP is faster (benches/LOCAL-HOP.md).
 //!
 //! ```text
 //! Tally ● (a socket: messages, bytes) ─▶ Account ● (a core) ─▶ Worth ● (a service, at one side) ─ every second ─▶ marks and doors, or none
@@ -23,6 +24,8 @@ use std::{
 const MESSAGE: i64 = 16 * 1024;
 /// Messages that save what joining costs.
 const JOINING: i64 = 9;
+/// Messages that save what it costs to move bulk until a connection is taken out, and to take it out.
+const LEAVING: i64 = 256;
 /// What is remembered of a service, at most: it stands for some hundred connections, or some thousand messages.
 const MOST: i64 = 16 << 20;
 /// A socket tells of what it has moved after so many messages, or so many bytes.
@@ -55,7 +58,7 @@ pub(crate) struct Account {
     saved: Cell<i64>,
 }
 
-/// ● What a socket has moved and has not told of yet.
+/// ● What a socket has moved that counts, and has not told of yet.
 #[derive(Debug)]
 pub(crate) struct Tally {
     account: Rc<Account>,
@@ -170,7 +173,12 @@ impl Tally {
         Self { account, messages: Cell::default(), bytes: Cell::default() }
     }
 
-    /// A message was read or written.
+    /// It was taken out, as it moves bulk.
+    pub(super) fn left(&self) {
+        self.account.add(-LEAVING * MESSAGE);
+    }
+
+    /// A message was read or written, and so many of its bytes count.
     pub(super) fn moved(&self, bytes: usize) {
         self.messages.set(self.messages.get() + 1);
         self.bytes.set(self.bytes.get() + bytes as u64);
@@ -222,6 +230,17 @@ mod tests {
             connections(&worth, 1, 5_000, 300);
             assert!(worth.decide() && worth.is_worth_it());
         }
+    }
+
+    #[test]
+    fn connections_that_are_taken_out_outweigh_some_messages_not_many() {
+        let worth = Arc::<Worth>::default();
+        let tally = Tally::new(account(&worth));
+        (0..3).for_each(|_| tally.left());
+        assert!(worth.decide() && !worth.is_worth_it());
+        (0..3000).for_each(|_| tally.moved(0));
+        tally.left();
+        assert!(worth.decide() && worth.is_worth_it());
     }
 
     #[test]

@@ -264,10 +264,11 @@ define! {
         "Bytes that were redirected."
         => |s, to| s.status.local_hop.iter().for_each(|hop| to.whole([], hop.bytes));
     Counter "isthmus_local_hop_returns" ["because"]
-        "Ends that went back to TCP for good: their reader was late, or the kernel encrypts (kTLS)."
+        "Ends that went back to TCP for good: their reader was late, the kernel encrypts (kTLS), or the connection was taken out as it moves bulk."
         => |s, to| if let Some(hop) = &s.status.local_hop {
             to.whole(["late".into()], hop.late);
             to.whole(["encrypted".into()], hop.encrypted);
+            to.whole(["bulk".into()], hop.withdrawn);
         };
     Gauge "isthmus_local_hop_left_out" []
         "Exports and imports that ask for the local hop and go by TCP for now: their connections are short, or much is moved."

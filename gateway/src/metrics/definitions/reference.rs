@@ -73,7 +73,7 @@ fn label_words() -> [(&'static str, Vec<&'static str>); 21] {
         ("state of isthmus_local_hop", LOCAL_HOP_STATES.to_vec()),
         ("state of isthmus_shared_listener", SHARED_LISTENER_STATES.to_vec()),
         ("way of isthmus_local_hop_messages_total", vec!["redirected", "tcp"]),
-        ("because of isthmus_local_hop_returns_total", vec!["late", "encrypted"]),
+        ("because of isthmus_local_hop_returns_total", vec!["late", "encrypted", "bulk"]),
         ("bound", Bound::ALL.iter().map(|word| word.as_str()).collect()),
     ]
 }

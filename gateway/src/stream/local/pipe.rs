@@ -30,9 +30,9 @@ const WORTH: u64 = 64 << 10;
 /// Why there is no pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPipe {
-    /// The core has as many as it may: that is asked for little.
+    /// The core has as many as it may, or a socket is in the local hop, which bulk is taken out of: both are asked for little.
     Now,
-    /// These sockets may have none, or the kernel gives none: it is not asked again for this way.
+    /// The kernel gives none: it is not asked again for this way.
     Ever,
 }
 
@@ -56,10 +56,7 @@ impl Pipe {
     /// # Errors
     /// Why there is none. None of it is worth a failure of the stream.
     pub(super) fn between(counters: &Arc<CoreMetrics>, from: &Socket, to: &Socket) -> Result<Self, NoPipe> {
-        if from.is_in_local_hop() || to.is_in_local_hop() {
-            return Err(NoPipe::Ever);
-        }
-        if counters.splice_pipes.get() >= MOST {
+        if from.is_in_local_hop() || to.is_in_local_hop() || counters.splice_pipes.get() >= MOST {
             return Err(NoPipe::Now);
         }
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|_| NoPipe::Ever)?;
