@@ -14,6 +14,9 @@ pub enum Case {
     /// 64 keep-alive connections, answers of 16 KiB.
     #[value(name = "c64-16k")]
     Medium,
+    /// 64 keep-alive connections, answers of 64 KiB.
+    #[value(name = "c64-64k")]
+    Larger,
     /// 64 keep-alive connections, answers of 1 MiB.
     #[value(name = "c64-1m")]
     Large,
@@ -31,10 +34,11 @@ pub enum Case {
 
 impl Case {
     /// All of them, in the order that a round takes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::One,
         Self::Many,
         Self::Medium,
+        Self::Larger,
         Self::Large,
         Self::Close,
         Self::Bulk,
@@ -53,6 +57,7 @@ impl Case {
             Self::One => "c1",
             Self::Many => "c64",
             Self::Medium => "c64-16k",
+            Self::Larger => "c64-64k",
             Self::Large => "c64-1m",
             Self::Close => "close",
             Self::Bulk => "bulk",

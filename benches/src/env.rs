@@ -65,9 +65,7 @@ impl Tools {
         let wanted = |these: &[Setup]| setups.iter().any(|setup| these.contains(setup));
         let optional = |name: &str, these: &[Setup]| if wanted(these) { find(name) } else { Ok(PathBuf::new()) };
         let isthmus = isthmus.unwrap_or_else(|| beside_us("isthmus"));
-        let ours =
-            [Setup::IsthmusTls, Setup::IsthmusHop, Setup::IsthmusHopEndpoints, Setup::IsthmusQuic, Setup::IsthmusH2];
-        if wanted(&ours) && !isthmus.is_file() {
+        if setups.iter().any(|setup| setup.is_ours()) && !isthmus.is_file() {
             let hint = "build it with `cargo build --release`, or name one with --isthmus PATH".into();
             return Err(Error::Missing { program: isthmus.display().to_string(), hint });
         }

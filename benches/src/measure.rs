@@ -56,6 +56,7 @@ impl Block<'_> {
             Case::One => self.one(),
             Case::Many => self.many(),
             Case::Medium => self.bodies("16k", Metric::MediumRate, Metric::MediumCpu),
+            Case::Larger => self.bodies("64k", Metric::LargerRate, Metric::LargerCpu),
             Case::Large => self.bodies("1m", Metric::LargeRate, Metric::LargeCpu),
             Case::Close => self.close(),
             Case::Bulk => self.bulk(),

@@ -30,6 +30,10 @@ pub enum Metric {
     MediumRate,
     /// CPU of both proxies for the same.
     MediumCpu,
+    /// Requests a second over 64 keep-alive connections, with answers of 64 KiB.
+    LargerRate,
+    /// CPU of both proxies for the same.
+    LargerCpu,
     /// Requests a second over 64 keep-alive connections, with answers of 1 MiB.
     LargeRate,
     /// CPU of both proxies for the same.
@@ -95,7 +99,7 @@ pub struct Info {
 
 impl Metric {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::OneP50,
         Self::OneP99,
         Self::ManyRate,
@@ -104,6 +108,8 @@ impl Metric {
         Self::CpuPerRequests,
         Self::MediumRate,
         Self::MediumCpu,
+        Self::LargerRate,
+        Self::LargerCpu,
         Self::LargeRate,
         Self::LargeCpu,
         Self::CloseRate,
@@ -140,6 +146,8 @@ impl Metric {
             Self::CpuPerRequests => ("cpu_100k", "CPU per 100k req", "s", Lower, 2),
             Self::MediumRate => ("c64_16k_rate", "c=64, 16 KiB", "req/s", Higher, 0),
             Self::MediumCpu => ("c64_16k_cpu", "CPU per 100k of 16 KiB", "s", Lower, 2),
+            Self::LargerRate => ("c64_64k_rate", "c=64, 64 KiB", "req/s", Higher, 0),
+            Self::LargerCpu => ("c64_64k_cpu", "CPU per 100k of 64 KiB", "s", Lower, 2),
             Self::LargeRate => ("c64_1m_rate", "c=64, 1 MiB", "req/s", Higher, 0),
             Self::LargeCpu => ("c64_1m_cpu", "CPU per 100k of 1 MiB", "s", Lower, 1),
             Self::CloseRate => ("close_rate", "close c=16", "conn/s", Higher, 0),

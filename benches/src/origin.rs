@@ -14,7 +14,7 @@ use crate::process::Process;
 /// The small body: what `GET /` answers with.
 pub const BODY: usize = 128;
 /// What `GET /16k` and so on answer with; the large one is more than all buffers between it and a reader that stops.
-const FILES: [(&str, u64); 3] = [("16k", 16 << 10), ("1m", 1 << 20), ("large", 1 << 30)];
+const FILES: [(&str, u64); 4] = [("16k", 16 << 10), ("64k", 64 << 10), ("1m", 1 << 20), ("large", 1 << 30)];
 
 /// The origin, running.
 #[derive(Debug)]

@@ -33,6 +33,10 @@ pub enum Setup {
     IsthmusHop,
     /// The same between the gateway and endpoints only.
     IsthmusHopEndpoints,
+    /// One gateway of isthmus between the client and the origin, both local; on loopback only.
+    IsthmusLocal,
+    /// The same with the local hop at both ends; needs root.
+    IsthmusLocalHop,
     /// isthmus, transport quic.
     IsthmusQuic,
     /// isthmus, transport h2.
@@ -53,11 +57,13 @@ pub enum Setup {
 
 impl Setup {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Direct,
         Self::IsthmusTls,
         Self::IsthmusHop,
         Self::IsthmusHopEndpoints,
+        Self::IsthmusLocal,
+        Self::IsthmusLocalHop,
         Self::IsthmusQuic,
         Self::IsthmusH2,
         Self::IsthmusAuto,
@@ -88,6 +94,8 @@ impl Setup {
             Self::IsthmusTls => "isthmus-tls",
             Self::IsthmusHop => "isthmus-hop",
             Self::IsthmusHopEndpoints => "isthmus-hop-endpoints",
+            Self::IsthmusLocal => "isthmus-local",
+            Self::IsthmusLocalHop => "isthmus-local-hop",
             Self::IsthmusQuic => "isthmus-quic",
             Self::IsthmusH2 => "isthmus-h2",
             Self::IsthmusAuto => "isthmus-auto",
@@ -106,6 +114,8 @@ impl Setup {
             Self::IsthmusTls => "isthmus x2, tls",
             Self::IsthmusHop => "isthmus x2, tls, local hop",
             Self::IsthmusHopEndpoints => "isthmus x2, tls, local hop to endpoints",
+            Self::IsthmusLocal => "isthmus x1, inside its cluster",
+            Self::IsthmusLocalHop => "isthmus x1, inside its cluster, local hop",
             Self::IsthmusQuic => "isthmus x2, quic",
             Self::IsthmusH2 => "isthmus x2, h2",
             Self::IsthmusAuto => "isthmus x2, auto",
@@ -119,7 +129,17 @@ impl Setup {
 
     /// Whether it has the local hop at one end or both.
     pub fn hops(self) -> bool {
-        matches!(self, Self::IsthmusHop | Self::IsthmusHopEndpoints)
+        matches!(self, Self::IsthmusHop | Self::IsthmusHopEndpoints | Self::IsthmusLocalHop)
+    }
+
+    /// Whether it is one gateway, with the client on one side and the origin on the other.
+    pub fn is_single(self) -> bool {
+        matches!(self, Self::IsthmusLocal | Self::IsthmusLocalHop)
+    }
+
+    /// Whether it is isthmus.
+    pub fn is_ours(self) -> bool {
+        self.key().starts_with("isthmus")
     }
 
     /// Whether it goes by what it has seen of a service, so that a load says something only after another one like it.
@@ -129,7 +149,7 @@ impl Setup {
 
     /// Whether it can be measured with clients and the origin apart from the proxies.
     pub fn runs_apart(self) -> bool {
-        matches!(self, Self::Direct | Self::IsthmusTls) || self.hops()
+        matches!(self, Self::Direct | Self::IsthmusTls) || self.hops() || self.is_single()
     }
 
     /// Whether `case` says anything about it.
@@ -152,6 +172,7 @@ impl Setup {
                 Pair::new(self, origin(site.origin.web), origin(site.origin.bulk.port()), Vec::new())
             }
             Self::IsthmusTls | Self::IsthmusHop | Self::IsthmusHopEndpoints => isthmus::start(&place, self, "tls")?,
+            Self::IsthmusLocal | Self::IsthmusLocalHop => isthmus::start_single(&place, self)?,
             Self::IsthmusQuic => isthmus::start(&place, self, "quic")?,
             Self::IsthmusH2 => isthmus::start(&place, self, "h2")?,
             Self::IsthmusAuto => isthmus::start(&place, self, "auto")?,

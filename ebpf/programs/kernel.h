@@ -50,12 +50,18 @@ struct socket {
 	struct file *file;
 } __attribute__((preserve_access_index));
 
+struct sock_common {
+	__u32 skc_rxhash;
+} __attribute__((preserve_access_index));
+
 struct sock {
+	struct sock_common __sk_common;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
 	struct socket *sk_socket;
 	int sk_rcvbuf;
+	__u32 sk_txhash;
 } __attribute__((preserve_access_index));
 
 HELPER(void *, map_lookup_elem, void *map, const void *key);

@@ -235,6 +235,17 @@ INLINE void connected(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 		join(ops, tcp, mark, &flow);
 }
 
+// Whether what this end answered the SYN with is what the other one had for an answer: each of the two connections draws a number at random that its
+// packets carry within the host (skb->hash). Addresses, ports and first sequence numbers are the same where two network namespaces have the same
+// addresses, and two clients connect from the same port within 64 ns.
+INLINE int answered(const struct tcp_sock *tcp, const struct end *client)
+{
+	__u32 drawn = 0, heard = 0;
+
+	return !bpf_probe_read_kernel(&drawn, sizeof(drawn), &((struct sock *)tcp)->sk_txhash) &&
+	       !bpf_probe_read_kernel(&heard, sizeof(heard), &((struct sock *)client->socket)->__sk_common.skc_rxhash) && drawn == heard;
+}
+
 // The end that was connected to. The other one has joined before, if it is on this node and one of the two is ours.
 INLINE void accepted(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
@@ -254,6 +265,10 @@ INLINE void accepted(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 	client = bpf_map_lookup_elem(&ends, &other);
 	if (!client || client->way != PAST_TCP)
 		return;
+	if (!answered(tcp, client)) {
+		count(REFUSED, 1);
+		return;
+	}
 	mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
 	if (!client->ours && !(mark && mark->ours))
 		return;

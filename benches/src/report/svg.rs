@@ -106,9 +106,7 @@ fn bar(metric: Metric, setup: Setup, spread: Option<&Spread>, scale: f64, y: usi
     let mut svg = name;
     let class = match setup {
         Setup::IsthmusTls => "ours",
-        Setup::IsthmusHop | Setup::IsthmusHopEndpoints | Setup::IsthmusQuic | Setup::IsthmusH2 | Setup::IsthmusAuto => {
-            "h2"
-        }
+        setup if setup.is_ours() => "h2",
         _ => "peer",
     };
     let width = length(spread.median);

@@ -14,7 +14,6 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
     let identities = Identities::make(place)?;
     let (tunnel, back, web, bulk) = (place.port()?, place.port()?, place.port()?, place.port()?);
     let (admin, east_admin) = (place.port()?, place.port()?);
-    let policy = |hops: bool| if hops { "\n    policy: {localHop: \"on\"}" } else { "" };
     let ground = place.site.ground;
     let near = SocketAddr::new(place.site.ground.near(), back);
     let east = config(&Side {
@@ -50,6 +49,40 @@ pub(super) fn start(place: &Place<'_>, setup: Setup, transport: &str) -> Result<
     }
     let pair = Pair::new(setup, ground.front(web), ground.front(bulk), vec![egress, ingress]);
     Ok(Pair { admin: Some(local(admin)), ..pair })
+}
+
+/// One gateway, whose cluster has both the clients and the origin.
+pub(super) fn start_single(place: &Place<'_>, setup: Setup) -> Result<Pair> {
+    if place.site.ground.wan().is_some() {
+        return Err(Error::Load(format!(
+            "{}: found an emulated WAN, expected loopback: it is one gateway",
+            setup.key()
+        )));
+    }
+    let identities = Identities::make(place)?;
+    let (tunnel, web, bulk, admin) = (place.port()?, place.port()?, place.port()?, place.port()?);
+    let (ground, origin) = (place.site.ground, place.site.origin);
+    let exported = exports(&origin.endpoints, ground.back(origin.bulk.port()), policy(setup.hops()));
+    let own = format!("\n    affinity: local{}", policy(setup.hops()));
+    let config = config(&Side {
+        place,
+        cluster: "west",
+        identity: &identities.west,
+        tunnel: local(tunnel),
+        admin,
+        link: "  []\n".into(),
+        services: exported + &imports(ground.front(web), ground.front(bulk), &own),
+    });
+    let gateway = place.egress(command(place, &place.config("gateway", "yaml", &config)?))?;
+    if setup.hops() {
+        ground.west().within(|| wait_local_hop(place, local(admin)))?;
+    }
+    let pair = Pair::new(setup, ground.front(web), ground.front(bulk), vec![gateway]);
+    Ok(Pair { admin: Some(local(admin)), ..pair })
+}
+
+fn policy(hops: bool) -> &'static str {
+    if hops { "\n    policy: {localHop: \"on\"}" } else { "" }
 }
 
 /// Waits until the gateway has tested this kernel.

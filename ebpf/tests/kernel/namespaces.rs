@@ -1,12 +1,14 @@
 //! Across network namespaces, as pods have them.
 
 use crate::{
-    connection::{Ours, Pair, Pattern, connect, connect_from, joined, socket},
+    connection::{Ours, Pair, Pattern, connect, connect_from, joined, receive, send, socket},
     programs,
 };
 use std::{
     net::{SocketAddr, TcpListener},
     process::Command,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 /// Runs `job` in a new network namespace whose loopback is up, on a thread that ends with it.
@@ -130,5 +132,59 @@ fn exchange((client, server): &Pair) {
         up_read.read(server, round * 97, 1024);
         down.write(server, round * 1013, 4096);
         down_read.read(client, round * 1013, 1024);
+    }
+}
+
+/// Two gateways, each with an endpoint in its own namespace, at the same addresses and ports, connect at the same moment. The kernel begins counting
+/// bytes at a number that it makes of addresses, ports and the time, so now and then all of these are the same: still each hears its own endpoint.
+#[test]
+fn the_same_connection_in_another_namespace_is_another_one() {
+    const TIMES: u64 = 20_000;
+    const FROM: u16 = 20_000;
+    let (arrived, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    // Whoever waits asks again and again: a moment of sleep, and the two are apart.
+    let together = |times: u64| {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < 2 * times && !is_over.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+        !is_over.load(Ordering::SeqCst)
+    };
+    let gateway = |own: u64| {
+        let (programs, mut wrong) = (programs(), None);
+        inside(|| {
+            let endpoint = TcpListener::bind("127.0.0.1:8080").unwrap();
+            for time in 1..=TIMES {
+                let port = FROM + u16::try_from(time % 10_000).unwrap();
+                let client = socket(endpoint.local_addr().unwrap());
+                client.set_reuse_address(true).unwrap();
+                client.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+                client.set_linger(Some(Duration::ZERO)).unwrap();
+                if !together(time) {
+                    break;
+                }
+                let (client, server) = connect_from(&programs, &client, &endpoint, Ours::Client);
+                let (said, mut heard) = ([own, time].map(u64::to_be_bytes).concat(), [0; 16]);
+                send(&server, &said).unwrap();
+                receive(&client, &mut heard).unwrap();
+                if heard != *said {
+                    wrong = Some(format!("gateway {own}, connection {time}: found {heard:?}"));
+                    is_over.store(true, Ordering::SeqCst);
+                }
+            }
+        });
+        (programs.counts().unwrap(), wrong)
+    };
+    let counts = std::thread::scope(|scope| {
+        let gateway = &gateway;
+        let gateways = [0, 1].map(|own| scope.spawn(move || gateway(own)));
+        gateways.map(|gateway| gateway.join().unwrap())
+    });
+    let counts = counts.map(|(counts, wrong)| {
+        assert_eq!(wrong, None);
+        counts
+    });
+    for counts in counts {
+        assert!(counts.redirected > TIMES / 2, "{counts:?}");
     }
 }
