@@ -456,7 +456,7 @@ INLINE int is_read_up(struct end *end)
 	return 1;
 }
 
-// Whether both ends may be taken out of the maps: then their sockets are plain ones again, and what was redirected to them and is unread would be
+// Whether both ends may be taken out of the map of sockets: then their sockets are plain ones again, and what was redirected to them and is unread would be
 // lost. `read`: bytes that the gateway has read at its own end, `own`, where the end of what the other says counts as one; the lower half of their
 // number is enough to tell.
 INLINE __u32 withdraw(const struct flow *own, struct end *here, struct end *there, __u32 read)
@@ -464,12 +464,14 @@ INLINE __u32 withdraw(const struct flow *own, struct end *here, struct end *ther
 	__u32 by_tcp = 0;
 
 	// Where both ends are the gateway's, the other one would not know.
-	if (!here || !there || there->ours)
+	if (!here || (there && there->ours))
 		return NEVER;
-	if (here->way == PAST_TCP && there->way == PAST_TCP)
+	// One that has no other end, as that is on another node or has closed, gains nothing.
+	if (there && here->way == PAST_TCP && there->way == PAST_TCP)
 		return STAYS;
 	if (here->way == PAST_TCP) {
-		// A message may be at the place after which it is redirected whatever the way is: the next time it has been.
+		// A message may be at the place after which it is redirected whatever the way is, and CPUs may see the two writes in another order for
+		// a moment: by the next time, in another system call, neither is so.
 		here->way = BY_TCP;
 		return NOT_YET;
 	}
@@ -480,9 +482,9 @@ INLINE __u32 withdraw(const struct flow *own, struct end *here, struct end *ther
 	if (read - by_tcp != (__u32)*(volatile __u64 *)&here->delivered)
 		return NOT_YET;
 	// To the other end nobody sends but the gateway, which is here.
-	if (!is_read_up(there))
+	if (there && !is_read_up(there))
 		return NOT_YET;
-	count(WITHDRAWN, 2);
+	count(WITHDRAWN, there ? 2 : 1);
 	return NOW;
 }
 

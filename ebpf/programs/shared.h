@@ -1,8 +1,8 @@
 // What the programs and the gateway share: the keys and values of the maps. build.rs makes Rust's types out of this file, so
 // it has structures of fixed-size fields, enumerations and comments, and nothing else. Padding is written out.
 
-// One end of a connection as that end sees it. Two connections of the same addresses in different network namespaces differ
-// in the sequence numbers that they began with.
+// One end of a connection as that end sees it. Two connections of the same addresses in different network namespaces mostly differ
+// in the sequence numbers that they began with; see `answered` for those that do not.
 struct flow {
 	// Addresses in network byte order; an IPv4 address as ::ffff:a.b.c.d.
 	__u32 local[4];
@@ -21,7 +21,8 @@ struct mark {
 	struct flow peer;
 	// 1: the gateway's own socket, as the gateway says.
 	__u32 ours;
-	// 1: it is in the map that messages are redirected by.
+	// 1: it is in the map that messages are redirected by. 2: the gateway has taken it out; its `end` stays until it closes, as a program on
+	// another CPU may still have it in its hands.
 	__u32 joined;
 	// Bytes that were redirected into it; written when it closes, in `end` before.
 	__u64 delivered;
@@ -74,7 +75,7 @@ enum ask {
 	LEAVE,
 	// How much the end has unread, as the kernel counts memory: the answer is that number; 0, too, once what is sent to it goes by TCP.
 	HELD,
-	// Whether the gateway may take both ends of the connection out of the maps, one of which is its own: one of `withdrawal`. If what is sent to one
+	// Whether the gateway may take both ends of the connection out of the map of sockets, one of which is its own: one of `withdrawal`. If what is sent to one
 	// of them goes by TCP, what is sent to the other does from now on: to the gateway's at once, to the other when that has nothing unread.
 	WITHDRAW,
 };
@@ -87,7 +88,7 @@ enum withdrawal {
 	NOT_YET,
 	// Nothing is, and nothing will be.
 	NOW,
-	// One of the ends is gone already, or both are the gateway's.
+	// Its own end is gone already, or both are the gateway's.
 	NEVER,
 };
 

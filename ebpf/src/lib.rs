@@ -64,7 +64,7 @@ pub enum Withdrawal {
     NotYet,
     /// It is plain TCP.
     Done,
-    /// One of its ends has closed or never was in it, or both are the gateway's.
+    /// This end never was in it or is out of it, or both are the gateway's.
     Never,
 }
 

@@ -28,6 +28,11 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/loc
 /// The same with all ends allocated ahead, for kernels before [`ALLOCATES`].
 const OBJECT_AHEAD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/local_hop_ahead.o"));
 
+/// What a mark says of a socket that has joined, …
+const IN: u32 = 1;
+/// … and of one that was taken out.
+const OUT: u32 = 2;
+
 /// The first Linux that tells programs of sockets which network namespace they run in.
 const FIRST: (u32, u32) = (5, 15);
 /// The first Linux that lets tracing programs have maps whose elements are allocated as they come, and does not warn of it.
@@ -146,7 +151,7 @@ impl Programs {
     /// The kernel's.
     pub fn noted(&self, socket: BorrowedFd<'_>) -> io::Result<Noted> {
         let Some(mark) = self.marks.get(&socket.as_raw_fd())? else { return Ok(Noted::default()) };
-        if mark.joined != 0
+        if mark.joined == IN
             && let Some(end) = self.ends.get(&mirrored(&mark.peer))?
         {
             return Ok(Noted { joined: true, delivered: end.delivered });
@@ -163,7 +168,7 @@ impl Programs {
     /// The kernel's.
     pub fn room(&self, socket: BorrowedFd<'_>, leave: bool) -> io::Result<Room> {
         match self.marks.get(&socket.as_raw_fd())? {
-            Some(mark) if mark.joined != 0 => {
+            Some(mark) if mark.joined == IN => {
                 let ask = if leave { shared::LEAVE } else { shared::ROOM };
                 Ok(match self.asks.run(&mark.peer, ask, 0)? {
                     0 => Room::ByTcp,
@@ -181,7 +186,7 @@ impl Programs {
     /// The kernel's.
     pub fn unread(&self, socket: BorrowedFd<'_>) -> io::Result<u32> {
         match self.marks.get(&socket.as_raw_fd())? {
-            Some(mark) if mark.joined != 0 => self.asks.run(&mark.peer, shared::HELD, 0),
+            Some(mark) if mark.joined == IN => self.asks.run(&mark.peer, shared::HELD, 0),
             _ => Ok(0),
         }
     }
@@ -196,7 +201,7 @@ impl Programs {
     /// The kernel's.
     pub fn withdraw(&self, socket: BorrowedFd<'_>, read: u64) -> io::Result<Withdrawal> {
         let mark = match self.marks.get(&socket.as_raw_fd())? {
-            Some(mark) if mark.joined != 0 => mark,
+            Some(mark) if mark.joined == IN => mark,
             _ => return Ok(Withdrawal::Never),
         };
         match self.asks.run(&mark.peer, shared::WITHDRAW, read)? {
@@ -207,11 +212,10 @@ impl Programs {
         }
         let own = mirrored(&mark.peer);
         let delivered = self.ends.get(&own)?.map_or(0, |end| end.delivered);
-        self.marks.set(&socket.as_raw_fd(), &Mark { joined: 0, delivered, ..mark }, Write::Any)?;
+        self.marks.set(&socket.as_raw_fd(), &Mark { joined: OUT, delivered, ..mark }, Write::Any)?;
         for end in [&own, &mark.peer] {
             // Either may close meanwhile, and is not there then.
             self.sockets.remove(end)?;
-            self.ends.remove(end)?;
         }
         Ok(Withdrawal::Done)
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     connection::{Ours, Pattern, connect, joined, read_end, receive},
+    namespaces::inside,
     programs,
 };
 use isthmus_ebpf::{Programs, Room, Withdrawal};
@@ -139,10 +140,32 @@ fn it_is_out_for_good() {
     assert_eq!(programs.room(end, true).unwrap(), Room::ByTcp);
     let found = [0; 3].map(|read| programs.withdraw(end, read).unwrap());
     assert_eq!(found, [Withdrawal::NotYet, Withdrawal::Done, Withdrawal::Never]);
-    assert_eq!(programs.ends().unwrap(), 0);
     assert!(!programs.noted(end).unwrap().joined);
     let before = programs.counts().unwrap();
     Pattern::new(1).write(&pair.0, 5000, 500);
     Pattern::new(1).read(&pair.1, 5000, 700);
     assert_eq!(programs.counts().unwrap(), before);
+    drop(pair);
+    assert_eq!(programs.ends().unwrap(), 0);
+}
+
+/// An end that is alone is out soon: here a listener that keeps nothing of a SYN (SYN cookies) has forgotten what it has drawn, so that the accepted
+/// end does not join. The same goes for one on another node.
+#[test]
+fn an_end_that_is_alone_goes_too() {
+    let programs = programs();
+    inside(|| {
+        std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let pair = connect(&programs, &listener, Ours::Client);
+        assert_eq!(joined(&programs, &pair), (true, false));
+        let (client, server) = pair;
+        Pattern::new(1).write(&server, 5000, 500);
+        let found = [0; 2].map(|read| programs.withdraw(client.as_fd(), read).unwrap());
+        assert_eq!(found, [Withdrawal::NotYet, Withdrawal::Done], "what came by TCP stays where it is");
+        Pattern::new(1).read(&client, 5000, 700);
+        Pattern::new(2).write(&client, 5000, 500);
+        Pattern::new(2).read(&server, 5000, 700);
+    });
+    assert_eq!(programs.ends().unwrap(), 0);
 }

@@ -81,11 +81,19 @@ fn mismatch(delivered: u64, read: u64) -> Option<String> {
 }
 
 impl Part {
-    /// Of this socket. `looked_at`: if what was delivered is compared with what is read, the endpoint that the socket leads to, if any.
-    pub(super) fn new(hop: Arc<LocalHop>, socket: BorrowedFd<'_>, looked_at: Option<Option<SocketAddr>>) -> Self {
+    /// Of this socket; whether nothing was read from it: if not, it stays where it is. `looked_at`: if what was delivered is compared with what is read, the endpoint that the socket leads to, if any.
+    pub(super) fn new(
+        hop: Arc<LocalHop>,
+        (socket, is_fresh): (BorrowedFd<'_>, bool),
+        looked_at: Option<Option<SocketAddr>>,
+    ) -> Self {
         let watch = looked_at.map(|endpoint| Watch { endpoint, ..Watch::default() });
         let (room, looks, read, ended, is_over) = Default::default();
-        Self { hop, room, looks, read, ended, is_over, spares_a_device: !is_at_home(socket), watch }
+        let part = Self { hop, room, looks, read, ended, is_over, spares_a_device: !is_at_home(socket), watch };
+        if !is_fresh {
+            part.looks.over();
+        }
+        part
     }
 
     /// Waits until something may be written; how many bytes.

@@ -109,11 +109,11 @@ pub(crate) fn may_have_joined(core: &Core, entered: bool, listen: SocketAddr) ->
 }
 
 /// Has a connected socket read as one that takes part, if it does, and looks at it if its turn has come. What it moves is counted for
-/// its service in any case, if that asks for the local hop. `may_have_joined`: whether the kernel is asked; `endpoint`: where it leads, if
-/// it is no client's.
+/// its service in any case, if that asks for the local hop. `may_have_joined`: whether the kernel is asked; `is_fresh`: whether nothing was read from
+/// it; `endpoint`: where it leads, if it is no client's.
 pub(crate) fn take_part(
     core: &Core,
-    (socket, may_have_joined): (&Rc<Socket>, bool),
+    (socket, may_have_joined, is_fresh): (&Rc<Socket>, bool, bool),
     (service, policy): (&ServicePort, &ServicePolicy),
     endpoint: Option<SocketAddr>,
 ) {
@@ -125,8 +125,10 @@ pub(crate) fn take_part(
         return;
     }
     let mut sample = core.hop_sample.0.borrow_mut();
-    let looked_at = joined && core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
-    let part = joined.then(|| Box::new(Part::new(hop.clone(), socket.as_fd(), looked_at.then_some(endpoint))));
+    // Of one that something was read from, what the kernel has delivered says nothing.
+    let looked_at = joined && is_fresh && core.random().is_multiple_of(ONE_OF) && sample.len() < MOST;
+    let part =
+        joined.then(|| Box::new(Part::new(hop.clone(), (socket.as_fd(), is_fresh), looked_at.then_some(endpoint))));
     let side = if endpoint.is_some() { Side::Ingress } else { Side::Egress };
     let tally = Tally::new(core.hop_held.account(hop, service, side));
     socket.take_part(Share { tally, part, has_left: Cell::new(false) });

@@ -184,7 +184,7 @@ async fn begin(core: &Rc<Core>, client: Client) -> Option<Begun<'_>> {
     let (listen, import, client) = named::import_of(core, client).await?;
     let Client { socket, from, may_have_joined, greeting, .. } = stay_or_move(core, &import, client)?;
     let socket = Socket::new(socket).map(Rc::new).ok()?;
-    hop::take_part(core, (&socket, may_have_joined), (&import.service, &import.policy), None);
+    hop::take_part(core, (&socket, may_have_joined, greeting.is_none()), (&import.service, &import.policy), None);
     let mut meter = StreamMeter::new(core, Side::Egress, import.service.clone());
     let opened = establish(core, (&listen, &import), &socket, (from, greeting), &mut meter).await;
     Some(Begun { socket, meter, opened })

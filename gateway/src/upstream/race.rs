@@ -289,7 +289,7 @@ impl<'r> Race<'r> {
         self.leave_late();
         let connected = Connected::new(socket, self.export.policy.clone(), lease);
         let service = (&self.opening.request.service, &*self.export.policy);
-        hop::take_part(self.core, (&connected.socket, may_join), service, Some(address));
+        hop::take_part(self.core, (&connected.socket, may_join, true), service, Some(address));
         Ok(connected)
     }
 
