@@ -151,6 +151,8 @@ pub struct Gateway {
 
 /// Letters that a core's mailbox holds.
 const MAILBOX: usize = 1024;
+/// The name of threads that may block, for files and lookups: whoever looks at a process sees that they come and go.
+pub const POOL: &str = "pool";
 /// Exchanges that wait for control to take them.
 const EXCHANGES: usize = 64;
 /// Connections of those who want to join, that wait to be taken.
@@ -342,7 +344,10 @@ fn start_core(
 ) -> io::Result<JoinHandle<()>> {
     let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
     let run = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .thread_name(POOL)
+            .build_local(Default::default());
         let runtime: LocalRuntime = match runtime {
             Ok(runtime) => runtime,
             Err(error) => return drop(ready.send(Err(error))),

@@ -43,7 +43,7 @@ mod traces;
 pub mod tunnel;
 mod upstream;
 
-pub use app::{Config, Gateway, Handle, Limits, StartError};
+pub use app::{Config, Gateway, Handle, Limits, POOL, StartError};
 pub use board::{Live, Tunnels};
 pub use exchange::Incoming as IncomingExchange;
 pub use hop::{LocalHopStatus, Unread};

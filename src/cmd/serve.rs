@@ -23,6 +23,7 @@ use super::Failure;
 use isthmus_certs::{Directory, IdentityStore, Role};
 use isthmus_control::Config;
 use isthmus_gateway::{
+    POOL,
     admin::{self, AdminSources},
     console::Token,
 };
@@ -80,7 +81,7 @@ where
     config.check_files()?;
     compat.add_to(&mut config)?;
     crate::log::init(options.log)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name(POOL).build()?;
     let result = runtime.block_on(async {
         secrets::prepare(&config, role).await?;
         console_is_usable(&config).await?;

@@ -13,6 +13,8 @@ pub(crate) const GRANTED: &str = "KiB of granted memory";
 pub(crate) const LOG: &str = "KiB of log";
 /// Its other files.
 pub(crate) const DISK: &str = "KiB of files";
+/// Threads that look at files and names, which come where there is something to do, and go when there was nothing for ten seconds.
+pub(crate) const POOL: &str = "threads of pools";
 /// Of the map `doors`.
 pub(crate) const DOORS: &str = "entries of doors";
 
@@ -26,6 +28,8 @@ fn may_grow(what: &str, churned: u64) -> u64 {
         // A few lines for each, of which the longest have some hundred bytes.
         LOG => 64 + churned,
         DISK => 1 << 10,
+        // A file that is looked at, one that is written and a name that is looked up, at the moment of the last look.
+        POOL => 3,
         // Listeners of services that are left out of the local hop have none, at either look.
         DOORS => 2,
         _ => 0,
@@ -54,7 +58,7 @@ mod tests {
 
     #[test]
     fn whoever_has_what_he_had_or_less_has_not_grown() {
-        for more in [&[][..], &[("TCP listeners", 7)], &[(MEMORY, 72 << 10), (LOG, 84), (DOORS, 2)]] {
+        for more in [&[][..], &[("TCP listeners", 7)], &[(MEMORY, 72 << 10), (LOG, 84), (DOORS, 2), (POOL, 3)]] {
             assert_eq!(after(more), Vec::<String>::new(), "{more:?}");
         }
     }
@@ -63,9 +67,16 @@ mod tests {
     fn whatever_has_grown_is_named() {
         assert_eq!(after(&[("TCP listeners", 9)]), ["west has 9 TCP listeners, 8 at the start"]);
         assert_eq!(after(&[("other sockets", 1)]), ["west has 1 other sockets, 0 at the start"]);
-        for (what, number) in
-            [("streams", 1), ("entries of ends", 1), (MEMORY, (72 << 10) + 1), (LOG, 85), (DOORS, 3), (DISK, 1025)]
-        {
+        for (what, number) in [
+            ("streams", 1),
+            ("entries of ends", 1),
+            ("threads", 1),
+            (POOL, 4),
+            (MEMORY, (72 << 10) + 1),
+            (LOG, 85),
+            (DOORS, 3),
+            (DISK, 1025),
+        ] {
             let found = after(&[(what, number)]);
             assert!(found.len() == 1 && found[0].contains(what), "{what}: {found:?}");
         }

@@ -1,7 +1,7 @@
 //! What gateways take, from look to look, for people.
 
 use crate::{
-    judge::{self, DISK, DOORS, GRANTED, LOG, MEMORY, Taken},
+    judge::{self, DISK, DOORS, GRANTED, LOG, MEMORY, POOL, Taken},
     stage::Stage,
     tally::Tally,
 };
@@ -73,6 +73,8 @@ fn taken(gateway: &Gateway<'_>) -> Taken {
     let metrics = gateway.metrics();
     // Whole numbers, far from where these end.
     let sum = |name: &str| metrics.sum(name, &[]) as u64;
+    let threads = gateway.threads_by_name();
+    let in_pools = threads.get("pool").copied().unwrap_or(0);
     let dir = gateway.cluster().dir();
     let logged = written(dir, &|name| name.ends_with(".log"));
     let numbers = [
@@ -81,7 +83,8 @@ fn taken(gateway: &Gateway<'_>) -> Taken {
         (GRANTED, sum("isthmus_memory_granted_bytes") / KIB),
         ("streams", sum("isthmus_streams_active")),
         ("tunnels", sum("isthmus_tunnels")),
-        ("threads", gateway.threads()),
+        ("threads", threads.values().sum::<u64>() - in_pools),
+        (POOL, in_pools),
         (LOG, logged / KIB),
         (DISK, (written(dir, &|_| true) - logged) / KIB),
     ];
@@ -169,7 +172,7 @@ fn row(taken: &Taken) -> [u64; 8] {
     [
         of(MEMORY) / KIB,
         of("descriptors"),
-        of("threads"),
+        of("threads") + of(POOL),
         of("streams"),
         of("entries of ends"),
         of("entries of knocks"),

@@ -265,12 +265,12 @@ impl<'a> Gateway<'a> {
         self.process.descriptors_by_kind()
     }
 
-    /// How many threads it has.
+    /// How many threads it has of each name.
     ///
     /// # Panics
     /// If it has ended.
-    pub fn threads(&self) -> u64 {
-        self.process.threads()
+    pub fn threads_by_name(&self) -> BTreeMap<String, u64> {
+        self.process.threads_by_name()
     }
 
     /// The map of this name in the programs of its local hop.

@@ -89,12 +89,19 @@ impl Process {
         self.status("VmRSS:") * 1024
     }
 
-    /// How many threads it has.
+    /// How many threads it has of each name.
     ///
     /// # Panics
     /// If it has ended.
-    pub fn threads(&self) -> u64 {
-        self.status("Threads:")
+    pub fn threads_by_name(&self) -> BTreeMap<String, u64> {
+        let path = format!("/proc/{}/task", self.pid());
+        let tasks = std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{}: {path}: {e}", self.name));
+        let mut threads = BTreeMap::new();
+        // A thread may end between the two looks.
+        for name in tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()) {
+            *threads.entry(name.trim_end().to_owned()).or_default() += 1;
+        }
+        threads
     }
 
     /// A number of /proc/PID/status, as it stands there.

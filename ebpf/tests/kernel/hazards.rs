@@ -10,7 +10,10 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -64,27 +67,40 @@ fn what_lies_unread_is_told() {
     assert_eq!(unread(), 0);
 }
 
-/// Pieces of all sizes with a reader that keeps falling behind and catching up: each change between the ways keeps the order.
+/// Pieces of all sizes to a reader that stands still until nothing more goes in, and then keeps falling behind and catching up: each change between
+/// the ways keeps the order.
 #[test]
 fn changing_ways_keeps_the_order() {
     let programs = programs();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    const PIECES: usize = 2000;
+    let pieces = || (1..PIECES).map(|n| n * n % 70_001 + 1);
     thread::scope(|scope| {
         for seed in 0..8 {
             let pair = connect(&programs, &listener, if seed % 2 == 0 { Ours::Client } else { Ours::Server });
             scope.spawn(move || {
                 let (client, server) = &pair;
                 let mut received = Pattern::new(seed);
+                let (is_full, wait_for_full) = mpsc::sync_channel(1);
                 thread::scope(|scope| {
-                    scope.spawn(|| {
+                    scope.spawn(move || {
                         let mut sent = Pattern::new(seed);
-                        for piece in (1..2000).map(|n| n * n % 70_001 + 1) {
-                            sent.write(client, piece, piece);
+                        let mut bytes = Vec::new();
+                        for piece in pieces() {
+                            bytes.resize(piece, 0);
+                            sent.fill(&mut bytes);
+                            let written = send_at_once(client, &bytes);
+                            if written < piece {
+                                // Once is enough: later there may be nobody who waits, and room for one.
+                                let _ = is_full.try_send(());
+                                send(client, &bytes[written..]).unwrap();
+                            }
                         }
                         client.shutdown(Shutdown::Write).unwrap();
                     });
+                    wait_for_full.recv().expect("a sender that nobody reads from cannot write all of it");
                     let mut read = 0;
-                    for piece in (1..2000).map(|n| n * n % 70_001 + 1) {
+                    for piece in pieces() {
                         received.read(server, piece, 16 * 1024);
                         read += piece;
                         if read > 5 << 20 {
@@ -102,6 +118,19 @@ fn changing_ways_keeps_the_order() {
         counts.redirected > counts.unread && counts.unread == 8,
         "each went one way and then the other: {counts:?}"
     );
+}
+
+/// What goes in without waiting.
+fn send_at_once(mut to: &TcpStream, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match to.write(&bytes[written..]) {
+            Ok(more) => written += more,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    written
 }
 
 /// Bytes that come while connections are being accepted, and so by TCP, stay in front of those that are redirected then.
