@@ -22,12 +22,14 @@ use std::{
 use tokio::sync::watch;
 
 pub mod anew;
+mod clear;
 pub mod driver;
 pub mod h2;
 pub mod mux;
 pub mod open;
 pub mod quic;
 pub mod tls;
+mod waiting;
 
 /// A live mTLS connection to a peer.
 pub trait Tunnel {
@@ -70,7 +72,11 @@ pub trait Tunnel {
         status.streams_out + status.streams_in
     }
 
-    /// How many packets this side has sent, and the peer, and how many of those were lost; `None` where that is not known.
+    /// Looks at what its path loses. Once a second.
+    fn look(&self) {}
+
+    /// How many packets this side has sent while nothing waited on the path, and the peer, and how many of those were lost; `None` where
+    /// that is not known.
     fn packets_each_way(&self) -> Option<[Packets; 2]> {
         None
     }

@@ -15,6 +15,7 @@ impl Peers {
     pub(crate) fn choose(&self, now: Instant) {
         let (tunnels, mut choosers) = (self.tunnels.borrow(), self.choosers.borrow_mut());
         choosers.retain(|cluster, _| tunnels.get(cluster).is_some_and(|tunnels| !tunnels.is_empty()));
+        tunnels.values().flatten().for_each(|known| known.tunnel.look());
         for (cluster, tunnels) in tunnels.iter().filter(|(_, tunnels)| !tunnels.is_empty()) {
             let chooser = choosers.entry(cluster.clone()).or_insert_with(Chooser::new);
             // A relayed tunnel is no choice as long as there is a direct one.

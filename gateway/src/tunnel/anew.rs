@@ -33,6 +33,11 @@ pub struct Path {
     pub rate: u64,
 }
 
+/// Whether something waits on a path, as a round trip is longer than the least one.
+pub(super) fn is_full(rtt: Duration, least: Duration) -> bool {
+    rtt > least * 5 / 4 + SLACK
+}
+
 /// When a connection was held back.
 #[derive(Debug)]
 pub struct Anew {
@@ -79,8 +84,7 @@ impl Anew {
             self.next = Some(at + self.apart);
             return false;
         }
-        let is_empty = path.rtt <= path.least_rtt * 5 / 4 + SLACK;
-        if is_empty && self.may_begin(now) {
+        if !is_full(path.rtt, path.least_rtt) && self.may_begin(now) {
             (self.done, self.begun, self.next) = (true, Some((now, path.rate)), Some(now + self.apart));
             return true;
         }

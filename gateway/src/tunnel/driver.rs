@@ -12,6 +12,7 @@
 use super::{
     Direction, Greeting, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel,
     TunnelHealth, TunnelStatus, TunnelStream,
+    clear::Clear,
     mux::{Budget, Mux, OpenError, ProtocolError, Role, Settings},
     open,
     tls::{Handshaken, TlsError, Wire},
@@ -114,6 +115,7 @@ struct Shared {
     /// The driver's, to ask the kernel of the path.
     socket: RefCell<Weak<Socket>>,
     /// What the peer has counted.
+    clear: Cell<Clear>,
     peers_packets: Cell<Packets>,
     /// What it told of itself.
     greeting: Cell<Option<Greeting>>,
@@ -146,6 +148,7 @@ impl MuxTunnel {
             closing: Cell::default(),
             direction,
             socket: RefCell::default(),
+            clear: Cell::default(),
             peers_packets: Cell::default(),
             greeting: Cell::default(),
             declined: Cell::default(),
@@ -211,9 +214,15 @@ impl Tunnel for MuxTunnel {
         ours + theirs
     }
 
+    fn look(&self) {
+        let Some(facts) = self.0.socket.borrow().upgrade().and_then(|socket| tcp_facts(&*socket).ok()) else { return };
+        let mut clear = self.0.clear.get();
+        clear.look(Packets { sent: facts.sent, lost: facts.lost }, facts.rtt);
+        self.0.clear.set(clear);
+    }
+
     fn packets_each_way(&self) -> Option<[Packets; 2]> {
-        let socket = self.0.socket.borrow().upgrade()?;
-        Some([packets_of(&socket)?, self.0.peers_packets.get()])
+        Some([self.0.clear.get().packets(), self.0.peers_packets.get()])
     }
 
     fn drain(&self) {
@@ -253,10 +262,4 @@ impl Tunnel for MuxTunnel {
         self.0.closing.set(true);
         self.wake_driver();
     }
-}
-
-/// What this side has sent through a connection, as the kernel has counted.
-fn packets_of(socket: &Socket) -> Option<Packets> {
-    let facts = tcp_facts(socket).ok()?;
-    Some(Packets { sent: facts.sent, lost: facts.lost })
 }

@@ -12,6 +12,7 @@
 use super::{
     Direction, Greeting, Ingress, OpenRequest, Packets, PeerIdentity, Refusal, RefusalReason, Transport, Tunnel,
     TunnelHealth, TunnelStatus, TunnelStream,
+    clear::Clear,
     driver::MuxConfig,
     mux::{Settings, window::Window},
 };
@@ -82,6 +83,7 @@ struct Shared {
     health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
     /// What the peer has counted of the path.
+    clear: Cell<Clear>,
     peers_packets: Cell<Packets>,
     /// What its streams have been granted, together, and the connection's window.
     granted: Cell<usize>,
@@ -140,6 +142,7 @@ impl QuicTunnel {
             outbox: RefCell::new(Outbox::new(&config.settings.said_at(SystemTime::now()))),
             health: watch::Sender::new(TunnelHealth::Starting),
             rtt: Cell::default(),
+            clear: Cell::default(),
             peers_packets: Cell::default(),
             granted: Cell::default(),
             window: Cell::new(endpoint::FIRST_WINDOW),
@@ -222,8 +225,15 @@ impl Tunnel for QuicTunnel {
         self.0.streams_out.get() + self.0.streams_in.get()
     }
 
+    fn look(&self) {
+        let path = self.0.connection.stats().path;
+        let mut clear = self.0.clear.get();
+        clear.look(Packets { sent: path.sent_packets, lost: path.lost_packets }, path.rtt);
+        self.0.clear.set(clear);
+    }
+
     fn packets_each_way(&self) -> Option<[Packets; 2]> {
-        Some([self.0.packets(), self.0.peers_packets.get()])
+        Some([self.0.clear.get().packets(), self.0.peers_packets.get()])
     }
 
     fn drain(&self) {
@@ -300,12 +310,6 @@ impl Shared {
                 self.driver.notify_one();
             }
         }
-    }
-
-    /// What this side has sent, as quinn has counted.
-    fn packets(&self) -> Packets {
-        let path = self.connection.stats().path;
-        Packets { sent: path.sent_packets, lost: path.lost_packets }
     }
 
     fn broke(&self, error: super::mux::ProtocolError) {

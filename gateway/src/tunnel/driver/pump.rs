@@ -151,7 +151,7 @@ impl Driver {
                     let mut mux = self.tunnel.0.mux.borrow_mut();
                     mux.ping(token);
                     if mux.is_ready() {
-                        let packets = super::packets_of(&self.socket).unwrap_or_default();
+                        let packets = self.tunnel.0.clear.get().packets();
                         mux.tell_path(PathReport { packets, clock: Clock::at(SystemTime::now()) });
                     }
                     drop(mux);

@@ -3,7 +3,7 @@
 use super::MuxTunnel;
 use crate::{
     socket::Socket,
-    tunnel::{Refusal, RefusalReason, StreamError, Tunnel, TunnelHealth, TunnelStream, open},
+    tunnel::{Refusal, RefusalReason, StreamError, Tunnel, TunnelHealth, TunnelStream, open, waiting::Waiting},
 };
 use std::{
     io::IoSlice,
@@ -22,9 +22,7 @@ const READ_MOST: usize = 128 * 1024;
 /// What the tunnel keeps for a stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamState {
-    /// Bytes that the local socket has not taken yet, from `at` on.
-    pending: Vec<u8>,
-    at: usize,
+    waiting: Waiting,
     /// Where bytes go as they come in, once the stream's task has asked for them.
     socket: Option<Rc<Socket>>,
     /// Bytes that went there since the task last asked.
@@ -43,7 +41,7 @@ impl StreamState {
     pub(super) fn deliver(&mut self, parts: &[&[u8]], now: Instant) -> usize {
         self.first_byte.get_or_insert(now);
         let mut sent = 0;
-        if let Some(socket) = self.socket.as_ref().filter(|_| self.pending.is_empty()) {
+        if let Some(socket) = self.socket.as_ref().filter(|_| self.waiting.is_empty()) {
             sent = match parts {
                 [one] => socket.try_send(one),
                 many => {
@@ -56,17 +54,8 @@ impl StreamState {
             };
             self.delivered += sent;
         }
-        if self.at * 2 >= self.pending.len() {
-            // A socket that never takes all would have it grow for ever. What moves is no more than what goes.
-            self.pending.drain(..std::mem::take(&mut self.at));
-        }
-        let mut skip = sent;
-        for part in parts {
-            let skipped = skip.min(part.len());
-            skip -= skipped;
-            self.pending.extend_from_slice(&part[skipped..]);
-        }
-        if !self.pending.is_empty() {
+        self.waiting.extend_past(sent, parts);
+        if !self.waiting.is_empty() {
             self.wake();
         }
         sent
@@ -81,18 +70,6 @@ impl StreamState {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-    }
-
-    /// As if the local socket had taken so many bytes.
-    #[cfg(test)]
-    pub(super) fn took(&mut self, bytes: usize) {
-        self.at += bytes;
-    }
-
-    /// Bytes in memory.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        self.pending.capacity()
     }
 
     /// There is room in the outgoing buffer.
@@ -214,18 +191,14 @@ impl TunnelStream for MuxStream {
             state.socket.get_or_insert_with(|| socket.clone());
         }
         let (mut sent, mut blocked) = (0, false);
-        while state.at < state.pending.len() {
-            let Poll::Ready(n) = socket.poll_send(cx, &state.pending[state.at..]) else {
+        while !state.waiting.is_empty() {
+            let Poll::Ready(n) = socket.poll_send(cx, state.waiting.first()) else {
                 blocked = true;
                 break;
             };
             let n = n?;
-            state.at += n;
+            state.waiting.take(n);
             sent += n;
-        }
-        if !blocked {
-            state.at = 0;
-            state.pending = Vec::new();
         }
         let delivered = std::mem::take(&mut state.delivered) + sent;
         state.wait(cx);
@@ -248,13 +221,7 @@ impl TunnelStream for MuxStream {
         }
         let (finished, rtt) = (mux.is_finished(self.id), self.tunnel.0.rtt.get().unwrap_or_default());
         let Some(state) = mux.user(self.id) else { return Poll::Ready(Err(self.ended())) };
-        let n = room.len().min(state.pending.len() - state.at);
-        room[..n].copy_from_slice(&state.pending[state.at..state.at + n]);
-        state.at += n;
-        if state.at == state.pending.len() {
-            state.at = 0;
-            state.pending = Vec::new();
-        }
+        let n = state.waiting.read(room);
         state.wait(cx);
         if n > 0 {
             mux.consumed(self.id, n, self.tunnel.0.now.get(), rtt);

@@ -216,7 +216,7 @@ impl Driver {
                 }
             }
             Verdict::Ask(token) => {
-                let packets = self.shared.packets();
+                let packets = self.shared.clear.get().packets();
                 let mut outbox = self.shared.outbox.borrow_mut();
                 outbox.ping(token);
                 outbox.path(PathReport { packets, clock: Clock::at(SystemTime::now()) });

@@ -4,7 +4,7 @@ use super::{CUT, Credit, NOTHING, Shared, datagram::Datagrams, farewell::Stopped
 use crate::{
     busy,
     socket::Socket,
-    tunnel::{DatagramError, Refusal, RefusalReason, StreamError, TunnelStream, mux::window::Window},
+    tunnel::{DatagramError, Refusal, RefusalReason, StreamError, TunnelStream, mux::window::Window, waiting::Waiting},
 };
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
@@ -44,14 +44,12 @@ pub(super) struct QuicStream {
     unanswered: bool,
     /// Taken from the local side, and not taken by the connection yet.
     unsent: Bytes,
-    /// Came in, and is not in the local socket yet, from `at` on.
-    pending: Vec<u8>,
-    at: usize,
+    waiting: Waiting,
     /// How much to read from the local socket at once.
     read: usize,
     /// This side has ended; the connection knows it once nothing is unsent.
     finished: bool,
-    /// The peer has ended; there may be pending bytes.
+    /// The peer has ended; there may be bytes that wait.
     ended: bool,
     /// It is over, whatever else was to come.
     over: bool,
@@ -107,8 +105,7 @@ impl QuicStream {
             answer: Answer::Was(Ok(())),
             unanswered: !outgoing,
             unsent: Bytes::new(),
-            pending: Vec::new(),
-            at: 0,
+            waiting: Waiting::default(),
             read: READ_FIRST,
             finished: false,
             ended: false,
@@ -380,7 +377,7 @@ impl TunnelStream for QuicStream {
 impl Drop for QuicStream {
     fn drop(&mut self) {
         // Dropping quinn's stream would end it as if it were whole.
-        let whole = self.finished && self.ended && self.unsent.is_empty() && self.at == self.pending.len();
+        let whole = self.finished && self.ended && self.unsent.is_empty() && self.waiting.is_empty();
         if whole {
             self.shared.farewells.add(Box::pin(self.send.stopped()));
         } else {

@@ -51,7 +51,7 @@ impl QuicStream {
         self.shared.received.set(true);
         self.first_byte.get_or_insert_with(Instant::now);
         let mut taken = 0;
-        if let Some(socket) = socket.filter(|_| self.pending.is_empty()) {
+        if let Some(socket) = socket.filter(|_| self.waiting.is_empty()) {
             let mut slices = [IoSlice::new(&[]); RUN];
             for (slice, part) in slices.iter_mut().zip(parts) {
                 *slice = IoSlice::new(part);
@@ -59,45 +59,30 @@ impl QuicStream {
             taken = socket.try_send_vectored(&slices[..parts.len()]);
             *moved += taken;
         }
-        if self.at * 2 >= self.pending.len() {
-            self.pending.drain(..std::mem::take(&mut self.at));
-        }
-        for part in parts {
-            let skipped = taken.min(part.len());
-            taken -= skipped;
-            // A copy: a piece would hold the whole buffer that its datagram came in.
-            self.pending.extend_from_slice(&part[skipped..]);
-        }
+        // Copies: a part would hold the whole buffer that its datagram came in.
+        self.waiting.extend_past(taken, parts);
         Ok(())
     }
 
-    /// Writes what is pending to the local socket; `Pending` if that does not take all.
+    /// Writes what waits to the local socket; `Pending` if that does not take all.
     pub(super) fn poll_deliver(
         &mut self,
         cx: &mut Context<'_>,
         socket: &Socket,
         moved: &mut usize,
     ) -> Poll<Result<(), StreamError>> {
-        while self.at < self.pending.len() {
-            let n = ready!(socket.poll_send(cx, &self.pending[self.at..]))?;
-            self.at += n;
+        while !self.waiting.is_empty() {
+            let n = ready!(socket.poll_send(cx, self.waiting.first()))?;
+            self.waiting.take(n);
             *moved += n;
         }
-        self.at = 0;
-        self.pending = Vec::new();
         Poll::Ready(Ok(()))
     }
 
     /// Moves what came in into `room`.
     pub(super) fn poll_into(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamError>> {
         self.poll_incoming(cx, None, &mut 0)?;
-        let n = room.len().min(self.pending.len() - self.at);
-        room[..n].copy_from_slice(&self.pending[self.at..self.at + n]);
-        self.at += n;
-        if self.at == self.pending.len() {
-            self.at = 0;
-            self.pending = Vec::new();
-        }
+        let n = self.waiting.read(room);
         if n > 0 {
             self.consumed(n);
             return Poll::Ready(Ok(n));
