@@ -75,8 +75,8 @@ pub trait Tunnel {
     /// Looks at what its path loses. Once a second.
     fn look(&self) {}
 
-    /// How many packets this side has sent while nothing waited on the path, and the peer, and how many of those were lost; `None` where
-    /// that is not known.
+    /// How many packets this side has sent while it did not fill the path, and the peer, and how many of those were lost, as of the last
+    /// [`Self::look`]; `None` where that is not known.
     fn packets_each_way(&self) -> Option<[Packets; 2]> {
         None
     }

@@ -28,7 +28,7 @@ fn may_grow(what: &str, churned: u64) -> u64 {
         // A few lines for each, of which the longest have some hundred bytes.
         LOG => 64 + churned,
         DISK => 1 << 10,
-        // A file that is looked at, one that is written and a name that is looked up, at the moment of the last look.
+        // A file that is looked at, one that is written and something of the cores', at the moment of the last look.
         POOL => 3,
         // Listeners of services that are left out of the local hop have none, at either look.
         DOORS => 2,

@@ -49,7 +49,7 @@ pub(crate) struct Facts {
     pub(crate) live: usize,
     /// The shortest round trip.
     pub(crate) rtt: Option<Duration>,
-    /// Packets sent so far.
+    /// Packets sent so far that count: see [`crate::tunnel::Tunnel::packets_each_way`].
     pub(crate) sent: u64,
     /// Of these, lost.
     pub(crate) lost: u64,

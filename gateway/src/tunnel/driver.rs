@@ -114,8 +114,8 @@ struct Shared {
     direction: Direction,
     /// The driver's, to ask the kernel of the path.
     socket: RefCell<Weak<Socket>>,
-    /// What the peer has counted.
     clear: Cell<Clear>,
+    /// What the peer has counted.
     peers_packets: Cell<Packets>,
     /// What it told of itself.
     greeting: Cell<Option<Greeting>>,
@@ -217,7 +217,7 @@ impl Tunnel for MuxTunnel {
     fn look(&self) {
         let Some(facts) = self.0.socket.borrow().upgrade().and_then(|socket| tcp_facts(&*socket).ok()) else { return };
         let mut clear = self.0.clear.get();
-        clear.look(Packets { sent: facts.sent, lost: facts.lost }, facts.rtt);
+        clear.look(Packets { sent: facts.sent, lost: facts.lost }, facts.rtt, facts.least_rtt);
         self.0.clear.set(clear);
     }
 

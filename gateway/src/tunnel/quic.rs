@@ -82,8 +82,8 @@ struct Shared {
     outbox: RefCell<Outbox>,
     health: watch::Sender<TunnelHealth>,
     rtt: Cell<Option<Duration>>,
-    /// What the peer has counted of the path.
     clear: Cell<Clear>,
+    /// What the peer has counted of the path.
     peers_packets: Cell<Packets>,
     /// What its streams have been granted, together, and the connection's window.
     granted: Cell<usize>,
@@ -228,7 +228,7 @@ impl Tunnel for QuicTunnel {
     fn look(&self) {
         let path = self.0.connection.stats().path;
         let mut clear = self.0.clear.get();
-        clear.look(Packets { sent: path.sent_packets, lost: path.lost_packets }, path.rtt);
+        clear.look(Packets { sent: path.sent_packets, lost: path.lost_packets }, path.rtt, path.min_rtt);
         self.0.clear.set(clear);
     }
 

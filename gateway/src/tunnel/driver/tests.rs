@@ -248,6 +248,20 @@ fn a_peer_that_vanishes_is_no_end_of_a_stream() {
 }
 
 #[test]
+fn each_side_learns_what_the_other_has_counted() {
+    on_a_core(async {
+        let (west, east) = pair().await;
+        for end in [&west, &east] {
+            until(|| {
+                [&west, &east].iter().for_each(|end| end.tunnel.look());
+                end.tunnel.packets_each_way().is_some_and(|each_way| each_way.iter().all(|of| of.sent > 0))
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
 fn a_peer_that_falls_silent_is_doubted_and_given_up() {
     on_a_core(async {
         let (dialled, silent) = Configs::new().pair().await;
